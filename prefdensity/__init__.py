@@ -1,0 +1,67 @@
+"""Pairwise human preferences as density estimation.
+
+A table of comparisons (`read`, `Comparisons`) and an annotator model (`load_program`, the files of
+`prefdensity.models`) give a `Posterior` (`fit`). Public names load on first use, so that
+``import prefdensity`` costs nothing.
+"""
+
+from importlib import import_module as _import_module
+from pathlib import Path as _Path
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+# public name -> the module that defines it
+_HOME = {
+    "Comparisons": "comparisons",
+    "DataError": "errors",
+    "FitError": "errors",
+    "Posterior": "posterior",
+    "PrefDensityError": "errors",
+    "PrefDensityWarning": "errors",
+    "Program": "programs",
+    "ProgramError": "errors",
+    "compose": "programs",
+    "fit": "inference",
+    "layer": "programs",
+    "load_posterior": "posterior",
+    "load_program": "programs",
+    "names": "programs",
+    "read": "readers",
+    "write_report": "report",
+}
+_MODULES = ("outcomes", "plots", "readers", "simulate")
+
+__all__ = ["__version__", *_HOME, *_MODULES]  # noqa: PLE0604
+
+if TYPE_CHECKING:
+    from prefdensity import outcomes, plots, readers, simulate
+    from prefdensity.comparisons import Comparisons
+    from prefdensity.errors import DataError, FitError, PrefDensityError, PrefDensityWarning, ProgramError
+    from prefdensity.inference import fit
+    from prefdensity.posterior import Posterior, load_posterior
+    from prefdensity.programs import Program, compose, layer, load_program, names
+    from prefdensity.readers import read
+    from prefdensity.report import write_report
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        value = getattr(_import_module(f"prefdensity.{_HOME[name]}"), name)
+    elif name in _MODULES:
+        value = _import_module(f"prefdensity.{name}")
+    else:
+        raise AttributeError(f"module 'prefdensity' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+# A wheel carries the Pyro programs as prefdensity/models; a checkout keeps them beside the
+# package, in models/. One import name, prefdensity.models, serves both.
+_here = _Path(__file__).parent
+if not (_here / "models").is_dir():
+    __path__.append(str(_here.parent))

@@ -1,0 +1,1 @@
+"""The example tables that the package ships, each with its source in `prefdensity.readers`."""
