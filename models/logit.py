@@ -1,0 +1,21 @@
+"""Logistic choice: Luce's rule for two alternatives.
+
+    P(a beats b) = 1 / (1 + exp(-margin)),        margin = u_a - u_b (+ what margin layers add)
+
+No parameter. Identification: the unit of utility is one logit; temperature is not separately identified,
+it is the sharpness of the density. Cannot express: ties, lapses.
+Reference: Luce (1959), Individual Choice Behavior.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from prefdensity.cells import Cells
+from prefdensity.programs import layer
+
+
+@layer("choice", outcomes=["a", "b"])
+def logit(margin: Tensor, data: Cells) -> Tensor:
+    log_a = logsigmoid(margin)
+    return torch.stack([log_a, log_a - margin], -1)

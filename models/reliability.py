@@ -1,0 +1,35 @@
+"""Reliability: annotators differ in how much utilities matter to them, and one may even vote upside down.
+
+    tau ~ HalfNormal(0.5)
+    e_j ~ Normal(0, 1),   beta_j = 1 + tau e_j            j = 1..annotators
+    margin <- beta_j * margin
+
+Sites: tau `reliability_spread`, e `reliability_offset` (annotator), beta `reliability` (annotator). beta = 0 is a
+coin-flipper, beta < 0 a contrarian. Identification: (beta, u) -> (c beta, u/c) would leave the likelihood alone;
+the prior mean 1 of beta fixes the unit, so utilities are those of the average annotator. With few judgements
+per annotator beta_j shrinks towards 1. Cannot express: annotators who want different things.
+Reference: per-annotator temperature, cf. Chen, Bennett, Collins-Thompson and Horvitz (2013), WSDM, for the sign.
+"""
+
+import pyro
+import pyro.distributions as dist
+from torch import Tensor
+
+from prefdensity.cells import Cells
+from prefdensity.programs import layer
+
+_MEANINGS = {
+    "reliability": "weight of utilities in this annotator's judgements; 1 average, 0 coin-flipper, < 0 contrarian",
+    "reliability_spread": "standard deviation of reliability between annotators",
+    "reliability_offset": "standardised reliability",
+}
+
+
+@layer("margin", needs=["annotator"], hyper=["reliability_spread"], meanings=_MEANINGS)
+def reliability(margin: Tensor, data: Cells) -> Tensor:
+    spread = pyro.sample("reliability_spread", dist.HalfNormal(0.5))
+    with pyro.plate("annotator", data.n_annotators, dim=-1):
+        # non-centred: the posterior then has no infinite peak at spread 0
+        offset = pyro.sample("reliability_offset", dist.Normal(0.0, 1.0))
+        beta = pyro.deterministic("reliability", 1 + spread * offset)
+    return margin * data.of_annotator(beta)

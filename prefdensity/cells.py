@@ -1,0 +1,165 @@
+"""Cells: the distinct comparisons with outcome counts, as tensors. Programs see nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from prefdensity.comparisons import OUTCOMES
+
+if TYPE_CHECKING:
+    from prefdensity.comparisons import Comparisons
+
+# Above this many possible keys a sort is cheaper than a table of all of them.
+_DENSE_KEYS = 1 << 25
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """Distinct comparisons, oriented so that `item_a` < `item_b`, with a count for each outcome.
+
+    Attributes
+    ----------
+    item_a, item_b
+        int64 [comparison].
+    annotator
+        int64 [comparison], or None.
+    first
+        [comparison]: +1 item_a shown first, -1 item_b, 0 neither or unknown; None = order not recorded.
+    covariates
+        [comparison, covariate], or None; positive values speak for side a.
+    features
+        Standardised [item, feature], or None.
+    outcome
+        Counts [comparison, outcome]; None asks a program to simulate.
+    total
+        Judgements in each cell [comparison].
+    outcomes, n_items, n_annotators
+        The outcome labels in order, and the sizes of the plates.
+    """
+
+    item_a: Tensor
+    item_b: Tensor
+    total: Tensor
+    outcomes: tuple[str, ...]
+    n_items: int
+    n_annotators: int = 0
+    annotator: Tensor | None = None
+    first: Tensor | None = None
+    covariates: Tensor | None = None
+    features: Tensor | None = None
+    outcome: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.item_a)
+
+    def contrast(self, utility: Tensor) -> Tensor:
+        """Return u_a - u_b [..., comparison] of a table [..., item]."""
+        # index_select: fancy indexing is several times slower, and its backward more so
+        return utility.index_select(-1, self.item_a) - utility.index_select(-1, self.item_b)
+
+    def of_annotator(self, table: Tensor) -> Tensor:
+        """Return the entry [..., comparison] of a table [..., annotator] for who judged."""
+        assert self.annotator is not None  # a program that needs annotators is refused without them
+        return table.index_select(-1, self.annotator)
+
+    def without_outcomes(self) -> Cells:
+        """Return the same cells with nothing observed: programs then simulate."""
+        return replace(self, outcome=None)
+
+
+def compress(
+    data: Comparisons,
+    outcomes: tuple[str, ...] = OUTCOMES,
+    needs: Sequence[str] = ("annotator", "first", "covariates"),
+    dtype: torch.dtype | None = None,
+    device: str = "cpu",
+) -> Cells:
+    """Collapse equal comparisons into cells with outcome counts.
+
+    Parameters
+    ----------
+    data
+        The table.
+    outcomes
+        The outcomes to count; a tie in `data` needs "tie" among them.
+    needs
+        Which of annotator, first, covariates keep comparisons apart; the others are forgotten.
+    dtype, device
+        Of the real tensors (default float64) and of all tensors.
+    """
+    dtype = dtype or torch.float64
+    flip = data.item_a > data.item_b
+    item_a = np.where(flip, data.item_b, data.item_a)
+    item_b = np.where(flip, data.item_a, data.item_b)
+    sign = np.where(flip, -1, 1)
+    annotator = data.annotator if "annotator" in needs else None
+    first = data.first * sign if "first" in needs and data.first is not None else None
+    covariates = data.covariates * sign[:, None] if "covariates" in needs and data.covariates is not None else None
+    keys = [(item_a, len(data.items)), (item_b, len(data.items))]
+    if annotator is not None:
+        keys.append((annotator, len(data.annotators)))
+    if first is not None:
+        keys.append((first + 1, 3))
+    if covariates is not None:
+        for column in covariates.T:
+            levels, codes = np.unique(column, return_inverse=True)
+            keys.append((codes, len(levels)))
+    rows, cell = _group(keys)
+    counts = np.zeros((len(rows), len(outcomes)))
+    total = np.bincount(cell, data.count, len(rows))
+    if data.outcome is not None:
+        swap = np.array([1, 0, 2])
+        code = np.where(flip, swap[data.outcome], data.outcome)
+        counts = np.bincount(cell * 3 + code, data.count, 3 * len(rows)).reshape(-1, 3)[:, : len(outcomes)]
+
+    def real(values: np.ndarray | None) -> Tensor | None:
+        return None if values is None else torch.tensor(values, dtype=dtype, device=device)
+
+    def integer(values: np.ndarray | None) -> Tensor | None:
+        return None if values is None else torch.tensor(values, dtype=torch.int64, device=device)
+
+    return Cells(
+        item_a=integer(item_a[rows]),  # type: ignore[arg-type]
+        item_b=integer(item_b[rows]),  # type: ignore[arg-type]
+        total=real(total),  # type: ignore[arg-type]
+        outcomes=outcomes,
+        n_items=len(data.items),
+        n_annotators=len(data.annotators),
+        annotator=integer(None if annotator is None else annotator[rows]),
+        first=real(None if first is None else first[rows]),
+        covariates=real(None if covariates is None else covariates[rows]),
+        features=real(None if data.item_features is None else standardised(data.item_features)),
+        outcome=None if data.outcome is None else real(counts),
+    )
+
+
+def standardised(features: np.ndarray) -> np.ndarray:
+    """Return features [item, feature] with mean 0 and standard deviation 1; constant ones become 0."""
+    spread = features.std(0)
+    return (features - features.mean(0)) / np.where(spread > 0, spread, 1.0)
+
+
+def _group(keys: list[tuple[np.ndarray, int]]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the row of one member of each group of equal keys, and the group of each row."""
+    key = np.zeros(len(keys[0][0]), np.int64)
+    size = 1
+    for codes, levels in keys:
+        if size * levels >= 2**62:
+            levels_so_far, key = np.unique(key, return_inverse=True)
+            size = len(levels_so_far)
+        key, size = key * levels + codes, size * levels
+    if size > _DENSE_KEYS:
+        _, rows, group = np.unique(key, return_index=True, return_inverse=True)
+        return rows, group
+    row_of = np.full(size, -1, np.int64)
+    row_of[key] = np.arange(len(key))
+    present = np.flatnonzero(row_of >= 0)
+    group_of = np.empty(size, np.int64)
+    group_of[present] = np.arange(len(present))
+    return row_of[present], group_of[key]

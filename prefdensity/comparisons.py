@@ -1,0 +1,467 @@
+"""The table of comparisons: validated columns, one vocabulary, no silent repair.
+
+Shapes use the words `comparison` (rows as recorded), `item`, `annotator`, `feature`, `covariate`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from prefdensity.errors import DataError
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+
+    from prefdensity.cells import Cells
+    from prefdensity.data_report import DataReport
+
+OUTCOMES = ("a", "b", "tie")
+A, B, TIE = 0, 1, 2
+
+_FIRST = {"a": 1, "b": -1, "neither": 0}
+_OPTIONAL = ("annotator", "context", "count", "first")
+
+
+@dataclass(frozen=True, eq=False)
+class Comparisons:
+    """Pairwise judgements of `items`, side a against side b.
+
+    Attributes
+    ----------
+    items
+        Labels, sorted; the codes below index them.
+    item_a, item_b
+        int64 [comparison]. Sides as recorded; they mean nothing unless `first` is known.
+    outcome
+        int8 [comparison]: 0 a wins, 1 b wins, 2 tie. None for candidate pairs not yet judged.
+    count
+        float64 [comparison]: how many judgements the row stands for (halves arise only from
+        `ties_as_half_wins`).
+    annotators, annotator
+        Labels and int64 [comparison], or None where nobody recorded who judged.
+    contexts, context
+        Labels and int64 [comparison] of the prompt or question, or None.
+    first
+        int8 [comparison]: +1 item_a was shown first, -1 item_b was, 0 neither; None = unknown.
+    feature_names, item_features
+        Names and float64 [item, feature] in the users' units, or None.
+    covariate_names, covariates
+        Names and float64 [comparison, covariate], or None; positive values speak for side a.
+    source, notes
+        Where the table came from; what was dropped or recoded on request, with counts.
+    """
+
+    items: tuple[str, ...]
+    item_a: NDArray[np.int64]
+    item_b: NDArray[np.int64]
+    outcome: NDArray[np.int8] | None
+    count: NDArray[np.float64]
+    annotators: tuple[str, ...] = ()
+    annotator: NDArray[np.int64] | None = None
+    contexts: tuple[str, ...] = ()
+    context: NDArray[np.int64] | None = None
+    first: NDArray[np.int8] | None = None
+    feature_names: tuple[str, ...] = ()
+    item_features: NDArray[np.float64] | None = None
+    covariate_names: tuple[str, ...] = ()
+    covariates: NDArray[np.float64] | None = None
+    source: str = "data frame"
+    notes: tuple[str, ...] = field(default=())
+
+    def __len__(self) -> int:
+        return len(self.item_a)
+
+    def __repr__(self) -> str:
+        people = f", {len(self.annotators)} annotators" if self.annotators else ""
+        return f"Comparisons({self.n_judgements:g} judgements, {len(self.items)} items{people})"
+
+    @classmethod
+    def from_frame(
+        cls,
+        frame: pd.DataFrame,
+        *,
+        item_a: str = "item_a",
+        item_b: str = "item_b",
+        outcome: str = "outcome",
+        annotator: str | None = "annotator",
+        context: str | None = "context",
+        count: str | None = "count",
+        ordered: bool = False,
+        first: str | None = "first",
+        labels: Mapping[Any, str] | None = None,
+        missing: str = "error",
+        covariates: Sequence[str] = (),
+        item_features: pd.DataFrame | None = None,
+        source: str = "data frame",
+    ) -> Comparisons:
+        """Validate a data frame of comparisons, one row each.
+
+        Parameters
+        ----------
+        frame
+            One row per comparison, or per `count` comparisons with the same outcome.
+        item_a, item_b, outcome
+            Column names. `outcome` holds a, b or tie, or values that `labels` translates.
+        annotator, context, count, first
+            Column names. The names given here as defaults are used if the frame has them; any other
+            name must exist. None: ignore. `first` says which side was shown first: a, b or neither.
+        ordered
+            True: `item_a` is the one shown first (or on the left, or at home) in every row.
+        labels
+            From values of the outcome column to "a", "b", "tie", or "drop" (dropped and counted in `notes`).
+        missing
+            "error", or "drop": rows with an empty item, outcome or annotator are dropped and counted.
+        covariates
+            Numeric columns that describe a comparison; positive values speak for side a.
+        item_features
+            Numeric frame indexed by item label, one row for each item of the table.
+        source
+            Shown in reports and errors.
+
+        Raises
+        ------
+        DataError
+            Naming the column, the row (counted from 1, without the header) and what would be right.
+        """
+        columns = {"item_a": item_a, "item_b": item_b, "outcome": outcome}
+        given = {"annotator": annotator, "context": context, "count": count, "first": first}
+        for role, name in given.items():
+            if name is not None and (name != role or name in frame.columns):
+                columns[role] = name
+        _require_columns(frame, columns, source)
+        if len(frame) == 0:
+            raise DataError(f"{source} has no rows; at least one comparison is needed")
+        if ordered and "first" in columns:
+            raise DataError(
+                f"ordered=True and the column {columns['first']!r} both say which item was shown first; give one"
+            )
+        frame = frame.reset_index(drop=True)  # so that the index keeps row numbers when rows are dropped
+        if isinstance(covariates, str):
+            covariates = (covariates,)
+        _require_flat(frame, columns, source)
+        notes: list[str] = []
+        frame = _drop_missing(frame, columns, missing, source, notes)
+        frame, codes = _outcome_codes(frame, columns["outcome"], labels, source, notes)
+        items, (side_a, side_b) = _encode([_text(frame, c, source) for c in (item_a, item_b)])
+        _require_pairs(items, side_a, side_b, frame.index, source)
+        arrays: dict[str, Any] = {}
+        for role, plural in (("annotator", "annotators"), ("context", "contexts")):
+            if role in columns:
+                arrays[plural], (arrays[role],) = _encode([_text(frame, columns[role], source)])
+        if "first" in columns:
+            arrays["first"] = _first_codes(frame, columns["first"], source)
+        elif ordered:
+            arrays["first"] = np.ones(len(frame), np.int8)
+        if covariates:
+            arrays["covariate_names"] = tuple(covariates)
+            arrays["covariates"] = _numbers(frame, list(covariates), source)
+        if item_features is not None:
+            arrays["feature_names"], arrays["item_features"] = _features(item_features, items)
+        return cls(
+            items=items,
+            item_a=side_a,
+            item_b=side_b,
+            outcome=codes,
+            count=_counts(frame, columns.get("count"), source),
+            source=source,
+            notes=tuple(notes),
+            **arrays,
+        )
+
+    @property
+    def n_judgements(self) -> float:
+        """Number of judgements: the sum of the counts."""
+        return float(self.count.sum())
+
+    @property
+    def n_ties(self) -> float:
+        """Number of ties, 0 for pairs not yet judged."""
+        return 0.0 if self.outcome is None else float(self.count[self.outcome == TIE].sum())
+
+    def wins(self) -> NDArray[np.float64]:
+        """Return float64 [item, item]: how often the row item beat the column item; ties are left out."""
+        if self.outcome is None:
+            raise DataError("these pairs have no outcomes yet")
+        size = len(self.items)
+        table = np.zeros((size, size))
+        won, lost = self.outcome == A, self.outcome == B
+        np.add.at(table, (self.item_a[won], self.item_b[won]), self.count[won])
+        np.add.at(table, (self.item_b[lost], self.item_a[lost]), self.count[lost])
+        return table
+
+    def ties_as_half_wins(self) -> Comparisons:
+        """Return the table with each tie split into half a win for either side (counted in `notes`).
+
+        A convention of leaderboards, not a model of ties: Davidson and Rao-Kupper are models.
+        """
+        if self.outcome is None:
+            raise DataError("these pairs have no outcomes yet")
+        tie = self.outcome == TIE
+        rows = np.concatenate([np.arange(len(self)), np.flatnonzero(tie)])
+        halves = self.take(rows)
+        outcome, count = halves.outcome.copy(), halves.count.copy()  # type: ignore[union-attr]
+        is_tie = outcome == TIE
+        count[is_tie] /= 2
+        outcome[is_tie] = A
+        outcome[len(self) :] = B
+        note = f"{self.n_ties:g} ties counted as half a win for either side, on request"
+        return replace(halves, outcome=outcome, count=count, notes=(*self.notes, note))
+
+    def without_ties(self) -> Comparisons:
+        """Return the table without its ties (counted in `notes`).
+
+        Under Rao-Kupper ties this sharpens the utilities; under Davidson ties it is exactly Bradley-Terry.
+        """
+        if self.outcome is None:
+            raise DataError("these pairs have no outcomes yet")
+        kept = self.outcome != TIE
+        if not kept.any():
+            raise DataError("every comparison is a tie; without them nothing is left")
+        note = f"{self.n_ties:g} ties dropped on request"
+        return replace(self.take(np.flatnonzero(kept)), notes=(*self.notes, note))
+
+    def take(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> Comparisons:
+        """Return the comparisons at `rows`, with the whole vocabulary kept."""
+        names = ("item_a", "item_b", "outcome", "count", "annotator", "context", "first", "covariates")
+        picked = {name: getattr(self, name)[rows] for name in names if getattr(self, name) is not None}
+        return replace(self, **picked)
+
+    def swapped(self) -> Comparisons:
+        """Return the same judgements with the sides exchanged: the likelihood must not notice."""
+        outcome = None
+        if self.outcome is not None:
+            outcome = np.array([B, A, TIE], np.int8)[self.outcome]
+        return replace(
+            self,
+            item_a=self.item_b,
+            item_b=self.item_a,
+            outcome=outcome,
+            first=None if self.first is None else -self.first,
+            covariates=None if self.covariates is None else -self.covariates,
+        )
+
+    def report(self) -> DataReport:
+        """Return what to know before fitting: sizes, ties, order, components, separation, thin data."""
+        from prefdensity.data_report import describe
+
+        return describe(self)
+
+    def cells(
+        self,
+        outcomes: tuple[str, ...] = OUTCOMES,
+        needs: Sequence[str] = ("annotator", "first", "covariates"),
+        dtype: torch.dtype | None = None,
+        device: str = "cpu",
+    ) -> Cells:
+        """Return the distinct comparisons with their outcome counts as tensors: what programs see."""
+        from prefdensity.cells import compress
+
+        return compress(self, outcomes, needs, dtype, device)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a data frame that `from_frame` reads back."""
+        labels = np.array(self.items, dtype=object)
+        columns: dict[str, Any] = {"item_a": labels[self.item_a], "item_b": labels[self.item_b]}
+        if self.outcome is not None:
+            columns["outcome"] = np.array(OUTCOMES, dtype=object)[self.outcome]
+        if self.annotator is not None:
+            columns["annotator"] = np.array(self.annotators, dtype=object)[self.annotator]
+        if self.context is not None:
+            columns["context"] = np.array(self.contexts, dtype=object)[self.context]
+        if self.first is not None:
+            columns["first"] = np.array(["b", "neither", "a"], dtype=object)[self.first + 1]
+        columns["count"] = self.count
+        for index, name in enumerate(self.covariate_names):
+            columns[name] = self.covariates[:, index]  # type: ignore[index]
+        return pd.DataFrame(columns)
+
+    def fingerprint(self) -> str:
+        """Return a short hash of everything a fit can see, to recognise the table again."""
+        digest = hashlib.sha256()
+        for labels in (self.items, self.annotators, self.feature_names, self.covariate_names):
+            digest.update("\x1f".join(labels).encode() + b"\x1e")
+        for name in ("item_a", "item_b", "outcome", "count", "annotator", "first", "item_features", "covariates"):
+            value = getattr(self, name)
+            digest.update(name.encode() + (b"-" if value is None else np.ascontiguousarray(value).tobytes()))
+        return digest.hexdigest()[:16]
+
+
+def _require_columns(frame: pd.DataFrame, columns: Mapping[str, str], source: str) -> None:
+    for role, name in columns.items():
+        if name not in frame.columns:
+            present = ", ".join(map(str, frame.columns)) or "none"
+            raise DataError(
+                f"{source} has no column {name!r} (asked for as {role}); its columns are {present}. "
+                f"Name the right one with {role}=..."
+            )
+    doubled = frame.columns[frame.columns.duplicated()]
+    if len(doubled):
+        raise DataError(f"{source} has more than one column called {doubled[0]!r}")
+
+
+def _require_flat(frame: pd.DataFrame, columns: Mapping[str, str], source: str) -> None:
+    for name in columns.values():
+        values = frame[name] if frame[name].dtype == object else ()
+        nested = next((row for row, v in enumerate(values) if isinstance(v, list | dict | np.ndarray)), None)
+        if nested is not None:
+            raise DataError(
+                f"{source}: column {name!r} holds a {type(values[nested]).__name__} in row {nested + 1}; "
+                f"it may hold plain labels or numbers only"
+            )
+
+
+def _drop_missing(
+    frame: pd.DataFrame, columns: Mapping[str, str], missing: str, source: str, notes: list[str]
+) -> pd.DataFrame:
+    if missing not in ("error", "drop"):
+        raise DataError(f"missing={missing!r} is unknown; use 'error' or 'drop'")
+    roles = [role for role in ("item_a", "item_b", "outcome", "annotator", "context") if role in columns]
+    gone = np.zeros(len(frame), bool)
+    for role in roles:
+        empty = frame[columns[role]].isna().to_numpy()
+        if missing == "error" and empty.any():
+            raise DataError(
+                f"{source}: column {columns[role]!r} ({role}) is empty in {int(empty.sum())} rows, first in row "
+                f"{int(empty.argmax()) + 1}; fill them, or drop such rows with missing='drop'"
+            )
+        gone |= empty
+    if gone.any():
+        notes.append(f"{int(gone.sum())} rows with an empty {', '.join(roles)} dropped on request")
+        frame = frame[~gone]
+        if len(frame) == 0:
+            raise DataError(f"{source}: every row has an empty item, outcome or annotator")
+    return frame
+
+
+def _outcome_codes(
+    frame: pd.DataFrame, column: str, labels: Mapping[Any, str] | None, source: str, notes: list[str]
+) -> tuple[pd.DataFrame, NDArray[np.int8]]:
+    labels = {name: name for name in OUTCOMES} if labels is None else dict(labels)
+    wrong = sorted({str(target) for target in labels.values()} - {*OUTCOMES, "drop"})
+    if wrong:
+        raise DataError(f"labels may translate to a, b, tie or drop, not to {wrong[0]!r}")
+    values, uniques = pd.factorize(frame[column])
+    unknown = [value for value in uniques if value not in labels]
+    if unknown:
+        sizes = np.bincount(values, minlength=len(uniques))
+        found = ", ".join(f"{value!r} ({sizes[list(uniques).index(value)]} rows)" for value in unknown[:8])
+        raise DataError(
+            f"{source}: column {column!r} holds unknown outcomes: {found}; known are "
+            f"{', '.join(repr(label) for label in labels)}. Translate them with labels={{...: 'a' | 'b' | 'tie' | 'drop'}}"
+        )
+    targets = [labels[value] for value in uniques]
+    codes = np.array([OUTCOMES.index(t) if t in OUTCOMES else -1 for t in targets], np.int8)[values]
+    dropped = codes < 0
+    if dropped.any():
+        which = ", ".join(repr(value) for value, target in zip(uniques, targets, strict=True) if target == "drop")
+        notes.append(f"{int(dropped.sum())} rows with outcome {which} dropped on request")
+        frame, codes = frame[~dropped], codes[~dropped]
+        if len(frame) == 0:
+            raise DataError(f"{source}: every row has an outcome that labels drops")
+    return frame, codes
+
+
+def _text(frame: pd.DataFrame, column: str, source: str) -> pd.Series:
+    values = frame[column]
+    if pd.api.types.is_float_dtype(values) and not np.all(np.mod(values.to_numpy(), 1) == 0):
+        raise DataError(f"{source}: column {column!r} holds fractional numbers where labels are expected")
+    if pd.api.types.is_float_dtype(values):
+        values = values.astype("int64")
+    empty = values.isin(["", " "]).to_numpy()
+    if empty.any():
+        raise DataError(f"{source}: column {column!r} is blank in row {frame.index[int(empty.argmax())] + 1}")
+    return values
+
+
+def _encode(columns: list[pd.Series]) -> tuple[tuple[str, ...], list[NDArray[np.int64]]]:
+    """Return one sorted vocabulary of the columns, and their codes in it."""
+    parts = [pd.factorize(column) for column in columns]
+    vocabulary = sorted({str(label) for _, uniques in parts for label in uniques})
+    index = pd.Index(vocabulary)
+    codes = [index.get_indexer([str(u) for u in uniques])[values].astype(np.int64) for values, uniques in parts]
+    return tuple(vocabulary), codes
+
+
+def _require_pairs(
+    items: tuple[str, ...], side_a: NDArray[np.int64], side_b: NDArray[np.int64], rows: pd.Index, source: str
+) -> None:
+    if len(items) < 2:
+        raise DataError(f"{source} has one item only, {items[0]!r}; comparisons need at least two")
+    same = side_a == side_b
+    if same.any():
+        row = int(same.argmax())
+        raise DataError(
+            f"{source}: {int(same.sum())} rows compare an item with itself, first row {rows[row] + 1} "
+            f"({items[side_a[row]]!r}); remove them"
+        )
+
+
+def _first_codes(frame: pd.DataFrame, column: str, source: str) -> NDArray[np.int8]:
+    codes = frame[column].map(_FIRST)
+    bad = codes.isna().to_numpy()
+    if bad.any():
+        row = int(bad.argmax())
+        raise DataError(
+            f"{source}: column {column!r} says which side was shown first and holds {frame[column].iloc[row]!r} in row "
+            f"{frame.index[row] + 1}; it may hold a, b or neither"
+        )
+    return codes.to_numpy(np.int8, copy=True)
+
+
+def _numbers(
+    frame: pd.DataFrame, columns: list[str], source: str, role: str = "covariates"
+) -> NDArray[np.float64]:
+    for name in columns:
+        _require_columns(frame, {role: name}, source)
+    out = np.empty((len(frame), len(columns)))
+    for position, name in enumerate(columns):
+        values = pd.to_numeric(frame[name], errors="coerce").to_numpy(np.float64, na_value=np.nan)
+        bad = ~np.isfinite(values)
+        if bad.any():
+            row = int(bad.argmax())
+            place = frame.index[row]
+            where = f"for item {place!r}" if role == "item_features" else f"in row {place + 1}"
+            raise DataError(
+                f"{source}: column {name!r} must hold finite numbers, and holds "
+                f"{frame[name].tolist()[row]!r} {where}"
+            )
+        out[:, position] = values
+    return out
+
+
+def _counts(frame: pd.DataFrame, column: str | None, source: str) -> NDArray[np.float64]:
+    if column is None:
+        return np.ones(len(frame))
+    values = _numbers(frame, [column], source, "count")[:, 0]
+    bad = (values < 0) | (values != np.round(values))
+    if bad.any():
+        row = int(bad.argmax())
+        raise DataError(
+            f"{source}: column {column!r} (count) holds {values[row]:g} in row {frame.index[row] + 1}; counts are "
+            f"whole and not negative"
+        )
+    if values.sum() == 0:
+        raise DataError(f"{source}: every count in column {column!r} is 0; at least one comparison is needed")
+    return values
+
+
+def _features(frame: pd.DataFrame, items: tuple[str, ...]) -> tuple[tuple[str, ...], NDArray[np.float64]]:
+    table = frame.set_axis(frame.index.map(str), axis=0)
+    doubled = table.index[table.index.duplicated()]
+    if len(doubled):
+        raise DataError(f"item_features has more than one row for item {doubled[0]!r}")
+    absent = [item for item in items if item not in table.index]
+    if absent:
+        raise DataError(
+            f"item_features lacks {len(absent)} of {len(items)} items, first {absent[0]!r}; index it by item label"
+        )
+    names = tuple(map(str, table.columns))
+    table = table.loc[list(items)].set_axis(list(names), axis=1)
+    return names, _numbers(table, list(names), "item_features", "item_features")

@@ -1,0 +1,124 @@
+"""Gaussian guides over the whole parameter vector, preconditioned by the curvature at a mode."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+LOG_2PI = math.log(2 * math.pi)
+KINDS = ("full", "scaled", "mean_field")
+
+
+@dataclass
+class Guide:
+    """R Gaussians z = base + F (loc + T e), e standard normal.
+
+    The frame (base, F) comes from a Laplace approximation and stays; loc and T are fitted. With T the
+    identity and loc 0 the guide is the Laplace approximation itself.
+
+    Attributes
+    ----------
+    base
+        [restart, dimension].
+    frame
+        F: [restart, dimension, dimension], or its diagonal [restart, dimension].
+    loc, log_diagonal
+        [restart, dimension]; T has diagonal exp(log_diagonal).
+    lower
+        The strictly lower part of T [restart, dimension, dimension], or None: T is diagonal.
+    """
+
+    base: Tensor
+    frame: Tensor
+    loc: Tensor
+    log_diagonal: Tensor
+    lower: Tensor | None = None
+
+    @classmethod
+    def start(cls, base: Tensor, frame: Tensor, kind: str) -> Guide:
+        """Return the Laplace approximation as a guide of `kind`: full, scaled (diagonal T) or mean_field."""
+        zeros = torch.zeros_like(base)
+        if kind == "full":
+            lower = torch.zeros(*base.shape, base.shape[-1], dtype=base.dtype, device=base.device)
+            return cls(base, frame, zeros, zeros.clone(), lower)
+        return cls(base, frame, zeros, zeros.clone())
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        """The fitted tensors."""
+        return [self.loc, self.log_diagonal] + ([] if self.lower is None else [self.lower])
+
+    def at(self, parameters: list[Tensor]) -> Guide:
+        """Return the guide with other fitted tensors."""
+        return Guide(self.base, self.frame, *parameters)
+
+    def pick(self, restart: int) -> Guide:
+        """Return the guide of one restart, with the leading dimension kept."""
+        keep = slice(restart, restart + 1)
+        lower = None if self.lower is None else self.lower[keep]
+        return Guide(self.base[keep], self.frame[keep], self.loc[keep], self.log_diagonal[keep], lower)
+
+    def triangle(self) -> Tensor:
+        """Return T [restart, dimension, dimension]."""
+        diagonal = torch.diag_embed(self.log_diagonal.exp())
+        return diagonal if self.lower is None else self.lower.tril(-1) + diagonal
+
+    def place(self, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Return w = loc + T e and z, both [restart, particle, dimension], for noise e of that shape."""
+        if self.lower is None:
+            w = self.loc[:, None] + self.log_diagonal.exp()[:, None] * noise
+        else:
+            w = self.loc[:, None] + noise @ self.triangle().transpose(-1, -2)
+        return w, self.base[:, None] + self._apply_frame(w)
+
+    def draw(self, draws: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return z [draw, dimension] and log q [draw] of a single guide."""
+        w, z = self.place(self.noise(draws, generator))
+        return z[0], self.log_density(w)[0]
+
+    def noise(self, particles: int, generator: torch.Generator) -> Tensor:
+        """Return standard normal noise [restart, particle, dimension], the same on every device."""
+        shape = (len(self.loc), particles, self.loc.shape[-1])
+        return torch.randn(shape, generator=generator, dtype=torch.float64).to(self.loc)
+
+    def _apply_frame(self, w: Tensor) -> Tensor:
+        if self.frame.dim() == 2:
+            return self.frame[:, None] * w
+        return w @ self.frame.transpose(-1, -2)
+
+    def log_density(self, w: Tensor) -> Tensor:
+        """Return log q [restart, particle] of z, given its w."""
+        if self.lower is None:
+            noise = (w - self.loc[:, None]) * (-self.log_diagonal).exp()[:, None]
+        else:
+            noise = torch.linalg.solve_triangular(
+                self.triangle().transpose(-1, -2), w - self.loc[:, None], upper=True, left=False
+            )
+        size = w.shape[-1]
+        log_det = self.log_diagonal.sum(-1) + self._frame_log_det()
+        return -0.5 * (noise**2).sum(-1) - 0.5 * size * LOG_2PI - log_det[:, None]
+
+    def _frame_log_det(self) -> Tensor:
+        if self.frame.dim() == 2:
+            return self.frame.abs().log().sum(-1)
+        return torch.linalg.slogdet(self.frame)[1]
+
+    def detached(self) -> Guide:
+        """Return the guide with fitted tensors cut from the graph (the sticking-the-landing gradient)."""
+        return self.at([p.detach() for p in self.parameters])
+
+    def divergence(self, other: Guide) -> Tensor:
+        """Return KL(self || other) [restart] of two guides in the same frame."""
+        if self.lower is None:
+            ratio = self.log_diagonal - other.log_diagonal
+            shift = (self.loc - other.loc) * (-other.log_diagonal).exp()
+            return 0.5 * ((2 * ratio).exp() + shift**2 - 1).sum(-1) - ratio.sum(-1)
+        mine, theirs = self.triangle(), other.triangle()
+        mixed = torch.linalg.solve_triangular(theirs, mine, upper=False)
+        shift = torch.linalg.solve_triangular(theirs, (self.loc - other.loc).unsqueeze(-1), upper=False)
+        size = self.loc.shape[-1]
+        trace = (mixed**2).sum((-1, -2)) + (shift**2).sum((-1, -2))
+        return 0.5 * (trace - size) - (self.log_diagonal - other.log_diagonal).sum(-1)

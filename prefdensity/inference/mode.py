@@ -1,0 +1,171 @@
+"""The highest point of a log density, and the curvature there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.optimize import minimize
+from torch import Tensor
+
+from prefdensity.errors import FitError
+from prefdensity.inference.curvature import LocalCurvature, dense_hessian
+from prefdensity.inference.view import View
+
+# Largest dimension for which a dense Hessian is formed (200 MB in float64).
+DENSE = 5000
+# No utility difference that a table can support is this large; a climb beyond it has no end.
+_FAR = 40.0
+
+
+@dataclass(frozen=True)
+class Mode:
+    """Where a climb ended.
+
+    Attributes
+    ----------
+    z
+        [dimension].
+    value
+        The objective there.
+    precision
+        Minus the Hessian [dimension, dimension], or None when the dimension is too large for it.
+    converged, iterations
+        Whether the gradient vanished, and after how many iterations.
+    """
+
+    z: Tensor
+    value: float
+    precision: Tensor | None
+    converged: bool
+    iterations: int
+
+
+def centre(view: View) -> Tensor:
+    """Return the middle of the prior [dimension], where climbs start."""
+    z = view.prior(64, seed=0).mean(0)
+    for site in view.sites.values():
+        if site.is_identity:
+            z[site.at] = 0.0
+    return z
+
+
+class Climber:
+    """Climbs the posterior of a view (or its likelihood, for `prior=False`), holding some coordinates fixed.
+
+    Newton's method with exact derivatives where the program is local, L-BFGS with a Hessian at the end
+    otherwise.
+    """
+
+    def __init__(self, view: View, fixed: tuple[int, ...] = (), prior: bool = True) -> None:
+        self.view, self.prior = view, prior
+        self.objective = view.log_joint if prior else view.log_likelihood
+        self.free = torch.tensor([k for k in range(view.dimension) if k not in fixed], device=view.device)
+        self.gauge = None if prior else shift_gauge(view)
+        local = LocalCurvature(view)
+        small = view.dimension <= DENSE
+        self.local = local if local.applies and small and local.holds(centre(view)) else None
+
+    def climb(self, start: Tensor) -> Mode:
+        """Return the highest point reached from `start` [dimension]."""
+        return self._quasi_newton(start) if self.local is None else self._newton(start)
+
+    def precision(self, z: Tensor) -> Tensor | None:
+        """Return minus the Hessian [dimension, dimension] at z, None if it is too large to form."""
+        if self.local is not None:
+            return -self.local(z, self.prior)[1]
+        if self.view.dimension > DENSE or self.view.dimension * self.view.work > 4e9:
+            return None
+        return -dense_hessian(self.objective, z[None], self.view.work)[1][0]
+
+    def _newton(self, z: Tensor) -> Mode:
+        assert self.local is not None
+        free = self.free
+        with torch.no_grad():
+            value = float(self.objective(z[None]))
+        for iteration in range(1, 101):
+            gradient, hessian = self.local(z, self.prior)
+            precision = -hessian
+            fixed_gauge = precision if self.gauge is None else precision + self.gauge
+            step = torch.zeros_like(z)
+            step[free] = _ascent(fixed_gauge[free[:, None], free[None]], gradient[free])
+            gain = float(gradient @ step)
+            if gain < 1e-9:
+                return Mode(z, value, precision, True, iteration)
+            z, value, moved = _line_search(self.objective, z, step, value, gain)
+            if not self.prior and float(z.abs().max()) > _FAR:
+                break
+            if not moved:  # no ascent left that floating point can see
+                return Mode(z, value, precision, gain < 1e-4, iteration)
+        return Mode(z, value, precision, False, iteration)
+
+    def _quasi_newton(self, start: Tensor) -> Mode:
+        view, free = self.view, self.free
+
+        def downhill(x: np.ndarray) -> tuple[float, np.ndarray]:
+            z = start.clone()
+            z[free] = torch.tensor(x, dtype=view.dtype, device=view.device)
+            z = z[None].requires_grad_()
+            loss = -self.objective(z).sum()
+            (gradient,) = torch.autograd.grad(loss, z)
+            return float(loss.detach()), gradient[0, free].double().cpu().numpy()
+
+        # a loss of thousands of nats: stop on the gradient, not on the relative change of the loss
+        limits = {"maxiter": 5000, "maxfun": 8000, "gtol": 1e-5, "ftol": 1e-14, "maxcor": 30}
+        found = minimize(downhill, start[free].double().cpu().numpy(), jac=True, method="L-BFGS-B", options=limits)
+        z = start.clone()
+        z[free] = torch.tensor(found.x, dtype=view.dtype, device=view.device)
+        flat = float(np.abs(found.jac).max()) < 1e-4 * max(1.0, float(view.cells.total.sum()) ** 0.5)
+        return Mode(z, -float(found.fun), self.precision(z), bool(flat), int(found.nit))
+
+
+def _ascent(precision: Tensor, gradient: Tensor) -> Tensor:
+    """Solve precision x = gradient, damped until the matrix is positive definite."""
+    damping, top = 0.0, float(precision.diagonal().abs().max())
+    eye = torch.eye(len(gradient), dtype=gradient.dtype, device=gradient.device)
+    for _ in range(40):
+        factor, failed = torch.linalg.cholesky_ex(precision + damping * eye)
+        if not failed:
+            return torch.cholesky_solve(gradient[:, None], factor)[:, 0]
+        damping = max(4 * damping, 1e-8 * top)
+    raise FitError("the curvature of this program cannot be inverted on these data")
+
+
+def _line_search(
+    objective: Callable[[Tensor], Tensor], z: Tensor, step: Tensor, value: float, gain: float
+) -> tuple[Tensor, float, bool]:
+    size = 1.0
+    for _ in range(30):
+        trial = z + size * step
+        with torch.no_grad():
+            reached = float(objective(trial[None]))
+        if reached >= value + 1e-4 * size * gain:
+            return trial, reached, True
+        size /= 2
+    return z, value, False
+
+
+def shift_gauge(view: View) -> Tensor:
+    """Return a matrix that fixes the common shift of item utilities, which the likelihood cannot see."""
+    gauge = torch.zeros(view.dimension, view.dimension, dtype=view.dtype, device=view.device)
+    for site in view.sites.values():
+        if site.dims == ("item",):
+            size = site.at.stop - site.at.start
+            gauge[site.at, site.at] = float(view.cells.total.sum()) / size**2
+    return gauge
+
+
+def factor(precision: Tensor) -> tuple[Tensor, float]:
+    """Return F [dimension, dimension] with F F^T = precision^-1, and log |det F|.
+
+    Directions of negative or vanishing curvature (a saddle, a flat prior) get the curvature of a unit prior.
+    """
+    lower, failed = torch.linalg.cholesky_ex(precision)
+    if not failed:
+        eye = torch.eye(len(precision), dtype=precision.dtype, device=precision.device)
+        return torch.linalg.solve_triangular(lower.T, eye, upper=True), -float(lower.diagonal().log().sum())
+    values, vectors = torch.linalg.eigh(precision)
+    values = torch.where(values > 1e-8 * values.abs().max(), values, 1.0)
+    return vectors * values.rsqrt(), -0.5 * float(values.log().sum())

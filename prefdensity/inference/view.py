@@ -1,0 +1,268 @@
+"""A program with its data, seen as one log density of a real vector: what every inference method works on.
+
+All evaluations are batched over a leading `fit` dimension: restarts, particles, draws and replicates are
+the same thing here. The program stays a plain Pyro program; it is run under an outer plate at dim -3 with
+its latent sites substituted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pyro
+import torch
+from pyro import poutine
+from pyro.poutine.messenger import Messenger
+from torch import Tensor
+from torch.distributions import ComposeTransform, Transform, biject_to
+
+from prefdensity.cells import Cells
+from prefdensity.errors import ProgramError
+from prefdensity.programs import Program
+
+# Cell evaluations (fits x types x comparisons x outcomes) per pass; bounds memory at a few hundred MB.
+_PASS = 8_000_000
+
+
+@dataclass(frozen=True)
+class Site:
+    """A latent site: where it lies in the vector, and its shape under the program's plates."""
+
+    name: str
+    batch: tuple[int, ...]
+    event: tuple[int, ...]
+    raw_event: tuple[int, ...]
+    transform: Transform
+    at: slice
+    dims: tuple[str, ...]
+
+    @property
+    def is_scalar(self) -> bool:
+        """One real number."""
+        return self.at.stop - self.at.start == 1 and not self.event
+
+    @property
+    def is_identity(self) -> bool:
+        """Real-valued: the vector holds the value itself."""
+        return isinstance(self.transform, ComposeTransform) and not self.transform.parts
+
+
+class Substitute(Messenger):
+    """Give latent sites their values and remember the distributions met.
+
+    Entered outside all plates, it sees each site after the plates have shaped it.
+    """
+
+    def __init__(self, values: dict[str, Tensor]) -> None:
+        super().__init__()
+        self.values = values
+        self.met: dict[str, dict[str, Any]] = {}
+
+    def _pyro_sample(self, msg: dict[str, Any]) -> None:
+        if poutine.util.site_is_subsample(msg):
+            return
+        if msg["name"] in self.values:
+            msg["value"] = self.values[msg["name"]]
+            msg["done"] = True
+
+    def _pyro_post_sample(self, msg: dict[str, Any]) -> None:
+        if not poutine.util.site_is_subsample(msg):
+            self.met[msg["name"]] = {
+                "fn": msg["fn"],
+                "value": msg["value"],
+                "scale": msg["scale"],
+                "deterministic": msg["infer"].get("_deterministic", False),
+            }
+
+
+@contextmanager
+def environment(dtype: torch.dtype, seed: int | None = None) -> Iterator[None]:
+    """Run Pyro code in `dtype`, without validation, leaving every global as it was."""
+    before = torch.get_default_dtype()
+    with torch.random.fork_rng(enabled=seed is not None), pyro.validation_enabled(False):
+        if seed is not None:
+            torch.manual_seed(seed)
+        torch.set_default_dtype(dtype)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(before)
+
+
+class View:
+    """One program on one table as densities of z [fit, dimension].
+
+    Attributes
+    ----------
+    sites
+        Latent sites by name.
+    derived
+        Names and dims of deterministic sites.
+    dimension
+        Length of z.
+    """
+
+    def __init__(self, program: Program, cells: Cells) -> None:
+        self.program, self.cells = program, cells
+        self.dtype = cells.total.dtype
+        self.device = cells.total.device
+        self.sites: dict[str, Site] = {}
+        self.derived: dict[str, tuple[str, ...]] = {}
+        start = 0
+        for name, node in self._trace().items():
+            if node["infer"].get("_deterministic", False):
+                self.derived[name] = _dims(node)
+                continue
+            if node["is_observed"]:
+                continue
+            site = _site(program, name, node, start)
+            self.sites[name] = site
+            start = site.at.stop
+        self.dimension = start
+
+    def _trace(self) -> dict[str, dict[str, Any]]:
+        with environment(self.dtype, seed=0), torch.no_grad():
+            trace = poutine.trace(self.program).get_trace(self.cells)
+        nodes = {
+            name: node
+            for name, node in trace.nodes.items()
+            if node["type"] == "sample" and not poutine.util.site_is_subsample(node)
+        }
+        if not nodes.get("outcome", {}).get("is_observed", False):
+            raise ProgramError(f"{self.program.name} has no observed site 'outcome'; end it with observe(log_prob, data)")
+        return nodes
+
+    def values(self, z: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """Return constrained values by site, padded for the fit plate, and log |det J| [fit]."""
+        out: dict[str, Tensor] = {}
+        log_det = torch.zeros(len(z), dtype=torch.float64, device=z.device)
+        for name, site in self.sites.items():
+            pad = (1,) * (2 - len(site.batch))
+            raw = z[:, site.at].reshape(len(z), *pad, *site.batch, *site.raw_event)
+            if site.is_identity:
+                out[name] = raw
+                continue
+            out[name] = site.transform(raw)
+            log_det = log_det + _sum(site.transform.log_abs_det_jacobian(raw, out[name]))
+        return out, log_det
+
+    def run(self, values: dict[str, Tensor], fits: int, cells: Cells | None = None) -> Substitute:
+        """Run the program with `values` under a fit plate; sites without a value are drawn from their prior."""
+        with environment(self.dtype), Substitute(values) as seen, pyro.plate("fit", fits, dim=-3):
+            self.program(cells or self.cells)
+        return seen
+
+    def log_parts(self, z: Tensor, assignment: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return log prior (with Jacobian) and log likelihood, each float64 [fit].
+
+        `assignment` [fit, type, annotator]: take the annotators' types as known.
+        """
+        values, log_prior = self.values(z)
+        met = self.run(values, len(z)).met
+        for name in self.sites:
+            log_prior = log_prior + _sum(met[name]["fn"].log_prob(met[name]["value"]))
+        outcome = met["outcome"]
+        if assignment is None:
+            return log_prior, _sum(outcome["fn"].log_prob(outcome["value"]))
+        return log_prior, _sum(outcome["fn"].assigned_log_prob(outcome["value"], assignment))
+
+    def log_joint(self, z: Tensor) -> Tensor:
+        """Return log p(z, data) float64 [fit] of z [fit, dimension]."""
+        log_prior, log_likelihood = self.log_parts(z)
+        return log_prior + log_likelihood
+
+    def log_likelihood(self, z: Tensor) -> Tensor:
+        """Return log p(data | z) float64 [fit]: the objective of `mle`."""
+        return self.log_parts(z)[1]
+
+    @property
+    def work(self) -> int:
+        """Cell evaluations of one density: comparisons x outcomes (x types)."""
+        types = max([site.batch[-2] for site in self.sites.values() if len(site.batch) > 1], default=1)
+        return max(1, len(self.cells) * len(self.cells.outcomes) * types)
+
+    def chunks(self, z: Tensor) -> tuple[Tensor, ...]:
+        """Split a large batch so that one pass fits in memory."""
+        return z.split(max(1, _PASS // self.work))
+
+    @torch.no_grad()
+    def log_joint_of(self, z: Tensor) -> Tensor:
+        """Return `log_joint` of many vectors, without gradient, in passes of bounded memory."""
+        return torch.cat([self.log_joint(part) for part in self.chunks(z)])
+
+    @torch.no_grad()
+    def constrain(self, z: Tensor) -> tuple[dict[str, Tensor], dict[str, tuple[str, ...]]]:
+        """Return every latent and deterministic site [fit, ...] in its own units, and the dims behind `fit`."""
+        draws: dict[str, list[Tensor]] = {}
+        few = replace_cells(self.cells)
+        for part in self.chunks(z):
+            values, _ = self.values(part)
+            met = self.run(values, len(part), few).met
+            for name in [*self.sites, *self.derived]:
+                draws.setdefault(name, []).append(met[name]["value"])
+        shapes = {name: site.batch + site.event for name, site in self.sites.items()}
+        dims = {name: site.dims for name, site in self.sites.items()} | self.derived
+        out = {}
+        for name, parts in draws.items():
+            value = torch.cat(parts)
+            shape = shapes.get(name, tuple(value.shape[value.dim() - len(dims[name]) :]))
+            out[name] = value.reshape(len(z), *shape)
+        return out, dims
+
+    @torch.no_grad()
+    def prior(self, fits: int, seed: int) -> Tensor:
+        """Return prior draws as vectors [fit, dimension]."""
+        with environment(self.dtype, seed=seed):
+            met = self.run({}, fits).met
+        parts = [
+            site.transform.inv(met[name]["value"]).expand(
+                fits, *(1,) * (2 - len(site.batch)), *site.batch, *site.raw_event
+            ).reshape(fits, -1)
+            for name, site in self.sites.items()
+        ]
+        return torch.cat(parts, -1)
+
+
+def replace_cells(cells: Cells, rows: int = 1) -> Cells:
+    """Return the first `rows` cells only: enough to run a program for its latent sites."""
+    names = ("item_a", "item_b", "annotator", "first", "covariates", "outcome", "total")
+    cut = {name: getattr(cells, name)[:rows] for name in names if getattr(cells, name) is not None}
+    return replace(cells, **cut)
+
+
+def _site(program: Program, name: str, node: dict[str, Any], start: int) -> Site:
+    if node["fn"].support.is_discrete:
+        raise ProgramError(
+            f"{program.name} samples the discrete site {name!r}. Sum discrete annotator types out, as annotator_types does: "
+            f"enumerating {name} and indexing it by annotator would silently give all annotators one common value"
+        )
+    transform = biject_to(node["fn"].support)
+    value = node["value"]
+    raw = transform.inv(value)
+    batch = tuple(node["fn"].batch_shape)
+    raw_event = tuple(raw.shape[len(batch) :])
+    return Site(
+        name,
+        batch,
+        tuple(node["fn"].event_shape),
+        raw_event,
+        transform,
+        slice(start, start + raw.numel()),
+        _dims(node),
+    )
+
+
+def _dims(node: dict[str, Any]) -> tuple[str, ...]:
+    """Name the axes of a site: its plates from left to right, then its own axes."""
+    plates = sorted((frame.dim, frame.name) for frame in node["cond_indep_stack"] if frame.vectorized)
+    own = node["value"].dim() - len(plates)
+    stem = node["name"].removesuffix("_weight")
+    return tuple(name for _, name in plates) + tuple(stem if own == 1 else f"{stem}_{k}" for k in range(own))
+
+
+def _sum(log_prob: Tensor) -> Tensor:
+    """Sum all but the fit dimension, in float64: a float32 total of 1e6 terms is off by .05."""
+    return log_prob.flatten(1).sum(-1, dtype=torch.float64) if log_prob.dim() > 1 else log_prob.double()

@@ -1,0 +1,349 @@
+"""The posterior of a fitted program: draws, what they mean, and how far they can be trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from prefdensity.errors import DataError
+
+if TYPE_CHECKING:
+    from prefdensity.programs import Program
+
+Array = NDArray[Any]
+
+K_GOOD, K_USABLE = 0.5, 0.7
+
+
+@dataclass(frozen=True)
+class FitStatus:
+    """How a fit went: all settings that produced it, and what the diagnostics say.
+
+    Attributes
+    ----------
+    method
+        laplace, svi, nuts, map or mle.
+    converged, message
+        Whether the search settled, and in words how it ended.
+    k_hat
+        Pareto shape of the importance weights of the approximation: < .5 good, < .7 usable, more: intervals
+        must not be trusted. None for nuts, map, mle.
+    corrected
+        The draws were importance-resampled towards the exact posterior.
+    elbo, elbo_se, log_evidence
+        Evidence lower bound, its Monte-Carlo error, importance-weighted log evidence (nats); None for point fits.
+    log_likelihood
+        Log likelihood of the judgements at the point estimate (nats), without multinomial coefficients.
+    r_hat, effective, divergences
+        Of nuts.
+    restart_values
+        The objective reached by each restart (nats).
+    elbo_trace
+        ELBO per step of svi, thinned to at most 2,000 values.
+    warnings
+        Sentences to read before using the result.
+    """
+
+    method: str
+    converged: bool
+    message: str
+    seed: int
+    seconds: float
+    steps: int
+    log_likelihood: float
+    k_hat: float | None = None
+    corrected: bool = False
+    elbo: float | None = None
+    elbo_se: float | None = None
+    log_evidence: float | None = None
+    r_hat: float | None = None
+    effective: float | None = None
+    divergences: int | None = None
+    chains: int = 1
+    guide: str = ""
+    device: str = "cpu"
+    restart_values: tuple[float, ...] = ()
+    elbo_trace: tuple[float, ...] = ()
+    warnings: tuple[str, ...] = ()
+    versions: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Posterior:
+    """Draws of everything a program leaves unknown, given a table of comparisons.
+
+    Attributes
+    ----------
+    program
+        Name of the program, as `load_program` takes it.
+    items, annotators, outcomes
+        Labels; `outcomes` in the order of the program.
+    draws
+        site -> array [draw, ...] in the site's own units; utilities are not centred here.
+    dims
+        site -> names of the axes behind `draw`: item, annotator, type, feature.
+    event_dims
+        site -> how many of these axes belong to one distribution (a simplex), not to plates.
+    point
+        site -> point estimate [...]: the mode (mle, map, laplace) or the mean of the draws.
+    log_p, log_q
+        Joint log density and log density of the approximation at the draws (the first ones, for a very
+        large table); for corrected draws both belong to the resampled draws. Empty for nuts, map, mle.
+    n_comparisons, data_source, data_fingerprint
+        The table it was fitted to.
+    """
+
+    program: str
+    items: tuple[str, ...]
+    annotators: tuple[str, ...]
+    outcomes: tuple[str, ...]
+    draws: dict[str, Array]
+    dims: dict[str, tuple[str, ...]]
+    event_dims: dict[str, int]
+    point: dict[str, Array]
+    log_p: Array
+    log_q: Array
+    status: FitStatus
+    meanings: dict[str, str] = field(default_factory=dict)
+    feature_names: tuple[str, ...] = ()
+    features: Array | None = None
+    n_comparisons: float = 0.0
+    data_source: str = ""
+    data_fingerprint: str = ""
+
+    def __repr__(self) -> str:
+        return f"Posterior({self.program}, {len(self.items)} items, {self.n_draws} draws, {self.status.method})"
+
+    def __str__(self) -> str:
+        table = self.summary().head(10).to_string(index=False, float_format=lambda x: f"{x:.3f}")
+        return "\n".join([repr(self), table, *self.quality()])
+
+    @property
+    def n_draws(self) -> int:
+        """Number of draws; 1 for a point estimate without spread."""
+        return len(next(iter(self.draws.values())))
+
+    @property
+    def is_point(self) -> bool:
+        """A mode without any spread (map)."""
+        return self.status.method == "map"
+
+    def utilities(self) -> Array:
+        """Return centred utilities [draw, (type,) item]: only differences between items mean anything."""
+        table = self._utility(self.draws)
+        return table - table.mean(-1, keepdims=True)
+
+    def _utility(self, sites: dict[str, Array]) -> Array:
+        if "utility" not in sites:
+            raise DataError(f"{self.program} has no site 'utility'; read its draws and parameters() instead")
+        return sites["utility"]
+
+    def summary(self, level: float = 0.9) -> pd.DataFrame:
+        """Return the ranking: one row per item (and type), best first.
+
+        Columns: item, mean (of the centred utility), sd, lower, upper (central interval of probability `level`),
+        rank_lower, rank_upper (the same for the rank, 1 = best), p_best. For mle the mean is the estimate and
+        the rest its asymptotic sampling distribution; for map there is no spread and those columns are empty.
+        """
+        _require_level(level)
+        draws = self.utilities()
+        centre = self._utility(self.point)
+        centre = centre - centre.mean(-1, keepdims=True)
+        if draws.ndim == 2:
+            return self._ranking(draws, centre, level).sort_values("mean", ascending=False, ignore_index=True)
+        parts = []
+        for k in range(draws.shape[1]):
+            part = self._ranking(draws[:, k], centre[k], level).sort_values("mean", ascending=False)
+            part.insert(0, "type", k + 1)
+            parts.append(part)
+        return pd.concat(parts, ignore_index=True)
+
+    def _ranking(self, draws: Array, centre: Array, level: float) -> pd.DataFrame:
+        tails = [(1 - level) / 2, (1 + level) / 2]
+        frame = pd.DataFrame({"item": list(self.items)})
+        frame["mean"] = centre if self.status.method in ("mle", "map") else draws.mean(0)
+        order = (-draws).argsort(1).argsort(1) + 1
+        frame["sd"] = draws.std(0, ddof=1) if len(draws) > 1 else np.nan
+        frame["lower"], frame["upper"] = np.quantile(draws, tails, axis=0)
+        ranks = np.quantile(order, tails, axis=0, method="closest_observation")
+        frame["rank_lower"], frame["rank_upper"] = ranks.astype(int)
+        frame["p_best"] = (order == 1).mean(0)
+        if self.is_point:
+            frame[["lower", "upper", "p_best"]] = np.nan
+        return frame
+
+    def parameters(self, level: float = 0.9) -> pd.DataFrame:
+        """Return all that is not an item's utility: tie strength, biases, reliabilities, type weights, ...
+
+        Columns: parameter, index (annotator, type or feature; empty for scalars), mean, sd, lower, upper, meaning.
+        """
+        _require_level(level)
+        rows = []
+        for name, values in self.draws.items():
+            if name in ("utility", "type_probability") or name.endswith("_offset"):
+                continue
+            flat, point = values.reshape(len(values), -1), np.reshape(self.point[name], -1)
+            for column, index in enumerate(self._labels(name)):
+                rows.append((name, index, *self._line(flat[:, column], point[column], level), self.meanings.get(name, "")))
+        return pd.DataFrame(rows, columns=["parameter", "index", "mean", "sd", "lower", "upper", "meaning"])
+
+    def _line(self, values: Array, point: float, level: float) -> tuple[float, ...]:
+        if self.is_point:
+            return (float(point), np.nan, np.nan, np.nan)
+        lower, upper = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+        mean = point if self.status.method == "mle" else values.mean()
+        return (float(mean), float(values.std(ddof=1)), float(lower), float(upper))
+
+    def labels(self, dim: str, size: int) -> list[str]:
+        """Return the labels of one axis."""
+        known = {"item": self.items, "annotator": self.annotators, "feature": self.feature_names}
+        found = known.get(dim, ())
+        return list(found) if len(found) == size else [str(k + 1) for k in range(size)]
+
+    def _labels(self, name: str) -> list[str]:
+        shape = self.draws[name].shape[1:]
+        labels = [""]
+        for dim, size in zip(self.dims[name], shape, strict=True):
+            labels = [f"{a}, {b}" if a else b for a in labels for b in self.labels(dim, size)]
+        return labels
+
+    def predict(
+        self,
+        pairs: pd.DataFrame | Iterable[tuple[str, str]],
+        *,
+        annotator: str | None = None,
+        first: str = "neither",
+        level: float = 0.9,
+        program: Program | None = None,
+        seed: int = 0,
+    ) -> pd.DataFrame:
+        """Return outcome probabilities of pairs of items, with intervals.
+
+        Parameters
+        ----------
+        pairs
+            (item_a, item_b) labels, or a frame with these columns.
+        annotator
+            Who judges; None: an annotator unknown so far, drawn from the fitted population.
+        first
+            Which side is shown first: a, b or neither.
+        level
+            Probability of the central intervals.
+        program
+            Needed when the posterior was fitted with a program from a user's file; files are never run unasked.
+        seed
+            For annotators drawn from the population.
+
+        Returns
+        -------
+        Frame with item_a, item_b and p_a, p_a_lower, p_a_upper, and so on for every outcome.
+
+        Raises
+        ------
+        DataError
+            For an unknown item or annotator, naming it.
+        """
+        from prefdensity.predict import outcome_probabilities
+
+        _require_level(level)
+        listed = pairs[["item_a", "item_b"]].itertuples(index=False) if isinstance(pairs, pd.DataFrame) else pairs
+        named = [(str(a), str(b)) for a, b in listed]
+        table = outcome_probabilities(self, named, annotator, first, program, seed)
+        frame = pd.DataFrame(named, columns=["item_a", "item_b"])
+        lower, upper = np.quantile(table, [(1 - level) / 2, (1 + level) / 2], axis=0)
+        for k, outcome in enumerate(self.outcomes):
+            frame[f"p_{outcome}"] = table[..., k].mean(0)
+            frame[f"p_{outcome}_lower"], frame[f"p_{outcome}_upper"] = lower[:, k], upper[:, k]
+        return frame
+
+    def win_probabilities(
+        self, items: Sequence[str] | None = None, program: Program | None = None
+    ) -> pd.DataFrame:
+        """Return item x item: probability that the row is preferred to the column, ties counted half.
+
+        For an annotator drawn from the fitted population and no order; the diagonal is 1/2. At most 200
+        draws are used.
+        """
+        from prefdensity.predict import outcome_probabilities
+
+        names = list(self.items if items is None else items)
+        upper = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
+        table = outcome_probabilities(self, upper, None, "neither", program, 0, most=200).mean(0)
+        wins = table[:, 0] + (table[:, 2] / 2 if table.shape[1] == 3 else 0)
+        square = np.full((len(names), len(names)), 0.5)
+        square[np.triu_indices(len(names), 1)] = wins
+        square[np.tril_indices(len(names), -1)] = 1 - square.T[np.tril_indices(len(names), -1)]
+        return pd.DataFrame(square, index=names, columns=names)
+
+    def quality(self) -> list[str]:
+        """Return sentences on how far this fit can be trusted."""
+        s = self.status
+        ended = "The search settled" if s.converged else "The search did NOT settle"
+        lines = [f"{ended}: {s.message}."]
+        if s.k_hat is not None:
+            lines.append(_k_hat_sentence(s))
+        if s.r_hat is not None:
+            good = s.r_hat < 1.01 and (s.effective or 0) > 100 * s.chains
+            lines.append(
+                f"Split R-hat is at most {s.r_hat:.3f} and the smallest effective sample size {s.effective:.0f}: "
+                + ("the chains agree." if good else "run longer before trusting intervals.")
+            )
+        if s.divergences:
+            lines.append(f"{s.divergences} transitions diverged: the sampler missed part of the posterior.")
+        if len(s.restart_values) > 1:
+            best = max(s.restart_values)
+            near = sum(value > best - 0.5 for value in s.restart_values)
+            lines.append(f"{near} of {len(s.restart_values)} restarts came within half a nat of the best ({best:.1f}).")
+        if self.is_point:
+            lines.append("A posterior mode has no intervals; fit with laplace, svi or nuts to get them.")
+        return lines
+
+    def to_arviz(self) -> Any:
+        """Return an ArviZ InferenceData (0.x) or DataTree (1.x) with named dims."""
+        from prefdensity.inference_data import to_arviz
+
+        return to_arviz(self)
+
+    def save(self, path: str | Path) -> Path:
+        """Write a netCDF file, atomically: an existing file stays intact if anything fails."""
+        from prefdensity.inference_data import write
+
+        return write(self, path)
+
+
+def _k_hat_sentence(s: FitStatus) -> str:
+    assert s.k_hat is not None
+    start = f"Pareto k-hat of the approximation is {s.k_hat:.2f}: "
+    done = ", and the draws are importance-corrected" if s.corrected else ""
+    if s.k_hat < K_GOOD:
+        return f"{start}it stands well for the posterior{done}."
+    if s.k_hat < K_USABLE:
+        return f"{start}usable{done}."
+    return (
+        f"{start}above 0.7, so intervals, ranks and P(best) must NOT be trusted as they stand; they are those of the "
+        "approximation, uncorrected. Use method='nuts' where it is affordable, or a simpler program."
+    )
+
+
+def _require_level(level: float) -> None:
+    if not 0 < level < 1:
+        raise DataError(f"level={level!r} must lie between 0 and 1, like 0.9")
+
+
+def load_posterior(path: str | Path) -> Posterior:
+    """Return the posterior that `Posterior.save` wrote; nothing in the file is executed.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, damaged, or not one of ours.
+    """
+    from prefdensity.inference_data import read
+
+    return read(path)

@@ -1,0 +1,334 @@
+"""Programs: generative models of comparisons, composed of layers and found by name.
+
+A layer is a few Pyro lines of one stage (see `STAGES`); a program is one layer for each stage
+(any number for margin and noise), the defaults filled in. ``"davidson+position_bias+reliability"`` names a
+composition; margin layers apply in the order written.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from prefdensity.cells import Cells
+from prefdensity.errors import ProgramError
+
+STAGES = {
+    "utility": "(data) -> utility [..., item]",
+    "types": "(data) -> type weights [..., type]; the utility stage then runs once per type",
+    "margin": "(margin, data) -> margin [..., comparison]; any number, in the order written",
+    "choice": "(margin, data) -> log_prob [..., comparison, outcome]",
+    "noise": "(log_prob, data) -> log_prob; any number, in the order written",
+}
+_REPEATABLE = ("margin", "noise")
+_DEFAULTS = {"utility": "items", "choice": "logit"}
+_PACKAGE = "prefdensity.models"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One stage of a program: a function with Pyro sites, and what the library must know about it.
+
+    Attributes
+    ----------
+    needs
+        What the data must offer: annotator, first, features, covariates.
+    outcomes
+        For a choice rule: the outcomes it explains, in order.
+    unimodal
+        The posterior has one mode, which a climb from the prior's centre finds.
+    hyper
+        Scalar sites that shape the posterior of the rest; Laplace integrates them on a grid.
+    starts
+        For types: (cells, restarts, seed) -> int [restart, annotator], where to start the search for types.
+    meanings
+        site -> what it measures, for tables.
+    options
+        Literal arguments given in the name, as in ``items(prior_scale=3)``.
+    """
+
+    name: str
+    stage: str
+    function: Callable[..., Any]
+    needs: tuple[str, ...] = ()
+    outcomes: tuple[str, ...] = ()
+    unimodal: bool = True
+    hyper: tuple[str, ...] = ()
+    starts: Callable[..., Any] | None = None
+    meanings: dict[str, str] = field(default_factory=dict, hash=False)
+    options: tuple[tuple[str, Any], ...] = ()
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        """Run the stage on its inputs; with keywords only, return the layer with these arguments."""
+        if options and not args:
+            return self._configured(options)
+        return self.function(*args, **dict(self.options), **options)
+
+    def _configured(self, options: dict[str, Any]) -> Layer:
+        known = [p.name for p in inspect.signature(self.function).parameters.values() if p.default is not p.empty]
+        for key in options:
+            if key not in known:
+                raise ProgramError(f"{self.name} has no argument {key!r}; it takes {', '.join(known) or 'none'}")
+        return replace(self, options=tuple(sorted({**dict(self.options), **options}.items())))
+
+    @property
+    def label(self) -> str:
+        """The name with its arguments, as it is written in a composition."""
+        inside = ", ".join(f"{key}={value!r}" for key, value in self.options)
+        return f"{self.name}({inside})" if inside else self.name
+
+    @property
+    def doc(self) -> str:
+        """The story of the layer: the docstring of its file, or of its function."""
+        module = sys.modules.get(self.function.__module__)
+        return inspect.cleandoc((module and module.__doc__) or self.function.__doc__ or "")
+
+
+def layer(
+    stage: str,
+    *,
+    needs: Sequence[str] = (),
+    outcomes: Sequence[str] = (),
+    unimodal: bool = True,
+    hyper: Sequence[str] = (),
+    starts: Callable[..., Any] | None = None,
+    meanings: dict[str, str] | None = None,
+) -> Callable[[Callable[..., Any]], Layer]:
+    """Turn a function into a `Layer` of `stage` that carries the function's name.
+
+    Raises
+    ------
+    ProgramError
+        For an unknown stage, or a choice rule without outcomes.
+    """
+    if stage not in STAGES:
+        raise ProgramError(f"there is no stage {stage!r}; stages are {', '.join(STAGES)}")
+    if (stage == "choice") != bool(outcomes):
+        raise ProgramError("a choice rule, and nothing else, says which outcomes it explains")
+
+    def wrap(function: Callable[..., Any]) -> Layer:
+        return Layer(
+            function.__name__, stage, function, tuple(needs), tuple(outcomes), unimodal, tuple(hyper), starts, meanings or {}
+        )
+
+    return wrap
+
+
+@dataclass(frozen=True)
+class Program:
+    """A generative model of comparisons: ``program(cells)`` runs it as a Pyro program.
+
+    A composition of layers (`compose`), or any Pyro function of `Cells` whose observed site ``outcome`` is
+    declared by `prefdensity.outcomes.observe`. `doc` is the generative story.
+    """
+
+    name: str
+    model: Callable[[Cells], None]
+    outcomes: tuple[str, ...]
+    needs: tuple[str, ...] = ()
+    unimodal: bool = False
+    layers: tuple[Layer, ...] = ()
+    doc: str = ""
+
+    def __call__(self, data: Cells) -> None:
+        """Run the Pyro program."""
+        self.model(data)
+
+    @property
+    def summary(self) -> str:
+        """The first line of the story."""
+        return self.doc.strip().split("\n", 1)[0]
+
+    @property
+    def hyper(self) -> tuple[str, ...]:
+        """Scalar sites that Laplace integrates on a grid."""
+        return tuple(site for each in self.layers for site in each.hyper)
+
+    @property
+    def has_types(self) -> bool:
+        """Whether annotators belong to hidden types."""
+        return any(each.stage == "types" for each in self.layers)
+
+    @property
+    def meanings(self) -> dict[str, str]:
+        """What each site measures."""
+        return {site: text for each in self.layers for site, text in each.meanings.items()}
+
+
+def compose(*parts: Layer | Program | str, name: str = "", story: str = "") -> Program:
+    """Compose layers (or programs made of layers, or their names) into one program.
+
+    Raises
+    ------
+    ProgramError
+        When a stage with room for one layer gets two, or a part is not made of layers.
+    """
+    flat: list[Layer] = []
+    labels: list[str] = []
+    stories = [inspect.cleandoc(story)]
+    for part in parts:
+        piece = _find(part) if isinstance(part, str) else part
+        if isinstance(piece, Program) and not piece.layers:
+            raise ProgramError(f"{piece.name} is a plain Pyro function, not layers; it cannot be composed")
+        flat += piece.layers if isinstance(piece, Program) else [piece]
+        labels.append(piece.name if isinstance(piece, Program) else piece.label)
+        stories.append("" if story else piece.doc)
+    _require_room(flat)
+    taken = {each.stage for each in flat}
+    defaults = [_default(stage) for stage in _DEFAULTS if stage not in taken]
+    flat += defaults
+    stories += ["" if story else each.doc for each in defaults]
+    ordered = tuple(each for stage in STAGES for each in flat if each.stage == stage)
+    return Program(
+        name=name or "+".join(labels),
+        model=functools.partial(_run, ordered),
+        outcomes=next(each.outcomes for each in ordered if each.stage == "choice"),
+        needs=tuple(dict.fromkeys(need for each in ordered for need in each.needs)),
+        unimodal=all(each.unimodal for each in ordered),
+        layers=ordered,
+        doc="\n\n".join(filter(None, stories)),
+    )
+
+
+def _run(layers: tuple[Layer, ...], data: Cells) -> None:
+    import pyro
+
+    from prefdensity.outcomes import observe
+
+    stage = {each.stage: each for each in layers}
+    type_weight = None
+    if "types" in stage:
+        type_weight = stage["types"](data)
+        with pyro.plate("type", type_weight.shape[-1], dim=-2):
+            utility = stage["utility"](data)
+    else:
+        utility = stage["utility"](data)
+    margin = data.contrast(utility)
+    for each in layers:
+        if each.stage == "margin":
+            margin = each(margin, data)
+    log_prob = stage["choice"](margin, data)
+    for each in layers:
+        if each.stage == "noise":
+            log_prob = each(log_prob, data)
+    observe(log_prob, data, type_weight)
+
+
+def _require_room(layers: Sequence[Layer]) -> None:
+    for stage in STAGES:
+        found = [each.label for each in layers if each.stage == stage]
+        if len(found) > 1 and (stage not in _REPEATABLE or len(set(found)) < len(found)):
+            kind = {"utility": "utilities", "choice": "choice rules", "types": "type layers"}.get(stage, f"{stage} layers")
+            raise ProgramError(f"two {kind}, {found[0]} and {found[1]}: a program has one; leave one out")
+
+
+def _default(stage: str) -> Layer:
+    found = _find(_DEFAULTS[stage])
+    assert isinstance(found, Layer)
+    return found
+
+
+def names() -> list[str]:
+    """Return the names of the layers and programs shipped in models/, sorted."""
+    package = importlib.import_module(_PACKAGE)
+    return sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_"))
+
+
+def load_program(name: str | Path | Program | Layer) -> Program:
+    """Return the program called `name`: one file's name, a composition with ``+``, or a path ending in .py.
+
+    Raises
+    ------
+    ProgramError
+        With the names that exist, or why the composition is impossible.
+    """
+    if isinstance(name, Program):
+        return name
+    if isinstance(name, Layer):
+        return compose(name)
+    text = str(name).strip()
+    if text.endswith(".py"):
+        return _from_file(Path(text))
+    parts = [_parse(node) for node in _terms(text)]
+    if len(parts) == 1 and isinstance(parts[0], Program):
+        return parts[0]
+    return compose(*parts)
+
+
+def _terms(text: str) -> list[ast.expr]:
+    try:
+        node = ast.parse(text, mode="eval").body
+    except SyntaxError:
+        raise ProgramError(
+            f"{text!r} names no program; write names joined by +, like davidson+position_bias; there are "
+            f"{', '.join(names())}"
+        ) from None
+    terms: list[ast.expr] = []
+    while isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        terms.insert(0, node.right)
+        node = node.left
+    return [node, *terms]
+
+
+def _parse(node: ast.expr) -> Layer | Program:
+    if isinstance(node, ast.Name):
+        return _find(node.id)
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.args:
+        found = _find(node.func.id)
+        try:
+            options = {str(k.arg): ast.literal_eval(k.value) for k in node.keywords}
+        except ValueError:
+            raise ProgramError(f"arguments in {ast.unparse(node)!r} must be literals like k=3") from None
+        if isinstance(found, Program):
+            raise ProgramError(f"{found.name} is a composition; give arguments to its layers: {_written(found)}")
+        return found(**options) if options else found
+    raise ProgramError(f"cannot read {ast.unparse(node)!r}; write a name, or a name with arguments like name(k=3)")
+
+
+def _written(program: Program) -> str:
+    return "+".join(each.label for each in program.layers)
+
+
+def _find(name: str) -> Layer | Program:
+    if name not in names():
+        raise ProgramError(f"no program called {name!r}; there are {', '.join(names())}")
+    found = getattr(importlib.import_module(f"{_PACKAGE}.{name}"), name)
+    assert isinstance(found, (Layer, Program))
+    return found
+
+
+def _from_file(path: Path) -> Program:
+    if not path.is_file():
+        raise ProgramError(f"there is no file {path} to read a program from")
+    module = _import_file(path.resolve())
+    found = getattr(module, "PROGRAM", None)
+    if isinstance(found, Layer):
+        found = compose(found)
+    if not isinstance(found, Program):
+        raise ProgramError(f"{path} must define PROGRAM, a prefdensity.Program (or a layer)")
+    return replace(found, name=str(path))
+
+
+def _import_file(path: Path) -> ModuleType:
+    name = f"prefdensity_user_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ProgramError(f"cannot read a Pyro program from {path}")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and pickle look the module up by name
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise ProgramError(f"{path} cannot be run: {type(error).__name__}: {error}") from error
+    return module

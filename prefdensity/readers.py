@@ -1,0 +1,263 @@
+"""Read comparisons from files, data frames, named public formats and shipped examples."""
+
+from __future__ import annotations
+
+import gzip
+import inspect
+import json
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from prefdensity import simulate
+from prefdensity.comparisons import Comparisons
+from prefdensity.errors import DataError
+from prefdensity.formats import FORMATS
+
+# Name -> where the numbers come from.
+EXAMPLES = {
+    "citations": (
+        "Stigler, S. M. (1994). Citation patterns in the journals of statistics and probability. "
+        "Statistical Science 9, 94-108; the four journals analysed in Agresti, A. (2002). Categorical Data "
+        "Analysis, 2nd ed., Wiley. A journal wins when the other one cites it."
+    ),
+    "baseball": (
+        "American League East, season of 1987, home and away: Agresti, A. (2002). Categorical Data Analysis, "
+        "2nd ed., Wiley, p. 438. item_a played at home."
+    ),
+    "puddings": (
+        "Davidson, R. R. (1970). On extending the Bradley-Terry model to accommodate ties in paired "
+        "comparison experiments. Journal of the American Statistical Association 65, 317-328. Six puddings, "
+        "ties allowed."
+    ),
+    "annotators": (
+        "SIMULATED by prefdensity.simulate.example(): 40 annotators judge 20 invented assistants, with ties, "
+        "an effect of being shown first, unequal reliabilities and two careless annotators."
+    ),
+}
+
+_ENDINGS = ".csv, .tsv, .parquet, .jsonl or .json (csv, tsv and jsonl also as .gz)"
+_Pick = Callable[[Sequence[str]], Iterable[str]]
+
+
+def read(source: str | Path | pd.DataFrame, *, format: str | None = None, **columns: Any) -> Comparisons:
+    """Read a table of comparisons.
+
+    Parameters
+    ----------
+    source
+        A file (csv, tsv, parquet, jsonl, json; csv, tsv and jsonl also as .gz), a data frame, or
+        "example:NAME" with a name of `EXAMPLES`.
+    format
+        None for a table with one comparison in each row, or a public format: a name of
+        `prefdensity.formats.FORMATS`.
+    **columns
+        Without `format`, the arguments of `Comparisons.from_frame` (`item_a="model_a"`, `labels={...}`,
+        `ordered=True`, ...); `item_features` may also be a file whose first column holds the item labels.
+        With `format`, the arguments of its converter, such as `both_bad="tie"`.
+
+    Returns
+    -------
+    Comparisons
+        Labels are read as text ("007" stays "007", "NA" is a label); in csv only an empty cell is missing.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read, or is not what was announced.
+    """
+    if isinstance(source, str) and source.startswith("example:"):
+        if format is not None or columns:
+            raise DataError("an example is complete as it is; read it without further arguments")
+        return example(source.removeprefix("example:"))
+    convert: Callable[..., Comparisons] = Comparisons.from_frame
+    pick: _Pick = partial(_needed, columns)
+    if format is not None:
+        if format not in FORMATS:
+            raise DataError(f"there is no format {format!r}; there are {', '.join(FORMATS)}")
+        convert, wanted = FORMATS[format]
+        pick = partial(filter, wanted.__contains__)
+    _require_arguments(convert, columns, "a generic table" if format is None else f"format {format!r}")
+    if isinstance(columns.get("item_features"), str | Path):
+        columns["item_features"] = _feature_table(Path(columns["item_features"]))
+    if isinstance(source, pd.DataFrame):
+        frame = source
+    elif isinstance(source, str | Path):
+        frame = _table(Path(source), pick)
+        columns.setdefault("source", str(source))
+    else:
+        raise DataError(f"read() takes a path, 'example:NAME' or a data frame, not {type(source).__name__}")
+    if format is None and columns.get("labels") is not None:
+        columns["labels"] = _labels_as_read(frame, columns)
+    return convert(frame, **columns)
+
+
+def example(name: str) -> Comparisons:
+    """Return a shipped table: citations, baseball, puddings, or the simulated annotators.
+
+    `EXAMPLES` holds the full reference of each.
+
+    Raises
+    ------
+    DataError
+        If there is no such example.
+    """
+    if name not in EXAMPLES:
+        raise DataError(f"there is no example {name!r}; there are {', '.join(EXAMPLES)}")
+    if name == "annotators":
+        return simulate.example()[0]
+    with resources.as_file(resources.files("prefdensity.data") / f"{name}.csv") as path:
+        wide = _csv(path, ",")
+    # two columns of labels, then how often the first won, the second won, neither did
+    first, second, *results = wide.columns
+    outcomes = ("a", "b", "tie")[: len(results)]
+    parts = [
+        pd.DataFrame(
+            {"item_a": wide[first], "item_b": wide[second], "outcome": outcome, "count": wide[result]}
+        )
+        for outcome, result in zip(outcomes, results, strict=True)
+    ]
+    table = pd.concat(parts, ignore_index=True)
+    return Comparisons.from_frame(
+        table[table["count"] != "0"], ordered=name == "baseball", source=f"example:{name}"
+    )
+
+
+def _needed(columns: dict[str, Any], header: Sequence[str]) -> list[str]:
+    """Return the columns to load, or all of them if one is absent: the error then shows what there is."""
+    roles = ("item_a", "item_b", "outcome", "annotator", "context", "count", "first")
+    covariates = columns.get("covariates", ())
+    covariates = {covariates} if isinstance(covariates, str) else set(covariates)
+    wanted = {columns.get(role, role) for role in roles} | covariates
+    absent = wanted - {None, "annotator", "context", "count", "first"} - set(header)
+    return list(header) if absent else [name for name in header if name in wanted]
+
+
+def _require_arguments(convert: Callable[..., Comparisons], columns: dict[str, Any], what: str) -> None:
+    known = [name for name in inspect.signature(convert).parameters if name != "frame"]
+    unknown = [name for name in columns if name not in known]
+    if unknown:
+        raise DataError(f"{what} takes no argument {unknown[0]!r}; it takes {', '.join(known)}")
+
+
+def _labels_as_read(frame: pd.DataFrame, columns: dict[str, Any]) -> dict[Any, str]:
+    """Let labels={1: "a"} match a csv, which holds text, and labels={"1": "a"} a parquet of integers."""
+    labels = dict(columns["labels"])
+    column = columns.get("outcome", "outcome")
+    by_text = {str(value): target for value, target in labels.items()}
+    try:
+        values = pd.unique(frame[column].dropna()) if column in frame.columns else ()
+    except TypeError:  # nested values: from_frame says so
+        values = ()
+    for value in values:
+        if str(value) in by_text:
+            labels.setdefault(value, by_text[str(value)])
+    return labels
+
+
+def _feature_table(path: Path) -> pd.DataFrame:
+    table = _table(path, list)
+    label = table.columns[0]
+    if table[label].isna().any():
+        row = int(table[label].isna().to_numpy().argmax()) + 1
+        raise DataError(f"{path}: the first column, {label!r}, must hold item labels; row {row} is empty")
+    return table.set_index(label)
+
+
+def _table(path: Path, pick: _Pick) -> pd.DataFrame:
+    """Return the columns of a file that `pick` chooses from its header, or more."""
+    if path.is_dir():
+        raise DataError(f"{path} is a directory; give one file")
+    if not path.exists():
+        raise DataError(f"there is no file {path}")
+    if path.stat().st_size == 0:
+        raise DataError(f"{path} is empty (0 bytes)")
+    ending = "".join(path.suffixes[-2:] if path.suffix.lower() == ".gz" else path.suffixes[-1:]).lower()
+    kind = ending.removesuffix(".gz")
+    if kind == ".parquet" and ending == kind:
+        frame = _parquet(path, pick)
+    elif kind in (".csv", ".tsv"):
+        frame = _csv(path, "," if kind == ".csv" else "\t")
+    elif kind in (".jsonl", ".ndjson") or ending == ".json":
+        frame = _json(path)
+    else:
+        raise DataError(f"{path}: a file must end in {_ENDINGS}, not in {ending or 'nothing'!r}")
+    if len(frame) == 0:
+        raise DataError(f"{path} has no rows; at least one comparison is needed")
+    return frame
+
+
+def _csv(path: Path, separator: str) -> pd.DataFrame:
+    # Every column is read, as text: choosing columns would make pandas accept rows with too many fields
+    options: dict[str, Any] = {"sep": separator, "dtype": str, "keep_default_na": False, "na_values": [""]}
+    try:
+        header = pd.read_csv(path, header=None, nrows=1, **options).iloc[0].dropna()
+        frame = pd.read_csv(path, **options)
+    except pd.errors.EmptyDataError:
+        raise DataError(f"{path} is empty: it has no header") from None
+    except (pd.errors.ParserError, UnicodeDecodeError, OSError, EOFError, zlib.error) as error:
+        raise DataError(
+            f"{path} cannot be read as UTF-8 text with separator {separator!r}: {_said(error)}"
+        ) from error
+    doubled = header[header.duplicated()]
+    if len(doubled):
+        raise DataError(f"{path} has more than one column called {doubled.iloc[0]!r}")
+    if not isinstance(frame.index, pd.RangeIndex):
+        raise DataError(
+            f"{path}: rows have more fields than the header; name every column, and quote values that "
+            f"hold {separator!r}"
+        )
+    return frame
+
+
+def _json(path: Path) -> pd.DataFrame:
+    """Read one object per line, or, for .json, perhaps an array of objects."""
+    try:
+        with (
+            gzip.open(path, "rt", encoding="utf-8")
+            if path.suffix.lower() == ".gz"
+            else open(path, encoding="utf-8") as file
+        ):
+            lines = file.readlines()
+    except (UnicodeDecodeError, OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path} cannot be read as UTF-8 text: {_said(error)}") from error
+    if path.suffix.lower() == ".json" and "".join(lines[:1]).lstrip().startswith("["):
+        numbered = [(1, "".join(lines))]
+    else:
+        numbered = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    rows: list[Any] = []
+    for number, text in numbered:
+        try:
+            value = json.loads(text.rstrip())
+        except json.JSONDecodeError as error:
+            line = number + error.lineno - 1
+            raise DataError(f"{path}: line {line} is not valid JSON: {error.msg}") from error
+        rows.extend(value if isinstance(value, list) and len(numbered) == 1 else [value])
+    wrong = [index for index, row in enumerate(rows) if not isinstance(row, dict)]
+    if wrong:
+        what = str(rows[wrong[0]])[:40]
+        raise DataError(f"{path}: row {wrong[0] + 1} is not an object with named columns, but {what}")
+    return pd.DataFrame(rows, dtype=object)  # object: an integer beside a null stays an integer
+
+
+def _parquet(path: Path, pick: _Pick) -> pd.DataFrame:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        raise DataError(f"{path}: parquet files need pyarrow; pip install 'prefdensity[parquet]'") from None
+    try:
+        file = parquet.ParquetFile(path)
+        table = file.read(columns=list(pick(file.schema_arrow.names)))
+    except (pyarrow.ArrowException, OSError) as error:
+        raise DataError(f"{path} cannot be read as parquet: {_said(error)}") from error
+    return table.to_pandas(ignore_metadata=True)  # an index that pandas stored is a column like any other
+
+
+def _said(error: Exception) -> str:
+    return str(error).strip().rstrip(".").replace("\n", " ") or type(error).__name__

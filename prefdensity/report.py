@@ -1,0 +1,257 @@
+"""One self-contained HTML page about a fit: what was found, how sure it is, and what to distrust."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import matplotlib
+import numpy as np
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+import prefdensity
+from prefdensity import plots
+from prefdensity.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+    from prefdensity.comparisons import Comparisons
+    from prefdensity.data_report import DataReport
+    from prefdensity.posterior import Posterior
+
+_ROWS = 200  # rows of a table that the page shows; summary.csv has them all
+_DOUBT = 0.05  # an item is a rival while the probability that it beats the leader exceeds this
+
+
+def write_report(
+    post: Posterior,
+    data: Comparisons,
+    path: str | os.PathLike[str],
+    title: str | None = None,
+    *,
+    level: float = 0.9,
+    command: str | None = None,
+) -> Path:
+    """Write a self-contained HTML report: no scripts, no links, opens offline.
+
+    Parameters
+    ----------
+    post
+        A fit.
+    data
+        The comparisons that it was fitted to.
+    path
+        File to write. It appears whole or not at all.
+    title
+        Heading of the page; the source of the data by default.
+    level
+        Posterior mass of the intervals.
+    command
+        Shell command that reproduces the fit; the Python call is always shown.
+
+    Returns
+    -------
+    Path
+        The file written.
+
+    Raises
+    ------
+    DataError
+        If `data` is not the table that was fitted.
+    """
+    require_same_table(post, data)
+    page = _render(_contents(post, data, title or data.source, level, command))
+    target = Path(path)
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        partial.write_bytes(page.encode("utf-8", "xmlcharrefreplace"))
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
+    return target
+
+
+def require_same_table(post: Posterior, data: Comparisons) -> None:
+    """Raise `DataError` unless `data` is the table that `post` was fitted to."""
+    found = data.fingerprint()
+    if post.data_fingerprint != found:
+        raise DataError(
+            f"{data.source} is not the table of this fit (fingerprint {found}, not {post.data_fingerprint}); "
+            "give the same file with the same columns, labels and treatment of ties"
+        )
+
+
+def headline(post: Posterior) -> list[str]:
+    """Return who leads and how sure that is, in sentences; one paragraph for each annotator type.
+
+    Parameters
+    ----------
+    post
+        A fit.
+    """
+    utility = post.draws["utility"]
+    if post.dims["utility"] == ("item",):
+        return [_leader(utility, post.items)]
+    types = range(utility.shape[1])
+    return [f"Annotators of type {kind + 1}: {_leader(utility[:, kind], post.items)}" for kind in types]
+
+
+def _leader(utility: NDArray[np.float64], items: tuple[str, ...]) -> str:
+    first = int(utility.mean(axis=0).argmax())
+    name, size = items[first], len(items)
+    if len(utility) == 1:
+        return f"{name} has the highest estimate of {size} items; a point fit does not say how sure this is."
+    best = np.bincount(utility.argmax(axis=1), minlength=size) / len(utility)
+    beats = (utility > utility[:, [first]]).mean(axis=0)
+    rivals = [items[i] for i in beats.argsort(kind="stable")[::-1] if beats[i] > _DOUBT]
+    sure = percent(best[first])
+    lead = f"{name} has the highest utility of {size} items, and is the best with probability {sure}."
+    if not rivals:
+        return f"{lead} Every other item is worse with probability above {1 - _DOUBT:.0%}."
+    named = ", ".join(rivals[:5]) + (f" and {len(rivals) - 5} more" if len(rivals) > 5 else "")
+    many = "1 item" if len(rivals) == 1 else f"{len(rivals)} items"
+    doubt = f"better with probability above {_DOUBT:.0%}"
+    return f"{lead} {many} cannot be told apart from it ({doubt}): {named}."
+
+
+def percent(share: float) -> str:
+    """Return a probability in words that never claim certainty."""
+    if not math.isfinite(share):
+        return "–"
+    if share > 0.995:
+        return ">99%"
+    if share < 0.005:
+        return "<1%"
+    return f"{share:.0%}"
+
+
+def _number(value: Any, digits: int = 3) -> str:
+    """Return a number for a table: `digits` significant ones, a dash for none."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    if value == 0:
+        return "0"
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    return _signed(f"%.{min(decimals, 6)}f", value)
+
+
+def _signed(form: str, value: float) -> str:
+    return (form % value).replace("-", "−")
+
+
+def _contents(
+    post: Posterior, data: Comparisons, title: str, level: float, command: str | None
+) -> dict[str, Any]:
+    about, summary, parameters = data.report(), post.summary(level=level), post.parameters(level=level)
+    personal = [name for name, dims in post.dims.items() if "annotator" in dims]
+    shared = parameters[~parameters["parameter"].isin(personal)].head(_ROWS)
+    status = post.status
+    return {
+        "title": title,
+        "headline": headline(post),
+        "warnings": [*about.warnings, *status.warnings],
+        "facts": _facts(about),
+        "figures": _figures(post, data, level),
+        "summary": summary.head(_ROWS).to_dict("records"),
+        "typed": "type" in summary,
+        "left_out": max(len(summary) - _ROWS, 0),
+        "parameters": shared.to_dict("records"),
+        "parameters_left_out": len(parameters) - len(shared),
+        "annotator_caption": _annotator_caption(post),
+        "quality": post.quality(),
+        "settings": _settings(post, data),
+        "level": f"{level:.0%}",
+        "doubt": f"{_DOUBT:.0%}",
+        "call": f"prefdensity.fit({post.program!r}, data, method={status.method!r}, seed={status.seed})",
+        "command": command,
+        "version": prefdensity.__version__,
+    }
+
+
+def _facts(about: DataReport) -> dict[str, str]:
+    pairs = about.n_items * (about.n_items - 1) // 2
+    rows = {
+        "source": about.source,
+        "judgements": f"{about.n_judgements:,.0f}, of them {about.tie_share:.1%} ties",
+        "items": f"{about.n_items:,}, with {_spread(about.items)} judgements each",
+        "pairs": f"{about.n_pairs:,} of {pairs:,} compared, in {about.n_components:,} connected group(s)",
+        "annotators": f"{about.n_annotators:,}, with {_spread(about.annotators)} judgements each"
+        if about.n_annotators
+        else "not recorded",
+        "contexts": f"{about.n_contexts:,}" if about.n_contexts else "not recorded",
+        "order shown": "not recorded"
+        if about.first_share is None
+        else f"the first won {about.first_share:.1%} of the decided judgements",
+        "notes": "; ".join(about.notes),
+    }
+    return {name: value for name, value in rows.items() if value}
+
+
+def _spread(table: pd.DataFrame) -> str:
+    sizes = table["judgements"]
+    return f"{sizes.min():,.0f} to {sizes.max():,.0f} (median {sizes.median():,.0f})"
+
+
+def _annotator_caption(post: Posterior) -> str:
+    if "reliability" in post.dims:
+        return "Weight of the utilities in judgements: 1 average, 0 coin-flipper, below 0 contrarian."
+    if "type_probability" in post.dims:
+        return "Which type each annotator belongs to, one column for each, grouped by the leading type."
+    return "Habits of the annotators as counted in the data, one dot each; the program takes them as alike."
+
+
+def _settings(post: Posterior, data: Comparisons) -> dict[str, str]:
+    status = post.status
+    rows = {
+        "program": post.program,
+        "method": status.method + (", importance-corrected" if status.corrected else ""),
+        "converged": ": ".join(filter(None, ("yes" if status.converged else "no", status.message))),
+        "k-hat": _number(status.k_hat),
+        "ELBO": _number(status.elbo, 6) + (f" ± {_number(status.elbo_se, 2)}" if status.elbo_se else ""),
+        "ELBO of each restart": ", ".join(_number(elbo, 6) for elbo in status.restart_elbos),
+        "log likelihood": _number(status.log_likelihood, 6),
+        "draws": f"{len(post.draws['utility']):,}",
+        "steps": f"{status.steps:,}",
+        "seconds": _number(status.seconds),
+        "seed": str(status.seed),
+        "data": f"{data.source}, fingerprint {data.fingerprint()}",
+        "versions": ", ".join(f"{name} {version}" for name, version in status.versions.items()),
+    }
+    return {name: value for name, value in rows.items() if value not in ("", "–")}
+
+
+def _figures(post: Posterior, data: Comparisons, level: float) -> dict[str, Markup]:
+    drawn = {
+        "ranking": plots.ranking(post, level=level),
+        "ranks": plots.rank_intervals(post, level=level) if len(post.draws["utility"]) > 1 else None,
+        "wins": plots.win_heatmap(post),
+        "annotators": plots.annotators(post, data) if data.annotators else None,
+        "elbo": plots.elbo_trace(post) if len(post.status.elbo_trace) > 1 else None,
+    }
+    return {name: _svg(figure, name) for name, figure in drawn.items() if figure is not None}
+
+
+def _svg(figure: Figure, name: str) -> Markup:
+    """Return the figure as inline SVG whose words stay words: small, searchable and sharp on any screen."""
+    buffer = io.StringIO()
+    unsaid: dict[str, Any] = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+        figure.savefig(buffer, format="svg", metadata=unsaid)
+    text = buffer.getvalue()
+    return Markup(text[text.index("<svg") :])
+
+
+def _render(contents: dict[str, Any]) -> str:
+    tidy: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True}
+    environment = Environment(autoescape=True, undefined=StrictUndefined, **tidy)
+    environment.filters.update(number=_number, percent=percent, signed=_signed)
+    source = files("prefdensity").joinpath("report.html.jinja").read_text(encoding="utf-8")
+    return environment.from_string(source).render(contents)

@@ -1,0 +1,105 @@
+"""Whether a program can be fitted to a table: refusals in words, and warnings worth repeating."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.sparse as sp
+from scipy.sparse.linalg import lsqr
+
+from prefdensity.comparisons import Comparisons
+from prefdensity.errors import ProgramError
+from prefdensity.programs import Program
+
+_WANTED = {
+    "annotator": "needs to know who judged; name the annotator column with annotator=...",
+    "first": (
+        "needs to know which item was shown first, and the data do not say; if item_a was, say ordered=True "
+        "(--ordered), or name a column with first=..."
+    ),
+    "features": "needs item features; give them with item_features=...",
+    "covariates": "needs comparison covariates; name them with covariates=...",
+}
+
+
+def suit(program: Program, data: Comparisons) -> list[str]:
+    """Return warnings about fitting `program` to `data`.
+
+    Raises
+    ------
+    ProgramError
+        When the data lack what the program needs, hold outcomes it cannot express, or cannot identify it.
+    """
+    has = {
+        "annotator": data.annotator is not None,
+        "first": data.first is not None,
+        "features": data.item_features is not None,
+        "covariates": data.covariates is not None,
+    }
+    for need in program.needs:
+        if not has[need]:
+            raise ProgramError(f"{program.name} {_WANTED[need]}")
+    warnings = []
+    if data.n_ties and "tie" not in program.outcomes:
+        raise ProgramError(
+            f"{program.name} has no tie, and {data.n_ties:g} of {data.n_judgements:g} judgements are ties; add a tie rule "
+            "(davidson or rao_kupper), or recode them yourself: data.ties_as_half_wins() (--ties half) or "
+            "data.without_ties() (--ties drop)"
+        )
+    if "tie" in program.outcomes and data.n_ties == 0:
+        warnings.append(f"There are no ties, so the tie parameter of {program.name} is near the low end of its prior.")
+    if np.any(data.count != np.round(data.count)):
+        warnings.append("Ties are counted as half wins: a convention, not a likelihood, so intervals are approximate.")
+    if program.has_types:
+        _require_types(program, data)
+    if "first" in program.needs:
+        _require_order(program, data)
+    if "features" in program.needs:
+        warnings += _feature_warnings(data)
+    unused = [name for name in ("features", "covariates") if has[name] and name not in program.needs]
+    warnings += [f"{program.name} does not use the {name} that the data carry." for name in unused]
+    return warnings
+
+
+def _require_types(program: Program, data: Comparisons) -> None:
+    types = next(each for each in program.layers if each.stage == "types")
+    k = dict(types.options).get("k", 2)
+    if not isinstance(k, int) or k < 1:
+        raise ProgramError(f"{types.name} takes a whole number of types, k=1 or more, not k={k!r}")
+    if k > len(data.annotators):
+        raise ProgramError(f"{types.label} has more types than the {len(data.annotators)} annotators of the data")
+
+
+def _require_order(program: Program, data: Comparisons) -> None:
+    """Refuse an order effect that item utilities could stand for exactly."""
+    assert data.first is not None
+    first = data.first.astype(float)
+    if not first.any():
+        raise ProgramError(f"{program.name}: no comparison says which item was shown first, so there is no order effect")
+    pairs, index = np.unique(np.stack([data.item_a, data.item_b, data.first], 1), axis=0, return_index=True)
+    rows = np.arange(len(pairs))
+    ones = np.ones(len(pairs))
+    design = sp.csr_matrix(
+        (np.r_[ones, -ones], (np.r_[rows, rows], np.r_[pairs[:, 0], pairs[:, 1]])), (len(pairs), len(data.items))
+    )
+    target = first[index]
+    rest = target - design @ lsqr(design, target, atol=1e-10, btol=1e-10, iter_lim=2000)[0]
+    if np.abs(rest).max() < 1e-6:
+        raise ProgramError(
+            f"{program.name}: the order effect is not identified: which item was shown first follows from the items "
+            "themselves (no pair or cycle of items was shown in both orders)"
+        )
+
+
+def _feature_warnings(data: Comparisons) -> list[str]:
+    from prefdensity.cells import standardised
+
+    assert data.item_features is not None
+    table = standardised(data.item_features)
+    pairs = np.unique(np.stack([data.item_a, data.item_b], 1), axis=0)
+    rank = np.linalg.matrix_rank(table[pairs[:, 0]] - table[pairs[:, 1]])
+    if rank < table.shape[1]:
+        return [
+            f"Only {rank} of {table.shape[1]} feature directions differ within the compared pairs; the other weights "
+            "are set by their prior alone."
+        ]
+    return []

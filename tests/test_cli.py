@@ -1,0 +1,230 @@
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+import prefdensity
+from prefdensity import cli
+
+WRITTEN = ["fit.nc", "parameters.csv", "report.html", "summary.csv"]
+
+
+def run(*arguments):
+    return CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def names(folder):
+    return sorted(path.name for path in Path(folder).iterdir())
+
+
+def refused(result, match):
+    """The command left with code 2 and one sentence on stderr."""
+    assert result.exit_code == 2, result.output
+    assert result.stderr.startswith("prefdensity: ")
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert re.search(match, result.stderr)
+    assert result.stdout == ""
+
+
+def test_version_and_help():
+    assert run("--version").stdout.strip() == f"prefdensity {prefdensity.__version__}"
+    for command in ("models", "describe", "fit", "report"):
+        result = run(command, "--help")
+        assert result.exit_code == 0
+        assert f"Example: prefdensity {command}" in result.stdout
+
+
+def test_help_is_quick():
+    code = (
+        "import sys; sys.argv = ['prefdensity', 'fit', '--help']\n"
+        "from prefdensity.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'pyro', 'arviz', 'pandas', 'numpy', 'matplotlib'} & set(sys.modules)\n"
+        "sys.exit(f'loaded {heavy}' if heavy else 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60, stdout=subprocess.DEVNULL)
+
+
+def test_models_lists_and_tells():
+    listed = run("models").stdout
+    assert all(re.search(rf"^{name} +\S", listed, re.M) for name in prefdensity.names())
+    assert run("models", "davidson").stdout.startswith("Davidson (1970)")
+    refused(run("models", "nonesuch"), "nonesuch")
+
+
+def test_describe():
+    result = run("describe", "example:puddings")
+    assert result.exit_code == 0
+    assert "6 items" in result.stdout
+
+
+@pytest.mark.parametrize(("source", "model"), [("citations", "bradley_terry"), ("puddings", "davidson")])
+def test_fit_writes_everything(here, source, model):
+    result = run("fit", f"example:{source}", "--model", model, "--out", "deep/er", "--draws", 200)
+    assert result.exit_code == 0, result.output
+    assert names("deep/er") == WRITTEN
+    assert names(here) == ["deep"]
+    assert names("deep") == ["er"]
+    post = prefdensity.load_posterior("deep/er/fit.nc")
+    summary = pd.read_csv("deep/er/summary.csv", dtype={"item": str})
+    assert list(summary["item"]) == list(post.summary()["item"])
+    assert str(summary["item"][0]) in result.stdout
+    assert "wrote deep/er" in result.stdout
+    assert f"--model {model}" not in Path("deep/er/summary.csv").read_text()
+
+
+def test_fit_twice_replaces_only_its_own_files(here):
+    settings = ("--model", "davidson", "--draws", 50, "--out", "out")
+    assert run("fit", "example:puddings", *settings).exit_code == 0
+    Path("out/notes.txt").write_text("mine")
+    Path("out/summary.csv").write_text("old")
+    assert run("fit", "example:puddings", *settings).exit_code == 0
+    assert names("out") == sorted([*WRITTEN, "notes.txt"])
+    assert Path("out/summary.csv").read_text() != "old"
+    assert os.stat("out/fit.nc").st_mode & 0o777 == os.stat("out/notes.txt").st_mode & 0o777
+
+
+def test_columns_labels_and_ties_reach_the_reader(here):
+    Path("votes.csv").write_text("left,right,won,who\nx,y,1,w\ny,x,2,w\nx,z,0,v\nz,y,1,v\nx,y,?,v\n")
+    columns = ["--item-a", "left", "--item-b", "right", "--outcome", "won", "--annotator", "who", "--ordered"]
+    labels = ["--label", "1=a", "--label", "2=b", "--label", "0=tie", "--label", "?=drop"]
+    described = run("describe", "votes.csv", *columns, *labels)
+    assert described.exit_code == 0, described.output
+    assert "dropped on request" in described.stdout
+    settings = ("votes.csv", *columns, *labels, "--model", "bradley_terry", "--draws", 50)
+    refused(run("fit", *settings), "tie")
+    assert names(here) == ["votes.csv"]
+    for ties in ("half", "drop"):
+        result = run("fit", *settings, "--ties", ties, "--out", ties)
+        assert result.exit_code == 0, result.output
+    again = ("report", "half/fit.nc", "votes.csv", *columns, *labels, "--ties")
+    refused(run(*again, "drop"), "not the table of this fit")
+    assert run(*again, "half").exit_code == 0
+
+
+def test_item_features_and_covariates_reach_the_reader(here):
+    Path("votes.csv").write_text("item_a,item_b,outcome,longer\nx,y,a,1\ny,z,a,0\nz,x,b,-1\n")
+    Path("items.csv").write_text("item,size\nx,3\ny,2\nz,1.5\n")
+    described = run("describe", "votes.csv", "--item-features", "items.csv", "--covariate", "longer")
+    assert described.exit_code == 0, described.output
+    fitted = run("fit", "votes.csv", "--item-features", "items.csv", "--model", "linear", "--draws", 50)
+    assert fitted.exit_code == 0, fitted.output
+    assert "size" in Path("prefdensity-fit/parameters.csv").read_text()
+
+
+def test_formats_take_their_options(here):
+    Path("arena.csv").write_text("model_a,model_b,winner\nm,n,model_a\nn,m,tie (bothbad)\nn,m,model_b\n")
+    refused(run("describe", "arena.csv", "--format", "arena"), "bad")
+    result = run("describe", "arena.csv", "--format", "arena", "--format-option", "both_bad=drop")
+    assert result.exit_code == 0, result.output
+    refused(run("describe", "arena.csv", "--format", "arena", "--format-option", "both_bad"), "has no '='")
+
+
+def test_report_is_rebuilt_beside_the_fit(here):
+    run("fit", "example:puddings", "--model", "davidson", "--draws", 50, "--out", "out")
+    before = Path("out/report.html").read_text()
+    Path("out/report.html").unlink()
+    result = run("report", "out/fit.nc", "example:puddings")
+    assert result.exit_code == 0, result.output
+    again = Path("out/report.html").read_text()
+    assert before.split("To reproduce")[0] == again.split("To reproduce")[0]
+    result = run("report", "out/fit.nc", "example:puddings", "--out", "mine.html", "--title", "Six puddings")
+    assert "Six puddings" in Path("mine.html").read_text()
+    refused(run("report", "out/fit.nc", "example:citations"), "not the table of this fit")
+    refused(run("report", "nothing.nc", "example:citations"), "nothing.nc")
+    refused(run("report", "out/summary.csv", "example:puddings"), "summary.csv")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        (["fit", "nothing.csv", "--model", "davidson"], "nothing.csv"),
+        (["fit", "example:nothing", "--model", "davidson"], "nothing"),
+        (["fit", "example:puddings", "--model", "nonesuch"], "nonesuch"),
+        (["fit", "example:puddings", "--model", "davidson+reliability"], "annotator"),
+        (["fit", "example:puddings", "--model", "davidson+"], "davidson"),
+        (["fit", "example:puddings", "--model", "mine.py"], "mine.py"),
+        (["fit", "example:puddings", "--model", "davidson", "--device", "abacus"], "abacus"),
+        (["fit", "bad.csv", "--model", "bradley_terry"], "maybe"),
+        (["fit", "bad.csv", "--model", "bradley_terry", "--label", "maybe"], "has no '='"),
+        (["fit", "example:puddings", "--model", "davidson", "--out", "bad.csv"], "bad.csv is a file"),
+        (["fit", "example:puddings", "--model", "davidson", "--out", "bad.csv/deeper"], "bad.csv is a file"),
+        (["describe", "bad.csv", "--item-a", "left"], "left"),
+        (["describe", "."], "directory"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_writes_nothing(here, arguments, match):
+    Path("bad.csv").write_text("item_a,item_b,outcome\nx,y,a\ny,x,maybe\n")
+    refused(run(*arguments), match)
+    assert names(here) == ["bad.csv"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["fit", "example:puddings"], ["describe", "x", "--itme-a", "y"], ["guess"], ["models", "a", "b"]],
+)
+def test_unknown_options_leave_with_2(here, arguments):
+    assert run(*arguments).exit_code == 2
+    assert names(here) == []
+
+
+@pytest.mark.parametrize("number", [13, 28])
+def test_a_disk_that_refuses_is_one_sentence(here, monkeypatch, number):
+    def refuse(self, target):
+        raise OSError(number, os.strerror(number), str(self))
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    result = run("fit", "example:puddings", "--model", "davidson", "--draws", 50)
+    refused(result, os.strerror(number))
+    assert names(here) == []
+
+
+def test_item_names_are_not_markup(here):
+    Path("v.csv").write_text("item_a,item_b,outcome\n[bold]x[/],y,a\ny,[bold]x[/],b\n")
+    result = run("fit", "v.csv", "--model", "bradley_terry", "--draws", 50)
+    assert result.exit_code == 0, result.output
+    assert "[bold]x[/]" in result.stdout
+
+
+def start(*arguments, **more):
+    code = "from prefdensity.cli import main; main()"
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more)
+
+
+def test_from_a_shell(here):
+    with start("fit", "example:citations", "-m", "bradley_terry", "--draws", "50") as process:
+        out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert "wrote prefdensity-fit" in out
+    assert "Traceback" not in err
+    typed = "fit example:citations -m bradley_terry --draws 50"
+    assert typed in Path("prefdensity-fit/report.html").read_text()
+
+
+def test_ctrl_c_leaves_a_flagged_fit_or_nothing(here):
+    endless = ("--method", "nuts", "--draws", "200000")
+    with start("fit", "example:annotators", "-m", "davidson+reliability", *endless) as process:
+        time.sleep(12)  # long enough to be in the sampler, which would run for hours
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert "interrupted" in err
+    assert names(here) in ([], ["prefdensity-fit"])
+    if names(here):
+        assert not prefdensity.load_posterior("prefdensity-fit/fit.nc").status.converged

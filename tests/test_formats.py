@@ -1,0 +1,400 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from prefdensity.errors import DataError
+from prefdensity.formats import FORMATS, from_hh_rlhf
+from prefdensity.readers import read
+
+# Look-alikes of the public files: their columns and nesting, invented content.
+ARENA_33K = pd.DataFrame(
+    {
+        "question_id": ["q1", "q2", "q3", "q4"],
+        "model_a": ["alpha", "beta", "gamma", "alpha"],
+        "model_b": ["beta", "gamma", "alpha", "gamma"],
+        "winner": ["model_a", "model_b", "tie", "tie (bothbad)"],
+        "judge": ["arena_user_1", "arena_user_2", "arena_user_1", "arena_user_1"],
+        "language": "English",
+    }
+)
+ARENA_140K = ARENA_33K.drop(columns=["judge", "question_id"]).assign(
+    winner=["model_a", "model_b", "tie", "both_bad"],
+    evaluation_session_id=["s1", "s1", "s2", "s3"],
+    evaluation_order=1,
+)
+ARENA_55K = pd.DataFrame(
+    {
+        "model_a": ["alpha", "beta", "gamma"],
+        "model_b": ["beta", "gamma", "alpha"],
+        "winner_model_a": [1, 0, 0],
+        "winner_model_b": [0, 1, 0],
+        "winner_tie": [0, 0, 1],
+    }
+)
+MT_BENCH = pd.DataFrame(
+    {
+        "question_id": [81, 81, 82],
+        "model_a": ["alpha", "beta", "alpha"],
+        "model_b": ["beta", "gamma", "gamma"],
+        "winner": ["model_b", "tie", "model_a"],
+        "judge": ["author_2", "expert_9", "gpt4_pair"],
+        "turn": [1, 2, 1],
+    }
+)
+START = "\n\nHuman: How do I boil an egg?"
+LONGER = f"{START}\n\nAssistant: Gently.\n\nHuman: How long?"
+HH_RLHF = pd.DataFrame(
+    {
+        "chosen": [f"{LONGER}\n\nAssistant: Seven minutes.", f"{START}\n\nAssistant: No."],
+        "rejected": [f"{LONGER}\n\nAssistant: Ask a hen.", f"{START}\n\nAssistant: Why?"],
+    }
+)
+ALPACA = pd.DataFrame(
+    {
+        "instruction": ["say hello", "say hello", "count", "count"],
+        "output_1": ["hi", "hello", "1 2", "1"],
+        "output_2": ["hey", "hi", "1 3", "2"],
+        "generator_1": ["base", "base", "base", "base"],
+        "generator_2": ["alpha", "beta", "alpha", "beta"],
+        "preference": [1.0, 1.97, 1.5, 0],
+        "annotator": "judge model",
+    }
+)
+
+
+def vote(evaluator, preference):
+    return {"evaluator": evaluator, "overall_pref": preference, "helpful_pref": "Tie", "time_spent": 60}
+
+
+MULTIPREF = pd.DataFrame(
+    {
+        "prompt_id": ["p1", "p2"],
+        "model_a": ["alpha", "beta"],
+        "model_b": ["beta", "gamma"],
+        "normal_worker_annotations": [
+            [vote("n1", "A-is-clearly-better"), vote("n2", "B-is-slightly-better")],
+            [vote("n1", "Tie"), vote("n3", "A-is-slightly-better")],
+        ],
+        "expert_worker_annotations": [[vote("n1", "B-is-clearly-better")], []],
+    }
+)
+HELPSTEER = pd.DataFrame(
+    {
+        "context": [[{"role": "user", "content": "hello"}], [{"role": "user", "content": "count"}], "plain"],
+        "response1": ["hi", "1 2", "x"],
+        "response2": ["hey", "1 3", "y"],
+        "overall_preference": [2, -1, 0],
+        "individual_preference": [
+            [{"score": 3, "reasoning": "r"}, {"score": -1, "reasoning": "r"}],
+            [{"score": -2, "reasoning": "r"}],
+            [],
+        ],
+    }
+)
+
+
+def summaries(*pairs):
+    return [{"text": text, "policy": policy, "note": ""} for text, policy in pairs]
+
+
+SUMMARIZE = pd.DataFrame(
+    {
+        "info": [{"id": name, "post": "..."} for name in ("t3_a", "t3_b", "t3_b")],
+        "summaries": [
+            summaries(("short", "sup1"), ("long", "ref")),
+            summaries(("one", "sup1"), ("two", "sup1")),
+            summaries(("one", "sup1"), ("three", "ppo")),
+        ],
+        "choice": [1, 0, 0],
+        "worker": ["w1", "w2", "w1"],
+    }
+)
+PRISM = pd.DataFrame(
+    {
+        "utterance_id": [f"ut{number}" for number in range(7)],
+        "interaction_id": ["int0", "int0", "int0", "int1", "int1", "int2", "int3"],
+        "conversation_id": "c0",
+        "user_id": ["user0"] * 3 + ["user1"] * 4,
+        "model_name": ["alpha", "beta", "gamma", "alpha", "beta", "alpha", "beta"],
+        "score": [80, 20, 80, 5, 60, 50, 50],
+        "if_chosen": [True, False, False, False, True, True, True],
+    }
+)
+FRAMES = {
+    "arena": ARENA_33K.iloc[:3],
+    "mt_bench": MT_BENCH,
+    "hh_rlhf": HH_RLHF,
+    "alpaca_eval": ALPACA,
+    "multipref": MULTIPREF,
+    "helpsteer3": HELPSTEER,
+    "summarize_from_feedback": SUMMARIZE,
+    "prism": PRISM,
+}
+
+
+def triples(data):
+    frame = data.to_frame()
+    return list(zip(frame["item_a"], frame["item_b"], frame["outcome"], strict=True))
+
+
+def test_every_format_has_a_look_alike():
+    assert set(FRAMES) == set(FORMATS)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_files_give_what_frames_give(tmp_path, name, ending):
+    frame = FRAMES[name]
+    path = tmp_path / f"file.{ending}"
+    if ending == "parquet":
+        if name == "helpsteer3":  # parquet columns have one type
+            frame = frame.iloc[:2]
+        frame.to_parquet(path)
+    else:
+        path.write_text("\n".join(map(json.dumps, json.loads(frame.to_json(orient="records")))))
+    one, two = read(path, format=name), read(frame, format=name)
+    assert one.fingerprint() == two.fingerprint()
+    assert one.contexts == two.contexts
+    assert one.notes == two.notes
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_missing_column_is_named(name):
+    needed = FORMATS[name].columns[1 if name in ("hh_rlhf", "alpaca_eval") else 0]
+    needed = {"alpaca_eval": "output_1"}.get(name, needed)
+    with pytest.raises(DataError, match=f"has no column '{needed}', which format {name} needs"):
+        read(FRAMES[name].drop(columns=needed), format=name)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_an_empty_frame_is_refused(name):
+    with pytest.raises(DataError, match="has no rows"):
+        read(FRAMES[name].iloc[:0], format=name)
+
+
+@pytest.mark.parametrize("frame", [ARENA_33K, ARENA_140K], ids=["33k", "140k"])
+def test_arena_both_bad_must_be_mapped(frame):
+    with pytest.raises(DataError, match="1 rows call both answers bad.*both_bad='tie' or both_bad='drop'"):
+        read(frame, format="arena")
+    tie = read(frame, format="arena", both_bad="tie")
+    assert tie.outcome.tolist() == [0, 1, 2, 2]
+    assert any(
+        "1 rows that call both answers bad" in note and "counted as ties" in note for note in tie.notes
+    )
+    drop = read(frame, format="arena", both_bad="drop")
+    assert drop.outcome.tolist() == [0, 1, 2]
+    assert any("dropped on request" in note for note in drop.notes)
+    with pytest.raises(DataError, match="both_bad='loss' is unknown; use 'tie' or 'drop'"):
+        read(frame, format="arena", both_bad="loss")
+
+
+def test_arena_knows_the_left_side_and_who_judged():
+    data = read(ARENA_33K, format="arena", both_bad="drop")
+    assert (data.first == 1).all()
+    assert data.annotators == ("arena_user_1", "arena_user_2")
+    session = read(ARENA_140K, format="arena", both_bad="drop")
+    assert session.annotators == ("s1", "s2")
+    assert any("evaluation sessions" in note for note in session.notes)
+
+
+def test_arena_one_hot_winners():
+    data = read(ARENA_55K, format="arena")
+    assert triples(data) == [("alpha", "beta", "a"), ("beta", "gamma", "b"), ("gamma", "alpha", "tie")]
+    assert data.annotator is None
+    for row in ([1, 1, 0], [0, 0, 0], [0.5, 0.5, 0], [np.nan, 0, 1]):
+        bad = ARENA_55K.astype({name: float for name in ARENA_55K.columns if name.startswith("winner")})
+        bad.loc[1, ["winner_model_a", "winner_model_b", "winner_tie"]] = row
+        with pytest.raises(
+            DataError, match="exactly one of winner_model_a, winner_model_b, winner_tie .* row 2"
+        ):
+            read(bad, format="arena")
+
+
+@pytest.mark.parametrize("value", ["model_c", "bothbad"])
+def test_unknown_winners_raise(value):
+    with pytest.raises(
+        DataError, match=f"'winner' holds unknown outcomes: '{value}' .1 rows.; this format knows 'model_a'"
+    ):
+        read(ARENA_33K.assign(winner=["model_a", "tie", value, "tie"]), format="arena")
+
+
+def test_missing_winners_raise_or_are_dropped_on_request():
+    frame = ARENA_33K.iloc[:3].assign(winner=["model_a", None, "tie"])
+    with pytest.raises(DataError, match=r"column 'winner' \(outcome\) is empty in 1 rows, first in row 2"):
+        read(frame, format="arena")
+    assert read(frame, format="arena", missing="drop").outcome.tolist() == [0, 2]
+
+
+def test_mt_bench_order_and_inconsistent_ties():
+    data = read(MT_BENCH, format="mt_bench")
+    assert data.outcome.tolist() == [1, 2, 0]
+    assert data.first.tolist() == [1, 1, 0]
+    assert data.contexts == ("question 81, turn 1", "question 81, turn 2", "question 82, turn 1")
+    frame = MT_BENCH.assign(winner=["model_b", "tie", "tie (inconsistent)"])
+    with pytest.raises(DataError, match="1 rows changed with the order shown.*inconsistent='tie'"):
+        read(frame, format="mt_bench")
+    assert read(frame, format="mt_bench", inconsistent="drop").outcome.tolist() == [1, 2]
+    assert read(frame, format="mt_bench", inconsistent="tie").outcome.tolist() == [1, 2, 2]
+
+
+def test_hh_rlhf_items_are_answers_to_a_prompt():
+    data = read(HH_RLHF, format="hh_rlhf")
+    assert data.first is None
+    assert data.outcome.tolist() == [0, 0]
+    assert len(data.items) == 4
+    assert len(data.contexts) == 2
+    assert data.items[data.item_a[0]].startswith("Seven minutes. #")
+    assert "the order shown is unknown" in data.notes[0]
+    # a label depends on nothing but the text and its prompt
+    assert set(read(HH_RLHF.iloc[[1]], format="hh_rlhf").items) < set(data.items)
+
+
+def test_hh_rlhf_dialogues_may_part_early_and_prompts_may_be_given():
+    early = pd.DataFrame(
+        {
+            "chosen": [f"{START}\n\nAssistant: A.\n\nHuman: Go on.\n\nAssistant: B."],
+            "rejected": [f"{START}\n\nAssistant: C."],
+        }
+    )
+    data = from_hh_rlhf(early)
+    assert data.items[data.item_b[0]].startswith("C. #")
+    assert data.items[data.item_a[0]].startswith("A. Human: Go on. Assistant: B. #")
+    given = from_hh_rlhf(
+        pd.DataFrame({"prompt": ["p", "q"], "chosen": ["yes", "yes"], "rejected": ["no", "no"]})
+    )
+    assert len(given.items) == 4  # the same words to another prompt are another item
+    with pytest.raises(DataError, match="chosen and rejected of row 1 share no beginning"):
+        from_hh_rlhf(pd.DataFrame({"chosen": ["yes"], "rejected": ["no"]}))
+    with pytest.raises(DataError, match="column 'chosen' must hold text, and holds list in row 1"):
+        from_hh_rlhf(pd.DataFrame({"chosen": [[{"role": "user"}]], "rejected": ["no"]}))
+
+
+def test_identical_sides_raise_or_are_dropped_on_request():
+    frame = pd.DataFrame({"prompt": ["p", "q"], "chosen": ["yes", "yes"], "rejected": ["no", "yes"]})
+    with pytest.raises(
+        DataError, match="1 rows compare an item with itself, first row 2; .*identical='drop'"
+    ):
+        from_hh_rlhf(frame)
+    data = from_hh_rlhf(frame, identical="drop")
+    assert len(data) == 1
+    assert "1 rows that compare an item with itself dropped on request" in data.notes
+    with pytest.raises(DataError, match="every row compares an item with itself"):
+        from_hh_rlhf(frame.iloc[1:], identical="drop")
+    with pytest.raises(DataError, match="identical='keep' is unknown"):
+        from_hh_rlhf(frame, identical="keep")
+
+
+def test_missing_texts_raise_or_are_dropped_on_request():
+    frame = pd.DataFrame({"prompt": ["p", "q"], "chosen": ["yes", None], "rejected": ["no", "no"]})
+    with pytest.raises(DataError, match="'chosen' .* is empty in 1 rows"):
+        from_hh_rlhf(frame)
+    assert len(from_hh_rlhf(frame, missing="drop")) == 1
+    assert len(from_hh_rlhf(HH_RLHF.assign(chosen=[HH_RLHF["chosen"][0], None]), missing="drop")) == 1
+
+
+def test_alpaca_eval_preferences():
+    data = read(ALPACA, format="alpaca_eval")
+    assert triples(data) == [
+        ("base", "alpha", "a"),
+        ("base", "beta", "b"),
+        ("base", "alpha", "tie"),
+        ("base", "beta", "tie"),
+    ]
+    assert data.annotators == ("judge model",)
+    assert data.first is None
+    texts = read(ALPACA.drop(columns=["generator_1", "generator_2"]), format="alpaca_eval")
+    assert len(texts.items) == 7  # "hi" answers one prompt twice
+    with pytest.raises(
+        DataError, match="column 'preference' must hold numbers from 1 to 2, .* and holds 2.5 in row 3"
+    ):
+        read(ALPACA.assign(preference=[1, 2, 2.5, 0]), format="alpaca_eval")
+    with pytest.raises(DataError, match="is empty in 1 rows, first in row 3"):
+        read(ALPACA.assign(preference=[1, 2, None, 0]), format="alpaca_eval")
+
+
+def test_an_index_within_examples_is_no_annotator():
+    frame = ALPACA.drop(columns="annotator").assign(annotator_index=[0, 1, 0, 1], input=["", None, "x", "y"])
+    data = read(frame, format="alpaca_eval")
+    assert data.annotator is None
+    assert any("annotators are unknown" in note for note in data.notes)
+    assert len(data.contexts) == 3
+
+
+def test_multipref_votes():
+    data = read(MULTIPREF, format="multipref")
+    assert data.outcome.tolist() == [0, 1, 2, 0, 1]
+    assert data.annotators == ("expert/n1", "normal/n1", "normal/n2", "normal/n3")
+    assert data.contexts == ("p1", "p2")
+    assert data.first is None
+    assert "1 rows hold no judgement in expert_worker_annotations" in data.notes
+    assert len(read(MULTIPREF, format="multipref", workers="normal")) == 4
+    assert len(read(MULTIPREF, format="multipref", workers="expert")) == 1
+    with pytest.raises(
+        DataError, match="workers='all of them' is unknown; use 'normal' or 'expert' or 'all'"
+    ):
+        read(MULTIPREF, format="multipref", workers="all of them")
+    with pytest.raises(DataError, match="must hold lists of judgements, and row 1 does not"):
+        read(MULTIPREF.assign(normal_worker_annotations="[...]"), format="multipref")
+    with pytest.raises(DataError, match="unknown outcomes: 'Both'"):
+        read(MULTIPREF.assign(normal_worker_annotations=[[vote("n1", "Both")]] * 2), format="multipref")
+
+
+def test_helpsteer_positive_means_the_second_response():
+    data = read(HELPSTEER, format="helpsteer3")
+    assert data.outcome.tolist() == [1, 0, 2]
+    assert data.items[data.item_b[0]].startswith("hey #")
+    single = read(HELPSTEER, format="helpsteer3", votes="individual")
+    assert single.outcome.tolist() == [1, 0, 0]
+    assert single.annotator is None
+    assert set(single.items) < set(data.items)
+    assert "1 rows hold no judgement in individual_preference" in single.notes
+    with pytest.raises(DataError, match="must hold whole numbers from -3 to 3, and holds .* in row 2"):
+        read(HELPSTEER.assign(overall_preference=[1, 1.5, 0]), format="helpsteer3")
+    with pytest.raises(DataError, match="votes='each' is unknown"):
+        read(HELPSTEER, format="helpsteer3", votes="each")
+    with pytest.raises(DataError, match="holds no judgement at all"):
+        read(HELPSTEER.iloc[2:], format="helpsteer3", votes="individual")
+
+
+def test_summaries_by_text_and_by_policy():
+    data = read(SUMMARIZE, format="summarize_from_feedback")
+    assert data.outcome.tolist() == [1, 0, 0]
+    assert len(data.items) == 5
+    assert data.annotators == ("w1", "w2")
+    assert data.contexts == ("t3_a", "t3_b")
+    with pytest.raises(DataError, match="1 rows compare an item with itself, first row 2"):
+        read(SUMMARIZE, format="summarize_from_feedback", items="policy")
+    policy = read(SUMMARIZE, format="summarize_from_feedback", items="policy", identical="drop")
+    assert triples(policy) == [("sup1", "ref", "b"), ("sup1", "ppo", "a")]
+    with pytest.raises(DataError, match="column 'choice' must hold 0 or 1, and holds 2 in row 1"):
+        read(SUMMARIZE.assign(choice=2), format="summarize_from_feedback")
+    with pytest.raises(DataError, match="each row needs info with an id, and two summaries"):
+        read(SUMMARIZE.assign(summaries="[...]"), format="summarize_from_feedback")
+
+
+def test_prism_pairs_of_one_rating_share_a_context():
+    data = read(PRISM, format="prism")
+    assert triples(data) == [
+        ("alpha", "beta", "a"),
+        ("alpha", "gamma", "tie"),
+        ("beta", "gamma", "b"),
+        ("alpha", "beta", "b"),
+    ]
+    assert data.contexts == ("int0", "int1")
+    assert data.annotators == ("user0", "user1")
+    assert any("dependent" in note for note in data.notes)
+    assert "2 utterances rated alone give no pair" in data.notes
+    with pytest.raises(DataError, match="compare an item with itself.*identical='drop'"):
+        read(PRISM.assign(model_name="alpha"), format="prism")
+    with pytest.raises(DataError, match="must hold scores from 0 to 100, and holds 500 in row 1"):
+        read(PRISM.assign(score=500), format="prism")
+    with pytest.raises(DataError, match="no interaction_id has two rated utterances"):
+        read(PRISM.iloc[5:], format="prism")
+
+
+def test_a_frame_with_any_index_is_read():
+    for name, frame in FRAMES.items():
+        shuffled = frame.set_axis([7] * len(frame), axis=0)
+        assert read(shuffled, format=name).fingerprint() == read(frame, format=name).fingerprint()
