@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +16,204 @@ from torch import Tensor
 import prefdensity
 from prefdensity.cells import standardised
 from prefdensity.comparisons import Comparisons
+from prefdensity.data_report import components, strong_groups
 from prefdensity.errors import FitError
-from prefdensity.inference import nuts, svi
-from prefdensity.inference.checkpoint import Checkpoint
-from prefdensity.inference.guide import KINDS, Guide
-from prefdensity.inference.laplace import Mixture, laplace
-from prefdensity.inference.maximum import maximum_likelihood
-from prefdensity.inference.mode import DENSE, Climber, centre
-from prefdensity.inference.quality import USABLE, Approximation, Checked, check_guide
-from prefdensity.inference.starts import Search, search
+from prefdensity.inference.engines import Answer, by_laplace, by_map, by_mle, by_nuts, by_svi
+from prefdensity.inference.guide import KINDS
+from prefdensity.inference.quality import USABLE
 from prefdensity.inference.view import View
 from prefdensity.posterior import FitStatus, Posterior
 from prefdensity.programs import Layer, Program, load_program
-from prefdensity.progress import Report, progress
+from prefdensity.progress import progress as show_progress
 from prefdensity.suitability import suit
 
 METHODS = ("auto", "laplace", "svi", "nuts", "map", "mle")
-# Guides with a full covariance have dimension^2 / 2 parameters; beyond this their noise costs more than it buys.
-_FULL = 300
+_GPU_CELLS = 200_000  # below this a GPU spends its time on launches
+
+
+def fit(
+    program: str | Path | Program | Layer,
+    data: Comparisons,
+    *,
+    method: str = "auto",
+    seed: int = 0,
+    device: str = "auto",
+    draws: int = 1000,
+    restarts: int | None = None,
+    guide: str | None = None,
+    max_steps: int = 10_000,
+    chains: int = 4,
+    warmup: int = 500,
+    threads: int = 1,
+    progress: bool | None = None,
+    checkpoint: str | Path | None = None,
+) -> Posterior:
+    """Fit a program to a table of comparisons.
+
+    Parameters
+    ----------
+    program
+        A name ("davidson"), a composition ("davidson+position_bias"), a path ending in .py, or a `Program`.
+    data
+        The comparisons.
+    method
+        "laplace": Gaussian at the mode, hyperparameters integrated on a grid, importance-corrected;
+        "svi": Gaussian variational guide; "nuts": Markov chains; "map": posterior mode; "mle": maximum likelihood,
+        refused where none exists; "auto": laplace, then svi where Pareto k-hat says that laplace cannot hold the posterior.
+    seed
+        Of everything random; the same seed on the same machine gives the same result.
+    device
+        "cpu", "cuda", or "auto": cuda if there is one and the table is large.
+    draws
+        Posterior draws to keep (per chain for nuts).
+    restarts
+        Starts of the search for a mode; default 8 with annotator types, 4 for other programs that may have
+        several modes, 1 otherwise.
+    guide
+        For svi: "full", "scaled" (the Laplace covariance, rescaled) or "mean_field"; default by dimension.
+    max_steps
+        Of svi.
+    chains, warmup
+        Of nuts.
+    threads
+        CPU threads to use.
+    progress
+        Show a progress bar on stderr; None: if it is a terminal.
+    checkpoint
+        File in which svi keeps its state every few seconds; an existing one of the same fit is resumed with
+        the same result. Removed when the fit is complete.
+
+    Returns
+    -------
+    Posterior. After Ctrl-C during svi or nuts, what there is so far, flagged in its status.
+
+    Raises
+    ------
+    ProgramError
+        If the program does not exist or does not suit the data.
+    FitError
+        If no estimate exists, with the reason.
+    """
+    started = time.monotonic()
+    program = load_program(program)
+    _require_settings(method, guide, device, draws, restarts, seed)
+    warnings = [*suit(program, data), *_data_warnings(data)]
+    place = _device(device, data)
+    view = View(program, data.cells(program.outcomes, program.needs, device=place))
+    key = {"program": program.name, "data": data.fingerprint(), "seed": seed, "guide": guide, "restarts": restarts}
+    settings = {
+        "draws": draws, "restarts": restarts or _restarts(program), "seed": seed, "guide": guide, "max_steps": max_steps,
+        "chains": chains, "warmup": warmup, "checkpoint": checkpoint, "key": key,
+    }  # fmt: skip
+    with _threads(threads), show_progress(progress) as report:
+        answer = _run(method, view, data, settings, report)
+    status = FitStatus(
+        seed=seed,
+        seconds=time.monotonic() - started,
+        log_likelihood=float(view.log_parts(answer.point[None])[1].detach()),
+        device=place,
+        warnings=(*warnings, *answer.warnings),
+        versions={name: version(name) for name in ("torch", "pyro-ppl", "numpy")} | {"prefdensity": prefdensity.__version__},
+        **answer.facts,
+    )
+    return _posterior(view, data, answer, status)
+
+
+def _run(method: str, view: View, data: Comparisons, settings: dict[str, Any], report: Any) -> Answer:
+    if method == "mle":
+        return by_mle(view, data, settings)
+    engine = {"map": by_map, "nuts": by_nuts, "svi": by_svi, "laplace": by_laplace, "auto": by_laplace}[method]
+    answer = engine(view, settings, report)
+    k_hat = answer.facts.get("k_hat")
+    if method != "auto" or (k_hat is not None and k_hat < USABLE):
+        return answer
+    other = by_svi(view, settings, report)
+    return other if k_hat is None or other.facts["k_hat"] < k_hat or not other.facts["converged"] else answer
+
+
+def _posterior(view: View, data: Comparisons, answer: Answer, status: FitStatus) -> Posterior:
+    draws, dims = _sites(view, answer.z)
+    point, _ = _sites(view, answer.point[None])
+    used = "features" in view.program.needs
+    return Posterior(
+        program=view.program.name,
+        items=data.items,
+        annotators=data.annotators,
+        outcomes=view.program.outcomes,
+        draws=draws,
+        dims=dims,
+        event_dims={name: len(site.event) for name, site in view.sites.items()},
+        point={name: value[0] for name, value in point.items()},
+        log_p=answer.log_p,
+        log_q=answer.log_q,
+        status=status,
+        meanings=view.program.meanings,
+        feature_names=data.feature_names if used else (),
+        features=standardised(data.item_features) if used and data.item_features is not None else None,
+        n_comparisons=data.n_judgements,
+        data_source=data.source,
+        data_fingerprint=data.fingerprint(),
+    )
+
+
+def _sites(view: View, z: Tensor) -> tuple[dict[str, np.ndarray], dict[str, tuple[str, ...]]]:
+    """Return every site at z as arrays [draw, ...], with the annotators' types where there are types."""
+    draws, dims = view.constrain(z)
+    if view.program.has_types:
+        draws["type_probability"] = view.type_probability(z)
+        dims = dims | {"type_probability": ("annotator", "type")}
+    return {name: value.cpu().numpy() for name, value in draws.items()}, dims
+
+
+def _data_warnings(data: Comparisons) -> list[str]:
+    lines = []
+    parts = int(components(data).max()) + 1
+    if parts > 1:
+        lines.append(
+            f"The comparison graph falls into {parts} components; how items of different components compare is set by the "
+            "prior only."
+        )
+    elif len(strong_groups(data)) > 1:
+        lines.append("Some items are undefeated or winless; how far they lie from the rest is set by the prior.")
+    return lines
+
+
+def _restarts(program: Program) -> int:
+    if program.has_types:
+        return 8
+    return 1 if program.unimodal else 4
+
+
+def _require_settings(
+    method: str, guide: str | None, device: str, draws: int, restarts: int | None, seed: int
+) -> None:
+    if method not in METHODS:
+        raise FitError(f"there is no method {method!r}; methods are {', '.join(METHODS)}")
+    if guide is not None and guide not in KINDS:
+        raise FitError(f"there is no guide {guide!r}; guides are {', '.join(KINDS)}")
+    if draws < 100:
+        raise FitError(f"draws={draws} is too few for intervals; use 100 or more")
+    if restarts is not None and restarts < 1:
+        raise FitError(f"restarts={restarts} must be 1 or more")
+    if seed < 0:
+        raise FitError(f"seed={seed} must not be negative")
+    if device not in ("auto", "cpu") and not device.startswith("cuda"):
+        raise FitError(f"device={device!r} is unknown; use 'cpu', 'cuda' or 'auto'")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise FitError("device='cuda' was asked for, and torch finds no CUDA device here; use device='cpu'")
+
+
+def _device(device: str, data: Comparisons) -> str:
+    if device != "auto":
+        return device
+    return "cuda" if torch.cuda.is_available() and len(data) > _GPU_CELLS else "cpu"
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -83,16 +83,11 @@ class Mixture:
 def laplace(view: View, start: Tensor | None = None) -> Mixture:
     """Return the Laplace approximation reached from `start` (default the middle of the prior)."""
     start = centre(view) if start is None else start
-    hyper = tuple(view.sites[name].at.start for name in view.program.hyper if name in view.sites)
-    if not hyper:
-        mode = Climber(view).climb(start)
-        return _single(mode)
-    return _nested(view, hyper, start)
-
-
-def _single(mode: Mode) -> Mixture:
-    assert mode.precision is not None
-    frame, log_det = factor(mode.precision)
+    climber = Climber(view)
+    if view.program.hyper and climber.local is not None:
+        return _nested(view, tuple(view.sites[name].at.start for name in view.program.hyper), start)
+    mode = climber.climb(start)
+    frame, log_det = factor(climber.precision(mode.z))
     one = torch.ones(1, dtype=frame.dtype, device=frame.device)
     return Mixture(one, mode.z[None], frame[None], one * log_det, mode.converged, mode.iterations, mode)
 
@@ -113,8 +108,7 @@ class _Profile:
         self.z = mode.z  # the next point starts from here
         self.iterations += mode.iterations
         free = self.climber.free
-        assert mode.precision is not None
-        _, log_det = factor(mode.precision[free[:, None], free[None]])
+        _, log_det = factor(self.climber.precision(mode.z)[free[:, None], free[None]])
         return mode.value + log_det + 0.5 * len(free) * LOG_2PI, mode
 
     def loss(self, point: np.ndarray) -> float:
@@ -137,7 +131,7 @@ def _nested(view: View, hyper: tuple[int, ...], start: Tensor) -> Mixture:
     weight = np.exp(np.array(values) - max(values))
     kept = [k for k in range(len(points)) if weight[k] > 1e-4]
     spacing = float(steps[1] - steps[0]) if len(steps) > 1 else 1.0
-    frames = [_component(view, list(hyper), modes[k], axes * spacing) for k in kept]
+    frames = [_component(profile, modes[k], axes * spacing) for k in kept]
     best = int(np.argmax(values))
     real = {"dtype": view.dtype, "device": view.device}
     return Mixture(
@@ -170,15 +164,15 @@ def _axes(profile: _Profile, peak: np.ndarray) -> np.ndarray:
     return np.asarray(vectors / np.sqrt(np.maximum(values, 1.0)))
 
 
-def _component(view: View, hyper: list[int], mode: Mode, axes: np.ndarray) -> tuple[Tensor, float]:
+def _component(profile: _Profile, mode: Mode, axes: np.ndarray) -> tuple[Tensor, float]:
     """Return F and log |det F| of the joint Gaussian: the hyperparameters by `axes`, the rest given them."""
-    assert mode.precision is not None
-    free = torch.tensor([k for k in range(view.dimension) if k not in hyper], device=view.device)
-    held = torch.tensor(hyper, device=view.device)
-    inner, log_det = factor(mode.precision[free[:, None], free[None]])
-    spread = torch.tensor(axes, dtype=view.dtype, device=view.device)
-    slope = -inner @ (inner.T @ mode.precision[free[:, None], held[None]])  # d mode / d hyper
-    frame = torch.zeros(view.dimension, view.dimension, dtype=view.dtype, device=view.device)
+    precision = profile.climber.precision(mode.z)
+    free = profile.climber.free
+    held = torch.tensor(profile.hyper, device=free.device)
+    inner, log_det = factor(precision[free[:, None], free[None]])
+    spread = torch.tensor(axes).to(precision)
+    slope = -inner @ (inner.T @ precision[free[:, None], held[None]])  # d mode / d hyper
+    frame = torch.zeros_like(precision)
     frame[held[:, None], held[None]] = spread
     frame[free[:, None], held[None]] = slope @ spread
     frame[free[:, None], free[None]] = inner

@@ -14,8 +14,10 @@ from prefdensity.errors import FitError
 from prefdensity.inference.curvature import LocalCurvature, dense_hessian
 from prefdensity.inference.view import View
 
-# Largest dimension for which a dense Hessian is formed (200 MB in float64).
+# Largest dimension for which a dense Hessian is formed (200 MB in float64), and most work for one by
+# repeated backward passes.
 DENSE = 5000
+_PASSES = 4e9
 # No utility difference that a table can support is this large; a climb beyond it has no end.
 _FAR = 40.0
 
@@ -30,15 +32,12 @@ class Mode:
         [dimension].
     value
         The objective there.
-    precision
-        Minus the Hessian [dimension, dimension], or None when the dimension is too large for it.
     converged, iterations
         Whether the gradient vanished, and after how many iterations.
     """
 
     z: Tensor
     value: float
-    precision: Tensor | None
     converged: bool
     iterations: int
 
@@ -55,8 +54,7 @@ def centre(view: View) -> Tensor:
 class Climber:
     """Climbs the posterior of a view (or its likelihood, for `prior=False`), holding some coordinates fixed.
 
-    Newton's method with exact derivatives where the program is local, L-BFGS with a Hessian at the end
-    otherwise.
+    Newton's method with exact derivatives where the program is local, L-BFGS otherwise.
     """
 
     def __init__(self, view: View, fixed: tuple[int, ...] = (), prior: bool = True) -> None:
@@ -67,17 +65,16 @@ class Climber:
         local = LocalCurvature(view)
         small = view.dimension <= DENSE
         self.local = local if local.applies and small and local.holds(centre(view)) else None
+        self.has_curvature = small and (self.local is not None or view.dimension * view.work <= _PASSES)
 
     def climb(self, start: Tensor) -> Mode:
         """Return the highest point reached from `start` [dimension]."""
         return self._quasi_newton(start) if self.local is None else self._newton(start)
 
-    def precision(self, z: Tensor) -> Tensor | None:
-        """Return minus the Hessian [dimension, dimension] at z, None if it is too large to form."""
+    def precision(self, z: Tensor) -> Tensor:
+        """Return minus the Hessian [dimension, dimension] at z."""
         if self.local is not None:
             return -self.local(z, self.prior)[1]
-        if self.view.dimension > DENSE or self.view.dimension * self.view.work > 4e9:
-            return None
         return -dense_hessian(self.objective, z[None], self.view.work)[1][0]
 
     def _newton(self, z: Tensor) -> Mode:
@@ -93,13 +90,13 @@ class Climber:
             step[free] = _ascent(fixed_gauge[free[:, None], free[None]], gradient[free])
             gain = float(gradient @ step)
             if gain < 1e-9:
-                return Mode(z, value, precision, True, iteration)
+                return Mode(z, value, True, iteration)
             z, value, moved = _line_search(self.objective, z, step, value, gain)
             if not self.prior and float(z.abs().max()) > _FAR:
                 break
             if not moved:  # no ascent left that floating point can see
-                return Mode(z, value, precision, gain < 1e-4, iteration)
-        return Mode(z, value, precision, False, iteration)
+                return Mode(z, value, gain < 1e-4, iteration)
+        return Mode(z, value, False, iteration)
 
     def _quasi_newton(self, start: Tensor) -> Mode:
         view, free = self.view, self.free
@@ -118,7 +115,7 @@ class Climber:
         z = start.clone()
         z[free] = torch.tensor(found.x, dtype=view.dtype, device=view.device)
         flat = float(np.abs(found.jac).max()) < 1e-4 * max(1.0, float(view.cells.total.sum()) ** 0.5)
-        return Mode(z, -float(found.fun), self.precision(z), bool(flat), int(found.nit))
+        return Mode(z, -float(found.fun), bool(flat), int(found.nit))
 
 
 def _ascent(precision: Tensor, gradient: Tensor) -> Tensor:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -13,26 +11,27 @@ from prefdensity.inference.view import View
 from prefdensity.progress import Report
 
 
-@dataclass(frozen=True)
-class Search:
-    """The modes that restarts found, best first, with the objective [restart] each reached."""
-
-    best: Mode
-    values: tuple[float, ...]
-
-
-def search(view: View, restarts: int, seed: int, report: Report, fixed: tuple[int, ...] = ()) -> Search:
-    """Climb from `restarts` starts and return the highest mode."""
-    climber = Climber(view, fixed=fixed)
+def search(view: View, restarts: int, seed: int, report: Report) -> list[Mode]:
+    """Climb from `restarts` starts and return the modes, highest first."""
+    climber = Climber(view)
     modes = []
-    for k, start in enumerate(_starts(view, restarts, seed, fixed)):
-        modes.append(climber.climb(start))
+    for k, start in enumerate(_starts(view, restarts, seed)):
+        modes.append(_heaviest_first(view, climber.climb(start)))
         report("searching modes", k + 1, restarts)
-    modes.sort(key=lambda mode: -mode.value)
-    return Search(modes[0], tuple(mode.value for mode in modes))
+    return sorted(modes, key=lambda mode: -mode.value)
 
 
-def _starts(view: View, restarts: int, seed: int, fixed: tuple[int, ...]) -> list[Tensor]:
+def distinct(modes: list[Mode], most: int) -> list[Mode]:
+    """Return up to `most` modes of different height, none hopelessly (50 nats) below the best."""
+    kept: list[Mode] = []
+    for mode in modes:
+        near = any(abs(mode.value - other.value) < 0.1 for other in kept)
+        if not near and mode.value > modes[0].value - 50:
+            kept.append(mode)
+    return kept[:most]
+
+
+def _starts(view: View, restarts: int, seed: int) -> list[Tensor]:
     middle = centre(view)
     types = next((each for each in view.program.layers if each.starts is not None), None)
     if types is None:
@@ -42,13 +41,29 @@ def _starts(view: View, restarts: int, seed: int, fixed: tuple[int, ...]) -> lis
         return list(middle + 0.5 * jitter)
     assert types.starts is not None
     guesses = types.starts(view.cells, restarts=restarts, seed=seed, **dict(types.options))
-    return [_given_types(view, middle, guess, fixed) for guess in guesses]
+    return [_given_types(view, middle, guess) for guess in guesses]
 
 
-def _given_types(view: View, middle: Tensor, guess: np.ndarray, fixed: tuple[int, ...]) -> Tensor:
-    """Return the mode if every annotator's type were known: one M-step of EM, for any utility and choice rule."""
+def _given_types(view: View, middle: Tensor, guess: np.ndarray) -> Tensor:
+    """Return the mode if every annotator's type were known: an M-step of EM, for any utility and choice rule."""
     k = view.sites["type_weight"].event[0]
     assignment = torch.nn.functional.one_hot(torch.as_tensor(guess, dtype=torch.int64), k).T.to(middle)[None]
-    climber = Climber(view, fixed=fixed, curve=False)
+    climber = Climber(view)
     climber.objective = lambda z: sum(view.log_parts(z, assignment))  # type: ignore[assignment, return-value]
     return climber.climb(middle).z
+
+
+def _heaviest_first(view: View, mode: Mode) -> Mode:
+    """Number the types by falling weight: they are exchangeable, and reports need one order."""
+    if "type_weight" not in view.sites:
+        return mode
+    values, _ = view.values(mode.z[None])
+    order = values["type_weight"].flatten().argsort(descending=True)
+    parts = []
+    for name, site in view.sites.items():
+        value = values[name]
+        if "type" in site.dims:
+            # the type is the last axis of the weights, and the plate at dim -2 of everything else
+            value = value.index_select(-1 if name == "type_weight" else value.dim() - 2 - len(site.event), order)
+        parts.append(site.transform.inv(value).flatten())
+    return Mode(torch.cat(parts), mode.value, mode.converged, mode.iterations)

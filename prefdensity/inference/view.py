@@ -213,6 +213,27 @@ class View:
         return out, dims
 
     @torch.no_grad()
+    def type_probability(self, z: Tensor) -> Tensor:
+        """Return p(type of annotator | data, z) [fit, annotator, type] of a program with types."""
+        parts = []
+        for part in self.chunks(z):
+            outcome = self.run(self.values(part)[0], len(part)).met["outcome"]
+            parts.append(outcome["fn"].type_probability(outcome["value"]))
+        return torch.cat(parts)
+
+    def curvature_scale(self, z: Tensor, probes: int = 32) -> Tensor:
+        """Return 1 / sqrt of the diagonal of minus the Hessian [dimension] at z, estimated from random probes."""
+        free = z.detach()[None].requires_grad_()
+        (gradient,) = torch.autograd.grad(self.log_joint(free).sum(), free, create_graph=True)
+        generator = torch.Generator().manual_seed(0)
+        diagonal = torch.zeros_like(z)
+        for _ in range(probes):
+            sign = torch.randint(0, 2, z.shape, generator=generator).to(z) * 2 - 1
+            (product,) = torch.autograd.grad((gradient[0] * sign).sum(), free, retain_graph=True)
+            diagonal -= sign * product[0] / probes
+        return diagonal.clamp_min(1.0 / 16).rsqrt()
+
+    @torch.no_grad()
     def prior(self, fits: int, seed: int) -> Tensor:
         """Return prior draws as vectors [fit, dimension]."""
         with environment(self.dtype, seed=seed):

@@ -1,0 +1,85 @@
+"""Checkpoints of a running SVI fit: plain arrays, written atomically, taken up again bit for bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from prefdensity.errors import FitError
+from prefdensity.inference.guide import Guide
+from prefdensity.inference.svi import Run
+
+_EVERY = 5.0  # seconds between writes
+
+
+class Checkpoint:
+    """Where a fit keeps its state; `key` tells whether a file belongs to the same fit."""
+
+    def __init__(self, path: str | Path | None, key: Mapping[str, Any]) -> None:
+        self.path = None if path is None else Path(path)
+        self.key = json.dumps(dict(key), sort_keys=True)
+        self.last: dict[str, np.ndarray] | None = None
+        self.written = time.monotonic()
+
+    def load(self) -> dict[str, np.ndarray] | None:
+        """Return the saved arrays, None if there is no file.
+
+        Raises
+        ------
+        FitError
+            If the file is damaged or belongs to another fit.
+        """
+        if self.path is None or not self.path.exists():
+            return None
+        try:
+            with np.load(self.path, allow_pickle=False) as file:
+                arrays = dict(file)
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise FitError(f"checkpoint {self.path} cannot be read ({error}); delete it to start afresh") from error
+        if str(arrays.get("key")) != self.key:
+            raise FitError(
+                f"checkpoint {self.path} belongs to another fit (other data, program, seed or settings); delete it or choose "
+                "another path"
+            )
+        return arrays
+
+    def frame(self, arrays: Mapping[str, np.ndarray], like: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the base and frame of the saved guides."""
+        return torch.tensor(arrays["base"]).to(like), torch.tensor(arrays["frame"]).to(like)
+
+    def keep(self, run: Run, guide: Guide) -> None:
+        """Remember the state after a window, and write it now and then."""
+        if self.path is None:
+            return
+        shape = {"base": guide.base.cpu().numpy(), "frame": guide.frame.cpu().numpy(), "key": np.array(self.key)}
+        self.last = run.arrays() | shape
+        if time.monotonic() - self.written > _EVERY:
+            self.write()
+
+    def write(self) -> None:
+        """Write the last state kept."""
+        if self.path is None or self.last is None:
+            return
+        handle, temporary = tempfile.mkstemp(prefix=f".{self.path.name}.", suffix=".npz", dir=self.path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                np.savez(file, **self.last)  # type: ignore[arg-type]
+            os.replace(temporary, self.path)
+        finally:
+            Path(temporary).unlink(missing_ok=True)
+        self.written = time.monotonic()
+
+    def remove(self) -> None:
+        """Forget the file of a finished fit."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)

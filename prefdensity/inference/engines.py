@@ -1,0 +1,172 @@
+"""The inference methods, each from a view to an `Answer`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from prefdensity.comparisons import Comparisons
+from prefdensity.errors import FitError
+from prefdensity.inference import nuts, svi
+from prefdensity.inference.checkpoint import Checkpoint
+from prefdensity.inference.guide import Guide
+from prefdensity.inference.laplace import Mixture, laplace
+from prefdensity.inference.maximum import maximum_likelihood
+from prefdensity.inference.mode import Climber, factor
+from prefdensity.inference.quality import Checked, check_guide
+from prefdensity.inference.starts import distinct, search
+from prefdensity.inference.view import View
+from prefdensity.progress import Report
+
+Settings = dict[str, Any]
+
+# A full covariance has dimension^2 / 2 parameters; beyond this their noise costs more than they buy.
+_FULL = 300
+_TRACE = 2000
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What an engine found: vectors z [draw, dimension], a point [dimension], and facts for the status."""
+
+    z: Tensor
+    point: Tensor
+    facts: dict[str, Any]
+    log_p: np.ndarray = field(default_factory=lambda: np.empty(0))
+    log_q: np.ndarray = field(default_factory=lambda: np.empty(0))
+    warnings: tuple[str, ...] = ()
+
+
+def by_mle(view: View, data: Comparisons, settings: Settings) -> Answer:
+    """Maximum likelihood, with draws from the asymptotic normal distribution of the estimate."""
+    mode, information = maximum_likelihood(view, data)
+    frame, _ = factor(information)
+    generator = torch.Generator().manual_seed(settings["seed"])
+    noise = torch.randn(settings["draws"], view.dimension, generator=generator, dtype=torch.float64).to(frame)
+    facts = {"method": "mle", "converged": True, "message": "the likelihood's maximum, checked to exist", "steps": mode.iterations}
+    return Answer(mode.z + noise @ frame.T, mode.z, facts)
+
+
+def by_map(view: View, settings: Settings, report: Report) -> Answer:
+    """Posterior mode."""
+    modes = search(view, settings["restarts"], settings["seed"], report)
+    best = modes[0]
+    facts = {"method": "map", "converged": best.converged, "message": "posterior mode", "steps": best.iterations}
+    return Answer(best.z[None], best.z, facts | {"restart_values": tuple(mode.value for mode in modes)})
+
+
+def by_laplace(view: View, settings: Settings, report: Report) -> Answer:
+    """Laplace approximation at the highest mode, importance-corrected where k-hat allows."""
+    if not Climber(view).has_curvature:
+        if settings["guide"] is None and settings["key"] is not None:
+            return Answer(torch.empty(0), torch.empty(0), {"k_hat": None})
+        raise FitError("laplace needs the full curvature, which is too large here; use method='svi'")
+    approximation, values = _approximation(view, settings, report)
+    checked = check_guide(view, approximation, settings["draws"], torch.Generator().manual_seed(settings["seed"]))
+    nested = f", over a grid of {len(approximation.weight)} hyperparameter values" if len(approximation.weight) > 1 else ""
+    facts = {
+        "method": "laplace", "converged": approximation.converged, "message": f"Gaussian at the posterior mode{nested}",
+        "steps": approximation.iterations, "restart_values": values,
+    }  # fmt: skip
+    return _answer(checked, approximation.mode.z, facts)
+
+
+def _approximation(view: View, settings: Settings, report: Report) -> tuple[Mixture, tuple[float, ...]]:
+    if settings["restarts"] == 1:
+        return laplace(view), ()
+    modes = search(view, settings["restarts"], settings["seed"], report)
+    return laplace(view, modes[0].z), tuple(mode.value for mode in modes)
+
+
+def by_svi(view: View, settings: Settings, report: Report) -> Answer:
+    """Variational inference from the Laplace approximation of every distinct mode, in one batch."""
+    checkpoint = Checkpoint(settings["checkpoint"], settings["key"])
+    saved = checkpoint.load()
+    kind = settings["guide"] or ("full" if view.dimension <= _FULL else "scaled")
+    if saved is not None:
+        base, frame = checkpoint.frame(saved, view.cells.total)
+    else:
+        base, frame = _frames(view, settings, kind, report)
+    guide = Guide.start(base, frame, "mean_field" if frame.dim() == 2 else kind)
+    run = svi.Run(view, guide, settings["seed"])
+    if saved is not None:
+        run.resume(saved)
+
+    def after_window(run: svi.Run) -> None:
+        checkpoint.keep(run, guide)
+        report(f"svi, ELBO {np.mean(run.trace[-svi.WINDOW :]):.1f}", run.step, settings["max_steps"])
+
+    try:
+        fitted = svi.optimise(run, settings["max_steps"], after_window)
+        message = "averaged guides stopped moving" if run.settled else f"stopped at the limit of {run.step} steps"
+        checkpoint.remove()
+    except KeyboardInterrupt:
+        checkpoint.write()
+        fitted = run.fitted()
+        message = f"interrupted after {run.step} steps; these are the averaged parameters so far"
+    best, elbos = _best(view, fitted, settings)
+    facts = {
+        "method": "svi", "converged": run.settled, "message": message, "steps": run.step, "guide": kind,
+        "restart_values": elbos, "elbo_trace": _thinned(run.trace),
+    }  # fmt: skip
+    return _answer(best, best.z.mean(0), facts)
+
+
+def _frames(view: View, settings: Settings, kind: str, report: Report) -> tuple[Tensor, Tensor]:
+    """Return base [restart, dimension] and frame of each distinct mode's Laplace approximation."""
+    climber = Climber(view)
+    if not climber.has_curvature:
+        mode = search(view, 1, settings["seed"], report)[0]
+        return mode.z[None], view.curvature_scale(mode.z)[None]
+    starts = [None]
+    if settings["restarts"] > 1:
+        modes = search(view, settings["restarts"], settings["seed"], report)
+        starts = [mode.z for mode in distinct(modes, 4)]  # type: ignore[misc]
+    mains = [laplace(view, start).main for start in starts]
+    base = torch.stack([base for base, _ in mains])
+    if kind == "mean_field":
+        return base, torch.stack([torch.linalg.inv(f @ f.T).diagonal().rsqrt() for _, f in mains])
+    return base, torch.stack([frame for _, frame in mains])
+
+
+def _best(view: View, fitted: Guide, settings: Settings) -> tuple[Checked, tuple[float, ...]]:
+    generator = torch.Generator().manual_seed(settings["seed"])
+    checked = [check_guide(view, fitted.pick(r), settings["draws"], generator) for r in range(len(fitted.base))]
+    elbos = tuple(each.elbo for each in checked)
+    return checked[int(np.argmax(elbos))], elbos if len(elbos) > 1 else ()
+
+
+def _answer(checked: Checked, point: Tensor, facts: Settings) -> Answer:
+    quality = {
+        "k_hat": checked.k_hat, "corrected": checked.corrected, "elbo": checked.elbo, "elbo_se": checked.elbo_se,
+        "log_evidence": checked.log_evidence, "effective": checked.effective * len(checked.log_p),
+    }  # fmt: skip
+    return Answer(checked.z, point, facts | quality, checked.log_p.cpu().numpy(), checked.log_q.cpu().numpy())
+
+
+def by_nuts(view: View, settings: Settings, report: Report) -> Answer:
+    """NUTS chains, preconditioned by the Laplace approximation."""
+    chains = settings["chains"]
+    approximation, values = _approximation(view, settings, report)
+    base, frame = approximation.main
+    found = nuts.sample(
+        view, base, frame, draws=settings["draws"], warmup=settings["warmup"], chains=chains, seed=settings["seed"],
+        after_chain=lambda done: report("nuts chains", done, chains),
+    )  # fmt: skip
+    complete = len(found.z) == chains
+    facts = {
+        "method": "nuts", "chains": len(found.z), "r_hat": found.r_hat, "effective": found.effective,
+        "divergences": found.divergences, "converged": complete and found.r_hat < 1.01, "steps": chains * settings["draws"],
+        "message": "chains are complete" if complete else f"interrupted after {len(found.z)} of {chains} chains",
+        "restart_values": values,
+    }  # fmt: skip
+    z = found.z.flatten(0, 1)
+    return Answer(z, z.mean(0), facts)
+
+
+def _thinned(trace: list[float]) -> tuple[float, ...]:
+    return tuple(trace[:: max(1, -(-len(trace) // _TRACE))])

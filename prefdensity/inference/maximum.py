@@ -1,0 +1,83 @@
+"""Maximum likelihood: flat priors, with a check that a finite estimate exists."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from prefdensity.comparisons import Comparisons
+from prefdensity.data_report import components, strong_groups, undefeated, winless
+from prefdensity.errors import FitError
+from prefdensity.inference.mode import Climber, Mode, centre, shift_gauge
+from prefdensity.inference.view import View
+
+# Information below this (a standard error of 1,000 logits) means that nothing was learned in some direction.
+_NOTHING = 1e-6
+
+
+def maximum_likelihood(view: View, data: Comparisons) -> tuple[Mode, Tensor]:
+    """Return the maximum of the likelihood and its information matrix [dimension, dimension].
+
+    The information includes a term that fixes the common shift of utilities.
+
+    Raises
+    ------
+    FitError
+        Where no finite estimate exists or a parameter is not identified, with the reason.
+    """
+    _require_concave(view)
+    _require_finite(view, data)
+    climber = Climber(view, prior=False)
+    start = centre(view)
+    mode = climber.climb(start)
+    information = climber.precision(mode.z) + shift_gauge(view)
+    values, vectors = torch.linalg.eigh(information)
+    if not mode.converged or float(values[0]) < _NOTHING:
+        name = _loudest(view, vectors[:, 0])
+        raise FitError(
+            f"no finite maximum-likelihood estimate exists for {view.program.name}: the likelihood keeps rising, or is flat, "
+            f"in a direction of {name}. Use a prior: method='laplace' or 'map'"
+        )
+    return mode, information
+
+
+def _require_concave(view: View) -> None:
+    program = view.program
+    if not program.unimodal or program.hyper:
+        raise FitError(
+            f"mle needs a program without hierarchy or several modes, and {program.name} is not one; its priors are part of "
+            "the model. Use method='laplace' or 'map'"
+        )
+
+
+def _require_finite(view: View, data: Comparisons) -> None:
+    groups = components(data)
+    if groups.max() > 0 and "utility" in view.sites:
+        raise FitError(
+            f"the comparison graph has {int(groups.max()) + 1} components that were never compared with each other, so "
+            "their utilities have no maximum-likelihood estimate; fit each component, or use a prior"
+        )
+    if "tie" in view.cells.outcomes and data.n_ties in (0, data.n_judgements):
+        raise FitError(
+            f"{'there are no' if data.n_ties == 0 else 'there are only'} ties, so the tie parameter of {view.program.name} has no "
+            "finite maximum-likelihood estimate; use a prior (method='laplace')"
+        )
+    plain = {each.stage for each in view.program.layers} <= {"utility", "choice"} and "utility" in view.sites
+    if plain and len(strong_groups(data)) > 1:
+        raise FitError(
+            f"no finite maximum-likelihood estimate exists: {_separation(data)}. Use a prior: method='laplace' fits and flags it"
+        )
+
+
+def _separation(data: Comparisons) -> str:
+    for found, what in ((undefeated(data), "never lost to"), (winless(data), "never beat")):
+        if found:
+            group = found[0]
+            names = ", ".join(repr(item) for item in group[:3]) + (" and others" if len(group) > 3 else "")
+            return f"{names} {what} any item outside {'itself' if len(group) == 1 else 'their group'}"
+    return "some items form a group that is undefeated by the rest"
+
+
+def _loudest(view: View, direction: Tensor) -> str:
+    position = int(direction.abs().argmax())
+    return next(name for name, site in view.sites.items() if site.at.start <= position < site.at.stop)
