@@ -12,15 +12,14 @@ Reference: Davidson (1970), JASA 65, 317-328.
 
 import pyro
 import pyro.distributions as dist
-import torch
 from torch import Tensor
 
 from prefdensity.cells import Cells
+from prefdensity.outcomes import by_outcome
 from prefdensity.programs import layer
 
 
 @layer("choice", outcomes=["a", "b", "tie"], meanings={"tie_strength": "ties between equals: nu / (2 + nu) of judgements"})
 def davidson(margin: Tensor, data: Cells) -> Tensor:
     tie_strength = pyro.sample("tie_strength", dist.LogNormal(0.0, 0.7))
-    log_weight = torch.broadcast_tensors(margin / 2, -margin / 2, tie_strength.log())
-    return torch.stack(log_weight, -1).log_softmax(-1)
+    return by_outcome(margin / 2, -margin / 2, tie_strength.log()).log_softmax(-1)

@@ -7,15 +7,15 @@ it is the sharpness of the density. Cannot express: ties, lapses.
 Reference: Luce (1959), Individual Choice Behavior.
 """
 
-import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from prefdensity.cells import Cells
+from prefdensity.outcomes import by_outcome
 from prefdensity.programs import layer
 
 
 @layer("choice", outcomes=["a", "b"])
 def logit(margin: Tensor, data: Cells) -> Tensor:
     log_a = logsigmoid(margin)
-    return torch.stack([log_a, log_a - margin], -1)
+    return by_outcome(log_a, log_a - margin)

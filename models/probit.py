@@ -7,15 +7,15 @@ density; logit utilities are about 1.2 times these. Cannot express: ties, lapses
 Reference: Thurstone (1927), Psychological Review 34, 273-286; Mosteller (1951), Psychometrika 16, 3-9.
 """
 
-import torch
 from torch import Tensor
 from torch.special import log_ndtr
 
 from prefdensity.cells import Cells
+from prefdensity.outcomes import by_outcome
 from prefdensity.programs import layer
 
 
 @layer("choice", outcomes=["a", "b"])
 def probit(margin: Tensor, data: Cells) -> Tensor:
     z = margin * 0.5**0.5
-    return torch.stack([log_ndtr(z), log_ndtr(-z)], -1)
+    return by_outcome(log_ndtr(z), log_ndtr(-z))

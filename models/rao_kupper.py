@@ -12,11 +12,11 @@ Reference: Rao and Kupper (1967), JASA 62, 194-204.
 
 import pyro
 import pyro.distributions as dist
-import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from prefdensity.cells import Cells
+from prefdensity.outcomes import by_outcome
 from prefdensity.programs import layer
 
 
@@ -26,4 +26,4 @@ def rao_kupper(margin: Tensor, data: Cells) -> Tensor:
     threshold = tie_excess.log1p()
     log_a, log_b = logsigmoid(margin - threshold), logsigmoid(-margin - threshold)
     log_tie = (tie_excess * (tie_excess + 2)).log() + log_a + log_b  # theta^2 - 1 without cancellation
-    return torch.stack([log_a, log_b, log_tie], -1)
+    return by_outcome(log_a, log_b, log_tie)

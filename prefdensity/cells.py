@@ -135,7 +135,8 @@ def compress(
         first=real(None if first is None else first[rows]),
         covariates=real(None if covariates is None else covariates[rows]),
         features=real(None if data.item_features is None else standardised(data.item_features)),
-        outcome=None if data.outcome is None else real(counts),
+        # laid out outcome by outcome, like the tables of `outcomes.by_outcome`
+        outcome=None if data.outcome is None else real(np.ascontiguousarray(counts.T)).T,  # type: ignore[union-attr]
     )
 
 

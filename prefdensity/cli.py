@@ -24,6 +24,7 @@ from prefdensity.errors import DataError, PrefDensityError, PrefDensityWarning
 if TYPE_CHECKING:
     from prefdensity.comparisons import Comparisons
     from prefdensity.posterior import Posterior
+    from prefdensity.programs import Program
 
 _READING = "How to read FILE"
 _INTERRUPTED = 130  # what shells report for Ctrl-C
@@ -62,13 +63,19 @@ def main() -> None:
     app()
 
 
-@app.callback()
-def _top(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
-) -> None:
-    if version:
+def _version(asked: bool) -> None:
+    if asked:
         typer.echo(f"prefdensity {__version__}")
         raise typer.Exit()
+
+
+@app.callback()
+def _top(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    pass
 
 
 def _one_sentence(command: Callable[..., None]) -> Callable[..., None]:
@@ -87,7 +94,7 @@ def _one_sentence(command: Callable[..., None]) -> Callable[..., None]:
         except OSError as error:
             _fail(f"{error.filename or 'file'}: {error.strerror or error}")
         except KeyboardInterrupt:
-            typer.echo("prefdensity: interrupted, nothing was written", err=True)
+            typer.echo("prefdensity: interrupted before there was a fit, so none was written", err=True)
             raise typer.Exit(_INTERRUPTED) from None
 
     return run
@@ -238,9 +245,12 @@ def fit(
     method: Annotated[Method, typer.Option(help="Inference; auto: the cheapest good one.")] = Method.auto,
     seed: Annotated[int, typer.Option(help="Seed of all random numbers.", min=0)] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    draws: Annotated[int, typer.Option(help="Posterior draws to keep.", min=1)] = 1000,
+    draws: Annotated[int, typer.Option(help="Posterior draws to keep, per chain for nuts.", min=100)] = 1000,
     restarts: Annotated[int | None, typer.Option(help="Starting points, against local modes.", min=1)] = None,
     out: Annotated[Path, typer.Option(help="Folder to write into.")] = Path("prefdensity-fit"),
+    chains: Annotated[int, typer.Option(help="Markov chains of nuts.", min=1)] = 4,
+    warmup: Annotated[int, typer.Option(help="Steps of each chain before its draws.", min=1)] = 500,
+    threads: Annotated[int, typer.Option(help="CPU threads to use.", min=1)] = 1,
     checkpoint: Annotated[
         Path | None, typer.Option(help="File to save progress in, and to resume a long fit from.")
     ] = None,
@@ -249,34 +259,49 @@ def fit(
 ) -> None:
     """Fit an annotator model; write the fit, two tables and a report that opens in a browser."""
     from prefdensity import inference
-    from prefdensity.report import write_report
+    from prefdensity.programs import load_program
 
     with _staged(out):
         pass  # a folder that cannot be written is better known before the fit than after it
+    program = load_program(model)
     post = inference.fit(
-        model,
+        program,
         data,
         method=method.value,
         seed=seed,
         device=device,
         draws=draws,
         restarts=restarts,
+        chains=chains,
+        warmup=warmup,
+        threads=threads,
         progress=False if quiet else None,
         checkpoint=checkpoint,
     )
+    _write_fit(post, data, program, out, level)
+    if "interrupted" in post.status.message:
+        raise typer.Exit(_INTERRUPTED)
+
+
+def _write_fit(post: "Posterior", data: "Comparisons", program: "Program", out: Path, level: float) -> None:
+    from prefdensity.report import write_report
+
+    ranked = "utility" in post.draws  # a user's own program may know no single utility
     with _staged(out) as folder:
         folder.mkdir()
         post.save(folder / "fit.nc")
-        post.summary(level=level).to_csv(folder / "summary.csv", index=False)
         post.parameters(level=level).to_csv(folder / "parameters.csv", index=False)
-        write_report(post, data, folder / "report.html", level=level, command=_typed())
+        if ranked:
+            post.summary(level=level).to_csv(folder / "summary.csv", index=False)
+            page = folder / "report.html"
+            write_report(post, data, page, level=level, command=_typed(), program=program)
         written = sorted(path.name for path in folder.iterdir())
-    _show_ranking(post, level)
-    _warn([*data.report().warnings, *post.status.warnings])
-    typer.echo(f"\nwrote {out}: {', '.join(written)}")
-    if "interrupted" in post.status.message.lower():
-        typer.echo(f"prefdensity: {post.status.message}", err=True)
-        raise typer.Exit(_INTERRUPTED)
+    if ranked:
+        _show_ranking(post, level)
+    typer.echo("\n".join(post.quality()))
+    typer.echo(f"wrote {out}: {', '.join(written)}")
+    for sentence in dict.fromkeys([*data.report().warnings, *post.status.warnings]):
+        typer.echo(f"warning: {sentence}", err=True)
 
 
 @app.command(epilog="Example: prefdensity report results/fit.nc votes.csv --ordered")
@@ -289,15 +314,21 @@ def report(
         Path | None, typer.Option(help="File to write; report.html beside FIT.nc by default.", metavar="FILE")
     ] = None,
     title: Annotated[str | None, typer.Option(help="Heading of the report.")] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option("--model", "-m", help="The .py file of the fit, if it was one.", metavar="FILE"),
+    ] = None,
     level: Annotated[float, typer.Option(help="Posterior mass of intervals.", min=0.01, max=0.999)] = 0.9,
 ) -> None:
     """Write the report of a saved fit again; FILE and its options must be those of the fit."""
     from prefdensity.posterior import load_posterior
+    from prefdensity.programs import load_program
     from prefdensity.report import write_report
 
     post = load_posterior(saved)
-    target = write_report(post, data, out or saved.with_name("report.html"), title, level=level)
-    typer.echo(f"wrote {target}")
+    program = load_program(model) if model else None
+    target = out or saved.with_name("report.html")
+    typer.echo(f"wrote {write_report(post, data, target, title, level=level, program=program)}")
 
 
 @contextmanager
@@ -329,26 +360,29 @@ def _show_ranking(post: "Posterior", level: float, most: int = 10) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from prefdensity.report import percent
+
     summary = post.summary(level=level)
+    labels = ["type", "item"] if "type" in summary else ["item"]
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for column in (["type"] if "type" in summary else []) + ["item"]:
+    for column in labels:
         table.add_column(column, overflow="fold")
     for column in ("utility", f"{level:.0%} interval", "rank", "P(best)"):
         table.add_column(column, justify="right", no_wrap=True)
-    for row in summary.head(most).itertuples():
-        labels = [str(row.type)] if "type" in summary else []
-        cells = [
-            f"{row.mean:.2f}",
-            f"{row.lower:.2f} to {row.upper:.2f}",
-            f"{row.rank_lower:g} to {row.rank_upper:g}",
-            f"{row.p_best:.0%}",
-        ]
-        table.add_row(*(Text(label) for label in [*labels, row.item]), *cells)
+    for row in summary.head(most).to_dict("records"):
+        table.add_row(
+            *(Text(str(row[label])) for label in labels),  # Text: a name is not markup
+            f"{row['mean']:.2f}",
+            _span(row["lower"], row["upper"], ".2f"),
+            _span(row["rank_lower"], row["rank_upper"], "d"),
+            percent(row["p_best"]),
+        )
     Console().print(table)
     if len(summary) > most:
         typer.echo(f"{len(summary) - most} more in summary.csv")
 
 
-def _warn(sentences: list[str]) -> None:
-    for sentence in dict.fromkeys(sentences):
-        typer.echo(f"warning: {sentence}", err=True)
+def _span(lower: float, upper: float, form: str) -> str:
+    if lower != lower:
+        return "–"
+    return f"{lower:{form}}" if lower == upper else f"{lower:{form}} to {upper:{form}}"

@@ -16,6 +16,14 @@ from torch import Tensor
 from prefdensity.cells import Cells
 
 
+def by_outcome(*log_prob: Tensor) -> Tensor:
+    """Return a table [..., comparison, outcome] of log probabilities [..., comparison], one for each outcome.
+
+    Stored outcome by outcome: interleaving them would cost more than the rest of a likelihood.
+    """
+    return torch.stack(torch.broadcast_tensors(*log_prob), -2).transpose(-1, -2)
+
+
 class Judgements(TorchDistribution):
     """Independent judgements in each cell, given as counts [..., comparison, outcome].
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from prefdensity.comparisons import Comparisons
     from prefdensity.posterior import Posterior
+    from prefdensity.programs import Program
 
 # Okabe and Ito: told apart by colour-blind readers and in grey print
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -79,10 +80,10 @@ def rank_intervals(post: Posterior, level: float = 0.9, most: int = 60) -> Figur
     return figure
 
 
-def win_heatmap(post: Posterior, most: int = 40) -> Figure:
+def win_heatmap(post: Posterior, most: int = 40, program: Program | None = None) -> Figure:
     """Draw how often the row item is preferred to the column item, items best first.
 
-    Ties count half; neither item is shown first.
+    Ties count half; neither item is shown first; the annotator is drawn from the fitted population.
 
     Parameters
     ----------
@@ -90,11 +91,11 @@ def win_heatmap(post: Posterior, most: int = 40) -> Figure:
         A fit.
     most
         Number of leading items drawn.
+    program
+        Needed when the fit is of a program from a user's file.
     """
-    table = post.win_probabilities()
-    order = table.mean(axis=1).to_numpy().argsort(kind="stable")[::-1][:most]
-    items = [table.index[i] for i in order]
-    share = table.to_numpy()[np.ix_(order, order)].copy()
+    _, items = _panels(post, 0.9, most)
+    share = post.win_probabilities(items, program).to_numpy(copy=True)
     np.fill_diagonal(share, np.nan)
     side = min(max(0.3 * len(items), 2.2), 7.0)
     figure = Figure(figsize=(side + 3.0, side + 1.9), layout="constrained")
@@ -151,7 +152,7 @@ def elbo_trace(post: Posterior) -> Figure:
     figure = Figure(figsize=(7, 3), layout="constrained")
     ax = figure.subplots()
     ax.plot(trace, color=COLOURS[0], linewidth=1.2)
-    others = [elbo for elbo in post.status.restart_elbos if np.isfinite(elbo)]
+    others = [value for value in post.status.restart_values if np.isfinite(value)]
     if len(others) > 1:
         end = [len(trace) - 1] * len(others)
         ax.plot(end, others, "_", color=COLOURS[1], markersize=14, label="end of each restart")

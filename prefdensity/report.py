@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import os
+import warnings
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from markupsafe import Markup
 import prefdensity
 from prefdensity import plots
 from prefdensity.errors import DataError
+from prefdensity.posterior import K_USABLE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from prefdensity.comparisons import Comparisons
     from prefdensity.data_report import DataReport
     from prefdensity.posterior import Posterior
+    from prefdensity.programs import Program
 
 _ROWS = 200  # rows of a table that the page shows; summary.csv has them all
 _DOUBT = 0.05  # an item is a rival while the probability that it beats the leader exceeds this
@@ -39,6 +42,7 @@ def write_report(
     *,
     level: float = 0.9,
     command: str | None = None,
+    program: Program | None = None,
 ) -> Path:
     """Write a self-contained HTML report: no scripts, no links, opens offline.
 
@@ -56,6 +60,8 @@ def write_report(
         Posterior mass of the intervals.
     command
         Shell command that reproduces the fit; the Python call is always shown.
+    program
+        Needed when the fit is of a program from a user's file; files are never run unasked.
 
     Returns
     -------
@@ -68,7 +74,10 @@ def write_report(
         If `data` is not the table that was fitted.
     """
     require_same_table(post, data)
-    page = _render(_contents(post, data, title or data.source, level, command))
+    drawn = {name: _svg(figure, name) for name, figure in _figures(post, data, level, program).items()}
+    page = _render(
+        _contents(post, data, level) | {"figures": drawn, "title": title or data.source, "command": command}
+    )
     target = Path(path)
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
@@ -97,23 +106,24 @@ def headline(post: Posterior) -> list[str]:
     post
         A fit.
     """
-    utility = post.draws["utility"]
-    if post.dims["utility"] == ("item",):
-        return [_leader(utility, post.items)]
-    types = range(utility.shape[1])
-    return [f"Annotators of type {kind + 1}: {_leader(utility[:, kind], post.items)}" for kind in types]
+    summary, draws = post.summary(), post.utilities()
+    if draws.ndim == 2:
+        return [_leader(post, summary, draws)]
+    said = []
+    for k in range(draws.shape[1]):
+        leader = _leader(post, summary[summary["type"] == k + 1], draws[:, k])
+        said.append(f"Annotators of type {k + 1}: {leader}")
+    return said
 
 
-def _leader(utility: NDArray[np.float64], items: tuple[str, ...]) -> str:
-    first = int(utility.mean(axis=0).argmax())
-    name, size = items[first], len(items)
-    if len(utility) == 1:
+def _leader(post: Posterior, summary: pd.DataFrame, draws: NDArray[np.float64]) -> str:
+    name, size = summary["item"].iloc[0], len(summary)
+    if post.is_point:
         return f"{name} has the highest estimate of {size} items; a point fit does not say how sure this is."
-    best = np.bincount(utility.argmax(axis=1), minlength=size) / len(utility)
-    beats = (utility > utility[:, [first]]).mean(axis=0)
-    rivals = [items[i] for i in beats.argsort(kind="stable")[::-1] if beats[i] > _DOUBT]
-    sure = percent(best[first])
+    sure = percent(summary["p_best"].iloc[0])
     lead = f"{name} has the highest utility of {size} items, and is the best with probability {sure}."
+    beats = (draws > draws[:, [post.items.index(name)]]).mean(axis=0)
+    rivals = [post.items[i] for i in beats.argsort(kind="stable")[::-1] if beats[i] > _DOUBT]
     if not rivals:
         return f"{lead} Every other item is worse with probability above {1 - _DOUBT:.0%}."
     named = ", ".join(rivals[:5]) + (f" and {len(rivals) - 5} more" if len(rivals) > 5 else "")
@@ -147,19 +157,14 @@ def _signed(form: str, value: float) -> str:
     return (form % value).replace("-", "−")
 
 
-def _contents(
-    post: Posterior, data: Comparisons, title: str, level: float, command: str | None
-) -> dict[str, Any]:
+def _contents(post: Posterior, data: Comparisons, level: float) -> dict[str, Any]:
     about, summary, parameters = data.report(), post.summary(level=level), post.parameters(level=level)
     personal = [name for name, dims in post.dims.items() if "annotator" in dims]
     shared = parameters[~parameters["parameter"].isin(personal)].head(_ROWS)
-    status = post.status
     return {
-        "title": title,
         "headline": headline(post),
-        "warnings": [*about.warnings, *status.warnings],
+        "warnings": _cautions(post, about),
         "facts": _facts(about),
-        "figures": _figures(post, data, level),
         "summary": summary.head(_ROWS).to_dict("records"),
         "typed": "type" in summary,
         "left_out": max(len(summary) - _ROWS, 0),
@@ -170,8 +175,7 @@ def _contents(
         "settings": _settings(post, data),
         "level": f"{level:.0%}",
         "doubt": f"{_DOUBT:.0%}",
-        "call": f"prefdensity.fit({post.program!r}, data, method={status.method!r}, seed={status.seed})",
-        "command": command,
+        "call": _call(post),
         "version": prefdensity.__version__,
     }
 
@@ -208,19 +212,36 @@ def _annotator_caption(post: Posterior) -> str:
     return "Habits of the annotators as counted in the data, one dot each; the program takes them as alike."
 
 
+def _cautions(post: Posterior, about: DataReport) -> list[str]:
+    """Return what to say before anything else; a fit that failed its own checks says so first."""
+    status = post.status
+    doubtful = (status.k_hat or 0) >= K_USABLE or (status.r_hat or 0) >= 1.01 or bool(status.divergences)
+    failed = post.quality() if doubtful or not status.converged else []
+    return [*failed, *about.warnings, *status.warnings]
+
+
+def _call(post: Posterior) -> str:
+    draws = "" if post.is_point else f", draws={post.n_draws // post.status.chains}"
+    how = f"method={post.status.method!r}, seed={post.status.seed}{draws}"
+    return f"prefdensity.fit({post.program!r}, data, {how})"
+
+
 def _settings(post: Posterior, data: Comparisons) -> dict[str, str]:
     status = post.status
     rows = {
         "program": post.program,
         "method": status.method + (", importance-corrected" if status.corrected else ""),
-        "converged": ": ".join(filter(None, ("yes" if status.converged else "no", status.message))),
+        "settled": ("yes: " if status.converged else "no: ") + status.message,
         "k-hat": _number(status.k_hat),
         "ELBO": _number(status.elbo, 6) + (f" ± {_number(status.elbo_se, 2)}" if status.elbo_se else ""),
-        "ELBO of each restart": ", ".join(_number(elbo, 6) for elbo in status.restart_elbos),
+        "log evidence": _number(status.log_evidence, 6),
+        "R-hat": _number(status.r_hat, 4),
+        "effective draws": _number(status.effective, 4),
+        "restarts": ", ".join(_number(value, 6) for value in status.restart_values),
         "log likelihood": _number(status.log_likelihood, 6),
-        "draws": f"{len(post.draws['utility']):,}",
+        "draws": f"{post.n_draws:,}",
         "steps": f"{status.steps:,}",
-        "seconds": _number(status.seconds),
+        "time": f"{_number(status.seconds)} seconds on {status.device}",
         "seed": str(status.seed),
         "data": f"{data.source}, fingerprint {data.fingerprint()}",
         "versions": ", ".join(f"{name} {version}" for name, version in status.versions.items()),
@@ -228,22 +249,23 @@ def _settings(post: Posterior, data: Comparisons) -> dict[str, str]:
     return {name: value for name, value in rows.items() if value not in ("", "–")}
 
 
-def _figures(post: Posterior, data: Comparisons, level: float) -> dict[str, Markup]:
-    drawn = {
-        "ranking": plots.ranking(post, level=level),
-        "ranks": plots.rank_intervals(post, level=level) if len(post.draws["utility"]) > 1 else None,
-        "wins": plots.win_heatmap(post),
-        "annotators": plots.annotators(post, data) if data.annotators else None,
-        "elbo": plots.elbo_trace(post) if len(post.status.elbo_trace) > 1 else None,
-    }
-    return {name: _svg(figure, name) for name, figure in drawn.items() if figure is not None}
+def _figures(post: Posterior, data: Comparisons, level: float, program: Program | None) -> dict[str, Figure]:
+    figures = {"ranking": plots.ranking(post, level=level), "wins": plots.win_heatmap(post, program=program)}
+    if not post.is_point:
+        figures["ranks"] = plots.rank_intervals(post, level=level)
+    if data.annotators:
+        figures["annotators"] = plots.annotators(post, data)
+    if len(post.status.elbo_trace) > 1:
+        figures["elbo"] = plots.elbo_trace(post)
+    return figures
 
 
 def _svg(figure: Figure, name: str) -> Markup:
     """Return the figure as inline SVG whose words stay words: small, searchable and sharp on any screen."""
     buffer = io.StringIO()
     unsaid: dict[str, Any] = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # the reader's fonts draw the words, not ours
         figure.savefig(buffer, format="svg", metadata=unsaid)
     text = buffer.getvalue()
     return Markup(text[text.index("<svg") :])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,29 +73,39 @@ class Climber:
     def precision(self, z: Tensor) -> Tensor:
         """Return minus the Hessian [dimension, dimension] at z."""
         if self.local is not None:
-            return -self.local(z, self.prior)[1]
+            return -self.local(z, self.prior)[2]
         return -dense_hessian(self.objective, z[None], self.view.work)[1][0]
 
     def _newton(self, z: Tensor) -> Mode:
         assert self.local is not None
-        free = self.free
-        with torch.no_grad():
-            value = float(self.objective(z[None]))
+        here = self.local(z, self.prior)
         for iteration in range(1, 101):
-            gradient, hessian = self.local(z, self.prior)
-            precision = -hessian
-            fixed_gauge = precision if self.gauge is None else precision + self.gauge
-            step = torch.zeros_like(z)
-            step[free] = _ascent(fixed_gauge[free[:, None], free[None]], gradient[free])
-            gain = float(gradient @ step)
+            step = self._step(here)
+            gain = float(here[1] @ step)
             if gain < 1e-9:
-                return Mode(z, value, True, iteration)
-            z, value, moved = _line_search(self.objective, z, step, value, gain)
+                return Mode(z, here[0], True, iteration)
+            size = 1.0
+            while size > 1e-9:
+                there = self.local(z + size * step, self.prior)
+                if there[0] >= here[0] + 1e-4 * size * gain:
+                    break
+                size /= 2
+            else:  # no ascent left that floating point can see
+                return Mode(z, here[0], gain < 1e-4, iteration)
+            z, here = z + size * step, there
             if not self.prior and float(z.abs().max()) > _FAR:
                 break
-            if not moved:  # no ascent left that floating point can see
-                return Mode(z, value, gain < 1e-4, iteration)
-        return Mode(z, value, False, iteration)
+        return Mode(z, here[0], False, iteration)
+
+    def _step(self, here: tuple[float, Tensor, Tensor]) -> Tensor:
+        """Return the Newton step [dimension] in the free coordinates."""
+        _, gradient, hessian = here
+        precision = -hessian if self.gauge is None else self.gauge - hessian
+        if len(self.free) == len(gradient):
+            return _ascent(precision, gradient)
+        step = torch.zeros_like(gradient)
+        step[self.free] = _ascent(precision[self.free[:, None], self.free[None]], gradient[self.free])
+        return step
 
     def _quasi_newton(self, start: Tensor) -> Mode:
         view, free = self.view, self.free
@@ -121,27 +130,14 @@ class Climber:
 def _ascent(precision: Tensor, gradient: Tensor) -> Tensor:
     """Solve precision x = gradient, damped until the matrix is positive definite."""
     damping, top = 0.0, float(precision.diagonal().abs().max())
-    eye = torch.eye(len(gradient), dtype=gradient.dtype, device=gradient.device)
     for _ in range(40):
-        factor, failed = torch.linalg.cholesky_ex(precision + damping * eye)
+        damped = precision.clone()
+        damped.diagonal().add_(damping)
+        factor, failed = torch.linalg.cholesky_ex(damped)
         if not failed:
             return torch.cholesky_solve(gradient[:, None], factor)[:, 0]
         damping = max(4 * damping, 1e-8 * top)
     raise FitError("the curvature of this program cannot be inverted on these data")
-
-
-def _line_search(
-    objective: Callable[[Tensor], Tensor], z: Tensor, step: Tensor, value: float, gain: float
-) -> tuple[Tensor, float, bool]:
-    size = 1.0
-    for _ in range(30):
-        trial = z + size * step
-        with torch.no_grad():
-            reached = float(objective(trial[None]))
-        if reached >= value + 1e-4 * size * gain:
-            return trial, reached, True
-        size /= 2
-    return z, value, False
 
 
 def shift_gauge(view: View) -> Tensor:

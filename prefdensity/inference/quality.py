@@ -13,7 +13,7 @@ from torch import Tensor
 from prefdensity.inference.view import View
 
 # Density evaluations (in cell evaluations) spent on judging a guide.
-_BUDGET = 6e8
+_BUDGET = 3e8
 USABLE = 0.7
 
 

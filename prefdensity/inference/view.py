@@ -23,8 +23,8 @@ from prefdensity.cells import Cells
 from prefdensity.errors import ProgramError
 from prefdensity.programs import Program
 
-# Cell evaluations (fits x types x comparisons x outcomes) per pass; bounds memory at a few hundred MB.
-_PASS = 8_000_000
+# Cell evaluations (fits x types x comparisons x outcomes) per pass; small enough for the cache.
+_PASS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class View:
 
     def _trace(self) -> dict[str, dict[str, Any]]:
         with environment(self.dtype, seed=0), torch.no_grad():
-            trace = poutine.trace(self.program).get_trace(self.cells)
+            trace = poutine.trace(self.program).get_trace(first_cells(self.cells, 1))
         nodes = {
             name: node
             for name, node in trace.nodes.items()
@@ -197,7 +197,7 @@ class View:
     def constrain(self, z: Tensor) -> tuple[dict[str, Tensor], dict[str, tuple[str, ...]]]:
         """Return every latent and deterministic site [fit, ...] in its own units, and the dims behind `fit`."""
         draws: dict[str, list[Tensor]] = {}
-        few = replace_cells(self.cells)
+        few = first_cells(self.cells, 1)
         for part in self.chunks(z):
             values, _ = self.values(part)
             met = self.run(values, len(part), few).met
@@ -237,7 +237,7 @@ class View:
     def prior(self, fits: int, seed: int) -> Tensor:
         """Return prior draws as vectors [fit, dimension]."""
         with environment(self.dtype, seed=seed):
-            met = self.run({}, fits).met
+            met = self.run({}, fits, first_cells(self.cells, 1)).met
         parts = [
             site.transform.inv(met[name]["value"]).expand(
                 fits, *(1,) * (2 - len(site.batch)), *site.batch, *site.raw_event
@@ -247,8 +247,8 @@ class View:
         return torch.cat(parts, -1)
 
 
-def replace_cells(cells: Cells, rows: int = 1) -> Cells:
-    """Return the first `rows` cells only: enough to run a program for its latent sites."""
+def first_cells(cells: Cells, rows: int) -> Cells:
+    """Return the first `rows` cells only: one is enough to run a program for its latent sites."""
     names = ("item_a", "item_b", "annotator", "first", "covariates", "outcome", "total")
     cut = {name: getattr(cells, name)[:rows] for name in names if getattr(cells, name) is not None}
     return replace(cells, **cut)
