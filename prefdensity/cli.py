@@ -369,17 +369,18 @@ def _show_ranking(post: "Posterior", level: float, most: int = 10) -> None:
         table.add_column(column, overflow="fold")
     for column in ("utility", f"{level:.0%} interval", "rank", "P(best)"):
         table.add_column(column, justify="right", no_wrap=True)
-    for row in summary.head(most).to_dict("records"):
+    shown = summary.groupby("type").head(most // 2) if "type" in summary else summary.head(most)
+    for row in shown.to_dict("records"):
         table.add_row(
             *(Text(str(row[label])) for label in labels),  # Text: a name is not markup
-            f"{row['mean']:.2f}",
-            _span(row["lower"], row["upper"], ".2f"),
+            f"{row['mean']:z.2f}",
+            _span(row["lower"], row["upper"], "z.2f"),
             _span(row["rank_lower"], row["rank_upper"], "d"),
             percent(row["p_best"]),
         )
     Console().print(table)
-    if len(summary) > most:
-        typer.echo(f"{len(summary) - most} more in summary.csv")
+    if len(summary) > len(shown):
+        typer.echo(f"{len(summary) - len(shown)} more in summary.csv")
 
 
 def _span(lower: float, upper: float, form: str) -> str:

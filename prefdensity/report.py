@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from prefdensity.programs import Program
 
 _ROWS = 200  # rows of a table that the page shows; summary.csv has them all
+_ROWS_OF_TYPE = 20
 _DOUBT = 0.05  # an item is a rival while the probability that it beats the leader exceeds this
 
 
@@ -76,7 +77,8 @@ def write_report(
     require_same_table(post, data)
     drawn = {name: _svg(figure, name) for name, figure in _figures(post, data, level, program).items()}
     page = _render(
-        _contents(post, data, level) | {"figures": drawn, "title": title or data.source, "command": command}
+        _contents(post, data, level)
+        | {"figures": drawn, "title": title or os.path.basename(data.source), "command": command}
     )
     target = Path(path)
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
@@ -109,23 +111,27 @@ def headline(post: Posterior) -> list[str]:
     summary, draws = post.summary(), post.utilities()
     if draws.ndim == 2:
         return [_leader(post, summary, draws)]
+    share = post.draws["type_probability"].mean(axis=(0, 1))
     said = []
     for k in range(draws.shape[1]):
         leader = _leader(post, summary[summary["type"] == k + 1], draws[:, k])
-        said.append(f"Annotators of type {k + 1}: {leader}")
+        said.append(f"Annotators of type {k + 1} ({share[k]:.0%}): {leader}")
     return said
 
 
 def _leader(post: Posterior, summary: pd.DataFrame, draws: NDArray[np.float64]) -> str:
     name, size = summary["item"].iloc[0], len(summary)
+    called = f"Item {name}" if name.isdigit() else name
     if post.is_point:
-        return f"{name} has the highest estimate of {size} items; a point fit does not say how sure this is."
+        return (
+            f"{called} has the highest estimate of {size} items; a point fit does not say how sure this is."
+        )
     sure = percent(summary["p_best"].iloc[0])
-    lead = f"{name} has the highest utility of {size} items, and is the best with probability {sure}."
+    lead = f"{called} has the highest utility of {size} items, and is the best with probability {sure}."
     beats = (draws > draws[:, [post.items.index(name)]]).mean(axis=0)
     rivals = [post.items[i] for i in beats.argsort(kind="stable")[::-1] if beats[i] > _DOUBT]
     if not rivals:
-        return f"{lead} Every other item is worse with probability above {1 - _DOUBT:.0%}."
+        return f"{lead} Every other item is worse with probability {1 - _DOUBT:.0%} or more."
     named = ", ".join(rivals[:5]) + (f" and {len(rivals) - 5} more" if len(rivals) > 5 else "")
     many = "1 item" if len(rivals) == 1 else f"{len(rivals)} items"
     doubt = f"better with probability above {_DOUBT:.0%}"
@@ -150,24 +156,26 @@ def _number(value: Any, digits: int = 3) -> str:
     if value == 0:
         return "0"
     decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
-    return _signed(f"%.{min(decimals, 6)}f", value)
+    return _signed(value, f".{min(decimals, 6)}f")
 
 
-def _signed(form: str, value: float) -> str:
-    return (form % value).replace("-", "−")
+def _signed(value: float, form: str = ".2f") -> str:
+    return f"{value:z{form}}".replace("-", "−")  # z: no minus before a rounded 0
 
 
 def _contents(post: Posterior, data: Comparisons, level: float) -> dict[str, Any]:
     about, summary, parameters = data.report(), post.summary(level=level), post.parameters(level=level)
     personal = [name for name, dims in post.dims.items() if "annotator" in dims]
     shared = parameters[~parameters["parameter"].isin(personal)].head(_ROWS)
+    shown = summary.groupby("type").head(_ROWS_OF_TYPE) if "type" in summary else summary.head(_ROWS)
     return {
         "headline": headline(post),
         "warnings": _cautions(post, about),
         "facts": _facts(about),
-        "summary": summary.head(_ROWS).to_dict("records"),
+        "summary": shown.to_dict("records"),
         "typed": "type" in summary,
-        "left_out": max(len(summary) - _ROWS, 0),
+        "left_out": len(summary) - len(shown),
+        "method": post.status.method,
         "parameters": shared.to_dict("records"),
         "parameters_left_out": len(parameters) - len(shared),
         "annotator_caption": _annotator_caption(post),
@@ -184,7 +192,7 @@ def _facts(about: DataReport) -> dict[str, str]:
     pairs = about.n_items * (about.n_items - 1) // 2
     rows = {
         "source": about.source,
-        "judgements": f"{about.n_judgements:,.0f}, of them {about.tie_share:.1%} ties",
+        "judgements": f"{about.n_judgements:,.0f}, {f'{about.tie_share:.1%} of them' if about.tie_share else 'no'} ties",
         "items": f"{about.n_items:,}, with {_spread(about.items)} judgements each",
         "pairs": f"{about.n_pairs:,} of {pairs:,} compared, in {about.n_components:,} connected group(s)",
         "annotators": f"{about.n_annotators:,}, with {_spread(about.annotators)} judgements each"
@@ -237,7 +245,9 @@ def _settings(post: Posterior, data: Comparisons) -> dict[str, str]:
         "log evidence": _number(status.log_evidence, 6),
         "R-hat": _number(status.r_hat, 4),
         "effective draws": _number(status.effective, 4),
-        "restarts": ", ".join(_number(value, 6) for value in status.restart_values),
+        "restarts": ", ".join(
+            _number(value, 6) for value in status.restart_values[1:] and status.restart_values
+        ),
         "log likelihood": _number(status.log_likelihood, 6),
         "draws": f"{post.n_draws:,}",
         "steps": f"{status.steps:,}",

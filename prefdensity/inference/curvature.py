@@ -163,14 +163,18 @@ class LocalCurvature:
         view, cells = self.view, self.view.cells
         gradient = torch.zeros(view.dimension, dtype=view.dtype, device=view.device)
         hessian = torch.zeros(view.dimension, view.dimension, dtype=view.dtype, device=view.device)
-        where = self._utility_index()
+        # a slice where there is one: copying a block through an index costs as much as computing it
+        where = view.sites[self.utility[0]].at if self.identity else self._utility_index()
 
         def pull(per_item: Tensor) -> Tensor:
             return per_item if self.identity else jacobian.T @ per_item
 
         gradient[where] = pull(_divergence(cells, first[0]))
         block = _laplacian(cells, second[0, 0])
-        hessian[where[:, None], where[None]] = block if self.identity else jacobian.T @ block @ jacobian
+        if self.identity:
+            hessian[where, where] = block
+        else:
+            hessian[where[:, None], where[None]] = jacobian.T @ block @ jacobian
         for k, site in enumerate(self.local, start=1):
             gradient[site.at] = _collect(cells, site.is_scalar, first[k], cells.n_annotators)
             cross = pull(_item_by(cells, second[0, k], site.is_scalar))
@@ -226,10 +230,13 @@ def _divergence(cells: Cells, flow: Tensor) -> Tensor:
 
 def _laplacian(cells: Cells, weight: Tensor) -> Tensor:
     """Return [item, item] sum of weight (e_a - e_b)(e_a - e_b)^T."""
-    n = cells.n_items
-    flat = torch.bincount(cells.item_a * n + cells.item_b, weight.detach(), n * n).reshape(n, n)
-    off = flat + flat.T
-    return torch.diag(off.sum(0)) - off
+    n, weight = cells.n_items, weight.detach()
+    out = weight.new_zeros(n * n)
+    out.scatter_add_(0, cells.item_a * n + cells.item_b, -weight)
+    out.scatter_add_(0, cells.item_b * n + cells.item_a, -weight)
+    diagonal = weight.new_zeros(n).index_add(0, cells.item_a, weight).index_add(0, cells.item_b, weight)
+    out[:: n + 1] += diagonal
+    return out.reshape(n, n)
 
 
 def _collect(cells: Cells, is_scalar: bool, values: Tensor, n_annotators: int) -> Tensor:

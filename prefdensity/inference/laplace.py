@@ -18,7 +18,7 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from prefdensity.inference.guide import LOG_2PI
-from prefdensity.inference.mode import Climber, Mode, centre, factor
+from prefdensity.inference.mode import Climber, Mode, first_guess, factor
 from prefdensity.inference.view import View
 
 # Grid points per hyperparameter, in their posterior standard deviations; more than two share one Gaussian.
@@ -82,7 +82,7 @@ class Mixture:
 
 def laplace(view: View, start: Tensor | None = None) -> Mixture:
     """Return the Laplace approximation reached from `start` (default the middle of the prior)."""
-    start = centre(view) if start is None else start
+    start = first_guess(view) if start is None else start
     climber = Climber(view)
     if view.program.hyper and climber.local is not None:
         return _nested(view, tuple(view.sites[name].at.start for name in view.program.hyper), start)

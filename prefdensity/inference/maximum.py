@@ -8,7 +8,7 @@ from torch import Tensor
 from prefdensity.comparisons import Comparisons
 from prefdensity.data_report import components, strong_groups, undefeated, winless
 from prefdensity.errors import FitError
-from prefdensity.inference.mode import Climber, Mode, centre, shift_gauge
+from prefdensity.inference.mode import Climber, Mode, first_guess, shift_gauge
 from prefdensity.inference.view import View
 
 # Information below this (a standard error of 1,000 logits) means that nothing was learned in some direction.
@@ -28,7 +28,7 @@ def maximum_likelihood(view: View, data: Comparisons) -> tuple[Mode, Tensor]:
     _require_concave(view)
     _require_finite(view, data)
     climber = Climber(view, prior=False)
-    start = centre(view)
+    start = first_guess(view)
     mode = climber.climb(start)
     information = climber.precision(mode.z) + shift_gauge(view)
     values, vectors = torch.linalg.eigh(information)

@@ -17,6 +17,8 @@ from prefdensity.inference.view import View
 # repeated backward passes.
 DENSE = 5000
 _PASSES = 4e9
+# Twice the nats left to climb at which one more Newton step ends within rounding of the top.
+_CLOSE = 1e-6
 # No utility difference that a table can support is this large; a climb beyond it has no end.
 _FAR = 40.0
 
@@ -41,13 +43,27 @@ class Mode:
     iterations: int
 
 
-def centre(view: View) -> Tensor:
-    """Return the middle of the prior [dimension], where climbs start."""
+def first_guess(view: View) -> Tensor:
+    """Return where climbs start [dimension]: log odds of winning for items, the middle of the prior else."""
     z = view.prior(64, seed=0).mean(0)
     for site in view.sites.values():
         if site.is_identity:
-            z[site.at] = 0.0
+            z[site.at] = _log_odds(view) if site.dims == ("item",) else 0.0
     return z
+
+
+def _log_odds(view: View) -> Tensor:
+    """Return the log odds [item] of winning against whoever was met, a tie half a win."""
+    cells = view.cells
+    assert cells.outcome is not None  # a view has data
+    won, lost = cells.outcome[:, 0], cells.outcome[:, 1]
+    half = (cells.total - won - lost) / 2
+    wins = torch.ones(cells.n_items, dtype=view.dtype, device=view.device)
+    losses = wins.clone()
+    for mine, theirs, side in ((won, lost, cells.item_a), (lost, won, cells.item_b)):
+        wins.index_add_(0, side, mine + half)
+        losses.index_add_(0, side, theirs + half)
+    return (wins / losses).log()
 
 
 class Climber:
@@ -63,7 +79,7 @@ class Climber:
         self.gauge = None if prior else shift_gauge(view)
         local = LocalCurvature(view)
         small = view.dimension <= DENSE
-        self.local = local if local.applies and small and local.holds(centre(view)) else None
+        self.local = local if local.applies and small and local.holds(first_guess(view)) else None
         self.has_curvature = small and (self.local is not None or view.dimension * view.work <= _PASSES)
 
     def climb(self, start: Tensor) -> Mode:
@@ -82,8 +98,8 @@ class Climber:
         for iteration in range(1, 101):
             step = self._step(here)
             gain = float(here[1] @ step)
-            if gain < 1e-9:
-                return Mode(z, here[0], True, iteration)
+            if gain < _CLOSE:
+                return Mode(z + step, here[0] + gain / 2, True, iteration)
             size = 1.0
             while size > 1e-9:
                 there = self.local(z + size * step, self.prior)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from prefdensity.inference.mode import Climber, Mode, centre
+from prefdensity.inference.mode import Climber, Mode, first_guess
 from prefdensity.inference.view import View
 from prefdensity.progress import Report
 
@@ -32,7 +32,7 @@ def distinct(modes: list[Mode], most: int) -> list[Mode]:
 
 
 def _starts(view: View, restarts: int, seed: int) -> list[Tensor]:
-    middle = centre(view)
+    middle = first_guess(view)
     types = next((each for each in view.program.layers if each.starts is not None), None)
     if types is None:
         generator = torch.Generator().manual_seed(seed)

@@ -1,0 +1,95 @@
+"""What the contract and recovery tests share: programs under test, tables that suit them, vectors to try."""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from prefdensity.comparisons import Comparisons
+from prefdensity.inference.view import View
+from prefdensity.programs import load_program, names
+
+# Beside every name of models/: compositions of each pair of stages that meet.
+COMPOSITIONS = [
+    "probit+position_bias",
+    "davidson+position_bias",
+    "rao_kupper+position_bias",
+    "davidson+position_bias+reliability",
+    "reliability+position_bias+lapse",
+    "rao_kupper+lapse",
+    "davidson+lapse",
+    "reliability+lapse",
+    "linear+probit",
+    "linear+davidson+reliability",
+    "items(prior_scale=3)+rao_kupper+reliability",
+    "annotator_types(k=1)",
+    "annotator_types(k=3)+davidson+position_bias",
+    "annotator_types+linear",
+    "annotator_types+reliability+lapse",
+]
+PROGRAMS = [*names(), *COMPOSITIONS]
+
+
+def table(outcomes=("a", "b"), seed=0, n_items=5, n_annotators=4, rows=40, counts=True):
+    """A table with everything that a program may need; sides, orders and outcomes at random."""
+    rng = np.random.default_rng(seed)
+    item_a = rng.integers(n_items, size=rows)
+    item_b = (item_a + rng.integers(1, n_items, size=rows)) % n_items
+    return Comparisons(
+        items=tuple(f"i{k}" for k in range(n_items)),
+        item_a=item_a,
+        item_b=item_b,
+        outcome=rng.integers(len(outcomes), size=rows).astype(np.int8),
+        count=rng.integers(1, 4, size=rows).astype(float) if counts else np.ones(rows),
+        annotators=tuple(f"p{k}" for k in range(n_annotators)),
+        annotator=np.r_[np.arange(n_annotators), rng.integers(n_annotators, size=rows - n_annotators)],
+        first=rng.integers(-1, 2, size=rows).astype(np.int8),
+        feature_names=("f", "g"),
+        item_features=rng.normal(size=(n_items, 2)),
+    )
+
+
+def view_of(name, data=None, **sizes):
+    """The view of a program on `data`, or on a table that suits it."""
+    program = load_program(name)
+    data = table(program.outcomes, **sizes) if data is None else data
+    return View(program, data.cells(program.outcomes, program.needs)), data
+
+
+def vectors(view, fits, seed=0, scale=1.0):
+    """Random vectors [fit, dimension] about the middle of the prior."""
+    generator = torch.Generator().manual_seed(seed)
+    return scale * torch.randn(fits, view.dimension, generator=generator, dtype=torch.float64)
+
+
+def sites_at(view, z):
+    """The value of every latent site at z [dimension], as NumPy arrays."""
+    values, _ = view.values(z[None])
+    return {name: values[name].reshape(site.batch + site.event).numpy() for name, site in view.sites.items()}
+
+
+def layers_of(program):
+    """The layers as (name, options)."""
+    return [(each.name, dict(each.options)) for each in program.layers]
+
+
+def relabelled(data, axis, order):
+    """The same judgements with items or annotators renumbered: old label k becomes order[k]."""
+    order = np.asarray(order)
+    if axis == "annotator":
+        return replace(data, annotator=order[data.annotator])
+    features = np.empty_like(data.item_features)
+    features[order] = data.item_features
+    return replace(data, item_a=order[data.item_a], item_b=order[data.item_b], item_features=features)
+
+
+def renumbered(view, z, axis, order):
+    """The vectors z [fit, dimension] with the entries of `axis` renumbered alike."""
+    out = z.clone()
+    for site in view.sites.values():
+        if axis in site.dims[: len(site.batch)]:
+            raw = z[:, site.at].reshape(len(z), *site.batch, *site.raw_event)
+            where = 1 + site.dims.index(axis)
+            moved = torch.empty_like(raw).index_copy(where, torch.as_tensor(order), raw)
+            out[:, site.at] = moved.flatten(1)
+    return out

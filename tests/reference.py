@@ -1,0 +1,171 @@
+"""Slow NumPy twins of the programs, written from the published formulas: one row at a time, no tensors.
+
+A program of layers is a list of (name, options); `sites` holds the value of each site in its own units.
+"""
+
+import numpy as np
+from scipy import integrate, special, stats
+
+
+def margins(layers, sites, data, row, utility):
+    """The margin of one row, in favour of side a."""
+    a, b = data.item_a[row], data.item_b[row]
+    margin = utility[a] - utility[b]
+    for name, _ in layers:
+        if name == "position_bias":
+            margin = margin + sites["position_bias"] * data.first[row]
+        if name == "reliability":
+            weight = 1 + sites["reliability_spread"] * sites["reliability_offset"][data.annotator[row]]
+            margin = margin * weight
+    return margin
+
+
+def logit(margin, sites):
+    return [1 / (1 + np.exp(-margin)), 1 / (1 + np.exp(margin))]
+
+
+def probit(margin, sites):
+    return [stats.norm.cdf(margin / np.sqrt(2)), stats.norm.cdf(-margin / np.sqrt(2))]
+
+
+def davidson(margin, sites):
+    # worths exp(margin) and 1; a tie weighs nu times their geometric mean
+    worth, nu = np.exp(margin), sites["tie_strength"]
+    total = worth + 1 + nu * np.sqrt(worth)
+    return [worth / total, 1 / total, nu * np.sqrt(worth) / total]
+
+
+def rao_kupper(margin, sites):
+    worth, theta = np.exp(margin), 1 + sites["tie_excess"]
+    a, b = worth / (worth + theta), 1 / (1 + theta * worth)
+    return [a, b, (theta**2 - 1) * a * b]
+
+
+CHOICES = {"logit": logit, "probit": probit, "davidson": davidson, "rao_kupper": rao_kupper}
+
+
+def utilities(layers, sites, data, kind):
+    """Utilities [item] of one type."""
+    names = [name for name, _ in layers]
+    typed = "annotator_types" in names
+    if "linear" in names:
+        features = data.item_features
+        spread = np.array([max(column.std(), 1e-300) for column in features.T])
+        scaled = (features - features.mean(0)) / spread
+        return scaled @ (sites["weight"][kind] if typed else sites["weight"])
+    return sites["utility"][kind] if typed else sites["utility"]
+
+
+def probabilities(layers, sites, data):
+    """Outcome probabilities [type, row, outcome]; one type where the program has none."""
+    names = [name for name, _ in layers]
+    kinds = len(sites["type_weight"]) if "annotator_types" in names else 1
+    choice = next(CHOICES[name] for name in names if name in CHOICES)
+    table = []
+    for kind in range(kinds):
+        utility = utilities(layers, sites, data, kind)
+        rows = []
+        for row in range(len(data)):
+            share = np.array(choice(margins(layers, sites, data, row, utility), sites))
+            if "lapse" in names:
+                share = (1 - sites["lapse"]) * share + sites["lapse"] / len(share)
+            rows.append(share)
+        table.append(rows)
+    return np.array(table)
+
+
+def log_likelihood(layers, sites, data):
+    """Log probability of the rows as they came, the types of annotators summed out one annotator at a time."""
+    share = probabilities(layers, sites, data)
+    if "annotator_types" not in [name for name, _ in layers]:
+        return sum(n * np.log(share[0, k, y]) for k, (n, y) in enumerate(zip(data.count, data.outcome, strict=True)))
+    total = 0.0
+    for annotator in range(len(data.annotators)):
+        rows = np.flatnonzero(data.annotator == annotator)
+        given = [np.prod([s[k, data.outcome[k]] ** data.count[k] for k in rows]) for s in share]
+        total += np.log(sites["type_weight"] @ given)
+    return total
+
+
+def brute_force_types(layers, sites, data):
+    """The same by summing over all K^J assignments of types to annotators."""
+    share, weight = probabilities(layers, sites, data), sites["type_weight"]
+    people = len(data.annotators)
+    total = 0.0
+    for assignment in np.ndindex(*(len(weight),) * people):
+        term = np.prod([weight[k] for k in assignment])
+        for row in range(len(data)):
+            term *= share[assignment[data.annotator[row]], row, data.outcome[row]] ** data.count[row]
+        total += term
+    return np.log(total)
+
+
+def _log_dirichlet(w, concentration):
+    c = np.full(len(w), concentration)
+    return special.gammaln(c.sum()) - special.gammaln(c).sum() + ((c - 1) * np.log(w)).sum()
+
+
+def _log_log_normal(x, mean, sd):
+    return stats.norm.logpdf(np.log(x), mean, sd) - np.log(x)
+
+
+# layer -> log prior of its sites, given its options and the sites
+PRIORS = {
+    "items": lambda s, prior_scale=1.5: stats.norm.logpdf(s["utility"], 0, prior_scale).sum(),
+    "linear": lambda s, prior_scale=1.5: stats.norm.logpdf(
+        s["weight"], 0, prior_scale / np.sqrt(np.shape(s["weight"])[-1])
+    ).sum(),
+    "annotator_types": lambda s, k=2: _log_dirichlet(s["type_weight"], 2.0),
+    "position_bias": lambda s: stats.norm.logpdf(s["position_bias"], 0, 0.5),
+    "reliability": lambda s: stats.halfnorm.logpdf(s["reliability_spread"], scale=0.5)
+    + stats.norm.logpdf(s["reliability_offset"]).sum(),
+    "davidson": lambda s: _log_log_normal(s["tie_strength"], 0, 0.7),
+    "rao_kupper": lambda s: _log_log_normal(s["tie_excess"], -0.5, 0.7),
+    "lapse": lambda s: stats.beta.logpdf(s["lapse"], 1, 9),
+    "logit": lambda s: 0.0,
+    "probit": lambda s: 0.0,
+}
+
+
+def log_prior(layers, sites):
+    """Log density of the sites in their own units."""
+    return sum(PRIORS[name](sites, **options) for name, options in layers)
+
+
+def log_jacobian(sites):
+    """Log |d sites / d z| of z = log (positive), logit (unit interval) or stick-breaking (simplex)."""
+    total = 0.0
+    for name, value in sites.items():
+        if name in ("tie_strength", "tie_excess", "reliability_spread"):
+            total += np.log(value)
+        elif name == "lapse":
+            total += np.log(value) + np.log1p(-value)
+        elif name == "type_weight":  # a piece of what is left, and what is left, for each break
+            left = np.concatenate([[1.0], 1 - np.cumsum(value)[:-1]])
+            total += sum(np.log(value[k]) + np.log1p(-value[k] / left[k]) for k in range(len(value) - 1))
+    return total
+
+
+def log_evidence_of_two_items(wins, losses, scale):
+    """Log evidence of Bradley-Terry with two items, by quadrature over their difference."""
+    spread = scale * np.sqrt(2)
+
+    def integrand(d):
+        return np.exp(stats.norm.logpdf(d, 0, spread) - wins * np.log1p(np.exp(-d)) - losses * np.log1p(np.exp(d)))
+
+    return np.log(integrate.quad(integrand, -12 * spread, 12 * spread, epsabs=0, epsrel=1e-12, limit=500)[0])
+
+
+def log_evidence_of_three_items(counts, scale):
+    """Log evidence of Bradley-Terry with three items; `counts` {(i, j): (wins of i, wins of j)}.
+
+    By the trapezoid rule on (u0 - u1, u1 - u2), whose prior is bivariate normal: spectrally accurate.
+    """
+    x = np.linspace(-14 * scale, 14 * scale, 1401)
+    d01, d12 = np.meshgrid(x, x, indexing="ij")
+    covariance = scale**2 * np.array([[2.0, -1.0], [-1.0, 2.0]])
+    log = stats.multivariate_normal([0, 0], covariance).logpdf(np.stack([d01, d12], -1))
+    for (i, j), (won, lost) in counts.items():
+        d = {(0, 1): d01, (1, 2): d12, (0, 2): d01 + d12}[i, j]
+        log = log - won * np.logaddexp(0, -d) - lost * np.logaddexp(0, d)
+    return special.logsumexp(log) + 2 * np.log(x[1] - x[0])
