@@ -115,7 +115,9 @@ def sklearn_counts(n_items, winner, loser):
 
     i, j, won, lost = counts(n_items, winner, loser)
     rows = np.arange(len(i))
-    half = sp.csr_matrix((np.r_[np.ones(len(i)), -np.ones(len(i))], (np.r_[rows, rows], np.r_[i, j])), (len(i), n_items))
+    half = sp.csr_matrix(
+        (np.r_[np.ones(len(i)), -np.ones(len(i))], (np.r_[rows, rows], np.r_[i, j])), (len(i), n_items)
+    )
     design, target = sp.vstack([half, half]), np.r_[np.ones(len(i)), np.zeros(len(i))]
     yield "prep"
     model = LogisticRegression(C=PRIOR_SD**2, fit_intercept=False, tol=1e-8, max_iter=1000)
@@ -185,7 +187,9 @@ def main() -> None:
         print(json.dumps(measure(options.one[0], items, rows)))
         return
     print(f"{platform.processor() or platform.machine()}, Python {platform.python_version()}, one thread per process\n")
-    print("| items x comparisons | method | uncertainty | prep CPU s | fit CPU s | fit wall s | peak MB | corr | RMSE |")
+    print(
+        "| items x comparisons | method | uncertainty | prep CPU s | fit CPU s | fit wall s | peak MB | corr | RMSE |"
+    )
     print("| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |")
     for size in options.sizes:
         for name, (_, intervals) in METHODS.items():
@@ -197,8 +201,8 @@ def main() -> None:
                 continue
             r = json.loads(run.stdout.splitlines()[-1])
             print(
-                f"| {size} | {name} | {intervals} | {r['prep']:.2f} | {r['fit']:.2f} | {r['wall']:.2f} | {r['memory']:.0f} "
-                f"| {r['correlation']:.4f} | {r['rmse']:.3f} |",
+                f"| {size} | {name} | {intervals} | {r['prep']:.2f} | {r['fit']:.2f} | {r['wall']:.2f} "
+                f"| {r['memory']:.0f} | {r['correlation']:.4f} | {r['rmse']:.3f} |",
                 flush=True,
             )
 

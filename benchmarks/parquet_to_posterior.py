@@ -29,10 +29,11 @@ def main() -> None:
         done = time.time()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     print(table.head().to_string(index=False))
+    spent = time.process_time() - cpu
     print(
-        f"import and read {read - began:.2f} s, fit with intervals {done - read:.2f} s, in all {done - began:.2f} s wall, "
-        f"{time.process_time() - cpu:.2f} s CPU, peak {peak:.0f} MB (with the making of the file)"
+        f"import and read {read - began:.2f} s, fit with intervals {done - read:.2f} s, in all {done - began:.2f} s wall"
     )
+    print(f"{spent:.2f} s CPU, peak {peak:.0f} MB (with the making of the file)")
 
 
 if __name__ == "__main__":

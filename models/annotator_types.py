@@ -41,6 +41,12 @@ def starts(data: Cells, restarts: int, seed: int, k: int = 2) -> np.ndarray:
     return guesses
 
 
-@layer("types", needs=["annotator"], unimodal=False, starts=starts, meanings={"type_weight": "share of annotators"})
+@layer(
+    "types",
+    needs=["annotator"],
+    unimodal=False,
+    starts=starts,
+    meanings={"type_weight": "share of annotators"},
+)
 def annotator_types(data: Cells, k: int = 2) -> Tensor:
     return pyro.sample("type_weight", dist.Dirichlet(torch.full((k,), 2.0)))

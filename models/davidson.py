@@ -19,7 +19,11 @@ from prefdensity.outcomes import luce
 from prefdensity.programs import layer
 
 
-@layer("choice", outcomes=["a", "b", "tie"], meanings={"tie_strength": "ties between equals: nu / (2 + nu) of judgements"})
+@layer(
+    "choice",
+    outcomes=["a", "b", "tie"],
+    meanings={"tie_strength": "ties between equals: nu / (2 + nu) of judgements"},
+)
 def davidson(margin: Tensor, data: Cells) -> Tensor:
     tie_strength = pyro.sample("tie_strength", dist.LogNormal(0.0, 0.7))
     return luce(margin / 2, -margin / 2, tie_strength.log())

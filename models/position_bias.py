@@ -20,5 +20,6 @@ from prefdensity.programs import layer
 
 @layer("margin", needs=["first"], meanings={"position_bias": "logits in favour of the item shown first"})
 def position_bias(margin: Tensor, data: Cells) -> Tensor:
+    assert data.first is not None  # refused without a recorded order
     bias = pyro.sample("position_bias", dist.Normal(0.0, 0.5))
     return margin + bias * data.first

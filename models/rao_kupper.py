@@ -20,7 +20,11 @@ from prefdensity.outcomes import by_outcome
 from prefdensity.programs import layer
 
 
-@layer("choice", outcomes=["a", "b", "tie"], meanings={"tie_excess": "theta - 1; utilities closer than log(theta) often tie"})
+@layer(
+    "choice",
+    outcomes=["a", "b", "tie"],
+    meanings={"tie_excess": "theta - 1; utilities closer than log(theta) often tie"},
+)
 def rao_kupper(margin: Tensor, data: Cells) -> Tensor:
     tie_excess = pyro.sample("tie_excess", dist.LogNormal(-0.5, 0.7))
     threshold = tie_excess.log1p()

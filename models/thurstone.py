@@ -11,6 +11,7 @@ Reference: Thurstone (1927), Psychological Review 34, 273-286; Mosteller (1951),
 
 from prefdensity.models.items import items
 from prefdensity.models.probit import probit
+
 from prefdensity.programs import compose
 
 thurstone = compose(items(prior_scale=1.0), probit, name="thurstone", story=__doc__)

@@ -115,8 +115,8 @@ def compress(
     total = np.bincount(cell, data.count, len(rows))
     if data.outcome is not None:
         swap = np.array([1, 0, 2])
-        code = np.where(flip, swap[data.outcome], data.outcome)
-        counts = np.bincount(cell * 3 + code, data.count, 3 * len(rows)).reshape(-1, 3)[:, : len(outcomes)]
+        judged = np.where(flip, swap[data.outcome], data.outcome)
+        counts = np.bincount(cell * 3 + judged, data.count, 3 * len(rows)).reshape(-1, 3)[:, : len(outcomes)]
 
     def real(values: np.ndarray | None) -> Tensor | None:
         return None if values is None else torch.tensor(values, dtype=dtype, device=device)
@@ -152,8 +152,8 @@ def _group(keys: list[tuple[np.ndarray, int]]) -> tuple[np.ndarray, np.ndarray]:
     size = 1
     for codes, levels in keys:
         if size * levels >= 2**62:
-            levels_so_far, key = np.unique(key, return_inverse=True)
-            size = len(levels_so_far)
+            found, key = np.unique(key, return_inverse=True)
+            size = len(found)
         key, size = key * levels + codes, size * levels
     if size > _DENSE_KEYS:
         _, rows, group = np.unique(key, return_index=True, return_inverse=True)

@@ -137,13 +137,9 @@ def _table(
     first: Annotated[str | None, _option("--first", "Column of the side shown first: a, b, neither.")] = None,
     label: Annotated[
         list[str] | None,
-        _option(
-            "--label", "Meaning of an outcome, as in model_a=a (a, b, tie, drop); repeatable.", "OLD=NEW"
-        ),
+        _option("--label", "Meaning of an outcome, as in model_a=a (a, b, tie, drop); repeatable.", "OLD=NEW"),
     ] = None,
-    missing: Annotated[
-        str | None, _option("--missing", "Rows with empty cells: error, drop.", "WHAT")
-    ] = None,
+    missing: Annotated[str | None, _option("--missing", "Rows with empty cells: error, drop.", "WHAT")] = None,
     covariate: Annotated[
         list[str] | None, _option("--covariate", "Numeric column; positive speaks for item_a; repeatable.")
     ] = None,
@@ -238,9 +234,7 @@ def fit(
     data: "Comparisons",
     model: Annotated[
         str,
-        typer.Option(
-            "--model", "-m", help="One of 'prefdensity models', several joined by +, or a .py file."
-        ),
+        typer.Option("--model", "-m", help="One of 'prefdensity models', several joined by +, or a .py file."),
     ],
     method: Annotated[Method, typer.Option(help="Inference; auto: the cheapest good one.")] = Method.auto,
     seed: Annotated[int, typer.Option(help="Seed of all random numbers.", min=0)] = 0,
@@ -326,6 +320,8 @@ def report(
     from prefdensity.report import write_report
 
     post = load_posterior(saved)
+    if post.program.endswith(".py") and model is None:
+        raise DataError(f"{saved} was fitted with the file {post.program}; give it again with --model")
     program = load_program(model) if model else None
     target = out or saved.with_name("report.html")
     typer.echo(f"wrote {write_report(post, data, target, title, level=level, program=program)}")

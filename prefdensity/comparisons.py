@@ -287,7 +287,16 @@ class Comparisons:
         digest = hashlib.sha256()
         for labels in (self.items, self.annotators, self.feature_names, self.covariate_names):
             digest.update("\x1f".join(labels).encode() + b"\x1e")
-        for name in ("item_a", "item_b", "outcome", "count", "annotator", "first", "item_features", "covariates"):
+        for name in (
+            "item_a",
+            "item_b",
+            "outcome",
+            "count",
+            "annotator",
+            "first",
+            "item_features",
+            "covariates",
+        ):
             value = getattr(self, name)
             digest.update(name.encode() + (b"-" if value is None else np.ascontiguousarray(value).tobytes()))
         return digest.hexdigest()[:16]
@@ -354,7 +363,8 @@ def _outcome_codes(
         found = ", ".join(f"{value!r} ({sizes[list(uniques).index(value)]} rows)" for value in unknown[:8])
         raise DataError(
             f"{source}: column {column!r} holds unknown outcomes: {found}; known are "
-            f"{', '.join(repr(label) for label in labels)}. Translate them with labels={{...: 'a' | 'b' | 'tie' | 'drop'}}"
+            f"{', '.join(repr(label) for label in labels)}. Translate them with "
+            "labels={...: 'a' | 'b' | 'tie' | 'drop'}"
         )
     targets = [labels[value] for value in uniques]
     codes = np.array([OUTCOMES.index(t) if t in OUTCOMES else -1 for t in targets], np.int8)[values]
@@ -385,7 +395,9 @@ def _encode(columns: list[pd.Series]) -> tuple[tuple[str, ...], list[NDArray[np.
     parts = [pd.factorize(column) for column in columns]
     vocabulary = sorted({str(label) for _, uniques in parts for label in uniques})
     index = pd.Index(vocabulary)
-    codes = [index.get_indexer([str(u) for u in uniques])[values].astype(np.int64) for values, uniques in parts]
+    codes = [
+        index.get_indexer(pd.Index([str(u) for u in uniques]))[values].astype(np.int64) for values, uniques in parts
+    ]
     return tuple(vocabulary), codes
 
 
@@ -412,12 +424,10 @@ def _first_codes(frame: pd.DataFrame, column: str, source: str) -> NDArray[np.in
             f"{source}: column {column!r} says which side was shown first and holds {frame[column].iloc[row]!r} in row "
             f"{frame.index[row] + 1}; it may hold a, b or neither"
         )
-    return codes.to_numpy(np.int8, copy=True)
+    return np.asarray(codes, np.int8).copy()
 
 
-def _numbers(
-    frame: pd.DataFrame, columns: list[str], source: str, role: str = "covariates"
-) -> NDArray[np.float64]:
+def _numbers(frame: pd.DataFrame, columns: list[str], source: str, role: str = "covariates") -> NDArray[np.float64]:
     for name in columns:
         _require_columns(frame, {role: name}, source)
     out = np.empty((len(frame), len(columns)))
@@ -429,8 +439,7 @@ def _numbers(
             place = frame.index[row]
             where = f"for item {place!r}" if role == "item_features" else f"in row {place + 1}"
             raise DataError(
-                f"{source}: column {name!r} must hold finite numbers, and holds "
-                f"{frame[name].tolist()[row]!r} {where}"
+                f"{source}: column {name!r} must hold finite numbers, and holds {frame[name].tolist()[row]!r} {where}"
             )
         out[:, position] = values
     return out

@@ -116,7 +116,7 @@ def _schema(post: Posterior) -> dict[str, Any]:
 
 def _posterior(tree: xr.DataTree) -> Posterior:
     schema: Mapping[str, Any] = json.loads(tree.attrs["schema"])
-    long = {name: tuple(map(float, tree["fit"][name].values)) for name in _LONG}
+    long = {name: tuple(map(float, _array(tree["fit"], name))) for name in _LONG}
     status = schema["status"]
     dims = {name: tuple(axes) for name, axes in schema["dims"].items()}
     posterior, constant = tree["posterior"], tree["constant_data"]
@@ -133,13 +133,17 @@ def _posterior(tree: xr.DataTree) -> Posterior:
         dims=dims,
         event_dims=dict(schema["event_dims"]),
         point={name: constant[f"point_{name}"].transpose(*axes).values for name, axes in dims.items()},
-        log_p=tree["fit"]["log_p"].values,
-        log_q=tree["fit"]["log_q"].values,
+        log_p=_array(tree["fit"], "log_p"),
+        log_q=_array(tree["fit"], "log_q"),
         status=FitStatus(**{**status, **long, "warnings": tuple(status["warnings"])}),
         meanings=dict(schema["meanings"]),
         feature_names=tuple(schema["feature_names"]),
-        features=constant["features"].values if "features" in constant else None,
+        features=_array(constant, "features") if "features" in constant else None,
         n_comparisons=schema["n_comparisons"],
         data_source=schema["data_source"],
         data_fingerprint=schema["data_fingerprint"],
     )
+
+
+def _array(group: Any, name: str) -> np.ndarray:
+    return np.asarray(group[name].values)

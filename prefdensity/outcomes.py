@@ -49,12 +49,12 @@ class Judgements(TorchDistribution):
         """Return the log probability [..., comparison] of counts [..., comparison, outcome]."""
         return (value * self.outcome_log_prob).sum(-1)
 
-    def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008
+    def sample(self, sample_shape: Any = ()) -> Tensor:
         """Draw counts [*sample_shape, ..., comparison, outcome] that add up to `total`."""
         shape = torch.Size(sample_shape) + self.outcome_log_prob.shape
         return _multinomial(self.total, self.outcome_log_prob.exp().expand(shape))
 
-    def expand(self, batch_shape: torch.Size, _instance: Any = None) -> Judgements:
+    def expand(self, batch_shape: Any, _instance: Any = None) -> Judgements:
         """Return the same distribution with a larger batch shape."""
         shape = torch.Size(batch_shape)
         return Judgements(self.outcome_log_prob.expand(shape + self.event_shape), self.total.expand(shape))
@@ -72,7 +72,12 @@ class TypeMixture(TorchDistribution):
     support = constraints.independent(constraints.nonnegative, 2)
 
     def __init__(
-        self, outcome_log_prob: Tensor, type_weight: Tensor, annotator: Tensor, n_annotators: int, total: Tensor
+        self,
+        outcome_log_prob: Tensor,
+        type_weight: Tensor,
+        annotator: Tensor,
+        n_annotators: int,
+        total: Tensor,
     ) -> None:
         self.outcome_log_prob = outcome_log_prob  # [..., type, comparison, outcome]
         batched = outcome_log_prob.dim() > 3
@@ -108,7 +113,7 @@ class TypeMixture(TorchDistribution):
         joint = (self.type_log_lik(value) + self.log_weight) * assignment
         return joint.sum((-2, -1)).reshape(self.batch_shape)
 
-    def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008
+    def sample(self, sample_shape: Any = ()) -> Tensor:
         """Draw a type for each annotator, then all counts [..., comparison, outcome]."""
         shape = torch.Size(sample_shape) + self.outcome_log_prob.shape[:-3]
         probs = self.log_weight.squeeze(-1).exp().expand((*shape, -1))
@@ -120,7 +125,7 @@ class TypeMixture(TorchDistribution):
         middle = (1, 1) if self.batch_shape else ()
         return _multinomial(self.total, chosen.exp()).reshape((*shape, *middle, *self.event_shape))
 
-    def expand(self, batch_shape: torch.Size, _instance: Any = None) -> TypeMixture:
+    def expand(self, batch_shape: Any, _instance: Any = None) -> TypeMixture:
         """Return itself: the batch shape is fixed by the utilities."""
         if torch.Size(batch_shape) != self.batch_shape:
             raise ValueError(f"a type mixture of batch shape {self.batch_shape} cannot expand to {batch_shape}")

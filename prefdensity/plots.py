@@ -62,6 +62,7 @@ def rank_intervals(post: Posterior, level: float = 0.9, most: int = 60) -> Figur
         Number of leading items drawn.
     """
     panels, items = _panels(post, level, most)
+    last = max(int(frame["rank_upper"].max()) for _, frame in panels)
     figure, axes = _row_figure(len(items), len(panels))
     for index, (ax, (title, frame)) in enumerate(zip(axes, panels, strict=True)):
         rows = np.arange(len(frame))
@@ -72,8 +73,8 @@ def rank_intervals(post: Posterior, level: float = 0.9, most: int = 60) -> Figur
             height=0.55,
             color=COLOURS[index % len(COLOURS)],
         )
-        ax.set_xticks(np.unique(np.linspace(1, len(post.items), min(len(post.items), 7)).round()))
-        ax.set_xlim(0.4, len(post.items) + 0.6)
+        ax.set_xticks(np.unique(np.linspace(1, last, min(last, 7)).round()))
+        ax.set_xlim(0.4, last + 0.6)
         _panel_title(ax, title)
     _item_labels(axes[0], items)
     _caption(figure, f"rank, 1 = best ({level:.0%} of the posterior)")
@@ -174,7 +175,7 @@ def shorten(label: str, length: int = 42) -> str:
     label = " ".join(str(label).split())
     if len(label) <= length:
         return label
-    tail = (length - 1) // 3
+    tail = (length - 1) // 2
     return f"{label[: length - 1 - tail]}…{label[-tail:]}"
 
 
@@ -305,9 +306,7 @@ def _habits(table: pd.DataFrame) -> Figure:
         _axis_words(ax, "judgements", "annotators")
         _clean(ax)
         return figure
-    for ax, (name, share, trials) in zip(
-        figure.subplots(1, len(drawn), squeeze=False)[0], drawn, strict=True
-    ):
+    for ax, (name, share, trials) in zip(figure.subplots(1, len(drawn), squeeze=False)[0], drawn, strict=True):
         _funnel(ax, share.to_numpy(), trials.to_numpy())
         _axis_words(ax, "judgements" if name == "share of ties" else "decided judgements", name)
     return figure
@@ -321,7 +320,8 @@ def _funnel(ax: Axes, share: NDArray[np.float64], trials: NDArray[np.float64]) -
     reach = 2.58 * np.sqrt(pooled * (1 - pooled) / sizes)
     ax.fill_between(sizes, pooled - reach, pooled + reach, color=RULE, linewidth=0, label="99% by chance")
     ax.axhline(pooled, color=FAINT, linewidth=0.8)
-    ax.plot(trials, share, "o", color=COLOURS[0], markersize=4.5, alpha=0.7, markeredgewidth=0)
+    many = len(share) > 1000  # as pixels: a vector file of so many dots is large and slow
+    ax.plot(trials, share, "o", color=COLOURS[0], markersize=4.5, alpha=0.7, markeredgewidth=0, rasterized=many)
     ax.set_ylim(-0.03, 1.03)
     _clean(ax)
     ax.legend(frameon=False, fontsize=8, loc="best")

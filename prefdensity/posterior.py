@@ -190,7 +190,14 @@ class Posterior:
                 continue
             flat, point = values.reshape(len(values), -1), np.reshape(self.point[name], -1)
             for column, index in enumerate(self._labels(name)):
-                rows.append((name, index, *self._line(flat[:, column], point[column], level), self.meanings.get(name, "")))
+                rows.append(
+                    (
+                        name,
+                        index,
+                        *self._line(flat[:, column], point[column], level),
+                        self.meanings.get(name, ""),
+                    )
+                )
         return pd.DataFrame(rows, columns=["parameter", "index", "mean", "sd", "lower", "upper", "meaning"])
 
     def _line(self, values: Array, point: float, level: float) -> tuple[float, ...]:
@@ -262,9 +269,7 @@ class Posterior:
             frame[f"p_{outcome}_lower"], frame[f"p_{outcome}_upper"] = lower[:, k], upper[:, k]
         return frame
 
-    def win_probabilities(
-        self, items: Sequence[str] | None = None, program: Program | None = None
-    ) -> pd.DataFrame:
+    def win_probabilities(self, items: Sequence[str] | None = None, program: Program | None = None) -> pd.DataFrame:
         """Return item x item: probability that the row is preferred to the column, ties counted half.
 
         For an annotator drawn from the fitted population and no order; the diagonal is 1/2. At most 200

@@ -103,9 +103,7 @@ def _index(labels: tuple[str, ...], label: str, kind: str) -> int:
         raise DataError(f"unknown {kind} {label!r}; the fit knows {len(labels)}: {near}") from None
 
 
-def _cells(
-    post: Posterior, pairs: list[tuple[str, str]], program: Program, first: str, known: int | None
-) -> Cells:
+def _cells(post: Posterior, pairs: list[tuple[str, str]], program: Program, first: str, known: int | None) -> Cells:
     if not pairs:
         raise DataError("there are no pairs to predict")
     position = {label: k for k, label in enumerate(post.items)}

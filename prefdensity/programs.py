@@ -118,7 +118,15 @@ def layer(
 
     def wrap(function: Callable[..., Any]) -> Layer:
         return Layer(
-            function.__name__, stage, function, tuple(needs), tuple(outcomes), unimodal, tuple(hyper), starts, meanings or {}
+            function.__name__,
+            stage,
+            function,
+            tuple(needs),
+            tuple(outcomes),
+            unimodal,
+            tuple(hyper),
+            starts,
+            meanings or {},
         )
 
     return wrap
@@ -228,7 +236,9 @@ def _require_room(layers: Sequence[Layer]) -> None:
     for stage in STAGES:
         found = [each.label for each in layers if each.stage == stage]
         if len(found) > 1 and (stage not in _REPEATABLE or len(set(found)) < len(found)):
-            kind = {"utility": "utilities", "choice": "choice rules", "types": "type layers"}.get(stage, f"{stage} layers")
+            kind = {"utility": "utilities", "choice": "choice rules", "types": "type layers"}.get(
+                stage, f"{stage} layers"
+            )
             raise ProgramError(f"two {kind}, {found[0]} and {found[1]}: a program has one; leave one out")
 
 

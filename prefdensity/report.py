@@ -123,9 +123,7 @@ def _leader(post: Posterior, summary: pd.DataFrame, draws: NDArray[np.float64]) 
     name, size = summary["item"].iloc[0], len(summary)
     called = f"Item {name}" if name.isdigit() else name
     if post.is_point:
-        return (
-            f"{called} has the highest estimate of {size} items; a point fit does not say how sure this is."
-        )
+        return f"{called} has the highest estimate of {size} items; a point fit does not say how sure this is."
     sure = percent(summary["p_best"].iloc[0])
     lead = f"{called} has the highest utility of {size} items, and is the best with probability {sure}."
     beats = (draws > draws[:, [post.items.index(name)]]).mean(axis=0)
@@ -190,9 +188,10 @@ def _contents(post: Posterior, data: Comparisons, level: float) -> dict[str, Any
 
 def _facts(about: DataReport) -> dict[str, str]:
     pairs = about.n_items * (about.n_items - 1) // 2
+    ties = f"{about.tie_share:.1%} of them" if about.tie_share else "no"
     rows = {
         "source": about.source,
-        "judgements": f"{about.n_judgements:,.0f}, {f'{about.tie_share:.1%} of them' if about.tie_share else 'no'} ties",
+        "judgements": f"{about.n_judgements:,.0f}, {ties} ties",
         "items": f"{about.n_items:,}, with {_spread(about.items)} judgements each",
         "pairs": f"{about.n_pairs:,} of {pairs:,} compared, in {about.n_components:,} connected group(s)",
         "annotators": f"{about.n_annotators:,}, with {_spread(about.annotators)} judgements each"
@@ -245,9 +244,7 @@ def _settings(post: Posterior, data: Comparisons) -> dict[str, str]:
         "log evidence": _number(status.log_evidence, 6),
         "R-hat": _number(status.r_hat, 4),
         "effective draws": _number(status.effective, 4),
-        "restarts": ", ".join(
-            _number(value, 6) for value in status.restart_values[1:] and status.restart_values
-        ),
+        "restarts": ", ".join(_number(value, 6) for value in status.restart_values[1:] and status.restart_values),
         "log likelihood": _number(status.log_likelihood, 6),
         "draws": f"{post.n_draws:,}",
         "steps": f"{status.steps:,}",

@@ -41,8 +41,8 @@ def suit(program: Program, data: Comparisons) -> list[str]:
     warnings = []
     if data.n_ties and "tie" not in program.outcomes:
         raise ProgramError(
-            f"{program.name} has no tie, and {data.n_ties:g} of {data.n_judgements:g} judgements are ties; add a tie rule "
-            "(davidson or rao_kupper), or recode them yourself: data.ties_as_half_wins() (--ties half) or "
+            f"{program.name} has no tie, and {data.n_ties:g} of {data.n_judgements:g} judgements are ties; add a "
+            "tie rule (davidson or rao_kupper), or recode them yourself: data.ties_as_half_wins() (--ties half) or "
             "data.without_ties() (--ties drop)"
         )
     if "tie" in program.outcomes and data.n_ties == 0:
@@ -74,12 +74,15 @@ def _require_order(program: Program, data: Comparisons) -> None:
     assert data.first is not None
     first = data.first.astype(float)
     if not first.any():
-        raise ProgramError(f"{program.name}: no comparison says which item was shown first, so there is no order effect")
+        raise ProgramError(
+            f"{program.name}: no comparison says which item was shown first, so there is no order effect"
+        )
     pairs, index = np.unique(np.stack([data.item_a, data.item_b, data.first], 1), axis=0, return_index=True)
     rows = np.arange(len(pairs))
     ones = np.ones(len(pairs))
     design = sp.csr_matrix(
-        (np.r_[ones, -ones], (np.r_[rows, rows], np.r_[pairs[:, 0], pairs[:, 1]])), (len(pairs), len(data.items))
+        (np.r_[ones, -ones], (np.r_[rows, rows], np.r_[pairs[:, 0], pairs[:, 1]])),
+        (len(pairs), len(data.items)),
     )
     target = first[index]
     rest = target - design @ lsqr(design, target, atol=1e-10, btol=1e-10, iter_lim=2000)[0]

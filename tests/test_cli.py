@@ -182,6 +182,35 @@ def test_a_disk_that_refuses_is_one_sentence(here, monkeypatch, number):
     assert names(here) == []
 
 
+OWN = """
+import pyro, pyro.distributions as dist, torch
+from prefdensity import Program
+from prefdensity.outcomes import observe
+
+def model(data):
+    with pyro.plate("item", data.n_items, dim=-1):
+        worth = pyro.sample("SITE", dist.Normal(0.0, 1.0))
+    margin = data.contrast(worth)
+    observe(torch.stack((margin, -margin), -1).log_softmax(-1), data)
+
+PROGRAM = Program("own", model, ("a", "b"), unimodal=True)
+"""
+
+
+def test_own_programs_are_fitted_and_reported(here):
+    Path("own.py").write_text(OWN.replace("SITE", "utility"))
+    assert run("fit", "example:citations", "-m", "own.py", "--draws", 100, "--out", "out").exit_code == 0
+    refused(run("report", "out/fit.nc", "example:citations"), "own.py.*--model")
+    assert run("report", "out/fit.nc", "example:citations", "-m", "own.py").exit_code == 0
+
+
+def test_own_programs_without_a_utility_have_no_ranking(here):
+    Path("own.py").write_text(OWN.replace("SITE", "worth"))
+    result = run("fit", "example:citations", "-m", "own.py", "--draws", 100, "--out", "out")
+    assert result.exit_code == 0, result.output
+    assert names("out") == ["fit.nc", "parameters.csv"]
+
+
 def test_item_names_are_not_markup(here):
     Path("v.csv").write_text("item_a,item_b,outcome\n[bold]x[/],y,a\ny,[bold]x[/],b\n")
     result = run("fit", "v.csv", "--model", "bradley_terry", "--draws", 100)

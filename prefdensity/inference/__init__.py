@@ -1,5 +1,5 @@
 """Inference: from a program and comparisons to a posterior."""
 
-from prefdensity.inference.fit import METHODS, fit
+from prefdensity.inference.fitting import METHODS, fit
 
 __all__ = ["METHODS", "fit"]

@@ -48,8 +48,8 @@ class Checkpoint:
             raise FitError(f"checkpoint {self.path} cannot be read ({error}); delete it to start afresh") from error
         if str(arrays.get("key")) != self.key:
             raise FitError(
-                f"checkpoint {self.path} belongs to another fit (other data, program, seed or settings); delete it or choose "
-                "another path"
+                f"checkpoint {self.path} belongs to another fit (other data, program, seed or settings); delete it "
+                "or choose another path"
             )
         return arrays
 
@@ -61,7 +61,11 @@ class Checkpoint:
         """Remember the state after a window, and write it now and then."""
         if self.path is None:
             return
-        shape = {"base": guide.base.cpu().numpy(), "frame": guide.frame.cpu().numpy(), "key": np.array(self.key)}
+        shape = {
+            "base": guide.base.cpu().numpy(),
+            "frame": guide.frame.cpu().numpy(),
+            "key": np.array(self.key),
+        }
         self.last = run.arrays() | shape
         if time.monotonic() - self.written > _EVERY:
             self.write()

@@ -113,7 +113,7 @@ class LocalCurvature:
         leaves = {}
         for site in self.local:
             raw = z[site.at]
-            spread = raw.expand(len(cells)) if site.is_scalar else raw.index_select(0, cells.annotator)
+            spread = raw.expand(len(cells)) if site.is_scalar else cells.of_annotator(raw)
             leaves[site.name] = spread.clone().requires_grad_()
         return cells.contrast(table).detach().requires_grad_(), leaves, jacobian
 
@@ -171,7 +171,7 @@ class LocalCurvature:
 
         gradient[where] = pull(_divergence(cells, first[0]))
         block = _laplacian(cells, second[0, 0])
-        if self.identity:
+        if isinstance(where, slice):
             hessian[where, where] = block
         else:
             hessian[where[:, None], where[None]] = jacobian.T @ block @ jacobian
@@ -242,6 +242,7 @@ def _laplacian(cells: Cells, weight: Tensor) -> Tensor:
 def _collect(cells: Cells, is_scalar: bool, values: Tensor, n_annotators: int) -> Tensor:
     if is_scalar:
         return values.sum()[None]
+    assert cells.annotator is not None  # the site has an annotator plate
     return values.new_zeros(n_annotators).index_add(0, cells.annotator, values)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,11 +23,24 @@ from prefdensity.inference.starts import distinct, search
 from prefdensity.inference.view import View
 from prefdensity.progress import Report
 
-Settings = dict[str, Any]
-
 # A full covariance has dimension^2 / 2 parameters; beyond this their noise costs more than they buy.
 _FULL = 300
 _TRACE = 2000
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What `fit` was asked for; see there."""
+
+    draws: int
+    restarts: int
+    seed: int
+    guide: str | None
+    max_steps: int
+    chains: int
+    warmup: int
+    checkpoint: str | Path | None
+    key: dict[str, Any]  # tells whether a checkpoint belongs to this fit
 
 
 @dataclass(frozen=True)
@@ -45,29 +59,39 @@ def by_mle(view: View, data: Comparisons, settings: Settings) -> Answer:
     """Maximum likelihood, with draws from the asymptotic normal distribution of the estimate."""
     mode, information = maximum_likelihood(view, data)
     frame, _ = factor(information)
-    generator = torch.Generator().manual_seed(settings["seed"])
-    noise = torch.randn(settings["draws"], view.dimension, generator=generator, dtype=torch.float64).to(frame)
-    facts = {"method": "mle", "converged": True, "message": "the likelihood's maximum, checked to exist", "steps": mode.iterations}
+    generator = torch.Generator().manual_seed(settings.seed)
+    noise = torch.randn(settings.draws, view.dimension, generator=generator, dtype=torch.float64).to(frame)
+    facts = {
+        "method": "mle",
+        "converged": True,
+        "message": "the likelihood's maximum, checked to exist",
+        "steps": mode.iterations,
+    }
     return Answer(mode.z + noise @ frame.T, mode.z, facts)
 
 
 def by_map(view: View, settings: Settings, report: Report) -> Answer:
     """Posterior mode."""
-    modes = search(view, settings["restarts"], settings["seed"], report)
+    modes = search(view, settings.restarts, settings.seed, report)
     best = modes[0]
-    facts = {"method": "map", "converged": best.converged, "message": "posterior mode", "steps": best.iterations}
+    facts = {
+        "method": "map",
+        "converged": best.converged,
+        "message": "posterior mode",
+        "steps": best.iterations,
+    }
     return Answer(best.z[None], best.z, facts | {"restart_values": tuple(mode.value for mode in modes)})
 
 
 def by_laplace(view: View, settings: Settings, report: Report) -> Answer:
     """Laplace approximation at the highest mode, importance-corrected where k-hat allows."""
     if not Climber(view).has_curvature:
-        if settings["guide"] is None and settings["key"] is not None:
-            return Answer(torch.empty(0), torch.empty(0), {"k_hat": None})
         raise FitError("laplace needs the full curvature, which is too large here; use method='svi'")
     approximation, values = _approximation(view, settings, report)
-    checked = check_guide(view, approximation, settings["draws"], torch.Generator().manual_seed(settings["seed"]))
-    nested = f", over a grid of {len(approximation.weight)} hyperparameter values" if len(approximation.weight) > 1 else ""
+    checked = check_guide(view, approximation, settings.draws, torch.Generator().manual_seed(settings.seed))
+    nested = (
+        f", over a grid of {len(approximation.weight)} hyperparameter values" if len(approximation.weight) > 1 else ""
+    )
     facts = {
         "method": "laplace", "converged": approximation.converged, "message": f"Gaussian at the posterior mode{nested}",
         "steps": approximation.iterations, "restart_values": values,
@@ -76,32 +100,32 @@ def by_laplace(view: View, settings: Settings, report: Report) -> Answer:
 
 
 def _approximation(view: View, settings: Settings, report: Report) -> tuple[Mixture, tuple[float, ...]]:
-    if settings["restarts"] == 1:
+    if settings.restarts == 1:
         return laplace(view), ()
-    modes = search(view, settings["restarts"], settings["seed"], report)
+    modes = search(view, settings.restarts, settings.seed, report)
     return laplace(view, modes[0].z), tuple(mode.value for mode in modes)
 
 
 def by_svi(view: View, settings: Settings, report: Report) -> Answer:
     """Variational inference from the Laplace approximation of every distinct mode, in one batch."""
-    checkpoint = Checkpoint(settings["checkpoint"], settings["key"])
+    checkpoint = Checkpoint(settings.checkpoint, settings.key)
     saved = checkpoint.load()
-    kind = settings["guide"] or ("full" if view.dimension <= _FULL else "scaled")
+    kind = settings.guide or ("full" if view.dimension <= _FULL else "scaled")
     if saved is not None:
         base, frame = checkpoint.frame(saved, view.cells.total)
     else:
         base, frame = _frames(view, settings, kind, report)
     guide = Guide.start(base, frame, "mean_field" if frame.dim() == 2 else kind)
-    run = svi.Run(view, guide, settings["seed"])
+    run = svi.Run(view, guide, settings.seed)
     if saved is not None:
         run.resume(saved)
 
     def after_window(run: svi.Run) -> None:
         checkpoint.keep(run, guide)
-        report(f"svi, ELBO {np.mean(run.trace[-svi.WINDOW :]):.1f}", run.step, settings["max_steps"])
+        report(f"svi, ELBO {np.mean(run.trace[-svi.WINDOW :]):.1f}", run.step, settings.max_steps)
 
     try:
-        fitted = svi.optimise(run, settings["max_steps"], after_window)
+        fitted = svi.optimise(run, settings.max_steps, after_window)
         message = "averaged guides stopped moving" if run.settled else f"stopped at the limit of {run.step} steps"
         checkpoint.remove()
     except KeyboardInterrupt:
@@ -120,11 +144,11 @@ def _frames(view: View, settings: Settings, kind: str, report: Report) -> tuple[
     """Return base [restart, dimension] and frame of each distinct mode's Laplace approximation."""
     climber = Climber(view)
     if not climber.has_curvature:
-        mode = search(view, 1, settings["seed"], report)[0]
+        mode = search(view, 1, settings.seed, report)[0]
         return mode.z[None], view.curvature_scale(mode.z)[None]
     starts = [None]
-    if settings["restarts"] > 1:
-        modes = search(view, settings["restarts"], settings["seed"], report)
+    if settings.restarts > 1:
+        modes = search(view, settings.restarts, settings.seed, report)
         starts = [mode.z for mode in distinct(modes, 4)]  # type: ignore[misc]
     mains = [laplace(view, start).main for start in starts]
     base = torch.stack([base for base, _ in mains])
@@ -134,13 +158,13 @@ def _frames(view: View, settings: Settings, kind: str, report: Report) -> tuple[
 
 
 def _best(view: View, fitted: Guide, settings: Settings) -> tuple[Checked, tuple[float, ...]]:
-    generator = torch.Generator().manual_seed(settings["seed"])
-    checked = [check_guide(view, fitted.pick(r), settings["draws"], generator) for r in range(len(fitted.base))]
+    generator = torch.Generator().manual_seed(settings.seed)
+    checked = [check_guide(view, fitted.pick(r), settings.draws, generator) for r in range(len(fitted.base))]
     elbos = tuple(each.elbo for each in checked)
     return checked[int(np.argmax(elbos))], elbos if len(elbos) > 1 else ()
 
 
-def _answer(checked: Checked, point: Tensor, facts: Settings) -> Answer:
+def _answer(checked: Checked, point: Tensor, facts: dict[str, Any]) -> Answer:
     quality = {
         "k_hat": checked.k_hat, "corrected": checked.corrected, "elbo": checked.elbo, "elbo_se": checked.elbo_se,
         "log_evidence": checked.log_evidence, "effective": checked.effective * len(checked.log_p),
@@ -150,17 +174,18 @@ def _answer(checked: Checked, point: Tensor, facts: Settings) -> Answer:
 
 def by_nuts(view: View, settings: Settings, report: Report) -> Answer:
     """NUTS chains, preconditioned by the Laplace approximation."""
-    chains = settings["chains"]
+    chains = settings.chains
     approximation, values = _approximation(view, settings, report)
     base, frame = approximation.main
     found = nuts.sample(
-        view, base, frame, draws=settings["draws"], warmup=settings["warmup"], chains=chains, seed=settings["seed"],
+        view, base, frame, draws=settings.draws, warmup=settings.warmup, chains=chains, seed=settings.seed,
         after_chain=lambda done: report("nuts chains", done, chains),
     )  # fmt: skip
     complete = len(found.z) == chains
     facts = {
         "method": "nuts", "chains": len(found.z), "r_hat": found.r_hat, "effective": found.effective,
-        "divergences": found.divergences, "converged": complete and found.r_hat < 1.01, "steps": chains * settings["draws"],
+        "divergences": found.divergences, "converged": complete and found.r_hat < 1.01,
+        "steps": chains * settings.draws,
         "message": "chains are complete" if complete else f"interrupted after {len(found.z)} of {chains} chains",
         "restart_values": values,
     }  # fmt: skip

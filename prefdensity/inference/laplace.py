@@ -18,7 +18,7 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from prefdensity.inference.guide import LOG_2PI
-from prefdensity.inference.mode import Climber, Mode, first_guess, factor
+from prefdensity.inference.mode import Climber, Mode, factor, first_guess
 from prefdensity.inference.view import View
 
 # Grid points per hyperparameter, in their posterior standard deviations; more than two share one Gaussian.
@@ -67,7 +67,6 @@ class Mixture:
             noise = torch.linalg.solve(self.frame[k], (z - self.base[k]).T)
             parts.append(self.weight[k].log() - 0.5 * (noise**2).sum(0) - self.log_det[k])
         return torch.stack(parts).logsumexp(0) - 0.5 * z.shape[-1] * LOG_2PI
-
 
     @property
     def main(self) -> tuple[Tensor, Tensor]:
@@ -133,12 +132,12 @@ def _nested(view: View, hyper: tuple[int, ...], start: Tensor) -> Mixture:
     spacing = float(steps[1] - steps[0]) if len(steps) > 1 else 1.0
     frames = [_component(profile, modes[k], axes * spacing) for k in kept]
     best = int(np.argmax(values))
-    real = {"dtype": view.dtype, "device": view.device}
+    like = modes[best].z
     return Mixture(
-        weight=torch.tensor(weight[kept] / weight[kept].sum(), **real),
+        weight=torch.tensor(weight[kept] / weight[kept].sum()).to(like),
         base=torch.stack([modes[k].z for k in kept]),
         frame=torch.stack([frame for frame, _ in frames]),
-        log_det=torch.tensor([log_det for _, log_det in frames], **real),
+        log_det=torch.tensor([log_det for _, log_det in frames]).to(like),
         converged=bool(found.success) and all(modes[k].converged for k in kept),
         iterations=profile.iterations,
         mode=modes[best],

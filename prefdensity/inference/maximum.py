@@ -35,8 +35,8 @@ def maximum_likelihood(view: View, data: Comparisons) -> tuple[Mode, Tensor]:
     if not mode.converged or float(values[0]) < _NOTHING:
         name = _loudest(view, vectors[:, 0])
         raise FitError(
-            f"no finite maximum-likelihood estimate exists for {view.program.name}: the likelihood keeps rising, or is flat, "
-            f"in a direction of {name}. Use a prior: method='laplace' or 'map'"
+            f"no finite maximum-likelihood estimate exists for {view.program.name}: the likelihood keeps "
+            f"rising, or is flat, in a direction of {name}. Use a prior: method='laplace' or 'map'"
         )
     return mode, information
 
@@ -45,8 +45,8 @@ def _require_concave(view: View) -> None:
     program = view.program
     if not program.unimodal or program.hyper:
         raise FitError(
-            f"mle needs a program without hierarchy or several modes, and {program.name} is not one; its priors are part of "
-            "the model. Use method='laplace' or 'map'"
+            f"mle needs a program without hierarchy or several modes, and {program.name} is not one; its priors are "
+            "part of the model. Use method='laplace' or 'map'"
         )
 
 
@@ -58,14 +58,16 @@ def _require_finite(view: View, data: Comparisons) -> None:
             "their utilities have no maximum-likelihood estimate; fit each component, or use a prior"
         )
     if "tie" in view.cells.outcomes and data.n_ties in (0, data.n_judgements):
+        found = "no" if data.n_ties == 0 else "only"
         raise FitError(
-            f"{'there are no' if data.n_ties == 0 else 'there are only'} ties, so the tie parameter of {view.program.name} has no "
-            "finite maximum-likelihood estimate; use a prior (method='laplace')"
+            f"there are {found} ties, so the tie parameter of {view.program.name} has no finite maximum-likelihood "
+            "estimate; use a prior (method='laplace')"
         )
     plain = {each.stage for each in view.program.layers} <= {"utility", "choice"} and "utility" in view.sites
     if plain and len(strong_groups(data)) > 1:
         raise FitError(
-            f"no finite maximum-likelihood estimate exists: {_separation(data)}. Use a prior: method='laplace' fits and flags it"
+            f"no finite maximum-likelihood estimate exists: {_separation(data)}. Use a prior: method='laplace' fits "
+            "it and flags it"
         )
 
 

@@ -23,6 +23,7 @@ class Approximation(Protocol):
     def draw(self, draws: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return z [draw, dimension] and log q [draw]."""
 
+
 @dataclass(frozen=True)
 class Checked:
     """Draws of a guide and what they say about it.

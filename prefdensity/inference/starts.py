@@ -54,7 +54,7 @@ def _given_types(view: View, middle: Tensor, guess: np.ndarray) -> Tensor:
 
 
 def _heaviest_first(view: View, mode: Mode) -> Mode:
-    """Number the types by falling weight: they are exchangeable, and reports need one order."""
+    """Return the mode with its types, which are exchangeable, in order of falling weight."""
     if "type_weight" not in view.sites:
         return mode
     values, _ = view.values(mode.z[None])

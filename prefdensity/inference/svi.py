@@ -98,7 +98,11 @@ class Run:
         """Return the whole state as plain arrays."""
         meta = {"step": self.step, "stage": self.stage, "windows": self.windows, "summed": self.summed,
                 "settled": self.settled, "average": self.previous is not None}  # fmt: skip
-        out = {"meta": np.array(json.dumps(meta)), "trace": np.array(self.trace), "generator": self.generator.get_state().numpy()}
+        out = {
+            "meta": np.array(json.dumps(meta)),
+            "trace": np.array(self.trace),
+            "generator": self.generator.get_state().numpy(),
+        }
         moments = self.optimiser.state_dict()["state"]
         for k, p in enumerate(self.parameters):
             out[f"parameter{k}"] = p.detach().cpu().numpy()

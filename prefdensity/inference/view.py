@@ -61,14 +61,14 @@ class Substitute(Messenger):
         self.values = values
         self.met: dict[str, dict[str, Any]] = {}
 
-    def _pyro_sample(self, msg: dict[str, Any]) -> None:
+    def _pyro_sample(self, msg: Any) -> None:
         if poutine.util.site_is_subsample(msg):
             return
         if msg["name"] in self.values:
             msg["value"] = self.values[msg["name"]]
             msg["done"] = True
 
-    def _pyro_post_sample(self, msg: dict[str, Any]) -> None:
+    def _pyro_post_sample(self, msg: Any) -> None:
         if not poutine.util.site_is_subsample(msg):
             self.met[msg["name"]] = {
                 "fn": msg["fn"],
@@ -126,13 +126,15 @@ class View:
     def _trace(self) -> dict[str, dict[str, Any]]:
         with environment(self.dtype, seed=0), torch.no_grad():
             trace = poutine.trace(self.program).get_trace(first_cells(self.cells, 1))
-        nodes = {
+        nodes: dict[str, Any] = {
             name: node
             for name, node in trace.nodes.items()
             if node["type"] == "sample" and not poutine.util.site_is_subsample(node)
         }
         if not nodes.get("outcome", {}).get("is_observed", False):
-            raise ProgramError(f"{self.program.name} has no observed site 'outcome'; end it with observe(log_prob, data)")
+            raise ProgramError(
+                f"{self.program.name} has no observed site 'outcome'; end it with observe(log_prob, data)"
+            )
         return nodes
 
     def values(self, z: Tensor) -> tuple[dict[str, Tensor], Tensor]:
@@ -239,9 +241,9 @@ class View:
         with environment(self.dtype, seed=seed):
             met = self.run({}, fits, first_cells(self.cells, 1)).met
         parts = [
-            site.transform.inv(met[name]["value"]).expand(
-                fits, *(1,) * (2 - len(site.batch)), *site.batch, *site.raw_event
-            ).reshape(fits, -1)
+            site.transform.inv(met[name]["value"])
+            .expand(fits, *(1,) * (2 - len(site.batch)), *site.batch, *site.raw_event)
+            .reshape(fits, -1)
             for name, site in self.sites.items()
         ]
         return torch.cat(parts, -1)
@@ -257,8 +259,8 @@ def first_cells(cells: Cells, rows: int) -> Cells:
 def _site(program: Program, name: str, node: dict[str, Any], start: int) -> Site:
     if node["fn"].support.is_discrete:
         raise ProgramError(
-            f"{program.name} samples the discrete site {name!r}. Sum discrete annotator types out, as annotator_types does: "
-            f"enumerating {name} and indexing it by annotator would silently give all annotators one common value"
+            f"{program.name} samples the discrete site {name!r}. Sum discrete annotator types out, as annotator_types "
+            f"does: enumerating {name} and indexing it by annotator would silently give all annotators one common value"
         )
     transform = biject_to(node["fn"].support)
     value = node["value"]

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,16 +17,19 @@ from prefdensity.cells import standardised
 from prefdensity.comparisons import Comparisons
 from prefdensity.data_report import components, strong_groups
 from prefdensity.errors import FitError
-from prefdensity.inference.engines import Answer, by_laplace, by_map, by_mle, by_nuts, by_svi
+from prefdensity.inference.engines import Answer, Settings, by_laplace, by_map, by_mle, by_nuts, by_svi
 from prefdensity.inference.guide import KINDS
+from prefdensity.inference.mode import Climber
 from prefdensity.inference.quality import USABLE
 from prefdensity.inference.view import View
 from prefdensity.posterior import FitStatus, Posterior
 from prefdensity.programs import Layer, Program, load_program
+from prefdensity.progress import Report
 from prefdensity.progress import progress as show_progress
 from prefdensity.suitability import suit
 
 METHODS = ("auto", "laplace", "svi", "nuts", "map", "mle")
+_RECORDED = ("torch", "pyro-ppl", "numpy")
 _GPU_CELLS = 200_000  # below this a GPU spends its time on launches
 
 
@@ -59,7 +61,8 @@ def fit(
     method
         "laplace": Gaussian at the mode, hyperparameters integrated on a grid, importance-corrected;
         "svi": Gaussian variational guide; "nuts": Markov chains; "map": posterior mode; "mle": maximum likelihood,
-        refused where none exists; "auto": laplace, then svi where Pareto k-hat says that laplace cannot hold the posterior.
+        refused where none exists; "auto": laplace, then svi where Pareto k-hat says that
+        laplace cannot hold the posterior.
     seed
         Of everything random; the same seed on the same machine gives the same result.
     device
@@ -101,10 +104,8 @@ def fit(
     place = _device(device, data)
     view = View(program, data.cells(program.outcomes, program.needs, device=place))
     key = {"program": program.name, "data": data.fingerprint(), "seed": seed, "guide": guide, "restarts": restarts}
-    settings = {
-        "draws": draws, "restarts": restarts or _restarts(program), "seed": seed, "guide": guide, "max_steps": max_steps,
-        "chains": chains, "warmup": warmup, "checkpoint": checkpoint, "key": key,
-    }  # fmt: skip
+    starts = restarts or _restarts(program)
+    settings = Settings(draws, starts, seed, guide, max_steps, chains, warmup, checkpoint, key)
     with _threads(threads), show_progress(progress) as report:
         answer = _run(method, view, data, settings, report)
     status = FitStatus(
@@ -113,22 +114,25 @@ def fit(
         log_likelihood=float(view.log_parts(answer.point[None])[1].detach()),
         device=place,
         warnings=(*warnings, *answer.warnings),
-        versions={name: version(name) for name in ("torch", "pyro-ppl", "numpy")} | {"prefdensity": prefdensity.__version__},
+        versions={"prefdensity": prefdensity.__version__} | {name: version(name) for name in _RECORDED},
         **answer.facts,
     )
     return _posterior(view, data, answer, status)
 
 
-def _run(method: str, view: View, data: Comparisons, settings: dict[str, Any], report: Any) -> Answer:
+def _run(method: str, view: View, data: Comparisons, settings: Settings, report: Report) -> Answer:
     if method == "mle":
         return by_mle(view, data, settings)
-    engine = {"map": by_map, "nuts": by_nuts, "svi": by_svi, "laplace": by_laplace, "auto": by_laplace}[method]
-    answer = engine(view, settings, report)
-    k_hat = answer.facts.get("k_hat")
-    if method != "auto" or (k_hat is not None and k_hat < USABLE):
-        return answer
-    other = by_svi(view, settings, report)
-    return other if k_hat is None or other.facts["k_hat"] < k_hat or not other.facts["converged"] else answer
+    if method != "auto":
+        return {"map": by_map, "nuts": by_nuts, "svi": by_svi, "laplace": by_laplace}[method](view, settings, report)
+    if not Climber(view).has_curvature:
+        return by_svi(view, settings, report)
+    first = by_laplace(view, settings, report)
+    if first.facts["k_hat"] < USABLE:
+        return first
+    second = by_svi(view, settings, report)
+    better = second.facts["k_hat"] < first.facts["k_hat"] or not second.facts["converged"]
+    return second if better else first  # an interrupted fit is returned, not hidden
 
 
 def _posterior(view: View, data: Comparisons, answer: Answer, status: FitStatus) -> Posterior:
@@ -170,8 +174,8 @@ def _data_warnings(data: Comparisons) -> list[str]:
     parts = int(components(data).max()) + 1
     if parts > 1:
         lines.append(
-            f"The comparison graph falls into {parts} components; how items of different components compare is set by the "
-            "prior only."
+            f"The comparison graph falls into {parts} components; how items of different components compare is set "
+            "by the prior only."
         )
     elif len(strong_groups(data)) > 1:
         lines.append("Some items are undefeated or winless; how far they lie from the rest is set by the prior.")
@@ -184,9 +188,7 @@ def _restarts(program: Program) -> int:
     return 1 if program.unimodal else 4
 
 
-def _require_settings(
-    method: str, guide: str | None, device: str, draws: int, restarts: int | None, seed: int
-) -> None:
+def _require_settings(method: str, guide: str | None, device: str, draws: int, restarts: int | None, seed: int) -> None:
     if method not in METHODS:
         raise FitError(f"there is no method {method!r}; methods are {', '.join(METHODS)}")
     if guide is not None and guide not in KINDS:

@@ -1,0 +1,197 @@
+"""How programs are named, composed and read from files, and how impossible ones are refused."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+from contract import table, vectors, view_of
+
+import prefdensity
+from prefdensity.errors import ProgramError
+from prefdensity.programs import Layer, compose, layer, load_program, names
+
+IMPOSSIBLE = [
+    ("bradely_terry", "no program called 'bradely_terry'; there are annotator_types, bradley_terry"),
+    ("davidson+rao_kupper", "two choice rules, davidson and rao_kupper: a program has one"),
+    ("bradley_terry+davidson", "two choice rules, logit and davidson"),
+    ("bradley_terry+items", "two utilities, items and items"),
+    ("linear+items(prior_scale=2)", r"two utilities, linear and items\(prior_scale=2\)"),
+    ("annotator_types+annotator_types(k=3)", "two type layers, annotator_types and"),
+    ("lapse+lapse", "two noise layers, lapse and lapse"),
+    ("position_bias+position_bias", "two margin layers, position_bias and position_bias"),
+    ("annotator_types(n=3)", "annotator_types has no argument 'n'; it takes k"),
+    ("davidson(k=3)", "davidson has no argument 'k'; it takes none"),
+    ("annotator_types(k=size)", r"arguments in 'annotator_types\(k=size\)' must be literals like k=3"),
+    ("annotator_types(3)", "write a name, or a name with arguments"),
+    ("bradley_terry(prior_scale=2)", "bradley_terry is a composition; give arguments to its layers: items"),
+    ("davidson-lapse", "write a name, or a name with arguments"),
+    ("davidson+", "names no program; write names joined by +"),
+    ("", "names no program"),
+    ("__import__('os')", "cannot read"),
+    ("os.system('true')", "cannot read"),
+    ("nowhere.py", "there is no file nowhere.py to read a program from"),
+]
+
+
+@pytest.mark.parametrize(("name", "message"), IMPOSSIBLE)
+def test_impossible_names_are_refused_in_words(name, message):
+    with pytest.raises(ProgramError, match=message) as caught:
+        load_program(name)
+    assert len(str(caught.value)) < 400
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+UNSUITABLE = [
+    ("reliability", {"annotator": None, "annotators": ()}, "needs to know who judged"),
+    ("annotator_types", {"annotator": None, "annotators": ()}, "needs to know who judged"),
+    ("position_bias", {"first": None}, "needs to know which item was shown first"),
+    ("position_bias", {"first": np.zeros(40, np.int8)}, "no comparison says which item was shown first"),
+    ("linear", {"item_features": None, "feature_names": ()}, "needs item features"),
+    ("annotator_types(k=5)", {}, "has more types than the 4 annotators"),
+    ("annotator_types(k=0)", {}, "takes a whole number of types, k=1 or more, not k=0"),
+    ("annotator_types(k=2.5)", {}, "takes a whole number of types"),
+    ("bradley_terry", {"outcome": np.full(40, 2, np.int8)}, "has no tie, and"),
+]
+
+
+@pytest.mark.parametrize(("name", "change", "message"), UNSUITABLE)
+def test_unsuitable_data_are_refused_in_words(name, change, message):
+    from dataclasses import replace
+
+    with pytest.raises(ProgramError, match=message):
+        prefdensity.fit(name, replace(table(), **change), method="map")
+
+
+def test_an_order_that_follows_from_the_items_is_refused():
+    from dataclasses import replace
+
+    data = table()
+    always = np.where(data.item_a < data.item_b, 1, -1).astype(np.int8)
+    star = replace(data, item_a=np.zeros(40, int), item_b=1 + np.arange(40) % 4, first=np.ones(40, np.int8))
+    for fixed in (star, replace(star, first=-star.first)):
+        with pytest.raises(ProgramError, match="the order effect is not identified"):
+            prefdensity.fit("position_bias", fixed, method="map")
+    # with cycles the same rule is no function of utilities: 0 before 1, 1 before 2, and 0 before 2
+    assert prefdensity.fit("position_bias", replace(data, first=always), method="map").point
+
+
+def test_a_stage_and_its_layer_must_be_sensible():
+    with pytest.raises(ProgramError, match="there is no stage 'margins'; stages are utility"):
+        layer("margins")
+    with pytest.raises(ProgramError, match="says which outcomes it explains"):
+        layer("choice")
+    with pytest.raises(ProgramError, match="says which outcomes it explains"):
+        layer("margin", outcomes=["a", "b"])
+
+
+def test_programs_and_layers_are_taken_where_names_are():
+    from prefdensity.models.davidson import davidson
+    from prefdensity.models.position_bias import position_bias
+
+    data = table(("a", "b", "tie"))
+    expected = load_program("davidson+position_bias")
+    assert isinstance(davidson, Layer)
+    composed = compose(davidson, position_bias)
+    assert composed.name == expected.name == "davidson+position_bias"
+    assert composed.outcomes == ("a", "b", "tie")
+    assert composed.needs == ("first",)
+    assert load_program(composed) is composed
+    assert load_program(davidson).name == "davidson"
+    z = vectors(view_of(expected, data)[0], 2)
+    assert torch.equal(view_of(composed, data)[0].log_joint(z), view_of(expected, data)[0].log_joint(z))
+    assert load_program("items(prior_scale=3)+probit").name == "items(prior_scale=3)+probit"
+
+
+def test_every_file_of_models_is_listed_and_loads():
+    assert {"bradley_terry", "davidson", "annotator_types", "items", "lapse", "linear"} <= set(names())
+    for name in names():
+        program = load_program(name)
+        assert program.name == name
+        assert program.summary == program.doc.strip().splitlines()[0]
+        assert program.outcomes in (("a", "b"), ("a", "b", "tie"))
+
+
+OWN = '''"""Cauchy choice: heavy-tailed noise."""
+import math
+import torch
+from prefdensity import compose, layer
+from prefdensity.outcomes import by_outcome
+
+@layer("choice", outcomes=["a", "b"])
+def cauchy(margin, data):
+    return by_outcome((0.5 + margin.atan() / math.pi).log(), (0.5 - margin.atan() / math.pi).log())
+
+PROGRAM = {}
+'''
+
+
+@pytest.mark.parametrize("program", ["cauchy", "compose('position_bias', cauchy)"])
+def test_a_users_file_works_where_a_name_does(tmp_path, program):
+    path = tmp_path / "my_choice.py"
+    path.write_text(OWN.format(program))
+    loaded = load_program(path)
+    assert loaded.name == str(path)
+    post = prefdensity.fit(path, table(), method="laplace", draws=200)
+    assert post.program == str(path)
+    again = prefdensity.fit(str(path), table(), method="laplace", draws=200)
+    np.testing.assert_array_equal(post.draws["utility"], again.draws["utility"])
+    with pytest.raises(ProgramError, match="files are not run unasked"):
+        post.predict([("i0", "i1")])
+    given = post.predict([("i0", "i1")], program=loaded)
+    margin = post.draws["utility"][:, 0] - post.draws["utility"][:, 1]
+    assert given["p_a"][0] == pytest.approx((0.5 + np.arctan(margin) / np.pi).mean(), abs=1e-12)
+
+
+BAD_FILES = [
+    ("x = 1", "must define PROGRAM"),
+    ("PROGRAM = 3", "must define PROGRAM"),
+    ("def broken(:", "cannot be run: SyntaxError"),
+    ("raise RuntimeError('no')", "cannot be run: RuntimeError: no"),
+    ("import nonexistent_module_xyz", "cannot be run: ModuleNotFoundError"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), BAD_FILES)
+def test_a_bad_file_is_refused_in_words(tmp_path, text, message):
+    path = tmp_path / "bad_program.py"
+    path.write_text(text)
+    with pytest.raises(ProgramError, match=message):
+        load_program(path)
+    assert "prefdensity_user_bad_program" not in sys.modules or "PROGRAM" in message
+
+
+PLAIN = '''"""Plain."""
+import pyro, pyro.distributions as dist, torch
+from prefdensity import Program
+from prefdensity.outcomes import by_outcome, observe
+
+def model(data):
+    {body}
+
+PROGRAM = Program("plain", model, outcomes=("a", "b"), needs=("annotator",), doc=__doc__)
+'''
+ENUMERATED = """
+    with pyro.plate("item", data.n_items, dim=-1):
+        u = pyro.sample("utility", dist.Normal(0.0, 1.0))
+    with pyro.plate("annotator", data.n_annotators, dim=-1):
+        z = pyro.sample("z", dist.Bernoulli(0.5), infer={"enumerate": "parallel"})
+    margin = data.contrast(u) * (2 * data.of_annotator(z) - 1)
+    observe(by_outcome(torch.nn.functional.logsigmoid(margin), torch.nn.functional.logsigmoid(-margin)), data)
+"""
+SILENT = "pyro.sample('utility', dist.Normal(torch.zeros(data.n_items), 1.0).to_event(1))"
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (ENUMERATED, "samples the discrete site 'z'.*Sum discrete annotator types out"),
+        (SILENT, "has no observed site 'outcome'"),
+    ],
+)
+@pytest.mark.parametrize("method", ["laplace", "svi", "nuts", "map", "mle"])
+def test_programs_that_would_be_silently_wrong_are_refused(tmp_path, body, message, method):
+    path = tmp_path / "plain.py"
+    path.write_text(PLAIN.format(body=body))
+    with pytest.raises(ProgramError, match=message):
+        prefdensity.fit(path, table(), method=method)
