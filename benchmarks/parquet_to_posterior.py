@@ -31,7 +31,7 @@ def main() -> None:
     print(table.head().to_string(index=False))
     spent = time.process_time() - cpu
     print(
-        f"import and read {read - began:.2f} s, fit with intervals {done - read:.2f} s, in all {done - began:.2f} s wall"
+        f"import and read {read - began:.2f} s, fit {done - read:.2f} s, in all {done - began:.2f} s wall"
     )
     print(f"{spent:.2f} s CPU, peak {peak:.0f} MB (with the making of the file)")
 

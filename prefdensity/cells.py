@@ -111,7 +111,7 @@ def compress(
             levels, codes = np.unique(column, return_inverse=True)
             keys.append((codes, len(levels)))
     rows, cell = _group(keys)
-    counts = np.zeros((len(rows), len(outcomes)))
+    counts: np.ndarray = np.zeros((len(rows), len(outcomes)))
     total = np.bincount(cell, data.count, len(rows))
     if data.outcome is not None:
         swap = np.array([1, 0, 2])

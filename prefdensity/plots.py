@@ -182,10 +182,13 @@ def shorten(label: str, length: int = 42) -> str:
 def _panels(post: Posterior, level: float, most: int) -> tuple[list[tuple[str, pd.DataFrame]], list[str]]:
     """Return one frame for each type in a common order of items, and that order."""
     summary = post.summary(level=level)
-    means = summary.groupby("item", sort=False)["mean"].mean()
-    items = list(means.sort_values(ascending=False, kind="stable").index[:most])
     if "type" not in summary:
+        items = list(summary["item"][:most])
         return [("", summary.set_index("item").loc[items])], items
+    share = post.draws["type_probability"].mean(axis=(0, 1))  # a small type must not set the order
+    weighted = summary["mean"] * share[summary["type"].to_numpy() - 1]
+    means = weighted.groupby(summary["item"], sort=False).sum()
+    items = list(means.sort_values(ascending=False, kind="stable").index[:most])
     parts = summary.groupby("type", sort=False)
     return [(f"type {name}", part.set_index("item").loc[items]) for name, part in parts], items
 
