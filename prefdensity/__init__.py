@@ -18,7 +18,6 @@ _HOME = {
     "FitError": "errors",
     "Posterior": "posterior",
     "PrefDensityError": "errors",
-    "PrefDensityWarning": "errors",
     "Program": "programs",
     "ProgramError": "errors",
     "compose": "programs",
@@ -32,12 +31,12 @@ _HOME = {
 }
 _MODULES = ("outcomes", "plots", "readers", "simulate")
 
-__all__ = ["__version__", *_HOME, *_MODULES]  # noqa: PLE0604
+__all__ = ["__version__", *_HOME, *_MODULES]
 
 if TYPE_CHECKING:
     from prefdensity import outcomes, plots, readers, simulate
     from prefdensity.comparisons import Comparisons
-    from prefdensity.errors import DataError, FitError, PrefDensityError, PrefDensityWarning, ProgramError
+    from prefdensity.errors import DataError, FitError, PrefDensityError, ProgramError
     from prefdensity.inference import fit
     from prefdensity.posterior import Posterior, load_posterior
     from prefdensity.programs import Program, compose, layer, load_program, names

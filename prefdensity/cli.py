@@ -9,7 +9,6 @@ import os
 import shlex
 import sys
 import tempfile
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from prefdensity import __version__
-from prefdensity.errors import DataError, PrefDensityError, PrefDensityWarning
+from prefdensity.errors import DataError, PrefDensityError
 
 if TYPE_CHECKING:
     from prefdensity.comparisons import Comparisons
@@ -84,9 +83,7 @@ def _one_sentence(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", PrefDensityWarning)  # the commands print what results carry
-                command(*args, **kwargs)
+            command(*args, **kwargs)
         except BrokenPipeError:
             raise  # the reader of a pipe left: typer ends quietly
         except PrefDensityError as error:
@@ -333,6 +330,8 @@ def _staged(out: Path) -> Iterator[Path]:
     home = next(path for path in (out, *out.absolute().parents) if path.exists())
     if not home.is_dir():
         raise DataError(f"{home} is a file; --out names a folder")
+    if not os.access(home, os.W_OK | os.X_OK):
+        raise DataError(f"{home} may not be written to; choose another --out")
     with tempfile.TemporaryDirectory(prefix=".prefdensity-", dir=home) as scratch:
         folder = Path(scratch) / "new"
         yield folder

@@ -117,7 +117,7 @@ def describe(data: Comparisons) -> DataReport:
         items=items,
         annotators=annotators,
         warnings=(
-            *_existence(data, n_components),
+            *existence_warnings(data),
             *_thin(items, "item", "their utilities rest on the prior"),
             *_thin(annotators, "annotator", "little can be said about them"),
             *_one_sided(data),
@@ -274,13 +274,14 @@ def _order(data: Comparisons, pair: NDArray[np.int64]) -> tuple[float | None, fl
     return float(both.mean()), float(won / decided) if decided > 0 else None, warnings
 
 
-def _existence(data: Comparisons, n_components: int) -> list[str]:
+def existence_warnings(data: Comparisons) -> list[str]:
+    """Return sentences on items that no comparison relates, and on items that are undefeated or winless."""
     warnings = []
-    if n_components > 1:
-        largest = np.bincount(components(data)).max()
+    sizes = np.bincount(components(data))
+    if len(sizes) > 1:
         warnings.append(
-            f"The items fall into {n_components:,} groups that were never compared with each other (the "
-            f"largest has {largest:,} items): only the prior relates their utilities."
+            f"The items fall into {len(sizes):,} groups that were never compared with each other (the "
+            f"largest has {sizes.max():,} items): only the prior relates their utilities."
         )
     top, bottom = undefeated(data), winless(data)
     if top or bottom:

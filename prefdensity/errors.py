@@ -1,4 +1,4 @@
-"""Errors and warnings by meaning, so that callers can catch what they can act on."""
+"""Errors by meaning, so that callers can catch what they can act on."""
 
 
 class PrefDensityError(ValueError):
@@ -15,7 +15,3 @@ class ProgramError(PrefDensityError):
 
 class FitError(PrefDensityError):
     """No estimate exists, or the fit failed."""
-
-
-class PrefDensityWarning(UserWarning):
-    """Something that a careful statistician would say about a result."""

@@ -46,6 +46,8 @@ class FitStatus:
         The objective reached by each restart (nats).
     elbo_trace
         ELBO per step of svi, thinned to at most 2,000 values.
+    settings
+        What `fit` was asked for beyond program, data, method and seed.
     warnings
         Sentences to read before using the result.
     """
@@ -70,6 +72,7 @@ class FitStatus:
     device: str = "cpu"
     restart_values: tuple[float, ...] = ()
     elbo_trace: tuple[float, ...] = ()
+    settings: dict[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
 

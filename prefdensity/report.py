@@ -224,12 +224,12 @@ def _cautions(post: Posterior, about: DataReport) -> list[str]:
     status = post.status
     doubtful = (status.k_hat or 0) >= K_USABLE or (status.r_hat or 0) >= 1.01 or bool(status.divergences)
     failed = post.quality() if doubtful or not status.converged else []
-    return [*failed, *about.warnings, *status.warnings]
+    return list(dict.fromkeys([*failed, *about.warnings, *status.warnings]))
 
 
 def _call(post: Posterior) -> str:
-    draws = "" if post.is_point else f", draws={post.n_draws // post.status.chains}"
-    how = f"method={post.status.method!r}, seed={post.status.seed}{draws}"
+    asked = {"method": post.status.method, "seed": post.status.seed, **post.status.settings}
+    how = ", ".join(f"{name}={value!r}" for name, value in asked.items() if value is not None)
     return f"prefdensity.fit({post.program!r}, data, {how})"
 
 

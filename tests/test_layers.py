@@ -13,7 +13,7 @@ FOLDERS = {"prefdensity": ROOT / "prefdensity", "prefdensity.models": ROOT / "mo
 
 # A part of prefdensity may import from rows above its own only.
 LADDER = """
-errors progress data
+errors progress data psis
 comparisons
 cells data_report format_tools simulate
 formats outcomes
@@ -23,6 +23,7 @@ inference_data inference
 predict plots
 report
 cli
+__main__
 """
 ROW = {name: row for row, line in enumerate(LADDER.strip().splitlines()) for name in line.split()}
 
@@ -37,7 +38,6 @@ DEFERRED = {
 # Where a third party may be imported; anything else is at home everywhere or nowhere.
 HOMES = {
     "arviz": "inference_data",
-    "h5netcdf": "",
     "jinja2": "report",
     "markupsafe": "report",
     "matplotlib": "plots report",
@@ -45,7 +45,7 @@ HOMES = {
     "pyarrow": "readers",
     "pyro": "inference models outcomes predict programs",
     "rich": "cli progress",
-    "torch": "cells inference models outcomes predict",
+    "torch": "cells inference models outcomes predict psis",
     "typer": "cli",
     "xarray": "inference_data",
 }

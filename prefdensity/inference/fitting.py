@@ -15,17 +15,17 @@ from torch import Tensor
 import prefdensity
 from prefdensity.cells import standardised
 from prefdensity.comparisons import Comparisons
-from prefdensity.data_report import components, strong_groups
+from prefdensity.data_report import existence_warnings
 from prefdensity.errors import FitError
 from prefdensity.inference.engines import Answer, Settings, by_laplace, by_map, by_mle, by_nuts, by_svi
 from prefdensity.inference.guide import KINDS
 from prefdensity.inference.mode import Climber
-from prefdensity.inference.quality import USABLE
 from prefdensity.inference.view import View
 from prefdensity.posterior import FitStatus, Posterior
 from prefdensity.programs import Layer, Program, load_program
 from prefdensity.progress import Report
 from prefdensity.progress import progress as show_progress
+from prefdensity.psis import USABLE
 from prefdensity.suitability import suit
 
 METHODS = ("auto", "laplace", "svi", "nuts", "map", "mle")
@@ -100,7 +100,7 @@ def fit(
     started = time.monotonic()
     program = load_program(program)
     _require_settings(method, guide, device, draws, restarts, seed)
-    warnings = [*suit(program, data), *_data_warnings(data)]
+    warnings = [*suit(program, data), *existence_warnings(data)]
     place = _device(device, data)
     view = View(program, data.cells(program.outcomes, program.needs, device=place))
     key = {"program": program.name, "data": data.fingerprint(), "seed": seed, "guide": guide, "restarts": restarts}
@@ -113,6 +113,8 @@ def fit(
         seconds=time.monotonic() - started,
         log_likelihood=float(view.log_parts(answer.point[None])[1].detach()),
         device=place,
+        settings={"draws": draws, "restarts": starts, "guide": guide, "max_steps": max_steps}
+        | ({"chains": chains, "warmup": warmup} if method == "nuts" else {}),
         warnings=(*warnings, *answer.warnings),
         versions={"prefdensity": prefdensity.__version__} | {name: version(name) for name in _RECORDED},
         **answer.facts,
@@ -167,19 +169,6 @@ def _sites(view: View, z: Tensor) -> tuple[dict[str, np.ndarray], dict[str, tupl
         draws["type_probability"] = view.type_probability(z)
         dims = dims | {"type_probability": ("annotator", "type")}
     return {name: value.cpu().numpy() for name, value in draws.items()}, dims
-
-
-def _data_warnings(data: Comparisons) -> list[str]:
-    lines = []
-    parts = int(components(data).max()) + 1
-    if parts > 1:
-        lines.append(
-            f"The comparison graph falls into {parts} components; how items of different components compare is set "
-            "by the prior only."
-        )
-    elif len(strong_groups(data)) > 1:
-        lines.append("Some items are undefeated or winless; how far they lie from the rest is set by the prior.")
-    return lines
 
 
 def _restarts(program: Program) -> int:

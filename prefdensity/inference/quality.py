@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from pyro.ops.stats import fit_generalized_pareto
 from torch import Tensor
 
 from prefdensity.inference.view import View
+from prefdensity.psis import USABLE, smooth
 
 # Density evaluations (in cell evaluations) spent on judging a guide.
 _BUDGET = 3e8
-USABLE = 0.7
 
 
 class Approximation(Protocol):
@@ -66,8 +65,9 @@ def check_guide(view: View, guide: Approximation, draws: int, generator: torch.G
     z, log_q = guide.draw(proposals, generator)
     log_q = log_q.double()
     log_p = view.log_joint_of(z[:weighed])
-    weight, k_hat = smooth(log_p - log_q[:weighed])
     gap = log_p - log_q[:weighed]
+    log_weight, shape = smooth(gap)
+    weight, k_hat = log_weight.exp(), float(shape)
     elbo, spread = float(gap.mean()), float(gap.std())
     corrected = k_hat < USABLE and weighed == proposals
     if corrected and proposals > draws:
@@ -86,30 +86,6 @@ def check_guide(view: View, guide: Approximation, draws: int, generator: torch.G
         effective=float(1 / (weight**2).sum() / weighed),
         corrected=corrected and proposals > draws,
     )
-
-
-def smooth(log_weight: Tensor) -> tuple[Tensor, float]:
-    """Return Pareto-smoothed, normalised weights [draw] and the shape k-hat of their tail.
-
-    Vehtari, Simpson, Gelman, Yao and Gabry (2024), JMLR 25: the largest min(S/5, 3 sqrt S) weights are
-    replaced by quantiles of a generalised Pareto distribution fitted to them.
-    """
-    size = len(log_weight)
-    shifted = log_weight - log_weight.max()
-    if not torch.isfinite(shifted).all():
-        return torch.full_like(shifted, 1 / size), math.inf
-    tail = int(min(0.2 * size, 3 * math.sqrt(size)))
-    order = shifted.argsort()
-    cutoff = shifted[order[-tail - 1]].exp()
-    excess = shifted[order[-tail:]].exp() - cutoff
-    weight = shifted.exp()
-    if float(excess[-1]) <= 1e-12:  # all weights equal: the guide is the posterior
-        return weight / weight.sum(), 0.0
-    k, sigma = (float(x) for x in fit_generalized_pareto(excess.clamp_min(1e-300)))
-    p = (torch.arange(1, tail + 1, dtype=weight.dtype, device=weight.device) - 0.5) / tail
-    quantile = -sigma * (-p).log1p() if abs(k) < 1e-8 else sigma / k * ((1 - p) ** -k - 1)
-    weight[order[-tail:]] = (cutoff + quantile).clamp_max(1.0)
-    return weight / weight.sum(), k
 
 
 def _systematic(weight: Tensor, draws: int, generator: torch.Generator) -> Tensor:

@@ -1,0 +1,146 @@
+"""What is installed is what the repository says: packages, names, commands, and a README that runs."""
+
+import importlib
+import os
+import pickle
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import joblib
+import pytest
+
+import prefdensity
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+README = (ROOT / "README.md").read_text()
+USER_PROGRAM = re.search(r"```python\n([^`]*?\nPROGRAM = [^`]*)```", README)
+
+
+def python(*arguments: str, cwd: Path, stdin: bytes | None = None) -> str:
+    """Run a fresh interpreter that finds prefdensity by its path only, and return what it prints."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, *arguments], cwd=cwd, env=environment, input=stdin, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout.decode()
+
+
+@pytest.fixture
+def user_program(tmp_path: Path) -> Path:
+    assert USER_PROGRAM is not None
+    path = tmp_path / "hurry.py"
+    path.write_text(USER_PROGRAM[1])
+    return path
+
+
+def test_package_list_equals_the_folders() -> None:
+    folders = {path.parent for path in (ROOT / "prefdensity").rglob("__init__.py")} | {ROOT / "models"}
+    names = {"prefdensity.models" if f.name == "models" else ".".join(f.relative_to(ROOT).parts) for f in folders}
+    assert set(PROJECT["tool"]["setuptools"]["packages"]) == names
+
+
+def test_package_data_are_listed() -> None:
+    listed = {
+        path
+        for package, patterns in PROJECT["tool"]["setuptools"]["package-data"].items()
+        for pattern in patterns
+        for path in ROOT.joinpath(*package.split(".")).glob(pattern)
+    }
+    present = {path for path in (ROOT / "prefdensity").rglob("*.*") if path.suffix not in (".py", ".pyc")}
+    assert listed == present
+
+
+def test_one_version() -> None:
+    assert PROJECT["project"]["version"] == prefdensity.__version__
+
+
+@pytest.mark.parametrize("name", prefdensity.__all__)
+def test_public_names_resolve(name: str) -> None:
+    assert getattr(prefdensity, name) is not None
+
+
+def test_constraints_pin_what_is_needed() -> None:
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    pins = [re.fullmatch(r"([\w.-]+)==[\w.]+", line) for line in lines]
+    assert all(pins), "one release on each line, without address or local suffix"
+    extras = PROJECT["project"]["optional-dependencies"]
+    needed = [*PROJECT["project"]["dependencies"], *extras["parquet"], *extras["test"], *extras["dev"]]
+    wanted = {re.split(r"[<>=\[ ]", need)[0].lower() for need in needed} - {"prefdensity"}
+    assert wanted <= {pin[1].lower() for pin in pins if pin}
+
+
+@pytest.mark.parametrize("name", prefdensity.names())
+def test_loading_and_importing_give_one_module(name: str) -> None:
+    program = prefdensity.load_program(name)
+    module = importlib.import_module(f"prefdensity.models.{name}")
+    layers = [each for each in program.layers if each.name == name]
+    if layers:
+        assert layers == [getattr(module, name)]
+        assert layers[0].function.__module__ == f"prefdensity.models.{name}"
+    else:
+        assert program is getattr(module, name)
+    assert program.doc.startswith((module.__doc__ or "").strip().splitlines()[0])
+
+
+def test_unknown_program_lists_the_known_ones() -> None:
+    with pytest.raises(prefdensity.ProgramError, match=", ".join(prefdensity.names())):
+        prefdensity.load_program("bradley_tery")
+
+
+def test_models_have_one_name(tmp_path: Path) -> None:
+    code = "try: import models\nexcept ImportError as error: print(error)"
+    assert "prefdensity.models" in python("-c", code, cwd=tmp_path)
+
+
+@pytest.mark.parametrize("source", ["davidson+position_bias", "file"])
+def test_a_program_reaches_a_worker(source: str, user_program: Path, tmp_path: Path) -> None:
+    program = prefdensity.load_program(user_program if source == "file" else source)
+    code = "import pickle, sys; program = pickle.load(sys.stdin.buffer); print(program.name, program.outcomes)"
+    sent = pickle.dumps(joblib.wrap_non_picklable_objects(program, keep_wrapper=False))
+    said = python("-c", code, cwd=tmp_path, stdin=sent)
+    assert said.strip() == f"{program.name} {program.outcomes}"
+
+
+def test_importing_costs_nothing(tmp_path: Path) -> None:
+    code = "import sys, prefdensity; print(*{name.split('.')[0] for name in sys.modules})"
+    heavy = {"arviz", "jinja2", "matplotlib", "numpy", "pandas", "pyro", "scipy", "torch", "typer", "xarray"}
+    assert heavy & set(python("-c", code, cwd=tmp_path).split()) == set()
+
+
+def test_help_is_light(tmp_path: Path) -> None:
+    code = "import sys\nfrom prefdensity.cli import main\ntry: main()\nfinally: print(*sys.modules)"
+    said = python("-c", code, "--help", cwd=tmp_path)
+    assert "Usage" in said
+    assert {"torch", "pyro", "pandas", "matplotlib"} & set(said.split()) == set()
+
+
+def test_readme_has_the_two_commands_of_ci() -> None:
+    listed = subprocess.run(["bash", ROOT / ".ci" / "run", "--list"], capture_output=True, text=True, check=True)
+    main_job, tests = listed.stdout.splitlines()
+    assert " fit example:" in main_job
+    assert tests.endswith("pytest")
+    assert all(command.startswith("python3 -m venv .venv && ") and command in README for command in (main_job, tests))
+
+
+def test_readme_example_runs(tmp_path: Path) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    examples = [block for block in blocks if "PROGRAM = " not in block]
+    assert examples
+    for block in examples:
+        assert python("-W", "error", "-c", block, cwd=tmp_path)
+
+
+def test_readme_commands_run(user_program: Path) -> None:
+    lines = re.findall(r"^prefdensity .*(?:hurry\.py|example:).*$", README, re.MULTILINE)
+    assert lines
+    for line in lines:
+        assert python("-m", "prefdensity", *shlex.split(line)[1:], cwd=user_program.parent)
+
+
+def test_readme_lists_every_program() -> None:
+    section = README.partition("\n## Programs\n")[2].partition("\n#")[0]
+    assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == prefdensity.names()
