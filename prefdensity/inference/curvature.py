@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from prefdensity.cells import Cells
-from prefdensity.inference.view import Substitute, View, environment, first_cells
+from prefdensity.inference.view import View, first_cells
+from prefdensity.running import Substitute, environment
 
 Objective = Callable[[Tensor], Tensor]
 

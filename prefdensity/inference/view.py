@@ -7,21 +7,18 @@ its latent sites substituted.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-import pyro
 import torch
 from pyro import poutine
-from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from torch.distributions import ComposeTransform, Transform, biject_to
 
 from prefdensity.cells import Cells
 from prefdensity.errors import ProgramError
 from prefdensity.programs import Program
+from prefdensity.running import Substitute, environment, run
 
 # Cell evaluations (fits x types x comparisons x outcomes) per pass; small enough for the cache.
 _PASS = 1_000_000
@@ -48,48 +45,6 @@ class Site:
     def is_identity(self) -> bool:
         """Real-valued: the vector holds the value itself."""
         return isinstance(self.transform, ComposeTransform) and not self.transform.parts
-
-
-class Substitute(Messenger):
-    """Give latent sites their values and remember the distributions met.
-
-    Entered outside all plates, it sees each site after the plates have shaped it.
-    """
-
-    def __init__(self, values: dict[str, Tensor]) -> None:
-        super().__init__()
-        self.values = values
-        self.met: dict[str, dict[str, Any]] = {}
-
-    def _pyro_sample(self, msg: Any) -> None:
-        if poutine.util.site_is_subsample(msg):
-            return
-        if msg["name"] in self.values:
-            msg["value"] = self.values[msg["name"]]
-            msg["done"] = True
-
-    def _pyro_post_sample(self, msg: Any) -> None:
-        if not poutine.util.site_is_subsample(msg):
-            self.met[msg["name"]] = {
-                "fn": msg["fn"],
-                "value": msg["value"],
-                "scale": msg["scale"],
-                "deterministic": msg["infer"].get("_deterministic", False),
-            }
-
-
-@contextmanager
-def environment(dtype: torch.dtype, seed: int | None = None) -> Iterator[None]:
-    """Run Pyro code in `dtype`, without validation, leaving every global as it was."""
-    before = torch.get_default_dtype()
-    with torch.random.fork_rng(enabled=seed is not None), pyro.validation_enabled(False):
-        if seed is not None:
-            torch.manual_seed(seed)
-        torch.set_default_dtype(dtype)
-        try:
-            yield
-        finally:
-            torch.set_default_dtype(before)
 
 
 class View:
@@ -153,9 +108,7 @@ class View:
 
     def run(self, values: dict[str, Tensor], fits: int, cells: Cells | None = None) -> Substitute:
         """Run the program with `values` under a fit plate; sites without a value are drawn from their prior."""
-        with environment(self.dtype), Substitute(values) as seen, pyro.plate("fit", fits, dim=-3):
-            self.program(cells or self.cells)
-        return seen
+        return run(self.program, cells or self.cells, values, fits)
 
     def log_parts(self, z: Tensor, assignment: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return log prior (with Jacobian) and log likelihood, each float64 [fit].
@@ -238,8 +191,7 @@ class View:
     @torch.no_grad()
     def prior(self, fits: int, seed: int) -> Tensor:
         """Return prior draws as vectors [fit, dimension]."""
-        with environment(self.dtype, seed=seed):
-            met = self.run({}, fits, first_cells(self.cells, 1)).met
+        met = run(self.program, first_cells(self.cells, 1), {}, fits, seed).met
         parts = [
             site.transform.inv(met[name]["value"])
             .expand(fits, *(1,) * (2 - len(site.batch)), *site.batch, *site.raw_event)

@@ -1,0 +1,111 @@
+"""Outcome probabilities of cells under posterior draws, by running the program itself."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from prefdensity.cells import Cells
+from prefdensity.errors import ProgramError
+from prefdensity.programs import Program, load_program
+from prefdensity.running import run
+
+if TYPE_CHECKING:
+    from prefdensity.posterior import Posterior
+
+# Draws x types x cells x outcomes per pass.
+_PASS = 4_000_000
+
+
+@dataclass(frozen=True)
+class Table:
+    """Log probabilities of the outcomes of cells, for a run of draws.
+
+    Attributes
+    ----------
+    draws
+        Which draws.
+    log_prob
+        [draw, type, comparison, outcome]; one type for a program without types.
+    log_weight
+        [draw, type], or None without types.
+    """
+
+    draws: slice
+    log_prob: Tensor
+    log_weight: Tensor | None
+
+    def mixed(self) -> Tensor:
+        """Return log probabilities [draw, comparison, outcome] for annotators whose type nobody knows."""
+        if self.log_weight is None:
+            return self.log_prob[:, 0]
+        return (self.log_prob + self.log_weight[:, :, None, None]).logsumexp(1)
+
+
+def outcome_tables(
+    post: Posterior,
+    cells: Cells,
+    program: Program | None = None,
+    *,
+    given: Collection[str] | None = None,
+    values: dict[str, Tensor] | None = None,
+    step: int = 1,
+    seed: int = 0,
+) -> Iterator[Table]:
+    """Yield tables for every `step`-th draw, in passes of bounded memory.
+
+    Parameters
+    ----------
+    post, cells
+        The posterior, and cells coded in its vocabulary.
+    program
+        Needed for posteriors of a user's file; see `program_of`.
+    given
+        Sites taken from the posterior (default all); the others are drawn from their prior given these.
+    values
+        Sites set to the same value [...] in every draw, shaped like one draw of the site.
+    """
+    program = program_of(post, program)
+    taken = [name for name in (given if given is not None else post.draws) if name in post.event_dims]
+    silent = replace(cells, outcome=torch.zeros(len(cells), len(post.outcomes), dtype=torch.float64))
+    types = post.draws["type_weight"].shape[1] if "type_weight" in post.draws else 1
+    index = range(0, post.n_draws, step)
+    size = max(1, _PASS // (len(cells) * len(post.outcomes) * types))
+    for start in range(0, len(index), size):
+        rows = index[start : start + size]
+        chosen = slice(rows[0], rows[-1] + 1, step)
+        sites = {name: _padded(post, name, torch.tensor(post.draws[name][chosen])) for name in taken}
+        for name, value in (values or {}).items():
+            sites[name] = _padded(post, name, value.expand(len(rows), *value.shape))
+        with torch.no_grad():
+            fn = run(program, silent, sites, len(rows), seed=seed + start).met["outcome"]["fn"]
+        log_prob = fn.outcome_log_prob.expand(len(rows), -1, -1, -1)
+        yield Table(chosen, log_prob, fn.log_weight[..., 0] if hasattr(fn, "log_weight") else None)
+
+
+def program_of(post: Posterior, program: Program | None) -> Program:
+    """Return the program of a posterior; a user's file is never run unasked, so it must be given.
+
+    Raises
+    ------
+    ProgramError
+        When the posterior was fitted with a file and no program is given.
+    """
+    if program is not None:
+        return program
+    if post.program.endswith(".py"):
+        raise ProgramError(
+            f"this posterior was fitted with the file {post.program}, and files are not run unasked; pass "
+            "program=load_program(...)"
+        )
+    return load_program(post.program)
+
+
+def _padded(post: Posterior, name: str, values: Tensor) -> Tensor:
+    """Return draws [draw, ...] shaped for a fit plate at dim -3."""
+    batch = values.dim() - 1 - post.event_dims[name]
+    return values.double().reshape(len(values), *(1,) * (2 - batch), *values.shape[1:])
