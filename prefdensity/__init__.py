@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 
 # public name -> the module that defines it
 _HOME = {
+    "Comparison": "compare",
     "Comparisons": "comparisons",
     "DataError": "errors",
     "FitError": "errors",
@@ -20,11 +21,14 @@ _HOME = {
     "PrefDensityError": "errors",
     "Program": "programs",
     "ProgramError": "errors",
+    "compare": "compare",
     "compose": "programs",
     "fit": "inference",
+    "kfold": "compare",
     "layer": "programs",
     "load_posterior": "posterior",
     "load_program": "programs",
+    "loo": "loo",
     "names": "programs",
     "read": "readers",
     "write_report": "report",
@@ -35,9 +39,11 @@ __all__ = ["__version__", *_HOME, *_MODULES]
 
 if TYPE_CHECKING:
     from prefdensity import outcomes, plots, readers, simulate
+    from prefdensity.compare import Comparison, compare, kfold
     from prefdensity.comparisons import Comparisons
     from prefdensity.errors import DataError, FitError, PrefDensityError, ProgramError
     from prefdensity.inference import fit
+    from prefdensity.loo import loo
     from prefdensity.posterior import Posterior, load_posterior
     from prefdensity.programs import Program, compose, layer, load_program, names
     from prefdensity.readers import read

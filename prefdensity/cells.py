@@ -41,6 +41,9 @@ class Cells:
         Judgements in each cell [comparison].
     outcomes, n_items, n_annotators
         The outcome labels in order, and the sizes of the plates.
+    term
+        int64 [row]: cell * outcomes + outcome of every row of the table, for readers of the table; programs have no
+        use for it.
     """
 
     item_a: Tensor
@@ -54,6 +57,7 @@ class Cells:
     covariates: Tensor | None = None
     features: Tensor | None = None
     outcome: Tensor | None = None
+    term: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.item_a)
@@ -113,10 +117,12 @@ def compress(
     rows, cell = _group(keys)
     counts: np.ndarray = np.zeros((len(rows), len(outcomes)))
     total = np.bincount(cell, data.count, len(rows))
+    term = None
     if data.outcome is not None:
         swap = np.array([1, 0, 2])
         judged = np.where(flip, swap[data.outcome], data.outcome)
         counts = np.bincount(cell * 3 + judged, data.count, 3 * len(rows)).reshape(-1, 3)[:, : len(outcomes)]
+        term = cell * len(outcomes) + judged
 
     def real(values: np.ndarray | None) -> Tensor | None:
         return None if values is None else torch.tensor(values, dtype=dtype, device=device)
@@ -137,6 +143,7 @@ def compress(
         features=real(None if data.item_features is None else standardised(data.item_features)),
         # laid out outcome by outcome, like the tables of `outcomes.by_outcome`
         outcome=None if data.outcome is None else real(np.ascontiguousarray(counts.T)).T,  # type: ignore[union-attr]
+        term=integer(term),
     )
 
 

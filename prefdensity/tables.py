@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import torch
@@ -33,11 +34,14 @@ class Table:
         [draw, type, comparison, outcome]; one type for a program without types.
     log_weight
         [draw, type], or None without types.
+    log_prior
+        [draw]: log density of the sites set by `values`, one entry of their plate each.
     """
 
     draws: slice
     log_prob: Tensor
     log_weight: Tensor | None
+    log_prior: Tensor
 
     def mixed(self) -> Tensor:
         """Return log probabilities [draw, comparison, outcome] for annotators whose type nobody knows."""
@@ -52,7 +56,7 @@ def outcome_tables(
     program: Program | None = None,
     *,
     given: Collection[str] | None = None,
-    values: dict[str, Tensor] | None = None,
+    values: Mapping[str, Tensor] = MappingProxyType({}),
     step: int = 1,
     seed: int = 0,
 ) -> Iterator[Table]:
@@ -79,12 +83,16 @@ def outcome_tables(
         rows = index[start : start + size]
         chosen = slice(rows[0], rows[-1] + 1, step)
         sites = {name: _padded(post, name, torch.tensor(post.draws[name][chosen])) for name in taken}
-        for name, value in (values or {}).items():
+        for name, value in values.items():
             sites[name] = _padded(post, name, value.expand(len(rows), *value.shape))
+        log_prior = torch.zeros(len(rows), dtype=torch.float64)
         with torch.no_grad():
-            fn = run(program, silent, sites, len(rows), seed=seed + start).met["outcome"]["fn"]
-        log_prob = fn.outcome_log_prob.expand(len(rows), -1, -1, -1)
-        yield Table(chosen, log_prob, fn.log_weight[..., 0] if hasattr(fn, "log_weight") else None)
+            met = run(program, silent, sites, len(rows), seed=seed + start).met
+            for name in values:
+                log_prior += met[name]["fn"].log_prob(met[name]["value"]).flatten(1)[:, 0]
+        fn = met["outcome"]["fn"]
+        log_weight = fn.log_weight[..., 0] if hasattr(fn, "log_weight") else None
+        yield Table(chosen, fn.outcome_log_prob.expand(len(rows), -1, -1, -1), log_weight, log_prior)
 
 
 def program_of(post: Posterior, program: Program | None) -> Program:

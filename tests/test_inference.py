@@ -16,9 +16,10 @@ from prefdensity.errors import FitError
 from prefdensity.inference import svi
 from prefdensity.inference.guide import Guide
 from prefdensity.inference.laplace import laplace
-from prefdensity.inference.quality import check_guide, smooth
+from prefdensity.inference.quality import check_guide
 from prefdensity.inference.view import View
 from prefdensity.programs import Program
+from prefdensity.psis import smooth
 
 BASEBALL = prefdensity.read("example:baseball")
 SETTINGS = {
@@ -102,10 +103,10 @@ def test_pareto_smoothing_agrees_with_arviz(name):
         pytest.skip("arviz 1.x smooths elsewhere")
     values = log_weights()[name]
     expected, k_expected = arviz.psislw(values.copy())
-    weight, k_hat = smooth(torch.tensor(values))
-    assert k_hat == pytest.approx(float(k_expected), abs=0.05)
-    assert float(weight.sum()) == pytest.approx(1, abs=1e-12)
-    mine, theirs = weight.numpy(), np.exp(expected)
+    log_weight, k_hat = smooth(torch.tensor(values))
+    assert float(k_hat) == pytest.approx(float(k_expected), abs=0.05)
+    mine, theirs = log_weight.exp().numpy(), np.exp(expected)
+    assert mine.sum() == pytest.approx(1, abs=1e-12)
     # the few largest weights carry the difference of the two shapes
     assert np.abs(mine - theirs).sum() < 0.05
     assert mine @ np.arange(len(mine)) == pytest.approx(theirs @ np.arange(len(mine)), rel=0.05)
@@ -115,9 +116,9 @@ def test_shape_of_known_tails():
     # the estimator's sd is about (1 + k) / sqrt(tail of 190): five of them, and its prior pulls towards 1/2
     for k in (0.2, 0.5, 0.9):
         draws = torch.tensor(k * np.random.default_rng(7).exponential(size=4000))
-        assert smooth(draws)[1] == pytest.approx(k, abs=5 * (1 + k) / np.sqrt(190))
-    assert smooth(torch.zeros(500, dtype=torch.float64))[1] == 0
-    assert smooth(torch.tensor([0.0] * 499 + [float("nan")]))[1] == float("inf")
+        assert float(smooth(draws)[1]) == pytest.approx(k, abs=5 * (1 + k) / np.sqrt(190))
+    assert float(smooth(torch.zeros(500, dtype=torch.float64))[1]) == 0
+    assert float(smooth(torch.tensor([0.0] * 499 + [float("nan")]))[1]) == float("inf")
 
 
 def conjugate(y, noise):

@@ -20,6 +20,7 @@ from prefdensity.inference.guide import Guide
 from prefdensity.inference.svi import Run
 
 _EVERY = 5.0  # seconds between writes
+_NEEDED = ("base", "frame", "meta", "trace", "generator", "parameter0", "total0", "step0", "exp_avg0", "exp_avg_sq0")
 
 
 class Checkpoint:
@@ -42,7 +43,7 @@ class Checkpoint:
         if self.path is None or not self.path.exists():
             return None
         try:
-            with np.load(self.path, allow_pickle=False) as file:
+            with open(self.path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
                 arrays = dict(file)
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise FitError(f"checkpoint {self.path} cannot be read ({error}); delete it to start afresh") from error
@@ -51,6 +52,9 @@ class Checkpoint:
                 f"checkpoint {self.path} belongs to another fit (other data, program, seed or settings); delete it "
                 "or choose another path"
             )
+        missing = [name for name in _NEEDED if name not in arrays]
+        if missing:
+            raise FitError(f"checkpoint {self.path} cannot be read (it lacks {missing[0]}); delete it to start afresh")
         return arrays
 
     def frame(self, arrays: Mapping[str, np.ndarray], like: Tensor) -> tuple[Tensor, Tensor]:

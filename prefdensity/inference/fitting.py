@@ -33,6 +33,8 @@ _RECORDED = ("torch", "pyro-ppl", "numpy")
 _GPU_CELLS = 200_000  # below this a GPU spends its time on launches
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()  # also for a caller who has switched gradients off
 def fit(
     program: str | Path | Program | Layer,
     data: Comparisons,
@@ -100,9 +102,11 @@ def fit(
     started = time.monotonic()
     program = load_program(program)
     _require_settings(method, guide, device, draws, restarts, seed)
-    warnings = [*suit(program, data), *existence_warnings(data)]
+    warnings = suit(program, data)
     place = _device(device, data)
     view = View(program, data.cells(program.outcomes, program.needs, device=place))
+    if "utility" in view.sites:  # items that features place need not meet
+        warnings += existence_warnings(data)
     key = {"program": program.name, "data": data.fingerprint(), "seed": seed, "guide": guide, "restarts": restarts}
     starts = restarts or _restarts(program)
     settings = Settings(draws, starts, seed, guide, max_steps, chains, warmup, checkpoint, key)

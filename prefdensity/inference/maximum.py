@@ -72,12 +72,11 @@ def _require_finite(view: View, data: Comparisons) -> None:
 
 
 def _separation(data: Comparisons) -> str:
-    for found, what in ((undefeated(data), "never lost to"), (winless(data), "never beat")):
-        if found:
-            group = found[0]
-            names = ", ".join(repr(item) for item in group[:3]) + (" and others" if len(group) > 3 else "")
-            return f"{names} {what} any item outside {'itself' if len(group) == 1 else 'their group'}"
-    return "some items form a group that is undefeated by the rest"
+    found = [(group, "never lost to") for group in undefeated(data)]
+    found += [(group, "never beat") for group in winless(data)]
+    group, what = min(found, key=lambda each: len(each[0]))  # the rest may be the larger group
+    names = ", ".join(repr(item) for item in group[:3]) + (" and others" if len(group) > 3 else "")
+    return f"{names} {what} any item outside {'itself' if len(group) == 1 else 'their group'}"
 
 
 def _loudest(view: View, direction: Tensor) -> str:

@@ -105,11 +105,11 @@ class Run:
         }
         moments = self.optimiser.state_dict()["state"]
         for k, p in enumerate(self.parameters):
-            out[f"parameter{k}"] = p.detach().cpu().numpy()
-            out[f"total{k}"] = self.total[k].cpu().numpy()
-            out |= {f"{name}{k}": np.asarray(torch.as_tensor(v).cpu()) for name, v in moments.get(k, {}).items()}
+            out[f"parameter{k}"] = _copied(p)
+            out[f"total{k}"] = _copied(self.total[k])
+            out |= {f"{name}{k}": _copied(torch.as_tensor(v)) for name, v in moments.get(k, {}).items()}
             if self.previous is not None:
-                out[f"previous{k}"] = self.previous[k].cpu().numpy()
+                out[f"previous{k}"] = _copied(self.previous[k])
         return out
 
     def resume(self, arrays: dict[str, np.ndarray]) -> None:
@@ -146,6 +146,11 @@ def optimise(run: Run, max_steps: int, after_window: Callable[[Run], None] = lam
         run.advance()
         after_window(run)
     return run.fitted()
+
+
+def _copied(values: Tensor) -> np.ndarray:
+    # the optimiser works in place: a view of its tensors would follow it into the next window
+    return values.detach().cpu().numpy().copy()
 
 
 def _split_rhat(iterates: Tensor) -> float:

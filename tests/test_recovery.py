@@ -1,0 +1,175 @@
+"""Parameters come back from simulated judgements, with honest intervals; types of annotators are found."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from contract import view_of
+from scipy import stats
+
+import prefdensity
+from prefdensity.comparisons import Comparisons
+from prefdensity.inference.view import environment
+
+FALSE_ALARM = 1e-4  # of the whole table of programs
+TRUTH = {
+    "utility": np.array([1.2, 0.5, 0.1, -0.3, -0.6, -0.9]),
+    "weight": np.array([0.8, -0.5]),
+    "position_bias": 0.4,
+    "tie_strength": 0.8,
+    "tie_excess": 0.6,
+    "lapse": 0.15,
+    "reliability_spread": 0.5,
+    "reliability_offset": np.array([-1.6, -0.9, -0.4, -0.1, 0.2, 0.5, 0.8, 1.5]),
+}
+RECOVERED = [
+    "bradley_terry",
+    "thurstone",
+    "davidson",
+    "rao_kupper",
+    "position_bias",
+    "lapse",
+    "reliability",
+    "linear",
+    "davidson+position_bias+reliability",
+    "rao_kupper+lapse",
+    "linear+probit",
+]
+
+
+def design(rows, people=8, items=6, seed=0):
+    """Random pairs, sides, order and annotators, and nobody's verdict yet."""
+    rng = np.random.default_rng(seed)
+    item_a = rng.integers(items, size=rows)
+    return Comparisons(
+        items=tuple(f"i{k}" for k in range(items)),
+        item_a=item_a,
+        item_b=(item_a + rng.integers(1, items, size=rows)) % items,
+        outcome=None,
+        count=np.ones(rows),
+        annotators=tuple(f"p{k}" for k in range(people)),
+        annotator=np.arange(rows) % people,
+        first=rng.choice([-1, 1], size=rows).astype(np.int8),
+        feature_names=("f", "g"),
+        item_features=rng.normal(size=(items, 2)),
+    )
+
+
+def judged(program, data, truth, seed):
+    """`data` with outcomes drawn from the program at known site values."""
+    from dataclasses import replace
+
+    program = prefdensity.load_program(program)
+    blank = replace(data, outcome=np.zeros(len(data), np.int8))
+    view, _ = view_of(program, blank)
+    values = {}
+    for name, site in view.sites.items():
+        value = torch.tensor(np.asarray(truth[name]), dtype=torch.float64)
+        values[name] = value.reshape(1, *(1,) * (2 - len(site.batch)), *value.shape)
+    cells = view.cells.without_outcomes()
+    with environment(torch.float64, seed=seed):
+        counts = view.run(values, 1, cells).met["outcome"]["value"].reshape(len(cells), -1)
+    rows, outcome = np.nonzero(counts.numpy())
+    columns = {"item_a": cells.item_a, "item_b": cells.item_b, "annotator": cells.annotator, "first": cells.first}
+    picked = {name: tensor.numpy()[rows] for name, tensor in columns.items() if tensor is not None}
+    picked |= {"first": picked["first"].astype(np.int8)} if "first" in picked else {}
+    missing = {name: None for name in ("annotator", "first") if name not in picked}
+    return replace(data, outcome=outcome.astype(np.int8), count=counts.numpy()[rows, outcome], **picked, **missing)
+
+
+def coordinates(post, truth):
+    """Draws [draw, dimension] and truth [dimension], positive sites as logs, shares as logits."""
+    scale = {"lapse": lambda x: np.log(x / (1 - x))}
+    scale |= dict.fromkeys(("tie_strength", "tie_excess", "reliability_spread"), np.log)
+    draws, exact = [], []
+    for name, values in post.draws.items():
+        if name in truth:
+            turn = scale.get(name, lambda x: x)
+            draws.append(turn(values.reshape(len(values), -1)))
+            exact.append(turn(np.ravel(truth[name])))
+    return np.concatenate(draws, 1), np.concatenate(exact)
+
+
+@pytest.mark.parametrize("program", RECOVERED)
+def test_the_truth_lies_within_the_posterior(program):
+    # (truth - mean)' cov^-1 (truth - mean) of a nearly normal posterior is chi-square
+    truth = TRUTH if "linear" not in program else {k: v for k, v in TRUTH.items() if k != "utility"}
+    data = judged(program, design(3000), truth, seed=11)
+    post = prefdensity.fit(program, data, draws=4000)
+    draws, exact = coordinates(post, truth)
+    assert draws.shape[1] == len(exact) >= len(view_of(program, data)[0].sites)
+    off = exact - draws.mean(0)
+    distance = off @ np.linalg.solve(np.cov(draws.T), off)
+    bound = stats.chi2.isf(FALSE_ALARM / len(RECOVERED), len(exact))
+    assert distance < bound
+    # and the data were informative: the sds are a fifth of the prior's, and less
+    assert (post.utilities().std(0) < 0.3).all()
+
+
+def two_types(seed, judgements=60, people=30, items=8):
+    """Two camps of annotators with independent utilities N(0, 1), each annotator of one camp with probability 1/2."""
+    rng = np.random.default_rng(seed)
+    u = rng.normal(size=(2, items))
+    kind = rng.integers(2, size=people)
+    annotator = np.repeat(np.arange(people), judgements)
+    item_a = rng.integers(items, size=len(annotator))
+    item_b = (item_a + rng.integers(1, items, size=len(annotator))) % items
+    margin = u[kind[annotator], item_a] - u[kind[annotator], item_b]
+    data = Comparisons(
+        items=tuple(f"i{k}" for k in range(items)),
+        item_a=item_a,
+        item_b=item_b,
+        outcome=(rng.random(len(margin)) > 1 / (1 + np.exp(-margin))).astype(np.int8),
+        count=np.ones(len(margin)),
+        annotators=tuple(f"p{k:02d}" for k in range(people)),
+        annotator=annotator,
+    )
+    return data, u, kind
+
+
+def accuracy(post, kind):
+    """Share of annotators whose likeliest type is their own, types matched to the truth."""
+    guess = post.draws["type_probability"].mean(0).argmax(1)
+    return max(np.mean(np.array(order)[guess] == kind) for order in itertools.permutations((0, 1)))
+
+
+def check_types(seed):
+    data, u, kind = two_types(seed)
+    post = prefdensity.fit("annotator_types", data, method="laplace", seed=seed)
+    assert accuracy(post, kind) >= 0.93
+    thorough = prefdensity.fit("annotator_types", data, method="map", seed=1000 + seed, restarts=40)
+    found = max(post.status.restart_values)
+    assert len(post.status.restart_values) == 8
+    weight = post.draws["type_weight"].mean(0)
+    assert weight[0] > weight[1]
+    return found > max(thorough.status.restart_values) - 0.5
+
+
+def test_types_of_annotators_are_found():
+    assert all([check_types(seed) for seed in range(3)])
+
+
+@pytest.mark.slow
+def test_types_of_annotators_are_found_from_twenty_seeds():
+    assert sum(check_types(seed) for seed in range(20)) >= 19
+
+
+def test_the_right_number_of_types_has_the_most_evidence():
+    data, _, _ = two_types(seed=4)
+    fits = {k: prefdensity.fit(f"annotator_types(k={k})", data).status for k in (1, 2, 3)}
+    assert fits[2].elbo > fits[1].elbo + 40
+    assert fits[2].elbo > fits[3].elbo + 1
+
+
+def test_utilities_of_each_type_are_recovered():
+    data, u, kind = two_types(seed=7)
+    post = prefdensity.fit("annotator_types", data)
+    draws = post.utilities()
+    share = np.bincount(kind, minlength=2) / len(kind)
+    truth = u[np.argsort(-share)]
+    truth = truth - truth.mean(1, keepdims=True)
+    # drop one item of each type: centred draws have no full covariance. False alarm 1e-4
+    flat, exact = draws[:, :, 1:].reshape(len(draws), -1), truth[:, 1:].ravel()
+    off = exact - flat.mean(0)
+    assert off @ np.linalg.solve(np.cov(flat.T), off) < stats.chi2.isf(1e-4, len(exact))
