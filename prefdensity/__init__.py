@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 
 # public name -> the module that defines it
 _HOME = {
-    "Comparison": "compare",
+    "Comparison": "model_comparison",
     "Comparisons": "comparisons",
     "DataError": "errors",
     "FitError": "errors",
@@ -21,29 +21,29 @@ _HOME = {
     "PrefDensityError": "errors",
     "Program": "programs",
     "ProgramError": "errors",
-    "compare": "compare",
+    "compare": "model_comparison",
     "compose": "programs",
     "fit": "inference",
-    "kfold": "compare",
+    "kfold": "model_comparison",
     "layer": "programs",
     "load_posterior": "posterior",
     "load_program": "programs",
-    "loo": "loo",
+    "loo": "elpd",
     "names": "programs",
     "read": "readers",
     "write_report": "report",
 }
-_MODULES = ("outcomes", "plots", "readers", "simulate")
+_MODULES = ("density", "outcomes", "plots", "readers", "simulate")
 
 __all__ = ["__version__", *_HOME, *_MODULES]
 
 if TYPE_CHECKING:
-    from prefdensity import outcomes, plots, readers, simulate
-    from prefdensity.compare import Comparison, compare, kfold
+    from prefdensity import density, outcomes, plots, readers, simulate
+    from prefdensity.model_comparison import Comparison, compare, kfold
     from prefdensity.comparisons import Comparisons
     from prefdensity.errors import DataError, FitError, PrefDensityError, ProgramError
     from prefdensity.inference import fit
-    from prefdensity.loo import loo
+    from prefdensity.elpd import loo
     from prefdensity.posterior import Posterior, load_posterior
     from prefdensity.programs import Program, compose, layer, load_program, names
     from prefdensity.readers import read

@@ -200,9 +200,9 @@ def normalise(
         k_hat = _tail_shape(log_weight)
         if (k_hat > worst_k_hat).any():
             raise DataError(
-                f"Pareto k-hat of the importance weights is {k_hat.max():.2f}, above {worst_k_hat:g}: the points"
-                f" miss part of the density (effective sample size {effective.min():.0f} of {len(domain)}); draw"
-                " them where it has its mass"
+                f"Pareto k-hat of the importance weights is {k_hat.max():.2f}, above {worst_k_hat:g}: the "
+                f"points miss part of the density (effective sample size {effective.min():.0f} of "
+                f"{len(domain)}); draw them where it has its mass"
             )
     return Density(values - log_z, domain, names, labels, effective, k_hat)
 

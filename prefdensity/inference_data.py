@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import tempfile
@@ -59,10 +60,12 @@ def to_arviz(post: Posterior) -> Any:
 def write(post: Posterior, path: str | Path) -> Path:
     """Write `post` to a netCDF file through a temporary neighbour; see `Posterior.save`."""
     path = Path(path)
+    content = io.BytesIO()  # HDF5 itself, on a disk that fills up, brings the whole process down at exit
+    _tree(post).to_netcdf(content, engine="h5netcdf")
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    os.close(handle)
     try:
-        _tree(post).to_netcdf(temporary, engine="h5netcdf")
+        with os.fdopen(handle, "wb") as file:
+            file.write(content.getbuffer())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     finally:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
+from scipy.sparse.csgraph import connected_components
 from scipy.special import expit, logit, logsumexp
 
 from prefdensity.densities import Density, normalise
@@ -104,14 +105,14 @@ def optimum(table: ArrayLike, proposal: Density) -> Optimum:
     DataError
         If the table or the proposal is not one.
     FitError
-        If no finite optimum exists, as where some points never lose.
+        If no finite optimum exists: a group of points never loses to the rest.
     """
     target = win_rate(table, proposal)
     weight = proposal.probability
     if not (weight > 0).all():
         raise DataError("the proposal vanishes at points of the domain; nothing is identified there")
-    if not ((target > 0) & (target < 1)).all():
-        raise FitError("some points always win or always lose, so no finite utility is optimal")
+    if connected_components(np.asarray(table) > 0, connection="strong")[0] > 1:
+        raise FitError("some points always win against all others, so no finite utility is optimal")
     utility, steps = logit(target), 0
     error = law(utility) @ weight - target
     while np.abs(error).max() > _TOLERANCE and steps < _STEPS:
@@ -169,8 +170,8 @@ class PBDE:
     def __post_init__(self) -> None:
         if not (np.all(np.asarray(self.f) > 0) or np.all(np.asarray(self.f) < 0)):
             raise DataError(
-                "f must be positive everywhere or negative everywhere: if it changes sign, a second normalised"
-                " density can have the same preferences, so that the density is not identified"
+                "f must be positive everywhere or negative everywhere: if it changes sign, a second normalised "
+                "density can have the same preferences, so the density is not identified"
             )
 
     @classmethod

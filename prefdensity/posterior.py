@@ -152,7 +152,8 @@ class Posterior:
 
         Columns: item, mean (of the centred utility), sd, lower, upper (central interval of probability `level`),
         rank_lower, rank_upper (the same for the rank, 1 = best), p_best. For mle the mean is the estimate and
-        the rest its asymptotic sampling distribution; for map there is no spread and those columns are empty.
+        the rest its asymptotic sampling distribution; for map there is no spread: sd, lower, upper and p_best are
+        empty, and both ranks are those of the mode.
         """
         _require_level(level)
         draws = self.utilities()

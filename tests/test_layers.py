@@ -20,8 +20,8 @@ formats outcomes distances policies toy
 readers programs
 models running suitability posterior
 tables inference_data inference density misspecified
-loo predict plots
-compare report
+elpd predict plots
+model_comparison report
 cli
 __main__
 """
@@ -41,7 +41,7 @@ HOMES = {
     "jinja2": "report",
     "markupsafe": "report",
     "matplotlib": "plots report",
-    "pandas": "compare comparisons data_report densities format_tools formats posterior readers",
+    "pandas": "comparisons data_report densities format_tools formats model_comparison posterior readers",
     "pyarrow": "readers",
     "pyro": "inference models outcomes programs running",
     "rich": "cli progress",

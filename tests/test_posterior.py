@@ -1,9 +1,5 @@
 """What a posterior says and how it is kept: tables, predictions, files."""
 
-import pickle
-import subprocess
-import sys
-import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -13,8 +9,7 @@ import reference
 from contract import layers_of, table
 
 import prefdensity
-from prefdensity.errors import DataError, ProgramError
-from prefdensity.inference_data import groups
+from prefdensity.errors import DataError
 from prefdensity.simulate import population
 
 BASEBALL = prefdensity.read("example:baseball")
@@ -190,7 +185,7 @@ def test_a_mode_has_no_intervals():
     assert post.is_point
     assert frame["mean"].notna().all()
     assert frame[["sd", "lower", "upper", "p_best"]].isna().all(axis=None)
-    assert frame[["rank_lower", "rank_upper"]].isna().all(axis=None)
+    assert list(frame["rank_lower"]) == list(frame["rank_upper"]) == [1, 2, 3, 4, 5]
     assert post.parameters()[["sd", "lower", "upper"]].isna().all(axis=None)
     assert any("no intervals" in line for line in post.quality())
 
