@@ -72,6 +72,11 @@ class Cells:
         assert self.annotator is not None  # a program that needs annotators is refused without them
         return table.index_select(-1, self.annotator)
 
+    def covariate_sum(self, effect: Tensor) -> Tensor:
+        """Return the sum of covariates times effects [..., covariate], per comparison [..., comparison]."""
+        assert self.covariates is not None  # refused without covariates
+        return effect @ self.covariates.T
+
     def without_outcomes(self) -> Cells:
         """Return the same cells with nothing observed: programs then simulate."""
         return replace(self, outcome=None)

