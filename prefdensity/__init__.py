@@ -39,11 +39,11 @@ __all__ = ["__version__", *_HOME, *_MODULES]
 
 if TYPE_CHECKING:
     from prefdensity import density, outcomes, plots, readers, simulate
-    from prefdensity.model_comparison import Comparison, compare, kfold
     from prefdensity.comparisons import Comparisons
+    from prefdensity.elpd import loo
     from prefdensity.errors import DataError, FitError, PrefDensityError, ProgramError
     from prefdensity.inference import fit
-    from prefdensity.elpd import loo
+    from prefdensity.model_comparison import Comparison, compare, kfold
     from prefdensity.posterior import Posterior, load_posterior
     from prefdensity.programs import Program, compose, layer, load_program, names
     from prefdensity.readers import read

@@ -72,6 +72,18 @@ class Cells:
         assert self.annotator is not None  # a program that needs annotators is refused without them
         return table.index_select(-1, self.annotator)
 
+    def sides(self, table: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the entries [..., comparison] of a table [..., item] for side a and side b."""
+        return table.index_select(-1, self.item_a), table.index_select(-1, self.item_b)
+
+    def annotator_contrast(self, table: Tensor) -> Tensor:
+        """Return t_ja - t_jb [..., comparison] of a table [..., annotator, item], j being who judged."""
+        assert self.annotator is not None  # refused without annotators
+        flat = table.flatten(-2)
+        row = self.annotator * self.n_items
+        margin = flat.index_select(-1, row + self.item_a) - flat.index_select(-1, row + self.item_b)
+        return margin.unsqueeze(-2) if table.dim() > 2 else margin  # keep the fit plate at dim -3
+
     def covariate_sum(self, effect: Tensor) -> Tensor:
         """Return the sum of covariates times effects [..., covariate], per comparison [..., comparison]."""
         assert self.covariates is not None  # refused without covariates

@@ -39,7 +39,7 @@ class Density:
     dims
         Names of the axes of `log_p`: draw; type or annotator; point.
     groups
-        Labels of the types or annotators.
+        Labels of the types or annotators, the axis before the points.
     effective, k_hat
         Of importance sampling, [draw, (group)]: Kish effective sample size (in draws) and Pareto shape of the
         weights; None on items and grids. Beyond k-hat .7 the normaliser must not be trusted.
@@ -247,7 +247,9 @@ def mean_utility(densities: Density, weight: ArrayLike) -> Density:
     weight
         Probabilities [group] or [draw, group].
     """
-    log_p = (_shares(densities, weight)[..., None] * densities.log_p).sum(-2)
+    shares = _shares(densities, weight)[..., None]
+    with np.errstate(invalid="ignore"):
+        log_p = np.where(shares > 0, shares * densities.log_p, 0.0).sum(-2)
     return _merged(densities, log_p)
 
 

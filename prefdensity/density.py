@@ -8,6 +8,8 @@ Reference: Dumoulin, Johnson, Castro, Larochelle and Dauphin (2024), TMLR, arXiv
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +19,8 @@ from prefdensity.densities import Density, Mass, mean_utility, mixture, normalis
 from prefdensity.distances import expected_kl, information, js, kl, kl_bound, log_ratio, match, tv
 from prefdensity.domains import Domain
 from prefdensity.errors import DataError, ProgramError
-from prefdensity.programs import Program, load_program
+from prefdensity.programs import Program
+from prefdensity.tables import program_of
 
 if TYPE_CHECKING:
     from prefdensity.posterior import Posterior
@@ -43,7 +46,8 @@ __all__ = [
 Array = NDArray[Any]
 
 _LUCE = ("logit", "davidson", "rao_kupper")  # choice rules under which exp(utility) is the density
-_NO_DENSITY = {"intransitive": "preferences that run in cycles follow from no density"}
+_NO_DENSITY = {"intransitive": "preferences that run in cycles follow from no density of items"}
+_AGGREGATES = {"mixture": mixture, "mean_utility": mean_utility}
 
 
 def of(
@@ -57,9 +61,9 @@ def of(
 ) -> Density:
     """Return the posterior of the implicit preference density.
 
-    With annotator types there are three densities, which differ, and choosing one is a choice of social rule:
-    the mixture of the types' densities, the density of their mean utility, and the density of a program that
-    takes all annotators for one (fit that one, for instance ``bradley_terry``, and pass its posterior).
+    Where annotators differ there are three densities, and choosing one is a choice of social rule: the
+    mixture of theirs, the density of their mean utility, and the density of a program that takes all of them
+    for one (fit that one, for instance ``bradley_terry``, and pass its posterior).
 
     Parameters
     ----------
@@ -69,10 +73,11 @@ def of(
         Default: the items. Or any domain whose labels are the items: exp(utility) is then a density per unit
         of its volume. For linear utilities also feature vectors [point, feature], standardised as in the fit.
     aggregate
-        Over types: "mixture", sum_k w_k p_k, or "mean_utility", proportional to exp(sum_k w_k log p_k).
+        Over types, or over annotators with tastes of their own: "mixture", sum_k w_k p_k, or "mean_utility",
+        proportional to exp(sum_k w_k log p_k).
     by
-        "type": a density for each type. "annotator": one for each annotator, types weighed by what he
-        judged, utilities scaled by his reliability. None: one for the population, at average reliability.
+        "type": a density for each type. "annotator": one for each annotator, with his own tastes, at his
+        reliability, types weighed by what he judged. None: one for all, at reliability 1.
     temperature
         The density is exp(utility / temperature): 1 under Luce's rule; to be declared under any other.
     program
@@ -85,41 +90,33 @@ def of(
     DataError
         If the domain or an option does not suit the fit.
     """
-    layers = _layers(post, program)
-    utility, where = _on(post, domain, layers)
-    log_density = utility / _temperature(post, layers, temperature)
+    layers = [each.name for each in program_of(post, program).layers]
+    scale = _temperature(post, layers, temperature)
     if aggregate not in _AGGREGATES:
         raise DataError(f"aggregate={aggregate!r} is unknown; use {' or '.join(map(repr, _AGGREGATES))}")
-    if by == "annotator":
-        return _by_annotator(post, log_density, where, aggregate)
-    if by not in (None, "type"):
+    if by not in (None, "type", "annotator"):
         raise DataError(f"by={by!r} is unknown; use 'type', 'annotator' or None")
-    found = normalise(log_density, where)
-    if not found.groups:
-        if by == "type":
-            raise DataError(f"{post.program} has no annotator types; leave out by='type'")
+    where = domain or Domain.items(post.items)
+    utility = _utility(post, layers, where)
+    if by == "annotator" or "annotator_tastes" in layers:
+        people = _of_annotators(post, layers, utility, where, scale, aggregate)
+        equal = np.full(len(people.groups), 1 / len(people.groups))
+        return people if by == "annotator" else _AGGREGATES[aggregate](people, equal)
+    found = normalise(utility / scale, where)
+    if by == "type" and not found.groups:
+        raise DataError(f"{post.program} has no types; leave out by='type'")
+    if by == "type" or not found.groups:
         return found
-    return found if by == "type" else _AGGREGATES[aggregate](found, post.draws["type_weight"])
+    return _AGGREGATES[aggregate](found, post.draws["type_weight"])
 
 
-_AGGREGATES = {"mixture": mixture, "mean_utility": mean_utility}
-
-
-def _layers(post: Posterior, program: Program | None) -> tuple[str, ...]:
-    """Return the names of the layers; empty for a program that is a plain function."""
-    if program is None and post.program.endswith(".py"):
-        raise ProgramError(
-            f"this posterior was fitted with the file {post.program}, and files are not run unasked; pass "
-            "program=load_program(...)"
-        )
-    names = tuple(each.name for each in (program or load_program(post.program)).layers)
-    for name in names:
+def _temperature(post: Posterior, layers: Sequence[str], temperature: float | None) -> float:
+    """Return what utilities are divided by, or refuse where they make no density."""
+    for name in layers:
         if name in _NO_DENSITY:
             raise ProgramError(f"{post.program} implies no density: {_NO_DENSITY[name]}")
-    return names
-
-
-def _temperature(post: Posterior, layers: tuple[str, ...], temperature: float | None) -> float:
+    if post.dims.get("utility") not in (("item",), ("type", "item")):
+        raise ProgramError(f"{post.program} has no utility of each item to read a density off")
     if temperature is None and not set(_LUCE) & set(layers):
         raise ProgramError(
             f"under the choice rule of {post.program} exp(utility) is not a density; declare one with "
@@ -130,30 +127,46 @@ def _temperature(post: Posterior, layers: tuple[str, ...], temperature: float | 
     return temperature or 1.0
 
 
-def _on(post: Posterior, domain: Domain | None, layers: tuple[str, ...]) -> tuple[Array, Domain]:
-    """Return utilities [draw, (type,) point] on a domain."""
-    if post.dims.get("utility") not in (("item",), ("type", "item")):
-        raise ProgramError(f"{post.program} has no utility of each item to read a density off")
-    where = domain or Domain.items(post.items)
-    if set(where.labels) == set(post.items) and len(where) == len(post.items):
-        return post.draws["utility"][..., [post.items.index(label) for label in where.labels]], where
-    if "linear" in layers and where.points.reshape(len(where), -1).shape[1] == post.draws["weight"].shape[-1]:
-        return post.draws["weight"] @ where.points.reshape(len(where), -1).T, where
+def _utility(post: Posterior, layers: Sequence[str], domain: Domain) -> Array:
+    """Return utilities [draw, (type,) point]."""
+    if _names_items(domain, post):
+        return post.draws["utility"][..., _order(domain, post)]
+    features = domain.points.reshape(len(domain), -1)
+    if "linear" in layers and features.shape[1] == post.draws["weight"].shape[-1]:
+        return post.draws["weight"] @ features.T
     raise DataError(
         f"{post.program} knows utilities of its {len(post.items)} items only; give a domain with their labels"
     )
 
 
-def _by_annotator(post: Posterior, log_density: Array, domain: Domain, aggregate: str) -> Density:
-    known = {"type_probability", "reliability"} & set(post.draws)
-    if not known:
+def _names_items(domain: Domain, post: Posterior) -> bool:
+    return len(domain) == len(post.items) and set(domain.labels) == set(post.items)
+
+
+def _order(domain: Domain, post: Posterior) -> list[int]:
+    return [post.items.index(label) for label in domain.labels]
+
+
+def _of_annotators(
+    post: Posterior, layers: Sequence[str], utility: Array, domain: Domain, scale: float, aggregate: str
+) -> Density:
+    """Return the density [draw, annotator, point] of each annotator."""
+    if "type_probability" not in post.draws and not {"reliability", "annotator_tastes"} & set(layers):
         raise DataError(f"{post.program} takes all annotators for alike; leave out by='annotator'")
-    people = len(post.annotators)
-    scale = post.draws.get("reliability", np.ones((1, people)))[:, :, None, None]
-    kinds = log_density if log_density.ndim == 3 else log_density[:, None]
-    # every annotator under every draw, as if it were a draw of its own
-    each = normalise((scale * kinds[:, None]).reshape(-1, *kinds.shape[1:]), domain)
-    share = post.draws.get("type_probability", np.ones((post.n_draws, people, 1)))
-    merged = _AGGREGATES[aggregate](each, share.reshape(-1, kinds.shape[1]))
-    table = merged.log_p.reshape(-1, people, len(domain))
-    return Density(table, domain, ("draw", "annotator", "point"), post.annotators)
+    kinds = utility if utility.ndim == 3 else utility[:, None]
+    own = kinds[:, None]  # [draw, annotator, type, point]
+    for name in layers:  # margin layers act in this order
+        if name == "reliability":
+            own = own * post.draws["reliability"][:, :, None, None]
+        if name == "annotator_tastes":
+            if not _names_items(domain, post):
+                raise DataError(
+                    "tastes of annotators are known at the items only; give a domain with their labels"
+                )
+            taste = post.draws["taste_spread"][:, None, None] * post.draws["taste_offset"]
+            own = own + taste[..., None, _order(domain, post)]
+    weight = post.draws.get("type_weight", np.ones((1, 1)))[:, None]
+    types = tuple(str(k + 1) for k in range(kinds.shape[1]))
+    each = normalise(own / scale, domain, ("draw", "annotator", "type", "point"), types)
+    merged = _AGGREGATES[aggregate](each, post.draws.get("type_probability", weight))
+    return replace(merged, groups=post.annotators)

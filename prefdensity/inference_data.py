@@ -112,7 +112,7 @@ def _tree(post: Posterior) -> xr.DataTree:
 
 def _schema(post: Posterior) -> dict[str, Any]:
     status = {k: v for k, v in asdict(post.status).items() if k not in _LONG}
-    names = ("program", "items", "annotators", "outcomes", "dims", "event_dims", "meanings", "feature_names",
+    names = ("program", "items", "annotators", "outcomes", "dims", "event_dims", "meanings", "feature_names", "covariate_names",
              "n_comparisons", "data_source", "data_fingerprint")  # fmt: skip
     return {name: getattr(post, name) for name in names} | {"status": status}
 
@@ -141,6 +141,7 @@ def _posterior(tree: xr.DataTree) -> Posterior:
         status=FitStatus(**{**status, **long, "warnings": tuple(status["warnings"])}),
         meanings=dict(schema["meanings"]),
         feature_names=tuple(schema["feature_names"]),
+        covariate_names=tuple(schema["covariate_names"]),
         features=_array(constant, "features") if "features" in constant else None,
         n_comparisons=schema["n_comparisons"],
         data_source=schema["data_source"],

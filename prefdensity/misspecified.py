@@ -170,8 +170,8 @@ class PBDE:
     def __post_init__(self) -> None:
         if not (np.all(np.asarray(self.f) > 0) or np.all(np.asarray(self.f) < 0)):
             raise DataError(
-                "f must be positive everywhere or negative everywhere: if it changes sign, a second normalised "
-                "density can have the same preferences, so the density is not identified"
+                "f must be positive everywhere or negative everywhere: if it changes sign, a second density "
+                "can have the same preferences, so that the density is not identified"
             )
 
     @classmethod

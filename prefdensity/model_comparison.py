@@ -12,9 +12,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from prefdensity.comparisons import Comparisons
+from prefdensity.elpd import UNITS, Elpd, loo, standard_error, unit_log_lik
 from prefdensity.errors import DataError
 from prefdensity.inference import fit
-from prefdensity.elpd import UNITS, Elpd, loo, standard_error, unit_log_lik
 from prefdensity.posterior import Posterior
 from prefdensity.programs import Program, load_program
 from prefdensity.progress import progress as show_progress

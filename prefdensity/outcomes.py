@@ -30,6 +30,21 @@ def luce(*log_weight: Tensor) -> Tensor:
     return stacked.log_softmax(-2).transpose(-1, -2)  # over the contiguous layout: seven times faster
 
 
+def mix(log_prob: Tensor, type_weight: Tensor) -> Tensor:
+    """Return the table [..., comparison, outcome] of judgements whose type is drawn anew each time.
+
+    `log_prob` [..., type, comparison, outcome]; the type dim is kept as a singleton under a fit plate.
+    """
+    batched = log_prob.dim() > 3
+    return (log_prob + _log_weight(type_weight, batched).unsqueeze(-1)).logsumexp(-3, keepdim=batched)
+
+
+def _log_weight(type_weight: Tensor, batched: bool) -> Tensor:
+    """Return log weights [..., type, 1]; under a fit plate they come as [fit, 1, 1, type]."""
+    weight = type_weight.flatten(-3, -2).squeeze(-2) if batched else type_weight
+    return weight.log().unsqueeze(-1)
+
+
 class Judgements(TorchDistribution):
     """Independent judgements in each cell, given as counts [..., comparison, outcome].
 
@@ -81,9 +96,7 @@ class TypeMixture(TorchDistribution):
     ) -> None:
         self.outcome_log_prob = outcome_log_prob  # [..., type, comparison, outcome]
         batched = outcome_log_prob.dim() > 3
-        # the weights come as [fit, 1, 1, type] under a fit plate
-        weight = type_weight.flatten(-3, -2).squeeze(-2) if batched else type_weight
-        self.log_weight = weight.log().unsqueeze(-1)  # [..., type, 1]
+        self.log_weight = _log_weight(type_weight, batched)  # [..., type, 1]
         self.annotator, self.n_annotators, self.total = annotator, n_annotators, total
         # Kept singleton dims: without them a batch of S densities broadcasts into S x S.
         batch = outcome_log_prob.shape[:-3] + ((1, 1) if batched else ())

@@ -54,7 +54,7 @@ def dpo(reference: Density, preference: Density, beta: float) -> Density:
         Of the objective; positive.
     """
     _require_positive(beta=beta)
-    return _like(preference, reference, reference.log_p + preference.log_p / beta)
+    return _product(reference, 1.0, preference, 1 / beta)
 
 
 def geometric(reference: Density, preference: Density, alpha: float) -> Density:
@@ -70,7 +70,7 @@ def geometric(reference: Density, preference: Density, alpha: float) -> Density:
         Positive.
     """
     _require_positive(alpha=alpha)
-    return _like(preference, reference, alpha * preference.log_p + (1 - alpha) * reference.log_p)
+    return _product(reference, 1 - alpha, preference, alpha)
 
 
 def ipo(reference: Density, win_rate: ArrayLike, tau: float) -> Density:
@@ -91,10 +91,12 @@ def ipo(reference: Density, win_rate: ArrayLike, tau: float) -> Density:
     return normalise(reference.log_p + np.asarray(win_rate) / tau, reference.domain)
 
 
-def _like(preference: Density, reference: Density, log_density: ArrayLike) -> Density:
+def _product(reference: Density, a: float, preference: Density, b: float) -> Density:
+    """Return the density proportional to reference^a * preference^b."""
     if not preference.domain.equals(reference.domain):
         raise DataError(f"reference and preference live on {reference.domain!r} and {preference.domain!r}")
-    return normalise(log_density, preference.domain, preference.dims, preference.groups)
+    log_p = a * reference.log_p + b * preference.log_p
+    return normalise(log_p, preference.domain, preference.dims, preference.groups)
 
 
 def _require_positive(**values: float) -> None:

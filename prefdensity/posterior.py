@@ -115,6 +115,7 @@ class Posterior:
     status: FitStatus
     meanings: dict[str, str] = field(default_factory=dict)
     feature_names: tuple[str, ...] = ()
+    covariate_names: tuple[str, ...] = ()
     features: Array | None = None
     n_comparisons: float = 0.0
     data_source: str = ""
@@ -214,6 +215,7 @@ class Posterior:
     def labels(self, dim: str, size: int) -> list[str]:
         """Return the labels of one axis."""
         known = {"item": self.items, "annotator": self.annotators, "feature": self.feature_names}
+        known["covariate"] = self.covariate_names
         found = known.get(dim, ())
         return list(found) if len(found) == size else [str(k + 1) for k in range(size)]
 
@@ -234,7 +236,7 @@ class Posterior:
         program: Program | None = None,
         seed: int = 0,
     ) -> pd.DataFrame:
-        """Return outcome probabilities of pairs of items, with intervals.
+        """Return outcome probabilities of pairs of items that are alike in all covariates, with intervals.
 
         Parameters
         ----------

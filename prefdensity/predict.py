@@ -74,5 +74,6 @@ def _cells(post: Posterior, pairs: list[tuple[str, str]], program: Program, firs
         n_annotators=1 if known is None else len(post.annotators),
         annotator=who,
         first=_FIRST[first] * ones if "first" in program.needs else None,
+        covariates=torch.zeros(n, len(post.covariate_names), dtype=torch.float64) if post.covariate_names else None,
         features=None if post.features is None else torch.tensor(post.features, dtype=torch.float64),
     )

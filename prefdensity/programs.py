@@ -49,6 +49,10 @@ class Layer:
         The posterior has one mode, which a climb from the prior's centre finds.
     hyper
         Scalar sites that shape the posterior of the rest; Laplace integrates them on a grid.
+    tall
+        The layer has a plate of its own at dim -2, where types would be, so it does not go with them.
+    per
+        For types: whether an annotator or each comparison has a type.
     starts
         For types: (cells, restarts, seed) -> int [restart, annotator], where to start the search for types.
     meanings
@@ -64,6 +68,8 @@ class Layer:
     outcomes: tuple[str, ...] = ()
     unimodal: bool = True
     hyper: tuple[str, ...] = ()
+    tall: bool = False
+    per: str = "annotator"
     starts: Callable[..., Any] | None = None
     meanings: dict[str, str] = field(default_factory=dict, hash=False)
     options: tuple[tuple[str, Any], ...] = ()
@@ -101,6 +107,8 @@ def layer(
     outcomes: Sequence[str] = (),
     unimodal: bool = True,
     hyper: Sequence[str] = (),
+    tall: bool = False,
+    per: str = "annotator",
     starts: Callable[..., Any] | None = None,
     meanings: dict[str, str] | None = None,
 ) -> Callable[[Callable[..., Any]], Layer]:
@@ -118,15 +126,17 @@ def layer(
 
     def wrap(function: Callable[..., Any]) -> Layer:
         return Layer(
-            function.__name__,
-            stage,
-            function,
-            tuple(needs),
-            tuple(outcomes),
-            unimodal,
-            tuple(hyper),
-            starts,
-            meanings or {},
+            name=function.__name__,
+            stage=stage,
+            function=function,
+            needs=tuple(needs),
+            outcomes=tuple(outcomes),
+            unimodal=unimodal,
+            hyper=tuple(hyper),
+            tall=tall,
+            per=per,
+            starts=starts,
+            meanings=meanings or {},
         )
 
     return wrap
@@ -163,9 +173,14 @@ class Program:
         return tuple(site for each in self.layers for site in each.hyper)
 
     @property
-    def has_types(self) -> bool:
+    def type_layer(self) -> Layer | None:
+        """The layer that splits annotators or comparisons into hidden types."""
+        return next((each for each in self.layers if each.stage == "types"), None)
+
+    @property
+    def annotators_have_types(self) -> bool:
         """Whether annotators belong to hidden types."""
-        return any(each.stage == "types" for each in self.layers)
+        return self.type_layer is not None and self.type_layer.per == "annotator"
 
     @property
     def meanings(self) -> dict[str, str]:
@@ -211,7 +226,7 @@ def compose(*parts: Layer | Program | str, name: str = "", story: str = "") -> P
 def _run(layers: tuple[Layer, ...], data: Cells) -> None:
     import pyro
 
-    from prefdensity.outcomes import observe
+    from prefdensity.outcomes import mix, observe
 
     stage = {each.stage: each for each in layers}
     type_weight = None
@@ -229,7 +244,10 @@ def _run(layers: tuple[Layer, ...], data: Cells) -> None:
     for each in layers:
         if each.stage == "noise":
             log_prob = each(log_prob, data)
-    observe(log_prob, data, type_weight)
+    if type_weight is not None and stage["types"].per == "comparison":
+        observe(mix(log_prob, type_weight), data)
+    else:
+        observe(log_prob, data, type_weight)
 
 
 def _require_room(layers: Sequence[Layer]) -> None:
@@ -240,6 +258,10 @@ def _require_room(layers: Sequence[Layer]) -> None:
                 stage, f"{stage} layers"
             )
             raise ProgramError(f"two {kind}, {found[0]} and {found[1]}: a program has one; leave one out")
+    tall = [each.label for each in layers if each.tall]
+    types = [each.label for each in layers if each.stage == "types"]
+    if len(tall) + len(types) > 1:
+        raise ProgramError(f"{' and '.join([*types, *tall])} both split annotators or items further; a program has one")
 
 
 def _default(stage: str) -> Layer:

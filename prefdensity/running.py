@@ -39,8 +39,9 @@ class Substitute(Messenger):
             self.met[msg["name"]] = {
                 "fn": msg["fn"],
                 "value": msg["value"],
-                "scale": msg["scale"],
+                "is_observed": msg["is_observed"],
                 "deterministic": msg["infer"].get("_deterministic", False),
+                "cond_indep_stack": msg["cond_indep_stack"],
             }
 
 

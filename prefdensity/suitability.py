@@ -8,7 +8,7 @@ from scipy.sparse.linalg import lsqr
 
 from prefdensity.comparisons import Comparisons
 from prefdensity.errors import ProgramError
-from prefdensity.programs import Program
+from prefdensity.programs import Layer, Program
 
 _WANTED = {
     "annotator": "needs to know who judged; name the annotator column with annotator=...",
@@ -49,8 +49,8 @@ def suit(program: Program, data: Comparisons) -> list[str]:
         warnings.append(f"There are no ties, so the tie parameter of {program.name} is near the low end of its prior.")
     if np.any(data.count != np.round(data.count)):
         warnings.append("Ties are counted as half wins: a convention, not a likelihood, so intervals are approximate.")
-    if program.has_types:
-        _require_types(program, data)
+    if program.type_layer is not None:
+        _require_types(program.type_layer, data)
     if "first" in program.needs:
         _require_order(program, data)
     if "features" in program.needs:
@@ -60,12 +60,11 @@ def suit(program: Program, data: Comparisons) -> list[str]:
     return warnings
 
 
-def _require_types(program: Program, data: Comparisons) -> None:
-    types = next(each for each in program.layers if each.stage == "types")
-    k = dict(types.options).get("k", 2)
+def _require_types(types: Layer, data: Comparisons) -> None:
+    key, k = next(iter(types.options), ("k", 2))
     if not isinstance(k, int) or k < 1:
-        raise ProgramError(f"{types.name} takes a whole number of types, k=1 or more, not k={k!r}")
-    if k > len(data.annotators):
+        raise ProgramError(f"{types.name} takes a whole number of types, {key}=1 or more, not {key}={k!r}")
+    if types.per == "annotator" and k > len(data.annotators):
         raise ProgramError(f"{types.label} has more types than the {len(data.annotators)} annotators of the data")
 
 

@@ -97,9 +97,7 @@ def test_position_bias_ignored_under_random_order(b):
     formula = MARGINS + np.log((e + np.cosh(b)) / (1 + e * np.cosh(b)))
     np.testing.assert_allclose(mixed(MARGINS), formula, atol=1e-12)
     assert slope(mixed) == pytest.approx(1 / np.cosh(b / 2) ** 2, rel=1e-8)
-    np.testing.assert_allclose(
-        odds(choice("position_bias", {"position_bias": b}, MARGINS, 1)), MARGINS + b, atol=1e-12
-    )
+    np.testing.assert_allclose(odds(choice("position_bias", {"position_bias": b}, MARGINS, 1)), MARGINS + b, atol=1e-12)
     neither = choice("position_bias", {"position_bias": b}, MARGINS, 0)
     np.testing.assert_allclose(odds(neither), MARGINS, atol=1e-12)
 
@@ -230,9 +228,7 @@ def test_one_type_is_bradley_terry():
     assert one.dimension == plain.dimension
     z = vectors(plain, 5)
     torch.testing.assert_close(one.log_joint(z), plain.log_joint(z), atol=1e-10, rtol=0)
-    fits = [
-        prefdensity.fit(name, data, method="laplace") for name in ("annotator_types(k=1)", "bradley_terry")
-    ]
+    fits = [prefdensity.fit(name, data, method="laplace") for name in ("annotator_types(k=1)", "bradley_terry")]
     np.testing.assert_allclose(fits[0].draws["utility"][:, 0], fits[1].draws["utility"], atol=1e-3)
     assert fits[0].status.log_evidence == pytest.approx(fits[1].status.log_evidence, abs=1e-3)
     np.testing.assert_array_equal(fits[0].draws["type_weight"], 1.0)

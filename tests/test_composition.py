@@ -1,6 +1,5 @@
 """How programs are named, composed and read from files, and how impossible ones are refused."""
 
-
 import numpy as np
 import pytest
 import torch

@@ -11,10 +11,6 @@ ROOT = Path(__file__).parents[1]
 SCRIPTS = sorted(path.stem for path in (ROOT / "examples").glob("*.py"))
 
 
-def test_there_are_examples() -> None:
-    assert SCRIPTS == ["camps_among_annotators", "rank_items", "whose_votes_count"]
-
-
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_example_runs(name: str, tmp_path: Path) -> None:
     command = [sys.executable, "-W", "error", str(ROOT / "examples" / f"{name}.py"), str(tmp_path / "out")]

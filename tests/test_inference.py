@@ -315,7 +315,9 @@ def test_a_damaged_checkpoint_is_refused(tmp_path, monkeypatch, damage):
         with np.load(path) as file:
             np.savez(path, **{name: file[name] for name in file if not name.startswith("exp_avg")})
     else:
-        path.write_bytes({"cut": whole[: len(whole) // 2], "noise": bytes(noise), "empty": b"", "text": b"hello"}[damage])
+        path.write_bytes(
+            {"cut": whole[: len(whole) // 2], "noise": bytes(noise), "empty": b"", "text": b"hello"}[damage]
+        )
     with pytest.raises(FitError, match=r"cannot be read|belongs to another fit"):
         run_to_the_end(path)
 

@@ -19,9 +19,10 @@ cells data_report densities format_tools simulate
 formats outcomes distances policies toy
 readers programs
 models running suitability posterior
-tables inference_data inference density misspecified
-elpd predict plots
-model_comparison report
+tables inference_data misspecified
+inference density
+elpd predict plots replication
+model_comparison report discrepancies
 cli
 __main__
 """

@@ -20,7 +20,7 @@ def two_annotators(weights):
     return sum(w * law(u) for w, u in zip(weights, KINDS.log_p, strict=True))
 
 
-# TV to narrow, wide, their mixture, proposal; KL(narrow, wide, mixture || q), KL(q || mixture); mode, mean, sd
+# TV to narrow, wide, mixture, proposal; KL(narrow, wide, mixture || q), KL(q || mixture); mode, mean, sd
 BLUR = {
     (0.4, 0.6): [0.886, 0.532, 0.486, 0.211, 2.463, 0.779, 0.780, 3.772, 1.49, 0.62, 3.16],
     (0.5, 0.5): [0.850, 0.612, 0.535, 0.196, 2.142, 1.013, 0.884, 4.818, -2.16, -0.04, 3.24],
@@ -184,7 +184,7 @@ def test_a_position_effect_and_a_lapse_are_fitted_exactly_where_only_two_points_
 
 
 def test_length_mismatch():
-    # every string over two tokens, 1 to 10 long: P(length) falls by .75 each, the first token has probability .7
+    # all strings of two tokens, 1 to 10 long: P(length) falls by .75 each, the first token has probability .7
     strings = [s for n in range(1, 11) for s in itertools.product((0, 1), repeat=n)]
     length = np.array([len(s) for s in strings])
     ones = np.array([sum(s) for s in strings])
@@ -239,8 +239,13 @@ def test_the_histogram_of_winners_is_a_tempered_density():
 
 def test_a_behaviour_that_identifies_nothing_is_refused():
     for f in (X, np.where(X > 0, 1.0, 0.0), 0.0):
-        with pytest.raises(DataError, match="second normalised density"):
+        with pytest.raises(DataError, match="second density"):
             PBDE(f)
+    # the second density, for a sign that changes at 0: it swaps the masses of the two sides
+    sign, right = np.where(X > 0, 1.0, -1.0), P.mass(X > 0)
+    other = P.log_p + np.log((1 - right) / right) / sign
+    assert np.exp(other + LINE.log_volume).sum() == pytest.approx(1, abs=1e-12)
+    np.testing.assert_allclose(law(sign * other), law(sign * P.log_p), atol=1e-12)
 
 
 def test_no_optimum_no_answer():

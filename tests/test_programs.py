@@ -173,7 +173,7 @@ def test_hessians_agree(name):
         _, dense = dense_hessian(view.log_joint, z[None], view.work)
         torch.testing.assert_close(dense[0], exact, atol=1e-9, rtol=1e-9)
         local = LocalCurvature(view)
-        assert local.applies != view.program.has_types
+        assert local.applies != (view.program.type_layer is not None)
         if local.applies:
             value, gradient, hessian = local(z)
             free = z.clone().requires_grad_()
@@ -190,7 +190,7 @@ def test_plates_have_the_names_of_the_house(name):
         nodes = poutine.trace(view.program).get_trace(view.cells).nodes
     plates = {frame.name for node in nodes.values() for frame in node.get("cond_indep_stack", ())}
     assert plates <= PLATES
-    assert ("comparison" in plates) != view.program.has_types
+    assert ("comparison" in plates) != (view.program.type_layer is not None)
     for site in view.sites.values():
         assert set(site.dims) <= PLATES
         assert len(site.dims) == len(site.batch) + len(site.event)

@@ -58,6 +58,9 @@ class _LocalCells(Cells):
     def of_annotator(self, table: Tensor) -> Tensor:
         return table
 
+    def annotator_contrast(self, table: Tensor) -> Tensor:
+        return table
+
     def covariate_sum(self, effect: Tensor) -> Tensor:
         return effect
 
@@ -101,13 +104,15 @@ class _Leaf:
         return flat.reshape(self.size, other.size)
 
 
+_LOCAL = (("annotator",), ("covariate",), ("annotator", "item"))
+
+
 class LocalCurvature:
     """Value, gradient and Hessian of one density [dimension], for programs that are local in the sense above."""
 
     def __init__(self, view: View) -> None:
         self.view = view
-        stages = {layer.stage for layer in view.program.layers}
-        utility = _utility_sites(view) if stages and "types" not in stages else []
+        utility = _utility_sites(view) if view.program.layers and view.program.type_layer is None else []
         self.utility = [view.sites[name] for name in utility]
         self.others = [site for name, site in view.sites.items() if name not in utility]
         self.applies = len(self.utility) == 1 and all(map(_is_local, self.others))
@@ -143,6 +148,11 @@ class LocalCurvature:
             return _Leaf(site.at, raw.expand(len(cells)), plus=zero)
         if site.dims == ("covariate",):
             return _Leaf(site.at, cells.covariate_sum(raw), matrix=cells.covariates)
+        if site.dims == ("annotator", "item"):
+            assert cells.annotator is not None
+            row = cells.annotator * cells.n_items
+            value = cells.annotator_contrast(raw.reshape(site.batch))
+            return _Leaf(site.at, value, plus=row + cells.item_a, minus=row + cells.item_b)
         return _Leaf(site.at, cells.of_annotator(raw), plus=cells.annotator)
 
     def _margin(self, z: Tensor) -> _Leaf:
@@ -222,8 +232,8 @@ def _utility_sites(view: View) -> list[str]:
 
 
 def _is_local(site: Site) -> bool:
-    """Whether a comparison feels the site through one number: a scalar, its annotator's entry, its covariates."""
-    return site.is_scalar or (site.dims in (("annotator",), ("covariate",)) and not site.event)
+    """Whether a comparison feels the site through one number, as `LocalCurvature._leaf` takes it."""
+    return site.is_scalar or (site.dims in _LOCAL and not site.event)
 
 
 def utility_table(view: View, z: Tensor) -> Tensor:

@@ -58,7 +58,7 @@ class Answer:
 def by_mle(view: View, data: Comparisons, settings: Settings) -> Answer:
     """Maximum likelihood, with draws from the asymptotic normal distribution of the estimate."""
     mode, information = maximum_likelihood(view, data)
-    frame, _ = factor(information)
+    frame, _ = factor(information, floor=0.0)
     generator = torch.Generator().manual_seed(settings.seed)
     noise = torch.randn(settings.draws, view.dimension, generator=generator, dtype=torch.float64).to(frame)
     facts = {

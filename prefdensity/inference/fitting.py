@@ -159,6 +159,7 @@ def _posterior(view: View, data: Comparisons, answer: Answer, status: FitStatus)
         status=status,
         meanings=view.program.meanings,
         feature_names=data.feature_names if used else (),
+        covariate_names=data.covariate_names if "covariates" in view.program.needs else (),
         features=standardised(data.item_features) if used and data.item_features is not None else None,
         n_comparisons=data.n_judgements,
         data_source=data.source,
@@ -169,14 +170,14 @@ def _posterior(view: View, data: Comparisons, answer: Answer, status: FitStatus)
 def _sites(view: View, z: Tensor) -> tuple[dict[str, np.ndarray], dict[str, tuple[str, ...]]]:
     """Return every site at z as arrays [draw, ...], with the annotators' types where there are types."""
     draws, dims = view.constrain(z)
-    if view.program.has_types:
+    if view.program.annotators_have_types:
         draws["type_probability"] = view.type_probability(z)
         dims = dims | {"type_probability": ("annotator", "type")}
     return {name: value.cpu().numpy() for name, value in draws.items()}, dims
 
 
 def _restarts(program: Program) -> int:
-    if program.has_types:
+    if program.type_layer is not None:
         return 8
     return 1 if program.unimodal else 4
 

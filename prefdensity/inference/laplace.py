@@ -8,7 +8,6 @@ Rue, Martino and Chopin 2009, JRSS-B 71, 319-392; Tierney and Kadane 1986).
 
 from __future__ import annotations
 
-import itertools
 import math
 from dataclasses import dataclass
 
@@ -21,8 +20,11 @@ from prefdensity.inference.guide import LOG_2PI
 from prefdensity.inference.mode import Climber, Mode, factor, first_guess
 from prefdensity.inference.view import View
 
-# Grid points per hyperparameter, in their posterior standard deviations; more than two share one Gaussian.
-_GRIDS = {1: np.linspace(-3, 3, 9), 2: np.linspace(-2.4, 2.4, 5)}
+# The grid of hyperparameters: spacing in their posterior standard deviations, the relative density below
+# which a point is left out, and the most points: what does not fit is left to k-hat to tell.
+_SPACING = 0.75
+_NEGLIGIBLE = 1e-3
+_POINTS = 60
 
 
 @dataclass(frozen=True)
@@ -123,14 +125,13 @@ def _nested(view: View, hyper: tuple[int, ...], start: Tensor) -> Mixture:
         profile.loss, first, method="Nelder-Mead",
         options={"initial_simplex": simplex, "xatol": 0.02, "fatol": 1e-3, "maxfev": 60 * len(hyper)},
     )  # fmt: skip
-    axes = _axes(profile, found.x)
-    steps = _GRIDS.get(len(hyper), np.zeros(1))
-    points = [found.x + axes @ np.array(step) for step in itertools.product(steps, repeat=len(hyper))]
-    values, modes = zip(*(profile(point) for point in points), strict=True)
-    weight = np.exp(np.array(values) - max(values))
-    kept = [k for k in range(len(points)) if weight[k] > 1e-4]
-    spacing = float(steps[1] - steps[0]) if len(steps) > 1 else 1.0
-    frames = [_component(profile, modes[k], axes * spacing) for k in kept]
+    axes = _axes(profile, found.x) * _SPACING
+    points = _spread_out(profile, found.x, axes)
+    values = np.array([value for value, _ in points])
+    weight = np.exp(values - values.max())
+    kept = [k for k in range(len(points)) if weight[k] > _NEGLIGIBLE]
+    modes = [mode for _, mode in points]
+    frames = [_component(profile, modes[k], axes) for k in kept]
     best = int(np.argmax(values))
     like = modes[best].z
     return Mixture(
@@ -142,6 +143,24 @@ def _nested(view: View, hyper: tuple[int, ...], start: Tensor) -> Mixture:
         iterations=profile.iterations,
         mode=modes[best],
     )
+
+
+def _spread_out(profile: _Profile, peak: np.ndarray, axes: np.ndarray) -> list[tuple[float, Mode]]:
+    """Return (log density, conditional mode) on a lattice about the peak, as far as the density reaches."""
+    found: dict[tuple[int, ...], tuple[float, Mode]] = {}
+    queue: list[tuple[tuple[int, ...], Tensor]] = [((0,) * len(peak), profile.z)]
+    top = -math.inf
+    while queue and len(found) < _POINTS:
+        step, near = queue.pop(0)
+        if step in found:
+            continue
+        profile.z = near  # climb from a neighbour's mode
+        found[step] = value, mode = profile(peak + axes @ np.array(step))
+        top = max(top, value)
+        if value > top + math.log(_NEGLIGIBLE):
+            around = [(*step[:d], step[d] + s, *step[d + 1 :]) for d in range(len(step)) for s in (1, -1)]
+            queue += [(each, mode.z) for each in around]
+    return list(found.values())
 
 
 def _axes(profile: _Profile, peak: np.ndarray) -> np.ndarray:

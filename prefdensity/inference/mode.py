@@ -19,6 +19,8 @@ DENSE = 5000
 _PASSES = 4e9
 # Twice the nats left to climb at which one more Newton step ends within rounding of the top.
 _CLOSE = 1e-6
+# Curvature of a posterior below this (a standard deviation of 30) is no curvature: priors are tighter.
+_FLAT = 1e-3
 # No utility difference that a table can support is this large; a climb beyond it has no end.
 _FAR = 40.0
 
@@ -166,15 +168,15 @@ def shift_gauge(view: View) -> Tensor:
     return gauge
 
 
-def factor(precision: Tensor) -> tuple[Tensor, float]:
+def factor(precision: Tensor, floor: float = _FLAT) -> tuple[Tensor, float]:
     """Return F [dimension, dimension] with F F^T = precision^-1, and log |det F|.
 
-    Directions of negative or vanishing curvature (a saddle, a flat prior) get the curvature of a unit prior.
+    Directions of curvature below `floor` (a saddle, a rotation that changes nothing) get that of a unit prior.
     """
     lower, failed = torch.linalg.cholesky_ex(precision)
-    if not failed:
+    if not failed and float(lower.diagonal().min()) ** 2 > floor:
         eye = torch.eye(len(precision), dtype=precision.dtype, device=precision.device)
         return torch.linalg.solve_triangular(lower.T, eye, upper=True), -float(lower.diagonal().log().sum())
     values, vectors = torch.linalg.eigh(precision)
-    values = torch.where(values > 1e-8 * values.abs().max(), values, 1.0)
+    values = torch.where(values > floor, values, 1.0)
     return vectors * values.rsqrt(), -0.5 * float(values.log().sum())

@@ -33,21 +33,20 @@ def distinct(modes: list[Mode], most: int) -> list[Mode]:
 
 def _starts(view: View, restarts: int, seed: int) -> list[Tensor]:
     middle = first_guess(view)
-    types = next((each for each in view.program.layers if each.starts is not None), None)
-    if types is None:
+    types = view.program.type_layer
+    if types is None or types.starts is None:
         generator = torch.Generator().manual_seed(seed)
         jitter = torch.randn(restarts, view.dimension, generator=generator, dtype=torch.float64).to(middle)
         jitter[0] = 0.0
         return list(middle + 0.5 * jitter)
-    assert types.starts is not None
     guesses = types.starts(view.cells, restarts=restarts, seed=seed, **dict(types.options))
     return [_given_types(view, middle, guess) for guess in guesses]
 
 
 def _given_types(view: View, middle: Tensor, guess: np.ndarray) -> Tensor:
     """Return the mode if every annotator's type were known: an M-step of EM, for any utility and choice rule."""
-    k = view.sites["type_weight"].event[0]
-    assignment = torch.nn.functional.one_hot(torch.as_tensor(guess, dtype=torch.int64), k).T.to(middle)[None]
+    given = torch.nn.functional.one_hot(torch.as_tensor(guess, dtype=torch.int64), view.n_types)
+    assignment = given.T.to(middle)[None]
     climber = Climber(view)
     climber.objective = lambda z: sum(view.log_parts(z, assignment))  # type: ignore[assignment, return-value]
     return climber.climb(middle).z

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from pyro import poutine
 from torch import Tensor
 from torch.distributions import ComposeTransform, Transform, biject_to
 
@@ -58,6 +57,8 @@ class View:
         Names and dims of deterministic sites.
     dimension
         Length of z.
+    n_types
+        Types that annotators are summed over; 1 without types.
     """
 
     def __init__(self, program: Program, cells: Cells) -> None:
@@ -67,9 +68,12 @@ class View:
         self.sites: dict[str, Site] = {}
         self.derived: dict[str, tuple[str, ...]] = {}
         start = 0
-        for name, node in self._trace().items():
-            if node["infer"].get("_deterministic", False):
-                self.derived[name] = _dims(node)
+        nodes = self._trace()
+        weights = getattr(nodes["outcome"]["fn"], "log_weight", None)
+        self.n_types = 1 if weights is None else weights.shape[-2]
+        for name, node in nodes.items():
+            if node["deterministic"]:
+                self.derived[name] = _dims(name, node)
                 continue
             if node["is_observed"]:
                 continue
@@ -79,18 +83,14 @@ class View:
         self.dimension = start
 
     def _trace(self) -> dict[str, dict[str, Any]]:
-        with environment(self.dtype, seed=0), torch.no_grad():
-            trace = poutine.trace(self.program).get_trace(first_cells(self.cells, 1))
-        nodes: dict[str, Any] = {
-            name: node
-            for name, node in trace.nodes.items()
-            if node["type"] == "sample" and not poutine.util.site_is_subsample(node)
-        }
-        if not nodes.get("outcome", {}).get("is_observed", False):
+        """Run the program once on one cell and return what it met, by site."""
+        with environment(self.dtype, seed=0), torch.no_grad(), Substitute({}) as seen:
+            self.program(first_cells(self.cells, 1))
+        if not seen.met.get("outcome", {}).get("is_observed", False):
             raise ProgramError(
                 f"{self.program.name} has no observed site 'outcome'; end it with observe(log_prob, data)"
             )
-        return nodes
+        return seen.met
 
     def values(self, z: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """Return constrained values by site, padded for the fit plate, and log |det J| [fit]."""
@@ -136,8 +136,7 @@ class View:
     @property
     def work(self) -> int:
         """Cell evaluations of one density: comparisons x outcomes (x types)."""
-        types = max([site.batch[-2] for site in self.sites.values() if len(site.batch) > 1], default=1)
-        return max(1, len(self.cells) * len(self.cells.outcomes) * types)
+        return max(1, len(self.cells) * len(self.cells.outcomes) * self.n_types)
 
     def chunks(self, z: Tensor) -> tuple[Tensor, ...]:
         """Split a large batch so that one pass fits in memory."""
@@ -226,15 +225,15 @@ def _site(program: Program, name: str, node: dict[str, Any], start: int) -> Site
         raw_event,
         transform,
         slice(start, start + raw.numel()),
-        _dims(node),
+        _dims(name, node),
     )
 
 
-def _dims(node: dict[str, Any]) -> tuple[str, ...]:
+def _dims(name: str, node: dict[str, Any]) -> tuple[str, ...]:
     """Name the axes of a site: its plates from left to right, then its own axes."""
     plates = sorted((frame.dim, frame.name) for frame in node["cond_indep_stack"] if frame.vectorized)
     own = node["value"].dim() - len(plates)
-    stem = node["name"].removesuffix("_weight")
+    stem = name.removesuffix("_weight")
     return tuple(name for _, name in plates) + tuple(stem if own == 1 else f"{stem}_{k}" for k in range(own))
 
 
