@@ -37,8 +37,9 @@ def starts(data: Cells, restarts: int, seed: int, k: int = 2) -> np.ndarray:
     score = wins / (seen + 1.0)  # shrunk: one vote is not an opinion
     score += 1e-6 * rng.standard_normal(score.shape)  # k-means++ divides by zero among equal annotators
     guesses = rng.integers(0, k, (restarts, data.n_annotators))
+    groups = min(k, data.n_annotators)
     for r in range(restarts - restarts // 4):
-        guesses[r] = kmeans2(score, k, minit="++", rng=rng, missing="warn")[1] if k > 1 else 0
+        guesses[r] = kmeans2(score, groups, minit="++", rng=rng, missing="warn")[1] if groups > 1 else 0
     return guesses
 
 

@@ -33,21 +33,41 @@ _HOME = {
     "read": "readers",
     "write_report": "report",
 }
-_MODULES = ("density", "outcomes", "plots", "readers", "simulate")
+_MODULES = ("density", "misspecified", "outcomes", "plots", "policies", "readers", "simulate", "toy")
 
 __all__ = ["__version__", *_HOME, *_MODULES]
 
 if TYPE_CHECKING:
-    from prefdensity import density, outcomes, plots, readers, simulate
-    from prefdensity.comparisons import Comparisons
-    from prefdensity.elpd import loo
-    from prefdensity.errors import DataError, FitError, PrefDensityError, ProgramError
-    from prefdensity.inference import fit
-    from prefdensity.model_comparison import Comparison, compare, kfold
-    from prefdensity.posterior import Posterior, load_posterior
-    from prefdensity.programs import Program, compose, layer, load_program, names
-    from prefdensity.readers import read
-    from prefdensity.report import write_report
+    from prefdensity import (
+        density as density,
+        misspecified as misspecified,
+        outcomes as outcomes,
+        plots as plots,
+        policies as policies,
+        readers as readers,
+        simulate as simulate,
+        toy as toy,
+    )
+    from prefdensity.comparisons import Comparisons as Comparisons
+    from prefdensity.elpd import loo as loo
+    from prefdensity.errors import (
+        DataError as DataError,
+        FitError as FitError,
+        PrefDensityError as PrefDensityError,
+        ProgramError as ProgramError,
+    )
+    from prefdensity.inference import fit as fit
+    from prefdensity.model_comparison import Comparison as Comparison, compare as compare, kfold as kfold
+    from prefdensity.posterior import Posterior as Posterior, load_posterior as load_posterior
+    from prefdensity.programs import (
+        Program as Program,
+        compose as compose,
+        layer as layer,
+        load_program as load_program,
+        names as names,
+    )
+    from prefdensity.readers import read as read
+    from prefdensity.report import write_report as write_report
 
 
 def __getattr__(name: str) -> Any:

@@ -268,8 +268,8 @@ def _order(data: Comparisons, pair: NDArray[np.int64]) -> tuple[float | None, fl
         )
     if decided > 0 and abs(won - decided / 2) > _FAR * np.sqrt(decided / 4):
         warnings.append(
-            f"The item shown first won {won / decided:.1%} of {decided:,.0f} decided judgements: allow for "
-            f"an effect of the order."
+            f"The item shown first won {won / decided:.1%} of {decided:,.0f} decided judgements, more "
+            f"than chance: a program without position_bias would lay that on the items."
         )
     return float(both.mean()), float(won / decided) if decided > 0 else None, warnings
 

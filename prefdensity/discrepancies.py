@@ -1,7 +1,7 @@
-"""Discrepancies: where counts may depart from what a program expects, each a sum over annotators, pairs or items.
+"""Discrepancies: how far counts depart from what a program expects, each a sum over annotators, pairs or items.
 
-Squared ones (Gelman, Meng and Stern 1996, Statistica Sinica 6, 733-807) grow with any departure of their kind; signed
-ones are score tests along one direction, made blind to what utilities of items can stand for.
+Sums of squares grow with any departure of their kind; realised at draws of the posterior they follow Gelman, Meng
+and Stern (1996), Statistica Sinica 6, 733-807. Signed ones are score tests along one direction.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from prefdensity.replication import Design, Expectation, Residuals, Tangent, sum
 
 Array = NDArray[Any]
 
-_SAME = 1e-6  # share of a direction that must be left when utilities of items are taken out
+_LEFT = 1e-6  # share of a direction that must be left when utilities of items are taken out
+_CLEAR = 1.0  # standard errors from a draw that make a majority clear
+_LEAST = 1e-12
 
 
 @dataclass(frozen=True)
@@ -31,32 +33,34 @@ class Discrepancy:
     parts
         (residuals, directions) -> [unit, draw]; the statistic is their sum.
     unit
-        annotator, pair or item: who the parts belong to.
-    signed
-        Both signs speak against the program; otherwise only large values do.
-    question
-        What it asks of the program.
+        annotator, pair or item: whose the parts are; "": annotators where they are known, otherwise pairs.
+    asks
+        The question to the program.
+    above, below
+        What it means when the data exceed, or fall short of, what is expected. Without `below` only an excess
+        speaks against the program.
     lacks
-        Why it cannot be computed for a design, or "".
+        (design, directions) -> why it cannot be computed, or "".
     """
 
     name: str
     parts: Callable[[Residuals, Directions], Array]
     unit: str
-    signed: bool
-    question: str
+    asks: str
+    above: str
+    below: str = ""
     lacks: Callable[[Design, Directions], str] = lambda design, d: ""
 
 
 class Directions:
-    """Directions [cell] in which residuals may lean, less what utilities of items can stand for.
+    """Directions [cell] along which residuals may lean, less what utilities of items can stand for.
 
     Attributes
     ----------
     tangent
-        What is taken out.
+        What was taken out.
     along
-        name -> direction; absent where nothing of it is left, or the data lack it.
+        name -> direction; absent where the data lack it or nothing of it is left.
     """
 
     def __init__(self, expected: Expectation) -> None:
@@ -67,10 +71,11 @@ class Directions:
             raw["order"] = design.first
         for index, name in enumerate(design.data.covariate_names):
             raw[f"covariate {name}"] = design.covariates[:, index]  # type: ignore[index]
-        weight, self.along = self.tangent.weight, {}
+        weight = self.tangent.weight
+        self.along: dict[str, Array] = {}
         for name, direction in raw.items():
             rest = self.tangent.without(direction)
-            if (weight * rest**2).sum() > _SAME * (weight * direction**2).sum():
+            if weight @ rest**2 > _LEFT * (weight @ direction**2):
                 self.along[name] = rest
         if design.data.n_ties:
             size = np.abs(margin)
@@ -78,23 +83,25 @@ class Directions:
 
 
 def pair_fit(r: Residuals, d: Directions) -> Array:
-    """Return squared standardised residuals of the pairs, utilities refitted: chi-square."""
+    """Return squared standardised residuals of the pairs, utilities refitted: Pearson's chi-square."""
     return (r.design.pair @ d.tangent.refitted(r)) ** 2 / (r.design.pair @ r.v)
 
 
-def form(r: Residuals, d: Directions) -> Array:
-    parts=pair_fit(r,d)
-    return np.vstack([parts, -leaning("calibration")(r,d).sum(0)**2])
+def form_fit(r: Residuals, d: Directions) -> Array:
+    """Return `pair_fit` less what another curve of choice explains, taken off the pairs in proportion."""
+    parts = pair_fit(r, d)
+    curve = leaning("calibration")(r, d).sum(0) ** 2 if "calibration" in d.along else 0.0
+    return parts * (1 - curve / np.maximum(parts.sum(0), _LEAST))
 
 
 def item_totals(r: Residuals, d: Directions) -> Array:
     """Return squared standardised residuals of the total scores of the items."""
     sides = r.design.sides.T
-    return (sides @ r.e) ** 2 / (abs(sides) @ r.v)
+    return (sides @ r.e) ** 2 / np.maximum(abs(sides) @ r.v, _LEAST)
 
 
 def leaning(name: str) -> Callable[[Residuals, Directions], Array]:
-    """Return the discrepancy that sums residuals along a direction, as a standard normal if there is nothing."""
+    """Return the discrepancy that sums residuals along a direction: standard normal if there is nothing."""
 
     def parts(r: Residuals, d: Directions) -> Array:
         h = d.along[name][:, None]
@@ -106,70 +113,80 @@ def leaning(name: str) -> Callable[[Residuals, Directions], Array]:
 
 
 def tastes(r: Residuals, d: Directions) -> Array:
-    """Return squared residuals of each annotator's totals of items: the score test of own utilities."""
+    """Return squared residuals of the totals of items with each annotator: the score test of own utilities."""
     matrix, who = r.design.taste
-    return sums(who, r.design.annotator.shape[0]) @ (matrix @ r.e) ** 2 / (2 * r.v.sum(0))
+    return _by_annotator(who, r) @ (matrix @ r.e) ** 2 / (2 * r.v.sum(0))
 
 
 def own_tastes(r: Residuals, d: Directions) -> Array:
-    """Return `tastes` less what a larger or smaller weight of the utilities explains."""
+    """Return `tastes` less what a larger or smaller weight of the common utilities explains."""
     matrix, who = r.design.taste
     people = r.design.annotator
-    slope, size = people @ (r.e * r.margin), people @ (r.v * r.margin**2)
-    lean = (matrix @ (r.v * r.margin)) / np.maximum(size, 1e-12)[who]
-    return sums(who, people.shape[0]) @ (matrix @ r.e - lean * slope[who]) ** 2 / (2 * r.v.sum(0))
+    slope = people @ (r.e * r.margin) / np.maximum(people @ (r.v * r.margin**2), _LEAST)
+    rest = matrix @ r.e - (matrix @ (r.v * r.margin)) * slope[who]
+    return _by_annotator(who, r) @ rest**2 / (2 * r.v.sum(0))
 
 
 def slopes(r: Residuals, d: Directions) -> Array:
-    """Return squared standardised slopes of residuals on margins, by annotator: the score test of reliability."""
+    """Return squared standardised slopes of residuals on margins by annotator: the score test of reliability."""
     people = r.design.annotator
-    return (people @ (r.e * r.margin)) ** 2 / np.maximum(people @ (r.v * r.margin**2), 1e-12)
+    return (people @ (r.e * r.margin)) ** 2 / np.maximum(people @ (r.v * r.margin**2), _LEAST)
 
 
 def accuracy(r: Residuals, d: Directions) -> Array:
     """Return squared standardised excess agreement with the program's favourites, by annotator."""
     people = r.design.annotator
-    return (people @ (r.e * np.sign(r.margin))) ** 2 / np.maximum(people @ r.v, 1e-12)
+    return (people @ (r.e * np.sign(r.margin))) ** 2 / np.maximum(people @ r.v, _LEAST)
 
 
 def order_habits(r: Residuals, d: Directions) -> Array:
-    """Return squared standardised leanings to the side shown first, by annotator, about their mean."""
-    return _spread(r.design, r.e * r.design.first[:, None], r.v * r.design.first[:, None] ** 2)
+    """Return squared standardised leanings to the side shown first by annotator, about their mean."""
+    first = r.design.first[:, None]
+    return _spread(r, r.e * first, r.v * first**2)
 
 
 def tie_habits(r: Residuals, d: Directions) -> Array:
-    """Return squared standardised excess numbers of ties, by annotator, about their mean."""
-    return _spread(r.design, r.ties, r.expected.tie_v)
+    """Return squared standardised excess numbers of ties by annotator, about their mean."""
+    return _spread(r, r.ties, r.expected.tie_v)
 
 
-def _spread(design: Design, e: Array, v: Array) -> Array:
-    people = design.annotator
-    total, size = people @ e, people @ v
-    mean = total.sum(0) / np.maximum(size.sum(0), 1e-12)
-    return (total - mean * size) ** 2 / np.maximum(size, 1e-12)
+def _spread(r: Residuals, e: Array, v: Array) -> Array:
+    total, size = r.design.annotator @ e, r.design.annotator @ v
+    mean = total.sum(0) / np.maximum(size.sum(0), _LEAST)
+    return (total - mean * size) ** 2 / np.maximum(size, _LEAST)
+
+
+def _by_annotator(who: Array, r: Residuals) -> Any:
+    return sums(who, r.design.annotator.shape[0])
 
 
 def agreement(r: Residuals, d: Directions) -> Array:
-    """Return by pair the share of judgements of two annotators on one pair that agree."""
-    within, _, pair = r.design.repeats
-    of_pair = sums(pair, len(r.design.pair_items))
-    same = _agreeing(r.design.pair, r.count) - of_pair @ _agreeing(within, r.count)
-    return same / shared(r.design)
+    """Return by pair the mean correlation of residuals of two annotators who judge the same pair."""
+    design = r.design
+    within, _, pair = design.repeats
+    e = d.tangent.refitted(r)
+    apart = (design.pair @ e) ** 2 - sums(pair, len(design.pair_items)) @ (within @ e) ** 2
+    return apart / (shared(design) * _unit_variance(r))
 
 
 def self_agreement(r: Residuals, d: Directions) -> Array:
-    """Return by annotator the share of repeated judgements of one pair that agree."""
+    """Return by annotator the mean correlation of residuals of two judgements of the same pair."""
     within, who, _ = r.design.repeats
-    return sums(who, r.design.annotator.shape[0]) @ _agreeing(within, r.count) / repeated(r.design)
+    apart = (within @ r.e) ** 2 - within @ r.squares
+    return _by_annotator(who, r) @ apart / (repeated(r.design) * _unit_variance(r))
+
+
+def _unit_variance(r: Residuals) -> Array:
+    return r.v.sum(0) / r.design.total.sum()
 
 
 def shared(design: Design) -> float:
-    """Return how many two judgements of one pair by two annotators there are."""
+    """Return how many ordered pairs of judgements of one pair of items come from two annotators."""
     return _meetings(design.pair, design) - repeated(design)
 
 
 def repeated(design: Design) -> float:
-    """Return how many two judgements of one pair by one annotator there are."""
+    """Return how many ordered pairs of judgements of one pair of items come from one annotator."""
     return _meetings(design.repeats[0], design)
 
 
@@ -178,95 +195,36 @@ def _meetings(matrix: Any, design: Design) -> float:
     return float((size * (size - 1)).sum())
 
 
-def _agreeing(matrix: Any, count: Array) -> Array:
-    sizes = [matrix @ of_outcome for of_outcome in count]
-    return np.sum([size * (size - 1) for size in sizes], axis=0)
-
-
 def cycles(r: Residuals, d: Directions) -> Array:
     """Return by item the share of triads that majorities send round in a circle, of those all strictly decided."""
-    triads, ends = r.design.triads, r.design.pair_items
-    circular, decided = _circles(r.design.pair, triads, r.count)
+    return _cycles_of_items(r, 0.0)
+
+
+def clear_cycles(r: Residuals, d: Directions) -> Array:
+    """Return `cycles` of which every majority lies a standard error or more from a draw."""
+    return _cycles_of_items(r, _CLEAR)
+
+
+def _cycles_of_items(r: Residuals, clear: float) -> Array:
+    triads, ends, size = r.design.triads, r.design.pair_items, len(r.design.data.items)
+    circular, decided = _circles(r.design.pair, triads, r, clear)
     i, j, k = ends[triads[:, 0], 0], ends[triads[:, 0], 1], ends[triads[:, 1], 1]
-    size = len(r.design.data.items)
     return sum(sums(items, size) @ circular for items in (i, j, k)) / (3 * np.maximum(decided, 1))
 
 
 def own_cycles(r: Residuals, d: Directions) -> Array:
-    """Return by annotator the share of triads that the annotator's own majorities send round in a circle."""
-    triads, (within, who, _) = r.design.own_triads, r.design.repeats
-    circular, decided = _circles(within, triads, r.count)
-    return sums(who[triads[:, 0]], r.design.annotator.shape[0]) @ circular / np.maximum(decided, 1)
+    """Return by annotator the share of triads that the annotator's own answers send round in a circle."""
+    within, who, _ = r.design.repeats
+    circular, decided = _circles(within, r.design.own_triads, r, 0.0)
+    return _by_annotator(who[r.design.own_triads[:, 0]], r) @ circular / np.maximum(decided, 1)
 
 
-def _circles(matrix: Any, triads: Array, count: Array) -> tuple[Array, Array]:
+def _circles(matrix: Any, triads: Array, r: Residuals, clear: float) -> tuple[Array, Array]:
     """Return whether triads are circular [triad, draw], and how many are strictly decided [draw]."""
-    lead = np.sign(matrix @ (count[0] - count[1])).astype(np.int8)
-    ij, jk, ik = (lead[edge] for edge in triads.T)
+    lead = matrix @ (r.count[0] - r.count[1])
+    side = np.sign(lead).astype(np.int8)
+    is_clear = np.abs(lead) >= clear * np.sqrt(matrix @ r.design.total)[:, None]
+    ij, jk, ik = (side[edge] for edge in triads.T)
     decided = (ij != 0) & (jk != 0) & (ik != 0)
-    return (decided & (ij == jk) & (ij == -ik)).astype(float), decided.sum(0)
-
-
-def _without(attribute: str, sentence: str) -> Callable[[Design, Directions], str]:
-    return lambda design, d: sentence if getattr(design, attribute) is None else ""
-
-
-_NOBODY = "who judged is not recorded"
-
-
-def _lacks_people(design: Design, d: Directions) -> str:
-    if design.annotator is None:
-        return _NOBODY
-    return "" if len(design.data.annotators) > 1 else "there is one annotator"
-
-
-def _lacks_order(design: Design, d: Directions) -> str:
-    if design.first is None:
-        return "which item was shown first is not recorded"
-    return "" if "order" in d.along else "which item was shown first follows from the items"
-
-
-def _lacks_ties(design: Design, d: Directions) -> str:
-    return "" if design.data.n_ties else "there are no ties"
-
-
-def _lacks_repeats(design: Design, d: Directions) -> str:
-    return _lacks_people(design, d) or ("" if repeated(design) else "no annotator judged a pair twice")
-
-
-def _either(*lacks: Callable[[Design, Directions], str]) -> Callable[[Design, Directions], str]:
-    return lambda design, d: next(filter(None, (lack(design, d) for lack in lacks)), "")
-
-
-CATALOGUE = (
-    Discrepancy("pair fit", pair_fit, "pair", False, "Do shares of wins of each pair follow?"),
-    Discrepancy("form", form, "pair", False, "Do shares of wins of each pair follow?"),
-    Discrepancy("item totals", item_totals, "item", False, "Do the items win as often as expected?"),
-    Discrepancy(
-        "cycles",
-        cycles,
-        "item",
-        False,
-        "Do majorities go round in circles (a beats b beats c beats a)?",
-        lambda design, d: "" if len(design.triads) else "no three items were all compared with each other",
-    ),
-    Discrepancy("order", leaning("order"), "annotator", True, "Does the item shown first win more?", _lacks_order),
-    Discrepancy("calibration", leaning("calibration"), "annotator", True, "Do clear favourites win?"),
-    Discrepancy("tastes", tastes, "annotator", False, "Do annotators favour the same items?", _lacks_people),
-    Discrepancy("own tastes", own_tastes, "annotator", False, "beyond reliability?", _lacks_people),
-    Discrepancy("slopes", slopes, "annotator", False, "Do utilities weigh the same?", _lacks_people),
-    Discrepancy("accuracy", accuracy, "annotator", False, "agree with favourites?", _lacks_people),
-    Discrepancy("order habits", order_habits, "annotator", False, "?", _either(_lacks_people, _lacks_order)),
-    Discrepancy("ties", leaning("ties"), "annotator", True, "Do ties fall off?", _lacks_ties),
-    Discrepancy("tie habits", tie_habits, "annotator", False, "tie?", _either(_lacks_people, _lacks_ties)),
-    Discrepancy("agreement", agreement, "pair", True, "agree?", _lacks_people),
-    Discrepancy("self-agreement", self_agreement, "annotator", True, "agree?", _lacks_repeats),
-    Discrepancy(
-        "own cycles",
-        own_cycles,
-        "annotator",
-        True,
-        "contradict?",
-        lambda design, d: _lacks_people(design, d) or ("" if len(design.own_triads) else "no annotator ..."),
-    ),
-)
+    circular = decided & (ij == jk) & (ij == -ik) & is_clear[triads].all(1)
+    return circular.astype(float), decided.sum(0)

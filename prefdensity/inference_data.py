@@ -112,8 +112,8 @@ def _tree(post: Posterior) -> xr.DataTree:
 
 def _schema(post: Posterior) -> dict[str, Any]:
     status = {k: v for k, v in asdict(post.status).items() if k not in _LONG}
-    names = ("program", "items", "annotators", "outcomes", "dims", "event_dims", "meanings", "feature_names", "covariate_names",
-             "n_comparisons", "data_source", "data_fingerprint")  # fmt: skip
+    names = ("program", "items", "annotators", "outcomes", "dims", "event_dims", "meanings", "feature_names",
+             "covariate_names", "n_comparisons", "data_source", "data_fingerprint")  # fmt: skip
     return {name: getattr(post, name) for name in names} | {"status": status}
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from prefdensity.errors import DataError
 
 if TYPE_CHECKING:
+    from prefdensity.comparisons import Comparisons
     from prefdensity.programs import Program
 
 Array = NDArray[Any]
@@ -38,6 +39,7 @@ class FitStatus:
         The draws were importance-resampled towards the exact posterior.
     elbo, elbo_se, log_evidence
         Evidence lower bound, its Monte-Carlo error, importance-weighted log evidence (nats); None for point fits.
+        With k exchangeable types the evidence counts all k! labellings, taken to be well apart; the bound counts one.
     log_likelihood
         Log likelihood of the judgements at the point estimate (nats), without multinomial coefficients.
     r_hat, effective, divergences
@@ -345,6 +347,16 @@ def _k_hat_sentence(s: FitStatus) -> str:
 def _require_level(level: float) -> None:
     if not 0 < level < 1:
         raise DataError(f"level={level!r} must lie between 0 and 1, like 0.9")
+
+
+def require_same_table(post: Posterior, data: Comparisons) -> None:
+    """Raise `DataError` unless `data` is the table that `post` was fitted to."""
+    found = data.fingerprint()
+    if post.data_fingerprint != found:
+        raise DataError(
+            f"{data.source} is not the table of this fit (fingerprint {found}, not {post.data_fingerprint}); "
+            "give the same file with the same columns, labels and treatment of ties"
+        )
 
 
 def load_posterior(path: str | Path) -> Posterior:

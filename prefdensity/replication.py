@@ -111,8 +111,9 @@ def triads(edges: Array) -> Array:
     start = np.searchsorted(first, second)
     onward = np.searchsorted(first, second, side="right") - start
     ends = onward.cumsum()
-    path = np.arange(ends[-1])
-    if len(path) > _MOST_PATHS:
+    if ends[-1] <= _MOST_PATHS:
+        path = np.arange(ends[-1])
+    else:
         path = np.unique(np.random.default_rng(0).integers(ends[-1], size=_MOST_PATHS))
     ij = np.searchsorted(ends, path, side="right")
     jk = start[ij] + path - (ends - onward)[ij]
@@ -199,6 +200,12 @@ class Residuals:
         """Score above expectation [cell, draw]."""
         score = self.count[0] + self.count[2] / 2 if len(self.count) == 3 else self.count[0]
         return score - self.design.total[:, None] * self.expected.score
+
+    @cached_property
+    def squares(self) -> Array:
+        """Squared departures of single scores from their expectation, summed within cells [cell, draw]."""
+        mean, values = self.expected.score, (1.0, 0.0, 0.5)[: len(self.count)]
+        return sum(n * (value - mean) ** 2 for n, value in zip(self.count, values, strict=True))  # type: ignore[return-value]
 
     @cached_property
     def ties(self) -> Array:

@@ -17,8 +17,7 @@ from markupsafe import Markup
 
 import prefdensity
 from prefdensity import plots
-from prefdensity.errors import DataError
-from prefdensity.posterior import K_USABLE
+from prefdensity.posterior import K_USABLE, require_same_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,16 +87,6 @@ def write_report(
     finally:
         partial.unlink(missing_ok=True)
     return target
-
-
-def require_same_table(post: Posterior, data: Comparisons) -> None:
-    """Raise `DataError` unless `data` is the table that `post` was fitted to."""
-    found = data.fingerprint()
-    if post.data_fingerprint != found:
-        raise DataError(
-            f"{data.source} is not the table of this fit (fingerprint {found}, not {post.data_fingerprint}); "
-            "give the same file with the same columns, labels and treatment of ties"
-        )
 
 
 def headline(post: Posterior) -> list[str]:

@@ -13,6 +13,7 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from prefdensity.cells import Cells
+from prefdensity.errors import ProgramError
 from prefdensity.programs import Program
 
 
@@ -36,6 +37,10 @@ class Substitute(Messenger):
 
     def _pyro_post_sample(self, msg: Any) -> None:
         if not poutine.util.site_is_subsample(msg):
+            if msg["name"] in self.met:  # the two would silently share one value
+                raise ProgramError(
+                    f"two sites of the program are called {msg['name']!r}; leave one of their layers out"
+                )
             self.met[msg["name"]] = {
                 "fn": msg["fn"],
                 "value": msg["value"],

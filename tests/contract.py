@@ -26,6 +26,13 @@ COMPOSITIONS = [
     "annotator_types(k=3)+davidson+position_bias",
     "annotator_types+linear",
     "annotator_types+reliability+lapse",
+    "annotator_position_bias+reliability",
+    "annotator_tastes+davidson+position_bias",
+    "covariate_bias+rao_kupper+lapse",
+    "crowd_bt+davidson",
+    "dirichlet_types(most=3)+davidson",
+    "comparison_types(k=3)+davidson+position_bias",
+    "intransitive+reliability",
 ]
 PROGRAMS = [*names(), *COMPOSITIONS]
 
@@ -46,6 +53,8 @@ def table(outcomes=("a", "b"), seed=0, n_items=5, n_annotators=4, rows=40, count
         first=rng.integers(-1, 2, size=rows).astype(np.int8),
         feature_names=("f", "g"),
         item_features=rng.normal(size=(n_items, 2)),
+        covariate_names=("c", "d"),
+        covariates=rng.integers(-1, 2, size=(rows, 2)).astype(float),
     )
 
 

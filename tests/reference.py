@@ -10,14 +10,36 @@ from scipy import integrate, special, stats
 def margins(layers, sites, data, row, utility):
     """The margin of one row, in favour of side a."""
     a, b = data.item_a[row], data.item_b[row]
+    who = None if data.annotator is None else data.annotator[row]
     margin = utility[a] - utility[b]
     for name, _ in layers:
         if name == "position_bias":
             margin = margin + sites["position_bias"] * data.first[row]
+        if name == "annotator_position_bias":
+            own = sites["position_bias"] + sites["position_bias_spread"] * sites["position_bias_offset"][who]
+            margin = margin + own * data.first[row]
         if name == "reliability":
-            weight = 1 + sites["reliability_spread"] * sites["reliability_offset"][data.annotator[row]]
-            margin = margin * weight
+            margin = margin * (1 + sites["reliability_spread"] * sites["reliability_offset"][who])
+        if name == "annotator_tastes":
+            taste = sites["taste_spread"] * sites["taste_offset"][who]
+            margin = margin + taste[a] - taste[b]
+        if name == "covariate_bias":
+            margin = margin + sites["covariate_effect"] @ data.covariates[row]
+        if name == "intransitive":
+            turn = sites["blade"][a] * sites["chest"][b] - sites["blade"][b] * sites["chest"][a]
+            margin = margin + sites["curl_scale"] * turn
     return margin
+
+
+def noisy(layers, sites, data, row, share):
+    """Outcome shares of one row after lapses and reversals."""
+    for name, _ in layers:
+        if name == "lapse":
+            share = (1 - sites["lapse"]) * share + sites["lapse"] / len(share)
+        if name == "crowd_bt":
+            meant = sites["accuracy"][data.annotator[row]]
+            share = meant * share + (1 - meant) * share[[1, 0, 2][: len(share)]]
+    return share
 
 
 def logit(margin, sites):
@@ -44,46 +66,57 @@ def rao_kupper(margin, sites):
 CHOICES = {"logit": logit, "probit": probit, "davidson": davidson, "rao_kupper": rao_kupper}
 
 
-def utilities(layers, sites, data, kind):
-    """Utilities [item] of one type."""
+TYPES = ("annotator_types", "dirichlet_types", "comparison_types")
+
+
+def type_weights(layers, sites):
+    """Shares of the types, or None where there are none."""
     names = [name for name, _ in layers]
-    typed = "annotator_types" in names
-    if "linear" in names:
-        features = data.item_features
-        spread = np.array([max(column.std(), 1e-300) for column in features.T])
-        scaled = (features - features.mean(0)) / spread
-        return scaled @ (sites["weight"][kind] if typed else sites["weight"])
-    return sites["utility"][kind] if typed else sites["utility"]
+    if "dirichlet_types" in names:  # each stick breaks off its share of what the earlier ones left
+        left, weights = 1.0, []
+        for share in sites["stick"]:
+            weights.append(left * share)
+            left *= 1 - share
+        return np.array([*weights, left])
+    return sites["type_weight"] if set(names) & set(TYPES) else None
+
+
+def utilities(layers, sites, data, kind):
+    """Utilities [item] of one type; `kind` None: there are no types."""
+    own = {name: sites[name] if kind is None else sites[name][kind] for name in ("weight", "utility") if name in sites}
+    if "linear" not in [name for name, _ in layers]:
+        return own["utility"]
+    features = data.item_features
+    spread = np.array([max(column.std(), 1e-300) for column in features.T])
+    return (features - features.mean(0)) / spread @ own["weight"]
 
 
 def probabilities(layers, sites, data):
     """Outcome probabilities [type, row, outcome]; one type where the program has none."""
-    names = [name for name, _ in layers]
-    kinds = len(sites["type_weight"]) if "annotator_types" in names else 1
-    choice = next(CHOICES[name] for name in names if name in CHOICES)
+    weights = type_weights(layers, sites)
+    choice = next(CHOICES[name] for name, _ in layers if name in CHOICES)
     table = []
-    for kind in range(kinds):
+    for kind in [None] if weights is None else range(len(weights)):
         utility = utilities(layers, sites, data, kind)
         rows = []
         for row in range(len(data)):
             share = np.array(choice(margins(layers, sites, data, row, utility), sites))
-            if "lapse" in names:
-                share = (1 - sites["lapse"]) * share + sites["lapse"] / len(share)
-            rows.append(share)
+            rows.append(noisy(layers, sites, data, row, share))
         table.append(rows)
     return np.array(table)
 
 
 def log_likelihood(layers, sites, data):
-    """Log probability of the rows as they came, the types of annotators summed out one annotator at a time."""
-    share = probabilities(layers, sites, data)
-    if "annotator_types" not in [name for name, _ in layers]:
-        return sum(n * np.log(share[0, k, y]) for k, (n, y) in enumerate(zip(data.count, data.outcome, strict=True)))
+    """Log probability of the rows as they came, types summed out one annotator (or one judgement) at a time."""
+    share, weights = probabilities(layers, sites, data), type_weights(layers, sites)
+    if weights is None or "comparison_types" in [name for name, _ in layers]:
+        mixed = share[0] if weights is None else np.einsum("k,kno->no", weights, share)
+        return sum(n * np.log(mixed[k, y]) for k, (n, y) in enumerate(zip(data.count, data.outcome, strict=True)))
     total = 0.0
     for annotator in range(len(data.annotators)):
         rows = np.flatnonzero(data.annotator == annotator)
         given = [np.prod([s[k, data.outcome[k]] ** data.count[k] for k in rows]) for s in share]
-        total += np.log(sites["type_weight"] @ given)
+        total += np.log(weights @ given)
     return total
 
 
@@ -123,6 +156,22 @@ PRIORS = {
     "davidson": lambda s: _log_log_normal(s["tie_strength"], 0, 0.7),
     "rao_kupper": lambda s: _log_log_normal(s["tie_excess"], -0.5, 0.7),
     "lapse": lambda s: stats.beta.logpdf(s["lapse"], 1, 9),
+    "annotator_position_bias": lambda s: (
+        stats.norm.logpdf(s["position_bias"], 0, 0.5)
+        + stats.halfnorm.logpdf(s["position_bias_spread"], scale=0.5)
+        + stats.norm.logpdf(s["position_bias_offset"]).sum()
+    ),
+    "annotator_tastes": lambda s: stats.halfnorm.logpdf(s["taste_spread"]) + stats.norm.logpdf(s["taste_offset"]).sum(),
+    "covariate_bias": lambda s: stats.norm.logpdf(s["covariate_effect"], 0, 0.5).sum(),
+    "crowd_bt": lambda s: stats.beta.logpdf(s["accuracy"], 8, 2).sum(),
+    "comparison_types": lambda s, k=2: _log_dirichlet(s["type_weight"], 2.0),
+    "dirichlet_types": lambda s, most=5: (
+        stats.gamma.logpdf(s["concentration"], 2, scale=1 / 2)
+        + stats.beta.logpdf(s["stick"], 1, s["concentration"]).sum()
+    ),
+    "intransitive": lambda s: (
+        stats.halfnorm.logpdf(s["curl_scale"], scale=0.5) + stats.norm.logpdf([*s["blade"], *s["chest"]]).sum()
+    ),
     "logit": lambda s: 0.0,
     "probit": lambda s: 0.0,
 }
@@ -133,14 +182,19 @@ def log_prior(layers, sites):
     return sum(PRIORS[name](sites, **options) for name, options in layers)
 
 
+POSITIVE = ("tie_strength", "tie_excess", "reliability_spread", "position_bias_spread", "taste_spread", "curl_scale",
+            "concentration")  # fmt: skip
+SHARES = ("lapse", "accuracy", "stick")
+
+
 def log_jacobian(sites):
     """Log |d sites / d z| of z = log (positive), logit (unit interval) or stick-breaking (simplex)."""
     total = 0.0
     for name, value in sites.items():
-        if name in ("tie_strength", "tie_excess", "reliability_spread"):
+        if name in POSITIVE:
             total += np.log(value)
-        elif name == "lapse":
-            total += np.log(value) + np.log1p(-value)
+        elif name in SHARES:
+            total += (np.log(value) + np.log1p(-value)).sum()
         elif name == "type_weight":  # a piece of what is left, and what is left, for each break
             left = np.concatenate([[1.0], 1 - np.cumsum(value)[:-1]])
             total += sum(np.log(value[k]) + np.log1p(-value[k] / left[k]) for k in range(len(value) - 1))

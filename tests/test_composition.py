@@ -10,7 +10,7 @@ from prefdensity.errors import ProgramError
 from prefdensity.programs import Layer, compose, layer, load_program, names
 
 IMPOSSIBLE = [
-    ("bradely_terry", "no program called 'bradely_terry'; there are annotator_types, bradley_terry"),
+    ("bradely_terry", "no program called 'bradely_terry'; there are annotator_.*, bradley_terry"),
     ("davidson+rao_kupper", "two choice rules, davidson and rao_kupper: a program has one"),
     ("bradley_terry+davidson", "two choice rules, logit and davidson"),
     ("bradley_terry+items", "two utilities, items and items"),
@@ -46,6 +46,8 @@ UNSUITABLE = [
     ("position_bias", {"first": None}, "needs to know which item was shown first"),
     ("position_bias", {"first": np.zeros(40, np.int8)}, "no comparison says which item was shown first"),
     ("linear", {"item_features": None, "feature_names": ()}, "needs item features"),
+    ("covariate_bias", {"covariates": None, "covariate_names": ()}, "needs comparison covariates"),
+    ("crowd_bt", {"annotator": None, "annotators": ()}, "needs to know who judged"),
     ("annotator_types(k=5)", {}, "has more types than the 4 annotators"),
     ("annotator_types(k=0)", {}, "takes a whole number of types, k=1 or more, not k=0"),
     ("annotator_types(k=2.5)", {}, "takes a whole number of types"),
@@ -139,6 +141,18 @@ def test_a_users_file_works_where_a_name_does(tmp_path, program):
     given = post.predict([("i0", "i1")], program=loaded)
     margin = post.draws["utility"][:, 0] - post.draws["utility"][:, 1]
     assert given["p_a"][0] == pytest.approx((0.5 + np.arctan(margin) / np.pi).mean(), abs=1e-12)
+
+
+def test_two_sites_of_one_name_are_refused():
+    # Substituted values would go to both, and the prior would count once, without a word
+    from pyro import distributions, sample
+
+    @layer("margin", meanings={"position_bias": "another one"})
+    def second(margin, data):
+        return margin + sample("position_bias", distributions.Normal(0.0, 1.0))
+
+    with pytest.raises(ProgramError, match="two sites of the program are called 'position_bias'"):
+        prefdensity.fit(compose("position_bias", second), table(), method="map")
 
 
 BAD_FILES = [

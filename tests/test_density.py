@@ -1,29 +1,18 @@
-"""Densities on domains, read off fits, summarised and compared."""
+"""Densities on domains, summarised, and read off fits."""
 
-import itertools
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
-from scipy.special import expit, softmax
+from scipy.special import softmax
 
 import prefdensity
-from prefdensity import density, toy
-from prefdensity.density import (
-    Domain,
-    expected_kl,
-    information,
-    js,
-    kl,
-    kl_bound,
-    log_ratio,
-    match,
-    normalise,
-    tv,
-)
+from prefdensity import density
+from prefdensity.density import Domain, kl, match, normalise, tv
 from prefdensity.errors import DataError, ProgramError
+from prefdensity.programs import Layer, compose
 
 LINE = Domain.grid(-8, 8, 1600)
 STANDARD = normalise(-(LINE.points**2) / 2, LINE)
@@ -173,6 +162,16 @@ def test_frames():
 # --- read off fits ---
 
 
+def named(*names):
+    """A program with margin layers of these names; `of` only reads the names."""
+
+    def nothing(margin, data):
+        return margin
+
+    layers = [Layer(name, "margin", nothing, needs=("annotator",)) for name in names]
+    return compose("bradley_terry", *layers)
+
+
 @pytest.fixture(scope="module")
 def citations():
     return prefdensity.fit(
@@ -252,27 +251,41 @@ def test_reliability_sharpens_and_reverses():
     np.testing.assert_allclose(density.of(post).p[0], softmax(u))
 
 
-def test_tastes_belong_to_annotators():
-    data, _ = prefdensity.simulate.population(4, 5, 400, seed=2, reliability_sd=0.5)
-    post = prefdensity.fit("annotator_tastes", data, method="map")
-    u, spread, offset = (post.draws[name][0] for name in ("utility", "taste_spread", "taste_offset"))
+def test_tastes_belong_to_annotators(citations):
+    rng = np.random.default_rng(0)
+    u, spread, offset, beta = rng.normal(size=4), 0.7, rng.normal(size=(5, 4)), rng.normal(size=(5, 1))
+    sites = {
+        "utility": u,
+        "taste_spread": np.array(spread),
+        "taste_offset": offset,
+        "reliability": beta[:, 0],
+    }
+    post = replace(
+        citations,
+        annotators=tuple("vwxyz"),
+        draws={name: value[None] for name, value in sites.items()},
+    )
+    program = named("annotator_tastes")
     own = softmax(u + spread * offset, -1)
     turned = Domain.items(post.items[::-1])
-    np.testing.assert_allclose(density.of(post, turned, by="annotator").p[0], own[:, ::-1])
-    np.testing.assert_allclose(density.of(post).p[0], own.mean(0))
-    mean_utility = softmax(u + spread * offset.mean(0))
-    np.testing.assert_allclose(density.of(post, aggregate="mean_utility").p[0], mean_utility)
-    unequal = replace(
-        post, program="reliability+annotator_tastes", draws=post.draws | {"reliability": np.full((1, 5), 2.0)}
-    )
-    both = softmax(2 * u + spread * offset, -1)
-    np.testing.assert_allclose(density.of(unequal, by="annotator").p[0], both)
+    found = density.of(post, turned, by="annotator", program=program)
+    np.testing.assert_allclose(found.p[0], own[:, ::-1])
+    assert found.groups == post.annotators
+    np.testing.assert_allclose(density.of(post, program=program).p[0], own.mean(0))
+    averaged = density.of(post, aggregate="mean_utility", program=program)
+    np.testing.assert_allclose(averaged.p[0], softmax(u + spread * offset.mean(0)))
+    for names, expected in (
+        (("reliability", "annotator_tastes"), beta * u + spread * offset),
+        (("annotator_tastes", "reliability"), beta * (u + spread * offset)),
+    ):
+        found = density.of(post, by="annotator", program=named(*names))
+        np.testing.assert_allclose(found.p[0], softmax(expected, -1))
 
 
 def test_types_of_judgements_have_densities_too(camps):
     post, *_ = camps
     draws = {name: value for name, value in post.draws.items() if name != "type_probability"}
-    anonymous = replace(post, program="comparison_types", draws=draws)
+    anonymous = replace(post, program="bradley_terry", draws=draws)
     np.testing.assert_array_equal(density.of(anonymous).log_p, density.of(post).log_p)
     with pytest.raises(DataError, match="alike"):
         density.of(anonymous, by="annotator")
@@ -304,7 +317,7 @@ def test_a_utility_is_not_always_a_log_density(citations, camps):
         density.of(citations, temperature=0.0)
 
     with pytest.raises(ProgramError, match="cycles"):
-        density.of(replace(citations, program="bradley_terry+intransitive"))
+        density.of(citations, program=named("intransitive"))
     with pytest.raises(ProgramError, match="not run unasked"):
         density.of(replace(citations, program="mine.py"))
     found = density.of(

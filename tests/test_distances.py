@@ -9,7 +9,18 @@ from scipy import stats
 from scipy.special import expit
 
 from prefdensity import density, toy
-from prefdensity.density import Domain, expected_kl, information, js, kl, kl_bound, log_ratio, match, normalise, tv
+from prefdensity.density import (
+    Domain,
+    expected_kl,
+    information,
+    js,
+    kl,
+    kl_bound,
+    log_ratio,
+    match,
+    normalise,
+    tv,
+)
 from prefdensity.errors import DataError
 
 LINE = Domain.grid(-8, 8, 1600)
@@ -129,5 +140,3 @@ def test_information_predicts_the_divergence():
     assert 0.85 < ratio < 1.15
     with pytest.raises(DataError, match="symmetric"):
         information(p, np.triu(counts))
-
-

@@ -234,6 +234,16 @@ def test_the_histogram_of_winners_is_a_tempered_density():
     assert tv(winners, p) > 0.05
 
 
+def test_unequal_types_of_judgements_can_prefer_in_a_circle():
+    around = [0, 1, 2], [1, 2, 0]
+    first, second = law([-0.5, 0.0, 0.5]), law([0.78, 0.0, -0.78])
+    circle = (0.6 * first + 0.4 * second)[around]
+    np.testing.assert_allclose(circle, [0.5008, 0.5008, 0.5081], atol=5e-5)
+    # two types of equal weight cannot: sigmoid(c) + sigmoid(d) > 1 if and only if c + d > 0
+    u, v = np.random.default_rng(0).normal(size=(2, 200))
+    np.testing.assert_array_equal(law(u) + law(v) > 1, law(u + v) > 0.5)
+
+
 # --- refusals ---
 
 

@@ -9,9 +9,9 @@ import torch
 
 import prefdensity
 from prefdensity import simulate
-from prefdensity.model_comparison import kfold, pseudo_bma_weights, stacking_weights
-from prefdensity.errors import DataError
 from prefdensity.elpd import loo, unit_log_lik
+from prefdensity.errors import DataError
+from prefdensity.model_comparison import kfold, pseudo_bma_weights, stacking_weights
 from prefdensity.psis import smooth
 
 
@@ -42,7 +42,9 @@ def test_comparison_loo_equals_exact_refits(table):
 def test_annotator_loo_equals_exact_refits(table, program):
     post = prefdensity.fit(program, table, draws=4000)
     found = loo(post, table, "annotator")
-    exact = np.array([refit_elpd(program, table, table.annotator, j, "annotator") for j in range(len(table.annotators))])
+    exact = np.array(
+        [refit_elpd(program, table, table.annotator, j, "annotator") for j in range(len(table.annotators))]
+    )
     good = found.k_hat < 0.5
     assert good.sum() >= 4
     assert np.abs(found.elpd_i - exact)[good].max() < 0.35  # 30 judgements a unit; two Monte-Carlo averages

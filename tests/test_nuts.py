@@ -1,11 +1,12 @@
 """Laplace and SVI against long Markov chains: means and spreads of all differences between items."""
 
 import numpy as np
-import prefdensity
 import pytest
 import torch
-from prefdensity.comparisons import Comparisons
 from pyro.ops.stats import effective_sample_size
+
+import prefdensity
+from prefdensity.comparisons import Comparisons
 
 BASEBALL = prefdensity.read("example:baseball")
 

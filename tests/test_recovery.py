@@ -10,7 +10,7 @@ from scipy import stats
 
 import prefdensity
 from prefdensity.comparisons import Comparisons
-from prefdensity.inference.view import environment
+from prefdensity.running import environment
 
 FALSE_ALARM = 1e-4  # of the whole table of programs
 TRUTH = {

@@ -7,7 +7,8 @@ from scipy import stats
 from test_recovery import design, judged
 
 import prefdensity
-from prefdensity.inference.view import View, environment
+from prefdensity.inference.view import View
+from prefdensity.running import environment
 
 PROGRAMS = ["bradley_terry", "davidson", "position_bias", "lapse", "reliability"]
 REPLICATES, DRAWS, BINS = 300, 199, 20

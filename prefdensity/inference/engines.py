@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -96,7 +97,7 @@ def by_laplace(view: View, settings: Settings, report: Report) -> Answer:
         "method": "laplace", "converged": approximation.converged, "message": f"Gaussian at the posterior mode{nested}",
         "steps": approximation.iterations, "restart_values": values,
     }  # fmt: skip
-    return _answer(checked, approximation.mode.z, facts)
+    return _answer(view, checked, approximation.mode.z, facts)
 
 
 def _approximation(view: View, settings: Settings, report: Report) -> tuple[Mixture, tuple[float, ...]]:
@@ -137,7 +138,7 @@ def by_svi(view: View, settings: Settings, report: Report) -> Answer:
         "method": "svi", "converged": run.settled, "message": message, "steps": run.step, "guide": kind,
         "restart_values": elbos, "elbo_trace": _thinned(run.trace),
     }  # fmt: skip
-    return _answer(best, best.z.mean(0), facts)
+    return _answer(view, best, best.z.mean(0), facts)
 
 
 def _frames(view: View, settings: Settings, kind: str, report: Report) -> tuple[Tensor, Tensor]:
@@ -164,10 +165,12 @@ def _best(view: View, fitted: Guide, settings: Settings) -> tuple[Checked, tuple
     return checked[int(np.argmax(elbos))], elbos if len(elbos) > 1 else ()
 
 
-def _answer(checked: Checked, point: Tensor, facts: dict[str, Any]) -> Answer:
+def _answer(view: View, checked: Checked, point: Tensor, facts: dict[str, Any]) -> Answer:
+    # one mode of k! equal ones was integrated, if annotators have k exchangeable types
+    copies = math.lgamma(view.sites["type_weight"].event[0] + 1) if "type_weight" in view.sites else 0.0
     quality = {
         "k_hat": checked.k_hat, "corrected": checked.corrected, "elbo": checked.elbo, "elbo_se": checked.elbo_se,
-        "log_evidence": checked.log_evidence, "effective": checked.effective * len(checked.log_p),
+        "log_evidence": checked.log_evidence + copies, "effective": checked.effective * len(checked.log_p),
     }  # fmt: skip
     return Answer(checked.z, point, facts | quality, checked.log_p.cpu().numpy(), checked.log_q.cpu().numpy())
 

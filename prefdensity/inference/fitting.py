@@ -23,8 +23,7 @@ from prefdensity.inference.mode import Climber
 from prefdensity.inference.view import View
 from prefdensity.posterior import FitStatus, Posterior
 from prefdensity.programs import Layer, Program, load_program
-from prefdensity.progress import Report
-from prefdensity.progress import progress as show_progress
+from prefdensity.progress import Report, progress as show_progress
 from prefdensity.psis import USABLE
 from prefdensity.suitability import suit
 
