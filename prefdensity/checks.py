@@ -141,7 +141,7 @@ def check(
         program=post.program,
         source=data.source,
         table=table,
-        causes=suspects(table, parts, program, post.program, data),
+        causes=suspects(table, parts, program, data),
         parts=parts,
         calibration=curve.frame(),
         replicates=size,

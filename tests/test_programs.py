@@ -25,7 +25,7 @@ from prefdensity.inference.mode import first_guess
 from prefdensity.programs import load_program, names
 from prefdensity.running import Substitute, environment
 
-PLATES = {"item", "annotator", "type", "feature", "covariate", "stick", "comparison"}
+PLATES = {"item", "annotator", "type", "feature", "covariate", "break", "comparison"}
 every_program = pytest.mark.parametrize("name", PROGRAMS)
 
 

@@ -21,6 +21,10 @@ TRUTH = {
     "tie_excess": 0.6,
     "lapse": 0.15,
     "reliability_spread": 0.5,
+    "covariate_effect": np.array([0.5, -0.3]),
+    "position_bias_spread": 0.5,
+    "position_bias_offset": np.array([1.1, -0.6, 0.3, -1.5, 0.8, -0.2, 1.3, -0.9]),
+    "accuracy": np.array([0.95, 0.9, 0.85, 0.8, 0.75, 0.9, 0.7, 0.3]),
     "reliability_offset": np.array([-1.6, -0.9, -0.4, -0.1, 0.2, 0.5, 0.8, 1.5]),
 }
 RECOVERED = [
@@ -32,6 +36,9 @@ RECOVERED = [
     "lapse",
     "reliability",
     "linear",
+    "covariate_bias",
+    "annotator_position_bias",
+    "crowd_bt",
     "davidson+position_bias+reliability",
     "rao_kupper+lapse",
     "linear+probit",
@@ -53,6 +60,8 @@ def design(rows, people=8, items=6, seed=0):
         first=rng.choice([-1, 1], size=rows).astype(np.int8),
         feature_names=("f", "g"),
         item_features=rng.normal(size=(items, 2)),
+        covariate_names=("c", "d"),
+        covariates=rng.integers(-1, 2, size=(rows, 2)).astype(float),
     )
 
 
@@ -71,17 +80,19 @@ def judged(program, data, truth, seed):
     with environment(torch.float64, seed=seed):
         counts = view.run(values, 1, cells).met["outcome"]["value"].reshape(len(cells), -1)
     rows, outcome = np.nonzero(counts.numpy())
-    columns = {"item_a": cells.item_a, "item_b": cells.item_b, "annotator": cells.annotator, "first": cells.first}
-    picked = {name: tensor.numpy()[rows] for name, tensor in columns.items() if tensor is not None}
-    picked |= {"first": picked["first"].astype(np.int8)} if "first" in picked else {}
-    missing = {name: None for name in ("annotator", "first") if name not in picked}
-    return replace(data, outcome=outcome.astype(np.int8), count=counts.numpy()[rows, outcome], **picked, **missing)
+    names = ("item_a", "item_b", "annotator", "first", "covariates")
+    kept = {name: getattr(cells, name) for name in names}
+    picked = {name: None if values is None else values.numpy()[rows] for name, values in kept.items()}
+    if picked["first"] is not None:
+        picked["first"] = picked["first"].astype(np.int8)
+    return replace(data, outcome=outcome.astype(np.int8), count=counts.numpy()[rows, outcome], **picked)
 
 
 def coordinates(post, truth):
     """Draws [draw, dimension] and truth [dimension], positive sites as logs, shares as logits."""
-    scale = {"lapse": lambda x: np.log(x / (1 - x))}
-    scale |= dict.fromkeys(("tie_strength", "tie_excess", "reliability_spread"), np.log)
+    scale = dict.fromkeys(("lapse", "accuracy"), lambda x: np.log(x / (1 - x)))
+    positive = ("tie_strength", "tie_excess", "reliability_spread", "position_bias_spread")
+    scale |= dict.fromkeys(positive, np.log)
     draws, exact = [], []
     for name, values in post.draws.items():
         if name in truth:

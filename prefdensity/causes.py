@@ -1,0 +1,216 @@
+"""From checks to suspects: what may be wrong with a program, who shows it, and which program to try next.
+
+Each rule names one check as its evidence. Rules are few because the checks are made to answer one question each:
+`own tastes` is blind to reliability, `form fit` to the curve of choice, `order` and `calibration` to utilities.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from prefdensity.errors import ProgramError
+from prefdensity.programs import Program, load_program, names
+from prefdensity.suitability import suit
+
+if TYPE_CHECKING:
+    from prefdensity.comparisons import Comparisons
+
+NOTEWORTHY = 2.5  # standard deviations from which a suspicion is voiced: about 1 in 100 per rule if there is nothing
+
+
+@dataclass(frozen=True, eq=False)
+class Cause:
+    """A suspected misspecification.
+
+    Attributes
+    ----------
+    name
+        In words.
+    check, evidence
+        The check that speaks for it, and by how many standard deviations.
+    meaning
+        What the data show.
+    carried_by
+        Annotators, pairs or items with what they contribute, the largest departures first.
+    next_programs
+        Compositions that add what is missing and suit the data; the first is the one to try first.
+    advice
+        What to do.
+    """
+
+    name: str
+    check: str
+    evidence: float
+    meaning: str
+    carried_by: pd.DataFrame
+    next_programs: tuple[str, ...]
+    advice: str
+
+    def __str__(self) -> str:
+        who = ", ".join(_label(row) for row in self.carried_by.head(3).to_dict("records"))
+        return f"{self.name} ({self.check}, z = {self.evidence:.1f}): {self.meaning}; most by {who}. {self.advice}"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """From one check to one suspect.
+
+    Attributes
+    ----------
+    cause, check
+        The suspect and its evidence.
+    sign
+        +1 or -1: the side of the expectation that speaks for it; 0 both.
+    steps
+        Changes of the program that may cure it; see `changed`.
+    otherwise
+        Advice where no program here helps.
+    behind
+        Causes that also bring this check about: found together, this one comes after them.
+    """
+
+    cause: str
+    check: str
+    sign: int
+    steps: tuple[str, ...]
+    otherwise: str
+    behind: tuple[str, ...] = ()
+
+
+TASTES, RELIABILITY = "annotators want different things", "annotators are not equally reliable"
+INTRANSITIVE, MIXED = "preferences go round in circles", "each comparison mixes several preferences"
+
+_RULES = (
+    Rule(TASTES, "own tastes", 1, ("annotator_types", "annotator_tastes"), "Fit groups of annotators apart."),
+    Rule(RELIABILITY, "slopes", 1, ("reliability", "crowd_bt"), "Look at the annotators named.", behind=(TASTES,)),
+    Rule("an effect of the order", "order", 0, ("position_bias",), "Show every pair in both orders."),
+    Rule(
+        "annotators lean to a side unequally",
+        "order habits",
+        1,
+        ("position_bias > annotator_position_bias", "annotator_position_bias"),
+        "Look at the annotators named.",
+    ),
+    Rule("annotators lapse", "calibration", -1, ("lapse",), "Look at the upsets of clear favourites."),
+    Rule("another curve of choice", "calibration", 1, ("logit > probit",), "Compare other choice rules."),
+    Rule(INTRANSITIVE, "form fit", 1, ("intransitive",), "No utility expresses circles; report the pairs themselves."),
+    Rule(MIXED, "form fit", 1, ("comparison_types",), "Record contexts and who judged, and fit them apart."),
+    Rule(
+        "ties depend otherwise on the difference",
+        "ties",
+        0,
+        ("davidson > rao_kupper", "rao_kupper > davidson"),
+        "Compare other tie rules.",
+    ),
+    Rule("annotators call ties unequally often", "tie habits", 1, ("tie_habits",), "Look at the annotators named."),
+    Rule("features do not say all about the items", "item totals", 1, ("linear > items",), "Add item features."),
+    Rule(
+        "annotators repeat themselves",
+        "self-agreement",
+        1,
+        (),
+        "Count repeated judgements once: they carry less than fresh ones.",
+        behind=(TASTES, RELIABILITY, INTRANSITIVE, MIXED),
+    ),
+)
+
+
+def suspects(
+    table: pd.DataFrame, parts: dict[str, pd.DataFrame], program: Program, data: Comparisons
+) -> tuple[Cause, ...]:
+    """Return suspected causes, the best supported first.
+
+    Parameters
+    ----------
+    table, parts
+        As in `checks.CheckReport`.
+    program, data
+        What was checked.
+    """
+    rows = table[table["verdict"] != "not available"].set_index("check")
+    circles = "clear cycles" in rows.index and rows.loc["clear cycles", "verdict"] != "as expected"
+    ruled_out = MIXED if circles else INTRANSITIVE
+    found = []
+    for rule in (*_RULES, *_covariate_rules(rows.index)):
+        if rule.check in rows.index and rule.cause != ruled_out:
+            evidence = rows.loc[rule.check, "z"] * (rule.sign or 1)
+            if (evidence if rule.sign else abs(evidence)) >= NOTEWORTHY:
+                found.append((rule, abs(evidence)))
+    return tuple(_cause(rule, z, rows, parts, program, data) for rule, z in _ranked(found))
+
+
+def _covariate_rules(checks: pd.Index) -> list[Rule]:
+    named = [check for check in checks if check.startswith("covariate ")]
+    advice = "Compare within pairs of like items."
+    return [Rule(f"an effect of {name.removeprefix('covariate ')}", name, 0, ("covariate_bias",), advice) for name in named]
+
+
+def _ranked(found: list[tuple[Rule, float]]) -> list[tuple[Rule, float]]:
+    """Sort by evidence, what another suspect also brings about after it; causes come before consequences in rules."""
+    weight: dict[str, float] = {}
+    for rule, z in found:
+        ahead = [weight[cause] for cause in rule.behind if cause in weight]
+        weight[rule.cause] = min(z, max(ahead)) if ahead else z
+    return sorted(found, key=lambda pair: -weight[pair[0].cause])  # stable: equals stay in the order of rules
+
+
+def _cause(
+    rule: Rule, z: float, rows: pd.DataFrame, parts: dict[str, pd.DataFrame], program: Program, data: Comparisons
+) -> Cause:
+    tried = (changed(program, step) for step in rule.steps)
+    suited = tuple(name for name in tried if name and _suits(name, data))
+    compared = ", and compare" if suited[1:] else ""
+    return Cause(
+        name=rule.cause,
+        check=rule.check,
+        evidence=float(z),
+        meaning=str(rows.loc[rule.check, "meaning"]),
+        carried_by=parts[rule.check],
+        next_programs=suited,
+        advice=f"Try {' or '.join(suited)}{compared}." if suited else rule.otherwise,
+    )
+
+
+def changed(program: Program, step: str) -> str:
+    """Return the name of a program after a step, or "" where the step does not apply.
+
+    Parameters
+    ----------
+    program
+        Where to start.
+    step
+        A layer to add (one type more where there are types already), or "old > new" to exchange layers.
+    """
+    labels = [each.label for each in program.layers]
+    known = {each.name: position for position, each in enumerate(program.layers)}
+    old, _, new = step.rpartition(" > ")
+    if not labels or not set(known) <= set(names()) or new not in names():
+        return ""  # a user's own function or layers, or nothing of that name is shipped
+    if old in known:
+        labels[known[old]] = new
+    elif new == "annotator_types" and new in known:
+        types = dict(program.layers[known[new]].options).get("k", 2)
+        labels[known[new]] = f"{new}(k={types + 1})"
+    elif old or new in known:
+        return ""
+    elif not program.name.endswith(".py"):
+        return f"{program.name}+{new}"
+    else:
+        labels.append(new)
+    return "+".join(label for label in labels if label not in ("items", "logit")) or "bradley_terry"
+
+
+def _suits(name: str, data: Comparisons) -> bool:
+    try:
+        suit(load_program(name), data)
+    except ProgramError:
+        return False
+    return True
+
+
+def _label(row: dict[str, object]) -> str:
+    """Return the annotator, item or pair of a row of `carried_by`."""
+    return f"{row['item_a']} / {row['item_b']}" if "item_a" in row else str(row.get("annotator", row.get("item")))
