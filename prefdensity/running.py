@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import pyro
@@ -51,10 +51,12 @@ class Substitute(Messenger):
 
 
 @contextmanager
-def environment(dtype: torch.dtype, seed: int | None = None) -> Iterator[None]:
-    """Run Pyro code in `dtype`, without validation, leaving every global as it was."""
+def environment(dtype: torch.dtype, seed: int | None = None, device: torch.device | str = "cpu") -> Iterator[None]:
+    """Run Pyro code in `dtype` on `device`, without validation, leaving every global as it was."""
     before = torch.get_default_dtype()
-    with torch.random.fork_rng(enabled=seed is not None), pyro.validation_enabled(False):
+    # the device context intercepts every call of torch: not on the CPU, where it is the default anyway
+    place = nullcontext() if torch.device(device).type == "cpu" else torch.device(device)
+    with torch.random.fork_rng(enabled=seed is not None), pyro.validation_enabled(False), place:
         if seed is not None:
             torch.manual_seed(seed)
         torch.set_default_dtype(dtype)
@@ -70,6 +72,7 @@ def run(program: Program, cells: Cells, values: dict[str, Tensor], fits: int, se
     `values` are shaped [fit, ...] with the site's plates at dims -2 and -1; sites without a value are drawn
     from their prior (from the global generator, unless `seed` is given).
     """
-    with environment(cells.total.dtype, seed), Substitute(values) as seen, pyro.plate("fit", fits, dim=-3):
+    place = environment(cells.total.dtype, seed, cells.total.device)
+    with place, Substitute(values) as seen, pyro.plate("fit", fits, dim=-3):
         program(cells)
     return seen

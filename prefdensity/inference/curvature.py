@@ -226,7 +226,7 @@ def _log_prior(view: View, z: Tensor) -> Tensor:
 def _utility_sites(view: View) -> list[str]:
     """Return the sites sampled by the utility layer: those met when it runs alone."""
     layer = next(each for each in view.program.layers if each.stage == "utility")
-    with environment(view.dtype, seed=0), Substitute({}) as seen:
+    with environment(view.dtype, 0, view.device), Substitute({}) as seen:
         layer(view.cells)
     return [name for name in seen.met if name in view.sites]
 

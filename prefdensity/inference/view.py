@@ -84,7 +84,7 @@ class View:
 
     def _trace(self) -> dict[str, dict[str, Any]]:
         """Run the program once on one cell and return what it met, by site."""
-        with environment(self.dtype, seed=0), torch.no_grad(), Substitute({}) as seen:
+        with environment(self.dtype, 0, self.device), torch.no_grad(), Substitute({}) as seen:
             self.program(first_cells(self.cells, 1))
         if not seen.met.get("outcome", {}).get("is_observed", False):
             raise ProgramError(

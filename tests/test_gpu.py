@@ -1,0 +1,37 @@
+"""The same posterior on a GPU as on the CPU. These need an accelerator and skip without one."""
+
+import numpy as np
+import pytest
+import torch
+
+import prefdensity
+from prefdensity import simulate
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA device")]
+
+
+@pytest.fixture(scope="module")
+def data():
+    return simulate.population(8, 12, 1500, seed=2, tie_strength=0.8, position_bias=0.3, reliability_sd=0.4)[0]
+
+
+PROGRAMS = ("davidson", "davidson+position_bias+reliability", "annotator_types(k=2)+davidson", "rao_kupper+lapse")
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("method", ["laplace", "svi"])
+def test_a_gpu_finds_the_posterior_of_the_cpu(data, program, method):
+    cpu = prefdensity.fit(program, data, method=method, device="cpu")
+    gpu = prefdensity.fit(program, data, method=method, device="cuda")
+    assert gpu.status.device == "cuda"
+    ours, theirs = gpu.summary().sort_values("item"), cpu.summary().sort_values("item")
+    # two sets of 1,000 draws: a difference of means has sd sqrt(2 / 1000) posterior sds, 5 of them allowed
+    gap = np.abs(ours["mean"].to_numpy() - theirs["mean"].to_numpy()) / theirs["sd"].to_numpy()
+    assert gap.max() < 5 * np.sqrt(2 / 1000)
+    assert abs(gpu.status.elbo - cpu.status.elbo) < 5 * np.hypot(gpu.status.elbo_se, cpu.status.elbo_se) + 0.1
+
+
+def test_mle_on_a_gpu_is_the_mle(data):
+    cpu = prefdensity.fit("davidson", data, method="mle", device="cpu")
+    gpu = prefdensity.fit("davidson", data, method="mle", device="cuda")
+    np.testing.assert_allclose(gpu.point["tie_strength"], cpu.point["tie_strength"], rtol=1e-8)
