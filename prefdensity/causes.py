@@ -34,7 +34,7 @@ class Cause:
     meaning
         What the data show.
     carried_by
-        Annotators, pairs or items with what they contribute, the largest departures first.
+        Annotators, pairs or items with what they contribute, those who contribute most first.
     next_programs
         Compositions that add what is missing and suit the data; the first is the one to try first.
     advice
@@ -69,7 +69,7 @@ class Rule:
     otherwise
         Advice where no program here helps.
     behind
-        Causes that also bring this check about: found together, this one comes after them.
+        Causes that also bring this check about: found together with one, the evidence counts half.
     """
 
     cause: str
@@ -91,7 +91,7 @@ _RULES = (
         "annotators lean to a side unequally",
         "order habits",
         1,
-        ("position_bias > annotator_position_bias", "annotator_position_bias"),
+        ("position_bias > annotator_position_bias",),
         "Look at the annotators named.",
     ),
     Rule("annotators lapse", "calibration", -1, ("lapse",), "Look at the upsets of clear favourites."),
@@ -136,9 +136,9 @@ def suspects(
     found = []
     for rule in (*_RULES, *_covariate_rules(rows.index)):
         if rule.check in rows.index and rule.cause != ruled_out:
-            evidence = rows.loc[rule.check, "z"] * (rule.sign or 1)
-            if (evidence if rule.sign else abs(evidence)) >= NOTEWORTHY:
-                found.append((rule, abs(evidence)))
+            z, speaks = rows.loc[rule.check, "z"], rows.loc[rule.check, "verdict"] != "as expected"
+            if speaks and (z * rule.sign if rule.sign else abs(z)) >= NOTEWORTHY:
+                found.append((rule, abs(z)))
     return tuple(_cause(rule, z, rows, parts, program, data) for rule, z in _ranked(found))
 
 
@@ -149,12 +149,9 @@ def _covariate_rules(checks: pd.Index) -> list[Rule]:
 
 
 def _ranked(found: list[tuple[Rule, float]]) -> list[tuple[Rule, float]]:
-    """Sort by evidence, what another suspect also brings about after it; causes come before consequences in rules."""
-    weight: dict[str, float] = {}
-    for rule, z in found:
-        ahead = [weight[cause] for cause in rule.behind if cause in weight]
-        weight[rule.cause] = min(z, max(ahead)) if ahead else z
-    return sorted(found, key=lambda pair: -weight[pair[0].cause])  # stable: equals stay in the order of rules
+    """Sort by evidence, which counts half where another suspect also brings it about."""
+    voiced = {rule.cause for rule, _ in found}
+    return sorted(found, key=lambda pair: -pair[1] / (2 if voiced & set(pair[0].behind) else 1))
 
 
 def _cause(
@@ -182,7 +179,7 @@ def changed(program: Program, step: str) -> str:
     program
         Where to start.
     step
-        A layer to add (one type more where there are types already), or "old > new" to exchange layers.
+        A layer to add (one type more where there are types already); "old > new": in place of another if there.
     """
     labels = [each.label for each in program.layers]
     known = {each.name: position for position, each in enumerate(program.layers)}
@@ -194,7 +191,7 @@ def changed(program: Program, step: str) -> str:
     elif new == "annotator_types" and new in known:
         types = dict(program.layers[known[new]].options).get("k", 2)
         labels[known[new]] = f"{new}(k={types + 1})"
-    elif old or new in known:
+    elif new in known:
         return ""
     elif not program.name.endswith(".py"):
         return f"{program.name}+{new}"

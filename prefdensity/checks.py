@@ -49,8 +49,8 @@ class CheckReport:
     causes
         Suspects, the best supported first; empty if nothing is found.
     parts
-        check -> frame of annotators, pairs or items (label, judgements, observed, expected, z), the largest
-        departures first.
+        check -> frame of annotators, pairs or items (label, judgements, observed, expected, z), those who
+        contribute most to its departure first.
     calibration
         As returned by `calibration`.
     replicates

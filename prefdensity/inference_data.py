@@ -81,7 +81,9 @@ def read(path: str | Path) -> Posterior:
     try:
         with xr.open_datatree(path, engine="h5netcdf") as tree:
             loaded = tree.load()
-    except Exception as error:
+    except ImportError:
+        raise
+    except Exception as error:  # a damaged file can fail in any layer below
         raise DataError(f"{path} is not a readable netCDF file ({type(error).__name__}); was it cut short?") from error
     if loaded.attrs.get("format") != _FORMAT:
         raise DataError(f"{path} is a netCDF file, but not a posterior saved by prefdensity (or by a later version)")

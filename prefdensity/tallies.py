@@ -56,15 +56,16 @@ class Tally:
         return name | numbers | {"verdict": verdict, "meaning": said or self.check.asks}
 
     def frame(self) -> pd.DataFrame:
-        """Return who carries the statistic, the largest departures first."""
+        """Return who carries the statistic, the largest contributions to its departure first."""
         observed, expected, square = self.sums / sum(map(len, self.data))
         unit = self.check.unit or ("pair" if self.design.annotator is None else "annotator")
         frame = _units(unit, self.design)
         frame["observed"], frame["expected"] = observed, expected
         spread = np.sqrt(np.maximum(square - expected**2, 0))
         frame["z"] = [_distance(*pair) for pair in zip(observed - expected, spread, strict=True)]
-        judged = frame[frame["judgements"] > 0]
-        return judged.sort_values("z", key=np.abs, ascending=False, kind="stable", ignore_index=True)
+        excess = (observed - expected) * np.sign((observed - expected).sum())
+        order = (-excess).argsort(kind="stable")
+        return frame.iloc[order[frame["judgements"].to_numpy()[order] > 0]].reset_index(drop=True)
 
 
 class Curve:
