@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 
 # public name -> the module that defines it
 _HOME = {
+    "CheckReport": "checks",
     "Comparison": "model_comparison",
     "Comparisons": "comparisons",
     "DataError": "errors",
@@ -21,6 +22,7 @@ _HOME = {
     "PrefDensityError": "errors",
     "Program": "programs",
     "ProgramError": "errors",
+    "check": "checks",
     "compare": "model_comparison",
     "compose": "programs",
     "fit": "inference",
@@ -31,14 +33,16 @@ _HOME = {
     "loo": "elpd",
     "names": "programs",
     "read": "readers",
+    "sbc": "simulation_calibration",
     "write_report": "report",
 }
-_MODULES = ("density", "misspecified", "outcomes", "plots", "policies", "readers", "simulate", "toy")
+_MODULES = ("checks", "density", "misspecified", "outcomes", "plots", "policies", "readers", "simulate", "toy")
 
 __all__ = ["__version__", *_HOME, *_MODULES]
 
 if TYPE_CHECKING:
     from prefdensity import (
+        checks as checks,
         density as density,
         misspecified as misspecified,
         outcomes as outcomes,
@@ -48,6 +52,7 @@ if TYPE_CHECKING:
         simulate as simulate,
         toy as toy,
     )
+    from prefdensity.checks import CheckReport as CheckReport, check as check
     from prefdensity.comparisons import Comparisons as Comparisons
     from prefdensity.elpd import loo as loo
     from prefdensity.errors import (
@@ -68,6 +73,7 @@ if TYPE_CHECKING:
     )
     from prefdensity.readers import read as read
     from prefdensity.report import write_report as write_report
+    from prefdensity.simulation_calibration import sbc as sbc
 
 
 def __getattr__(name: str) -> Any:

@@ -49,9 +49,14 @@ class Cause:
     next_programs: tuple[str, ...]
     advice: str
 
+    @property
+    def bearers(self) -> str:
+        """The three who contribute most, by name."""
+        return ", ".join(_label(row) for row in self.carried_by.head(3).to_dict("records"))
+
     def __str__(self) -> str:
-        who = ", ".join(_label(row) for row in self.carried_by.head(3).to_dict("records"))
-        return f"{self.name} ({self.check}, z = {self.evidence:.1f}): {self.meaning}; most by {who}. {self.advice}"
+        said = f"{self.meaning}; most by {self.bearers}"
+        return f"{self.name} ({self.check}, z = {self.evidence:.1f}): {said}. {self.advice}"
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,8 @@ class Rule:
         Advice where no program here helps.
     behind
         Causes that also bring this check about: found together with one, the evidence counts half.
+    never_with
+        A layer of the program that leaves the suspect no room.
     """
 
     cause: str
@@ -78,14 +85,23 @@ class Rule:
     steps: tuple[str, ...]
     otherwise: str
     behind: tuple[str, ...] = ()
+    never_with: str = ""
 
 
 TASTES, RELIABILITY = "annotators want different things", "annotators are not equally reliable"
+TIE_HABITS = "annotators call ties unequally often"
 INTRANSITIVE, MIXED = "preferences go round in circles", "each comparison mixes several preferences"
 
 _RULES = (
     Rule(TASTES, "own tastes", 1, ("annotator_types", "annotator_tastes"), "Fit groups of annotators apart."),
-    Rule(RELIABILITY, "slopes", 1, ("reliability", "crowd_bt"), "Look at the annotators named.", behind=(TASTES,)),
+    Rule(
+        RELIABILITY,
+        "slopes",
+        1,
+        ("reliability", "crowd_bt"),
+        "Look at the annotators named.",
+        behind=(TASTES, TIE_HABITS),
+    ),
     Rule("an effect of the order", "order", 0, ("position_bias",), "Show every pair in both orders."),
     Rule(
         "annotators lean to a side unequally",
@@ -105,8 +121,15 @@ _RULES = (
         ("davidson > rao_kupper", "rao_kupper > davidson"),
         "Compare other tie rules.",
     ),
-    Rule("annotators call ties unequally often", "tie habits", 1, ("tie_habits",), "Look at the annotators named."),
-    Rule("features do not say all about the items", "item totals", 1, ("linear > items",), "Add item features."),
+    Rule(TIE_HABITS, "tie habits", 1, ("tie_habits",), "Look at the annotators named."),
+    Rule(
+        "features do not say all about the items",
+        "item totals",
+        1,
+        ("linear > items",),
+        "Add item features.",
+        never_with="items",
+    ),
     Rule(
         "annotators repeat themselves",
         "self-agreement",
@@ -133,9 +156,10 @@ def suspects(
     rows = table[table["verdict"] != "not available"].set_index("check")
     circles = "clear cycles" in rows.index and rows.loc["clear cycles", "verdict"] != "as expected"
     ruled_out = MIXED if circles else INTRANSITIVE
+    layers = {each.name for each in program.layers}
     found = []
     for rule in (*_RULES, *_covariate_rules(rows.index)):
-        if rule.check in rows.index and rule.cause != ruled_out:
+        if rule.check in rows.index and rule.cause != ruled_out and rule.never_with not in layers:
             z, speaks = rows.loc[rule.check, "z"], rows.loc[rule.check, "verdict"] != "as expected"
             if speaks and (z * rule.sign if rule.sign else abs(z)) >= NOTEWORTHY:
                 found.append((rule, abs(z)))
@@ -143,9 +167,12 @@ def suspects(
 
 
 def _covariate_rules(checks: pd.Index) -> list[Rule]:
-    named = [check for check in checks if check.startswith("covariate ")]
     advice = "Compare within pairs of like items."
-    return [Rule(f"an effect of {name.removeprefix('covariate ')}", name, 0, ("covariate_bias",), advice) for name in named]
+    return [
+        Rule(f"an effect of {name.removeprefix('covariate ')}", name, 0, ("covariate_bias",), advice)
+        for name in checks
+        if name.startswith("covariate ")
+    ]
 
 
 def _ranked(found: list[tuple[Rule, float]]) -> list[tuple[Rule, float]]:

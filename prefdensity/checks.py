@@ -1,4 +1,4 @@
-"""Predictive checks: does a fitted program make tables like the data, and if not, what is wrong with it?
+"""Predictive checks: whether a fitted program makes tables like the data, and if not, what is wrong with it.
 
 A tail probability is the share of replicated tables that depart at least as far as the data do. Utilities were
 fitted to the data and not to the replicated tables, which makes most tails too large: they rank evidence and are
@@ -19,7 +19,7 @@ from prefdensity.causes import Cause, suspects
 from prefdensity.check_catalogue import catalogue
 from prefdensity.discrepancies import Directions
 from prefdensity.errors import DataError
-from prefdensity.posterior import K_USABLE, require_same_table
+from prefdensity.posterior import require_same_table
 from prefdensity.replication import Design, replications
 from prefdensity.tables import program_of
 from prefdensity.tallies import Curve, Tally
@@ -76,6 +76,13 @@ class CheckReport:
         first, rest = self.causes[0], len(self.causes) - 1
         more = f", and {rest} more suspicion{'s' if rest > 1 else ''}" if rest else ""
         return f"{self.program} misses something: {first.name} (z = {first.evidence:.1f}){more}."
+
+    def suspects(self) -> pd.DataFrame:
+        """Return the causes as a frame: cause, check, evidence (z), meaning, carried_by (the first), advice."""
+        return pd.DataFrame(
+            [(c.name, c.check, c.evidence, c.meaning, c.bearers, c.advice) for c in self.causes],
+            columns=["cause", "check", "evidence", "meaning", "carried_by", "advice"],
+        )
 
     def __str__(self) -> str:
         lines = [f"{self.program} against {self.source}, {self.replicates} replicated tables", self.headline]
@@ -191,9 +198,9 @@ def calibration(
 def _cautions(post: Posterior, data: Comparisons, size: int, asked: int, parts: dict[str, pd.DataFrame]) -> list[str]:
     said = []
     if post.is_point:
-        said.append("A point fit replicates from one estimate: what the fit leaves uncertain counts against the program.")
-    if post.status.k_hat is not None and post.status.k_hat >= K_USABLE:
-        said.append(f"k-hat of the fit is {post.status.k_hat:.2f}: its draws, and so these checks, are those of a poor fit.")
+        said.append("A point fit replicates from one estimate: what it leaves uncertain counts against the program.")
+    if not post.status.trusted:
+        said.append("The fit failed its own checks: replications come from a poor approximation.")
     if size < asked:
         said.append(f"The table is large: {size} tables were replicated, not {asked}.")
     if (data.count != np.round(data.count)).any():

@@ -1,10 +1,9 @@
-"""The command line: `prefdensity models`, `describe`, `fit`, `report`.
+"""The command line: `prefdensity models`, `describe`, `fit`, `check`, `report`.
 
 Heavy libraries load inside the commands, so that ``prefdensity --help`` answers at once.
 """
 
 import functools
-import inspect
 import os
 import shlex
 import sys
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from prefdensity import __version__
+from prefdensity.cli_table import reads_a_table
 from prefdensity.errors import DataError, PrefDensityError
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from prefdensity.posterior import Posterior
     from prefdensity.programs import Program
 
-_READING = "How to read FILE"
 _INTERRUPTED = 130  # what shells report for Ctrl-C
 
 app = typer.Typer(
@@ -36,14 +35,6 @@ app = typer.Typer(
     help="Annotator models of pairwise preferences: read comparisons, fit a model, report what it says.",
     epilog="Start with: prefdensity fit example:citations --model bradley_terry",
 )
-
-
-class Ties(StrEnum):
-    """What becomes of ties in the table."""
-
-    error = "error"
-    half = "half"
-    drop = "drop"
 
 
 class Method(StrEnum):
@@ -102,103 +93,6 @@ def _fail(sentence: str) -> None:
     raise typer.Exit(2) from None
 
 
-def _option(flag: str, words: str, metavar: str | None = "COLUMN", **more: Any) -> Any:
-    return typer.Option(flag, help=words, metavar=metavar, rich_help_panel=_READING, **more)
-
-
-def _table(
-    file: Annotated[
-        str,
-        typer.Argument(
-            metavar="FILE",
-            help="Table of comparisons (csv, tsv, jsonl, parquet), or example:citations, example:baseball, "
-            "example:puddings, example:annotators.",
-        ),
-    ],
-    format: Annotated[
-        str | None, _option("--format", "Public format such as arena; else one comparison a row.", "NAME")
-    ] = None,
-    format_option: Annotated[
-        list[str] | None,
-        _option("--format-option", "Argument of the format, as in both_bad=tie; repeatable.", "NAME=VALUE"),
-    ] = None,
-    item_a: Annotated[str | None, _option("--item-a", "Column of one item.")] = None,
-    item_b: Annotated[str | None, _option("--item-b", "Column of the other item.")] = None,
-    outcome: Annotated[str | None, _option("--outcome", "Column of the judgement: a, b or tie.")] = None,
-    annotator: Annotated[str | None, _option("--annotator", "Column of who judged.")] = None,
-    context: Annotated[str | None, _option("--context", "Column of the prompt or question.")] = None,
-    count: Annotated[str | None, _option("--count", "Column of how many judgements a row holds.")] = None,
-    ordered: Annotated[
-        bool, _option("--ordered", "item_a was shown first (left, at home) in every row.", None)
-    ] = False,
-    first: Annotated[str | None, _option("--first", "Column of the side shown first: a, b, neither.")] = None,
-    label: Annotated[
-        list[str] | None,
-        _option("--label", "Meaning of an outcome, as in model_a=a (a, b, tie, drop); repeatable.", "OLD=NEW"),
-    ] = None,
-    missing: Annotated[str | None, _option("--missing", "Rows with empty cells: error, drop.", "WHAT")] = None,
-    covariate: Annotated[
-        list[str] | None, _option("--covariate", "Numeric column; positive speaks for item_a; repeatable.")
-    ] = None,
-    item_features: Annotated[
-        Path | None,
-        _option("--item-features", "Table with one row per item: its label, then numbers.", "FILE"),
-    ] = None,
-    ties: Annotated[
-        Ties, _option("--ties", "error: the model must explain them; half: half a win each; drop.", None)
-    ] = Ties.error,
-) -> "Comparisons":
-    """Read the table as the options say; what was not said is left to the reader's defaults."""
-    from prefdensity.readers import read
-
-    given: dict[str, Any] = {
-        "item_a": item_a,
-        "item_b": item_b,
-        "outcome": outcome,
-        "annotator": annotator,
-        "context": context,
-        "count": count,
-        "ordered": ordered or None,
-        "first": first,
-        "labels": _pairs("--label", label, "model_a=a"),
-        "missing": missing,
-        "covariates": covariate or None,
-        "item_features": item_features,
-    }
-    said = {name: value for name, value in given.items() if value is not None}
-    said |= _pairs("--format-option", format_option, "both_bad=tie") or {}
-    data = read(file, format=format, **said)
-    if ties is Ties.half:
-        return data.ties_as_half_wins()
-    return data.without_ties() if ties is Ties.drop else data
-
-
-def _pairs(flag: str, given: list[str] | None, example: str) -> dict[str, str] | None:
-    pairs = {}
-    for text in given or []:
-        name, sign, value = text.rpartition("=")
-        if not sign:
-            raise DataError(f"{flag} {text} has no '='; write it as in {flag} {example}")
-        pairs[name] = value
-    return pairs or None
-
-
-def _reads_a_table(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of `_table`, and hand it the table as `data`."""
-    reading = inspect.signature(_table).parameters
-    own = [p for p in inspect.signature(command).parameters.values() if p.name != "data"]
-
-    @functools.wraps(command)
-    def run(**given: Any) -> None:
-        data = _table(**{name: given.pop(name) for name in reading})
-        command(data=data, **given)
-
-    parameters = [p.replace(kind=p.KEYWORD_ONLY) for p in (*own, *reading.values())]
-    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    run.__annotations__ = {p.name: p.annotation for p in parameters}
-    return run
-
-
 @app.command(epilog="Example: prefdensity models davidson")
 @_one_sentence
 def models(
@@ -218,7 +112,7 @@ def models(
 
 @app.command(epilog="Example: prefdensity describe votes.csv --item-a left --item-b right --outcome winner")
 @_one_sentence
-@_reads_a_table
+@reads_a_table
 def describe(data: "Comparisons") -> None:
     """Say what a table holds, and what to know before fitting it."""
     typer.echo(str(data.report()))
@@ -226,7 +120,7 @@ def describe(data: "Comparisons") -> None:
 
 @app.command(epilog="Example: prefdensity fit votes.csv --model davidson+position_bias --ordered")
 @_one_sentence
-@_reads_a_table
+@reads_a_table
 def fit(
     data: "Comparisons",
     model: Annotated[
@@ -297,7 +191,7 @@ def _write_fit(post: "Posterior", data: "Comparisons", program: "Program", out: 
 
 @app.command(epilog="Example: prefdensity report results/fit.nc votes.csv --ordered")
 @_one_sentence
-@_reads_a_table
+@reads_a_table
 def report(
     saved: Annotated[Path, typer.Argument(metavar="FIT.nc", help="A fit saved by 'prefdensity fit'.")],
     data: "Comparisons",
@@ -312,16 +206,93 @@ def report(
     level: Annotated[float, typer.Option(help="Posterior mass of intervals.", min=0.01, max=0.999)] = 0.9,
 ) -> None:
     """Write the report of a saved fit again; FILE and its options must be those of the fit."""
+    from prefdensity.report import write_report
+
+    post, program = _saved_fit(saved, model)
+    target = out or saved.with_name("report.html")
+    typer.echo(f"wrote {write_report(post, data, target, title, level=level, program=program)}")
+
+
+@app.command(epilog="Example: prefdensity check results/fit.nc votes.csv --ordered")
+@_one_sentence
+@reads_a_table
+def check(
+    saved: Annotated[Path, typer.Argument(metavar="FIT.nc", help="A fit saved by 'prefdensity fit'.")],
+    data: "Comparisons",
+    replicates: Annotated[int, typer.Option(help="Tables to replicate from the fit.", min=20)] = 100,
+    seed: Annotated[int, typer.Option(help="Seed of the replicated tables.", min=0)] = 0,
+    model: Annotated[
+        Path | None,
+        typer.Option("--model", "-m", help="The .py file of the fit, if it was one.", metavar="FILE"),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for check.csv, suspects.csv and two pictures; none by default.")
+    ] = None,
+) -> None:
+    """Say what the data hold against a fit, who shows it, and which model to try; FILE must be that of the fit."""
+    from prefdensity import checks, plots
+
+    post, program = _saved_fit(saved, model)
+    found = checks.check(post, data, replicates=replicates, seed=seed, program=program)
+    typer.echo(str(found))
+    if out is not None:
+        with _staged(out) as folder:
+            folder.mkdir()
+            found.table.to_csv(folder / "check.csv", index=False)
+            found.suspects().to_csv(folder / "suspects.csv", index=False)
+            plots.check(found).savefig(folder / "check.svg")
+            plots.calibration(found.calibration).savefig(folder / "calibration.svg")
+            written = sorted(path.name for path in folder.iterdir())
+        typer.echo(f"wrote {out}: {', '.join(written)}")
+
+
+@app.command(epilog="Example: prefdensity compare votes.csv --models davidson davidson+position_bias --ordered")
+@_one_sentence
+@reads_a_table
+def compare(
+    data: "Comparisons",
+    models: Annotated[
+        list[str],
+        typer.Option("--models", "-m", help="Models to compare, one after the other.", metavar="MODEL..."),
+    ],
+    more: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,
+    unit: Annotated[
+        str, typer.Option(help="What to leave out: comparison, pair, or annotator (somebody new).")
+    ] = "comparison",
+    refit: Annotated[bool, typer.Option(help="Refit without the units that importance sampling fails on.")] = True,
+    method: Annotated[Method, typer.Option(help="Inference; auto: the cheapest good one.")] = Method.auto,
+    seed: Annotated[int, typer.Option(help="Seed of all random numbers.", min=0)] = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder for compare.csv and a picture; none by default.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.")] = False,
+) -> None:
+    """Fit several models and say which predicts better: leave-one-out density with paired differences."""
+    from prefdensity import inference, model_comparison, plots
+    from prefdensity.programs import load_program
+
+    show = False if quiet else None
+    programs = {program.name: program for program in map(load_program, [*models, *(more or [])])}
+    posts = {
+        name: inference.fit(program, data, method=method.value, seed=seed, progress=show)
+        for name, program in programs.items()
+    }
+    found = model_comparison.compare(posts, data, unit=unit, refit=refit, programs=programs, seed=seed, progress=show)
+    typer.echo(str(found))
+    if out is not None:
+        with _staged(out) as folder:
+            folder.mkdir()
+            found.table.to_csv(folder / "compare.csv", index=False)
+            plots.comparison(found).savefig(folder / "compare.svg")
+        typer.echo(f"wrote {out}: compare.csv, compare.svg")
+
+
+def _saved_fit(saved: Path, model: Path | None) -> "tuple[Posterior, Program | None]":
     from prefdensity.posterior import load_posterior
     from prefdensity.programs import load_program
-    from prefdensity.report import write_report
 
     post = load_posterior(saved)
     if post.program.endswith(".py") and model is None:
         raise DataError(f"{saved} was fitted with the file {post.program}; give it again with --model")
-    program = load_program(model) if model else None
-    target = out or saved.with_name("report.html")
-    typer.echo(f"wrote {write_report(post, data, target, title, level=level, program=program)}")
+    return post, load_program(model) if model else None
 
 
 @contextmanager

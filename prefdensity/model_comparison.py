@@ -248,8 +248,8 @@ def pseudo_bma_weights(elpd: Array, weight: Array, seed: int, replicates: int = 
 def _warnings(posteriors: Mapping[str, Posterior], elpds: Mapping[str, Elpd]) -> tuple[str, ...]:
     lines = []
     for name, post in posteriors.items():
-        if post.status.k_hat is not None and post.status.k_hat >= USABLE:
-            lines.append(f"The fit of {name} has k-hat {post.status.k_hat:.2f}: its elpd is that of the approximation.")
+        if not post.status.trusted:
+            lines.append(f"The fit of {name} failed its own checks: its elpd is that of an approximation.")
         if elpds[name].n_bad:
             lines.append(f"{elpds[name].n_bad} units of {name} have k-hat above {USABLE}: refit=True settles them.")
     wide = [name for name, post in posteriors.items() if _evidence_gap(post) > 2]

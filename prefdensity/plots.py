@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
+    from prefdensity.checks import CheckReport
     from prefdensity.comparisons import Comparisons
+    from prefdensity.model_comparison import Comparison
     from prefdensity.posterior import Posterior
     from prefdensity.programs import Program
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 INK, FAINT, RULE = "#222222", "#666666", "#e6e6e6"
 _ROW, _MARGINS = 0.2, 1.1  # inches
+_VERDICTS = {"as expected": COLOURS[0], "doubtful": COLOURS[4], "contradicted": COLOURS[1]}
+_FARTHEST = 8.0  # standard deviations drawn
 
 
 def ranking(post: Posterior, level: float = 0.9, most: int = 60) -> Figure:
@@ -167,6 +171,74 @@ def elbo_trace(post: Posterior) -> Figure:
     ax.ticklabel_format(axis="y", useOffset=False)
     _clean(ax)
     ax.grid(axis="y", color=RULE, linewidth=0.7)
+    return figure
+
+
+def check(report: CheckReport) -> Figure:
+    """Draw how far the data lie from what the program expects, one row for each check that was possible.
+
+    Parameters
+    ----------
+    report
+        From `prefdensity.check`.
+    """
+    table = report.table[report.table["verdict"] != "not available"]
+    z = np.clip(table["z"].to_numpy(), -_FARTHEST, _FARTHEST)
+    figure, (ax,) = _row_figure(len(table))
+    ax.axvspan(-2, 2, color=RULE, zorder=0)
+    ax.axvline(0, color=FAINT, linewidth=0.8, zorder=1)
+    for verdict, colour in _VERDICTS.items():
+        rows = np.flatnonzero(table["verdict"] == verdict)
+        ax.hlines(rows, 0, z[rows], color=colour, linewidth=2.2, alpha=0.45)
+        for mark, drawn in (("o", np.abs(z) < _FARTHEST), (">", z == _FARTHEST), ("<", z == -_FARTHEST)):
+            shown = rows[drawn[rows]]
+            label = verdict if mark == "o" else None
+            ax.plot(z[shown], shown, mark, color=colour, markersize=5.5, label=label, clip_on=False)
+    _item_labels(ax, list(table["check"]))
+    ax.set_xlim(-_FARTHEST, _FARTHEST)
+    ax.legend(frameon=False, fontsize=9, ncols=3, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0)
+    _caption(figure, f"data minus expected, in standard deviations of replicated tables (arrows: beyond {_FARTHEST:g})")
+    return figure
+
+
+def calibration(table: pd.DataFrame) -> Figure:
+    """Draw how often favourites win against how often the program says so, with the range of replicated tables.
+
+    Parameters
+    ----------
+    table
+        From `prefdensity.checks.calibration`.
+    """
+    table = table.sort_values("predicted")
+    figure = Figure(figsize=(4.6, 3.8), layout="constrained")
+    ax = figure.subplots()
+    ax.plot([0.5, 1], [0.5, 1], color=FAINT, linewidth=0.8)
+    words = "90% of replicated tables"
+    ax.vlines(table["predicted"], table["lower"], table["upper"], color=RULE, linewidth=7, label=words)
+    off = (table["observed"] < table["lower"]) | (table["observed"] > table["upper"])
+    for rows, colour in ((table[~off], COLOURS[0]), (table[off], COLOURS[1])):
+        ax.plot(rows["predicted"], rows["observed"], "o", color=colour, markersize=5)
+    _clean(ax)
+    _axis_words(ax, "probability of the favourite", "how often it wins (ties count half)")
+    ax.legend(frameon=False, fontsize=9, loc="upper left")
+    return figure
+
+
+def comparison(found: Comparison) -> Figure:
+    """Draw how far each program's predictive density lies below the best one's, with two standard errors.
+
+    Parameters
+    ----------
+    found
+        From `prefdensity.compare`.
+    """
+    table = found.table
+    figure, (ax,) = _row_figure(len(table))
+    gap, reach = table["elpd_diff"].to_numpy(), 2 * table["se_diff"].to_numpy()
+    _intervals(ax, gap, gap - reach, gap + reach, COLOURS[0])
+    ax.axvline(0, color=FAINT, linewidth=0.8, zorder=1)
+    _item_labels(ax, list(table["program"]))
+    _caption(figure, f"elpd against the best (nats), by {found.unit}, ± 2 se")
     return figure
 
 

@@ -20,6 +20,17 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 
 K_GOOD, K_USABLE = 0.5, 0.7
+# Log weights that vary less than this leave about .01 nats between approximation and posterior, whatever k-hat
+# says of their extreme tail; by Pinsker's inequality no probability is then off by more than .08.
+CLOSE = 0.15
+
+
+R_HAT = 1.01
+
+
+def approximates(k_hat: float, log_weight_sd: float | None) -> bool:
+    """Say whether an approximation with these importance weights stands for the posterior."""
+    return k_hat < K_USABLE or (log_weight_sd is not None and log_weight_sd < CLOSE)
 
 
 @dataclass(frozen=True)
@@ -35,6 +46,8 @@ class FitStatus:
     k_hat
         Pareto shape of the importance weights of the approximation: < .5 good, < .7 usable, more: intervals
         must not be trusted. None for nuts, map, mle.
+    log_weight_sd
+        Standard deviation of the log importance weights (nats).
     corrected
         The draws were importance-resampled towards the exact posterior.
     elbo, elbo_se, log_evidence
@@ -62,6 +75,7 @@ class FitStatus:
     steps: int
     log_likelihood: float
     k_hat: float | None = None
+    log_weight_sd: float | None = None
     corrected: bool = False
     elbo: float | None = None
     elbo_se: float | None = None
@@ -77,6 +91,15 @@ class FitStatus:
     settings: dict[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def trusted(self) -> bool:
+        """Whether intervals, ranks and P(best) may be read as they stand."""
+        if not self.converged or self.divergences:
+            return False
+        if self.r_hat is not None:
+            return self.r_hat < R_HAT
+        return self.k_hat is None or approximates(self.k_hat, self.log_weight_sd)
 
 
 @dataclass(frozen=True, eq=False)
@@ -302,7 +325,7 @@ class Posterior:
         if s.k_hat is not None:
             lines.append(_k_hat_sentence(s))
         if s.r_hat is not None:
-            good = s.r_hat < 1.01 and (s.effective or 0) > 100 * s.chains
+            good = s.r_hat < R_HAT and (s.effective or 0) > 100 * s.chains
             lines.append(
                 f"Split R-hat is at most {s.r_hat:.3f} and the smallest effective sample size {s.effective:.0f}: "
                 + ("the chains agree." if good else "run longer before trusting intervals.")
@@ -338,6 +361,11 @@ def _k_hat_sentence(s: FitStatus) -> str:
         return f"{start}it stands well for the posterior{done}."
     if s.k_hat < K_USABLE:
         return f"{start}usable{done}."
+    if approximates(s.k_hat, s.log_weight_sd):
+        return (
+            f"{start}above 0.7, but its importance weights hardly vary (sd of their logarithm {s.log_weight_sd:.2f}), "
+            "so it is close to the posterior except in the far tails."
+        )
     return (
         f"{start}above 0.7, so intervals, ranks and P(best) must NOT be trusted as they stand; they are those of the "
         "approximation, uncorrected. Use method='nuts' where it is affordable, or a simpler program."

@@ -17,7 +17,8 @@ from markupsafe import Markup
 
 import prefdensity
 from prefdensity import plots
-from prefdensity.posterior import K_USABLE, require_same_table
+from prefdensity.checks import CheckReport, check
+from prefdensity.posterior import require_same_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,10 +75,12 @@ def write_report(
         If `data` is not the table that was fitted.
     """
     require_same_table(post, data)
-    drawn = {name: _svg(figure, name) for name, figure in _figures(post, data, level, program).items()}
+    checked = check(post, data, program=program)
+    figures = _figures(post, data, level, program) | _check_figures(checked)
+    drawn = {name: _svg(figure, name) for name, figure in figures.items()}
     page = _render(
         _contents(post, data, level)
-        | {"figures": drawn, "title": title or os.path.basename(data.source), "command": command}
+        | {"figures": drawn, "title": title or os.path.basename(data.source), "command": command, "checked": checked}
     )
     target = Path(path)
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
@@ -211,8 +214,7 @@ def _annotator_caption(post: Posterior) -> str:
 def _cautions(post: Posterior, about: DataReport) -> list[str]:
     """Return what to say before anything else; a fit that failed its own checks says so first."""
     status = post.status
-    doubtful = (status.k_hat or 0) >= K_USABLE or (status.r_hat or 0) >= 1.01 or bool(status.divergences)
-    failed = post.quality() if doubtful or not status.converged else []
+    failed = [] if status.trusted else post.quality()
     return list(dict.fromkeys([*failed, *about.warnings, *status.warnings]))
 
 
@@ -254,6 +256,10 @@ def _figures(post: Posterior, data: Comparisons, level: float, program: Program 
     if len(post.status.elbo_trace) > 1:
         figures["elbo"] = plots.elbo_trace(post)
     return figures
+
+
+def _check_figures(checked: CheckReport) -> dict[str, Figure]:
+    return {"checks": plots.check(checked), "calibration": plots.calibration(checked.calibration)}
 
 
 def _svg(figure: Figure, name: str) -> Markup:

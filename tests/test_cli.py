@@ -274,3 +274,23 @@ def test_ctrl_c_during_a_fit_saves_what_there_is(here, monkeypatch):
     page = Path("prefdensity-fit/report.html").read_text()
     assert page.index("The search did NOT settle: interrupted") < page.index("The data")
     assert "interrupted" in result.stdout
+
+
+def test_compare_ranks_models_and_draws_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(cli.app, ["compare", "example:baseball", "--models", "bradley_terry", "thurstone",
+                                      "bradley_terry+position_bias", "--out", "found", "-q"])  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "one comparison at a time" in result.output
+    table = pd.read_csv("found/compare.csv")
+    assert set(table["program"]) == {"bradley_terry", "thurstone", "bradley_terry+position_bias"}
+    assert Path("found/compare.svg").read_text().lstrip().startswith("<?xml")
+
+
+def test_compare_refuses_an_unknown_unit_in_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(
+        cli.app, ["compare", "example:baseball", "--models", "bradley_terry", "--unit", "row", "-q"]
+    )
+    assert result.exit_code == 2
+    assert "no unit 'row'" in result.output

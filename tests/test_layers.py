@@ -21,8 +21,11 @@ readers programs
 models running suitability posterior
 tables inference_data misspecified
 inference density
-elpd predict plots replication
-model_comparison report discrepancies
+elpd predict plots replication causes
+model_comparison discrepancies
+tallies check_catalogue
+checks
+report simulation_calibration cli_table
 cli
 __main__
 """
@@ -42,11 +45,14 @@ HOMES = {
     "jinja2": "report",
     "markupsafe": "report",
     "matplotlib": "plots report",
-    "pandas": "comparisons data_report densities format_tools formats model_comparison posterior readers",
+    "pandas": (
+        "causes checks comparisons data_report densities format_tools formats model_comparison posterior readers "
+        "simulation_calibration tallies"
+    ),
     "pyarrow": "readers",
     "pyro": "inference models outcomes programs running",
     "rich": "cli progress",
-    "typer": "cli",
+    "typer": "cli cli_table",
     "xarray": "inference_data",
 }
 

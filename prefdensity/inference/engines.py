@@ -169,8 +169,9 @@ def _answer(view: View, checked: Checked, point: Tensor, facts: dict[str, Any]) 
     # one mode of k! equal ones was integrated, if annotators have k exchangeable types
     copies = math.lgamma(view.sites["type_weight"].event[0] + 1) if "type_weight" in view.sites else 0.0
     quality = {
-        "k_hat": checked.k_hat, "corrected": checked.corrected, "elbo": checked.elbo, "elbo_se": checked.elbo_se,
-        "log_evidence": checked.log_evidence + copies, "effective": checked.effective * len(checked.log_p),
+        "k_hat": checked.k_hat, "log_weight_sd": checked.log_weight_sd, "corrected": checked.corrected,
+        "elbo": checked.elbo, "elbo_se": checked.elbo_se, "log_evidence": checked.log_evidence + copies,
+        "effective": checked.effective * len(checked.log_p),
     }  # fmt: skip
     return Answer(checked.z, point, facts | quality, checked.log_p.cpu().numpy(), checked.log_q.cpu().numpy())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,10 +22,9 @@ from prefdensity.inference.engines import Answer, Settings, by_laplace, by_map, 
 from prefdensity.inference.guide import KINDS
 from prefdensity.inference.mode import Climber
 from prefdensity.inference.view import View
-from prefdensity.posterior import FitStatus, Posterior
+from prefdensity.posterior import FitStatus, Posterior, approximates
 from prefdensity.programs import Layer, Program, load_program
 from prefdensity.progress import Report, progress as show_progress
-from prefdensity.psis import USABLE
 from prefdensity.suitability import suit
 
 METHODS = ("auto", "laplace", "svi", "nuts", "map", "mle")
@@ -106,7 +106,8 @@ def fit(
     view = View(program, data.cells(program.outcomes, program.needs, device=place))
     if "utility" in view.sites:  # items that features place need not meet
         warnings += existence_warnings(data)
-    key = {"program": program.name, "data": data.fingerprint(), "seed": seed, "guide": guide, "restarts": restarts}
+    key = {"program": _identity(program), "data": data.fingerprint(), "seed": seed}
+    key |= {"guide": guide, "restarts": restarts}
     starts = restarts or _restarts(program)
     settings = Settings(draws, starts, seed, guide, max_steps, chains, warmup, checkpoint, key)
     with _threads(threads), show_progress(progress) as report:
@@ -133,11 +134,11 @@ def _run(method: str, view: View, data: Comparisons, settings: Settings, report:
     if not Climber(view).has_curvature:
         return by_svi(view, settings, report)
     first = by_laplace(view, settings, report)
-    if first.facts["k_hat"] < USABLE:
+    if approximates(first.facts["k_hat"], first.facts["log_weight_sd"]):
         return first
     second = by_svi(view, settings, report)
-    better = second.facts["k_hat"] < first.facts["k_hat"] or not second.facts["converged"]
-    return second if better else first  # an interrupted fit is returned, not hidden
+    interrupted = "interrupted" in second.facts["message"]  # returned, not hidden
+    return second if interrupted or second.facts["elbo"] > first.facts["elbo"] else first
 
 
 def _posterior(view: View, data: Comparisons, answer: Answer, status: FitStatus) -> Posterior:
@@ -173,6 +174,14 @@ def _sites(view: View, z: Tensor) -> tuple[dict[str, np.ndarray], dict[str, tupl
         draws["type_probability"] = view.type_probability(z)
         dims = dims | {"type_probability": ("annotator", "type")}
     return {name: value.cpu().numpy() for name, value in draws.items()}, dims
+
+
+def _identity(program: Program) -> str:
+    """Return the name of a program, and for a user's file what it says: an edited file is another program."""
+    path = Path(program.name)
+    if path.suffix != ".py" or not path.is_file():
+        return program.name
+    return f"{path} {hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"
 
 
 def _restarts(program: Program) -> int:

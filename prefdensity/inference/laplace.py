@@ -23,7 +23,7 @@ from prefdensity.inference.view import View
 # The grid of hyperparameters: spacing in their posterior standard deviations, the relative density below
 # which a point is left out, and the most points: what does not fit is left to k-hat to tell.
 _SPACING = 0.75
-_NEGLIGIBLE = 1e-3
+_NEGLIGIBLE = 1e-5
 _POINTS = 60
 
 

@@ -35,6 +35,8 @@ class Checked:
         Joint and guide log density of the first draws (all of them unless the table is very large).
     k_hat
         Pareto shape of the weights p/q (Yao et al. 2018): < .5 good, < .7 usable after correction.
+    log_weight_sd
+        Standard deviation of the log weights (nats).
     elbo, elbo_se, log_evidence
         Evidence lower bound, its Monte-Carlo error, and the importance-weighted estimate.
     effective
@@ -45,6 +47,7 @@ class Checked:
     log_p: Tensor
     log_q: Tensor
     k_hat: float
+    log_weight_sd: float
     elbo: float
     elbo_se: float
     log_evidence: float
@@ -80,6 +83,7 @@ def check_guide(view: View, guide: Approximation, draws: int, generator: torch.G
         log_p=log_p[inside],
         log_q=log_q[inside],
         k_hat=k_hat,
+        log_weight_sd=spread,
         elbo=elbo,
         elbo_se=spread / math.sqrt(weighed),
         log_evidence=float(gap.logsumexp(0)) - math.log(weighed),

@@ -1,0 +1,125 @@
+"""The options of the command line that say how to read a table of comparisons."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from prefdensity.errors import DataError
+
+if TYPE_CHECKING:
+    from prefdensity.comparisons import Comparisons
+
+_READING = "How to read FILE"
+
+
+class Ties(StrEnum):
+    """What becomes of ties in the table."""
+
+    error = "error"
+    half = "half"
+    drop = "drop"
+
+
+def _option(flag: str, words: str, metavar: str | None = "COLUMN", **more: Any) -> Any:
+    return typer.Option(flag, help=words, metavar=metavar, rich_help_panel=_READING, **more)
+
+
+def read_table(
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE",
+            help="Table of comparisons (csv, tsv, jsonl, parquet), or example:citations, example:baseball, "
+            "example:puddings, example:annotators.",
+        ),
+    ],
+    format: Annotated[
+        str | None, _option("--format", "Public format such as arena; else one comparison a row.", "NAME")
+    ] = None,
+    format_option: Annotated[
+        list[str] | None,
+        _option("--format-option", "Argument of the format, as in both_bad=tie; repeatable.", "NAME=VALUE"),
+    ] = None,
+    item_a: Annotated[str | None, _option("--item-a", "Column of one item.")] = None,
+    item_b: Annotated[str | None, _option("--item-b", "Column of the other item.")] = None,
+    outcome: Annotated[str | None, _option("--outcome", "Column of the judgement: a, b or tie.")] = None,
+    annotator: Annotated[str | None, _option("--annotator", "Column of who judged.")] = None,
+    context: Annotated[str | None, _option("--context", "Column of the prompt or question.")] = None,
+    count: Annotated[str | None, _option("--count", "Column of how many judgements a row holds.")] = None,
+    ordered: Annotated[
+        bool, _option("--ordered", "item_a was shown first (left, at home) in every row.", None)
+    ] = False,
+    first: Annotated[str | None, _option("--first", "Column of the side shown first: a, b, neither.")] = None,
+    label: Annotated[
+        list[str] | None,
+        _option("--label", "Meaning of an outcome, as in model_a=a (a, b, tie, drop); repeatable.", "OLD=NEW"),
+    ] = None,
+    missing: Annotated[str | None, _option("--missing", "Rows with empty cells: error, drop.", "WHAT")] = None,
+    covariate: Annotated[
+        list[str] | None, _option("--covariate", "Numeric column; positive speaks for item_a; repeatable.")
+    ] = None,
+    item_features: Annotated[
+        Path | None,
+        _option("--item-features", "Table with one row per item: its label, then numbers.", "FILE"),
+    ] = None,
+    ties: Annotated[
+        Ties, _option("--ties", "error: the model must explain them; half: half a win each; drop.", None)
+    ] = Ties.error,
+) -> "Comparisons":
+    """Read the table as the options say; what was not said is left to the reader's defaults."""
+    from prefdensity.readers import read
+
+    given: dict[str, Any] = {
+        "item_a": item_a,
+        "item_b": item_b,
+        "outcome": outcome,
+        "annotator": annotator,
+        "context": context,
+        "count": count,
+        "ordered": ordered or None,
+        "first": first,
+        "labels": _pairs("--label", label, "model_a=a"),
+        "missing": missing,
+        "covariates": covariate or None,
+        "item_features": item_features,
+    }
+    said = {name: value for name, value in given.items() if value is not None}
+    said |= _pairs("--format-option", format_option, "both_bad=tie") or {}
+    data = read(file, format=format, **said)
+    if ties is Ties.half:
+        return data.ties_as_half_wins()
+    return data.without_ties() if ties is Ties.drop else data
+
+
+def _pairs(flag: str, given: list[str] | None, example: str) -> dict[str, str] | None:
+    pairs = {}
+    for text in given or []:
+        name, sign, value = text.rpartition("=")
+        if not sign:
+            raise DataError(f"{flag} {text} has no '='; write it as in {flag} {example}")
+        pairs[name] = value
+    return pairs or None
+
+
+def reads_a_table(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of `read_table`, and hand it the table as `data`."""
+    reading = inspect.signature(read_table).parameters
+    own = [p for p in inspect.signature(command).parameters.values() if p.name != "data"]
+
+    @functools.wraps(command)
+    def run(**given: Any) -> None:
+        data = read_table(**{name: given.pop(name) for name in reading})
+        command(data=data, **given)
+
+    # FILE comes after the arguments that must be there, and before a list that may be empty
+    ahead = [p for p in own if p.default is p.empty]
+    behind = [p for p in own if p.default is not p.empty]
+    parameters = [p.replace(kind=p.KEYWORD_ONLY) for p in (*ahead, *reading.values(), *behind)]
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in parameters}
+    return run
