@@ -53,9 +53,9 @@ def prefdensity_fit(n_items, winner, loser):
     """The whole fit: mode, curvature, Pareto k-hat, importance correction, 1,000 draws."""
     import prefdensity as pf
 
-    data = _comparisons(n_items, winner, loser)
+    data, fit = _comparisons(n_items, winner, loser), pf.fit  # naming `fit` imports torch and Pyro
     yield "prep"
-    post = pf.fit("bradley_terry", data, progress=False)
+    post = fit("bradley_terry", data, progress=False)
     yield post.draws["utility"].mean(0)
 
 

@@ -6,8 +6,9 @@ Each rule names one check as its evidence. Rules are few because the checks are 
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -153,20 +154,19 @@ def suspects(
     program, data
         What was checked.
     """
-    rows = table[table["verdict"] != "not available"].set_index("check")
-    circles = "clear cycles" in rows.index and rows.loc["clear cycles", "verdict"] != "as expected"
-    ruled_out = MIXED if circles else INTRANSITIVE
+    off = {row["check"]: row for row in table.to_dict("records") if row["verdict"] in ("doubtful", "contradicted")}
+    ruled_out = MIXED if "clear cycles" in off else INTRANSITIVE
     layers = {each.name for each in program.layers}
     found = []
-    for rule in (*_RULES, *_covariate_rules(rows.index)):
-        if rule.check in rows.index and rule.cause != ruled_out and rule.never_with not in layers:
-            z, speaks = rows.loc[rule.check, "z"], rows.loc[rule.check, "verdict"] != "as expected"
-            if speaks and (z * rule.sign if rule.sign else abs(z)) >= NOTEWORTHY:
+    for rule in (*_RULES, *_covariate_rules(off)):
+        if rule.check in off and rule.cause != ruled_out and rule.never_with not in layers:
+            z = off[rule.check]["z"]
+            if (z * rule.sign if rule.sign else abs(z)) >= NOTEWORTHY:
                 found.append((rule, abs(z)))
-    return tuple(_cause(rule, z, rows, parts, program, data) for rule, z in _ranked(found))
+    return tuple(_cause(rule, z, off[rule.check]["meaning"], parts, program, data) for rule, z in _ranked(found))
 
 
-def _covariate_rules(checks: pd.Index) -> list[Rule]:
+def _covariate_rules(checks: Iterable[str]) -> list[Rule]:
     advice = "Compare within pairs of like items."
     return [
         Rule(f"an effect of {name.removeprefix('covariate ')}", name, 0, ("covariate_bias",), advice)
@@ -182,7 +182,7 @@ def _ranked(found: list[tuple[Rule, float]]) -> list[tuple[Rule, float]]:
 
 
 def _cause(
-    rule: Rule, z: float, rows: pd.DataFrame, parts: dict[str, pd.DataFrame], program: Program, data: Comparisons
+    rule: Rule, z: float, meaning: str, parts: dict[str, pd.DataFrame], program: Program, data: Comparisons
 ) -> Cause:
     tried = (changed(program, step) for step in rule.steps)
     suited = tuple(name for name in tried if name and _suits(name, data))
@@ -190,8 +190,8 @@ def _cause(
     return Cause(
         name=rule.cause,
         check=rule.check,
-        evidence=float(z),
-        meaning=str(rows.loc[rule.check, "meaning"]),
+        evidence=z,
+        meaning=meaning,
         carried_by=parts[rule.check],
         next_programs=suited,
         advice=f"Try {' or '.join(suited)}{compared}." if suited else rule.otherwise,
@@ -235,6 +235,6 @@ def _suits(name: str, data: Comparisons) -> bool:
     return True
 
 
-def _label(row: dict[str, object]) -> str:
+def _label(row: dict[Hashable, Any]) -> str:
     """Return the annotator, item or pair of a row of `carried_by`."""
     return f"{row['item_a']} / {row['item_b']}" if "item_a" in row else str(row.get("annotator", row.get("item")))

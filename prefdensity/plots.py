@@ -190,10 +190,9 @@ def check(report: CheckReport) -> Figure:
     for verdict, colour in _VERDICTS.items():
         rows = np.flatnonzero(table["verdict"] == verdict)
         ax.hlines(rows, 0, z[rows], color=colour, linewidth=2.2, alpha=0.45)
-        for mark, drawn in (("o", np.abs(z) < _FARTHEST), (">", z == _FARTHEST), ("<", z == -_FARTHEST)):
-            shown = rows[drawn[rows]]
-            label = verdict if mark == "o" else None
-            ax.plot(z[shown], shown, mark, color=colour, markersize=5.5, label=label, clip_on=False)
+        ax.plot(z[rows], rows, "o", color=colour, markersize=5.5, label=verdict, clip_on=False)
+    for mark, far in ((">", np.flatnonzero(z == _FARTHEST)), ("<", np.flatnonzero(z == -_FARTHEST))):
+        ax.plot(z[far], far, mark, color=COLOURS[1], markersize=8, clip_on=False)
     _item_labels(ax, list(table["check"]))
     ax.set_xlim(-_FARTHEST, _FARTHEST)
     ax.legend(frameon=False, fontsize=9, ncols=3, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0)
@@ -209,12 +208,11 @@ def calibration(table: pd.DataFrame) -> Figure:
     table
         From `prefdensity.checks.calibration`.
     """
-    table = table.sort_values("predicted")
     figure = Figure(figsize=(4.6, 3.8), layout="constrained")
     ax = figure.subplots()
     ax.plot([0.5, 1], [0.5, 1], color=FAINT, linewidth=0.8)
-    words = "90% of replicated tables"
-    ax.vlines(table["predicted"], table["lower"], table["upper"], color=RULE, linewidth=7, label=words)
+    x = table["predicted"]
+    ax.vlines(x, table["lower"], table["upper"], color=RULE, linewidth=7, label="90% of replicated tables")
     off = (table["observed"] < table["lower"]) | (table["observed"] > table["upper"])
     for rows, colour in ((table[~off], COLOURS[0]), (table[off], COLOURS[1])):
         ax.plot(rows["predicted"], rows["observed"], "o", color=colour, markersize=5)

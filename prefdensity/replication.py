@@ -56,10 +56,10 @@ class Design:
         self.sides = sp.csr_array((np.r_[one, -one], (np.r_[rows, rows], np.r_[a, b])), (len(cells), size))
         keys, self.pair_of = np.unique(a * size + b, return_inverse=True)
         self.pair, self.pair_items = sums(self.pair_of), np.stack(np.divmod(keys, size), 1)
-        self.who = None if cells.annotator is None else cells.annotator.numpy()
-        self.annotator = None if self.who is None else sums(self.who, len(data.annotators))
-        self.first = None if cells.first is None else cells.first.numpy()
-        self.covariates = None if cells.covariates is None else cells.covariates.numpy()
+        self.who: Any = None if cells.annotator is None else cells.annotator.numpy()
+        self.annotator: Any = None if self.who is None else sums(self.who, len(data.annotators))
+        self.first: Any = None if cells.first is None else cells.first.numpy()
+        self.covariates: Any = None if cells.covariates is None else cells.covariates.numpy()
 
     @property
     def observed(self) -> Array:
@@ -70,7 +70,6 @@ class Design:
     @cached_property
     def taste(self) -> tuple[Any, Array]:
         """Sparse [annotator with item, cell] of the sides, and the annotator of each row."""
-        assert self.who is not None
         size = len(self.data.items)
         a, b = self.cells.item_a.numpy(), self.cells.item_b.numpy()
         keys, rows = np.unique(np.r_[self.who * size + a, self.who * size + b], return_inverse=True)
@@ -80,7 +79,6 @@ class Design:
     @cached_property
     def repeats(self) -> tuple[Any, Array, Array]:
         """Sparse [annotator with pair, cell], which sums over cells; the annotator and the pair of each row."""
-        assert self.who is not None
         keys, rows = np.unique(self.who * len(self.pair_items) + self.pair_of, return_inverse=True)
         return sums(rows), *np.divmod(keys, len(self.pair_items))
 
@@ -204,8 +202,9 @@ class Residuals:
     @cached_property
     def squares(self) -> Array:
         """Squared departures of single scores from their expectation, summed within cells [cell, draw]."""
-        mean, values = self.expected.score, (1.0, 0.0, 0.5)[: len(self.count)]
-        return sum(n * (value - mean) ** 2 for n, value in zip(self.count, values, strict=True))  # type: ignore[return-value]
+        mean = self.expected.score
+        values = (1.0, 0.0, 0.5)[: len(self.count)]
+        return np.sum([n * (value - mean) ** 2 for n, value in zip(self.count, values, strict=True)], axis=0)
 
     @cached_property
     def ties(self) -> Array:

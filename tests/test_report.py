@@ -65,12 +65,12 @@ def test_report_says_it_all_and_needs_nothing(tmp_path):
     post, data = fitted()
     text = written(post, data, tmp_path, command="prefdensity fit example:puddings --model davidson")
     page = Page(text)
-    for heading in ("The data", "Ranking", "Who beats whom", "Other parameters", "How good", "To reproduce"):
+    for heading in ("The data", "Ranking", "Who beats whom", "Other parameters", "What the data say", "How good"):
         assert heading in page.text
     for words in ("tie_strength", post.status.method, "prefdensity fit example:puddings", *post.quality()):
         assert words in page.text
     assert page.text.index("Item 6 has the highest utility of 6 items") < page.text.index("The data")
-    assert page.tags.count("svg") == 3
+    assert page.tags.count("svg") == 5
     assert "script" not in page.tags
     assert all(link.startswith(("#", "data:")) for link in page.links)
     assert "http" not in re.sub(r'xmlns(:xlink)?="[^"]*"', "", text)
