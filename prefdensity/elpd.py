@@ -21,11 +21,11 @@ from torch import Tensor
 from prefdensity.cells import Cells
 from prefdensity.comparisons import Comparisons
 from prefdensity.errors import DataError
+from prefdensity.posterior import Posterior, require_same_table
 from prefdensity.psis import USABLE, smooth
 from prefdensity.tables import outcome_tables, program_of
 
 if TYPE_CHECKING:
-    from prefdensity.posterior import Posterior
     from prefdensity.programs import Program
 
 UNITS = ("comparison", "pair", "annotator")
@@ -102,7 +102,7 @@ def loo(post: Posterior, data: Comparisons, unit: str = "comparison", program: P
     DataError
         For an unknown unit, other data than were fitted, annotators where there are none, or a posterior mode.
     """
-    require_same(post, data)
+    require_same_table(post, data)
     if post.is_point or post.status.method == "mle":
         raise DataError(f"{post.status.method} gives no posterior; fit with laplace, svi or nuts to compare programs")
     log_lik, labels, weight, index = unit_log_lik(post, data, unit, program)
@@ -113,15 +113,6 @@ def loo(post: Posterior, data: Comparisons, unit: str = "comparison", program: P
         parts.append(torch.stack([elpd, block.logsumexp(0) - math.log(len(block)), k_hat]))
     elpd, lpd, k_hat = torch.cat(parts, 1).numpy()[:, index]
     return Elpd(unit, labels, elpd, lpd, k_hat, weight)
-
-
-def require_same(post: Posterior, data: Comparisons) -> None:
-    """Raise `DataError` unless `data` are what `post` was fitted to."""
-    if data.fingerprint() != post.data_fingerprint:
-        raise DataError(
-            f"these are not the data that {post.program} was fitted to: {post.n_comparisons:g} judgements from "
-            f"{post.data_source}"
-        )
 
 
 def unit_log_lik(

@@ -42,7 +42,7 @@ def refused(result, match):
 
 def test_version_and_help():
     assert run("--version").stdout.strip() == f"prefdensity {prefdensity.__version__}"
-    for command in ("models", "describe", "fit", "report"):
+    for command in ("models", "describe", "fit", "report", "check", "compare"):
         result = run(command, "--help")
         assert result.exit_code == 0
         assert f"Example: prefdensity {command}" in result.stdout
