@@ -277,11 +277,13 @@ def _order(data: Comparisons, pair: NDArray[np.int64]) -> tuple[float | None, fl
 def existence_warnings(data: Comparisons) -> list[str]:
     """Return sentences on items that no comparison relates, and on items that are undefeated or winless."""
     warnings = []
-    sizes = np.bincount(components(data))
-    if len(sizes) > 1:
+    part = components(data)
+    if part.max() > 0:
+        names = np.array(data.items, dtype=object)
+        groups = sorted((tuple(names[part == k]) for k in range(part.max() + 1)), key=len, reverse=True)
         warnings.append(
-            f"The items fall into {len(sizes):,} groups that were never compared with each other (the "
-            f"largest has {sizes.max():,} items): only the prior relates their utilities."
+            f"The items fall into {len(groups):,} groups that were never compared with each other "
+            f"({_some(map(_joined, groups))}): differences between items of different groups are set by the prior alone."
         )
     top, bottom = undefeated(data), winless(data)
     if top or bottom:
