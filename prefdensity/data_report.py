@@ -283,7 +283,7 @@ def existence_warnings(data: Comparisons) -> list[str]:
         groups = sorted((tuple(names[part == k]) for k in range(part.max() + 1)), key=len, reverse=True)
         warnings.append(
             f"The items fall into {len(groups):,} groups that were never compared with each other "
-            f"({_some(map(_joined, groups))}): differences between items of different groups are set by the prior alone."
+            f"({_some(map(_joined, groups))}): differences between groups are set by the prior alone."
         )
     top, bottom = undefeated(data), winless(data)
     if top or bottom:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import reference
 import torch
 
 from prefdensity.comparisons import Comparisons
@@ -25,6 +26,8 @@ COMPOSITIONS = [
     "annotator_types(k=1)",
     "annotator_types(k=3)+davidson+position_bias",
     "annotator_types+linear",
+    "annotator_types+gp(lengthscale=2.0, amplitude=1.0)",
+    "gp+davidson+reliability",
     "annotator_types+reliability+lapse",
     "annotator_position_bias+reliability",
     "annotator_tastes+davidson+position_bias",
@@ -98,7 +101,19 @@ def renumbered(view, z, axis, order):
     for site in view.sites.values():
         if axis in site.dims[: len(site.batch)]:
             raw = z[:, site.at].reshape(len(z), *site.batch, *site.raw_event)
+            whiten, colour = whitening(view, order) if site.name == "gp_offset" else (None, None)
+            raw = raw if colour is None else raw @ colour.T
             where = 1 + site.dims.index(axis)
             moved = torch.empty_like(raw).index_copy(where, torch.as_tensor(order), raw)
-            out[:, site.at] = moved.flatten(1)
+            out[:, site.at] = (moved if whiten is None else moved @ whiten.T).flatten(1)
     return out
+
+
+def whitening(view, order):
+    """From utilities of the renumbered items to their Gaussian-process offsets, and from offsets to utilities."""
+    options = dict(layers_of(view.program))["gp"]
+    features = view.cells.features.numpy()
+    turned = np.empty_like(features)
+    turned[np.asarray(order)] = features
+    whiten = np.linalg.inv(reference.gaussian_process(turned, **options))
+    return torch.tensor(whiten), torch.tensor(reference.gaussian_process(features, **options))

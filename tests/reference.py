@@ -83,12 +83,28 @@ def type_weights(layers, sites):
 
 def utilities(layers, sites, data, kind):
     """Utilities [item] of one type; `kind` None: there are no types."""
-    own = {name: sites[name] if kind is None else sites[name][kind] for name in ("weight", "utility") if name in sites}
-    if "linear" not in [name for name, _ in layers]:
+    found = [name for name in ("weight", "gp_offset", "utility") if name in sites]
+    own = {name: sites[name] if kind is None else sites[name][kind] for name in found}
+    options = dict(layers)
+    if "utility" in own:
         return own["utility"]
     features = data.item_features
     spread = np.array([max(column.std(), 1e-300) for column in features.T])
-    return (features - features.mean(0)) / spread @ own["weight"]
+    scaled = (features - features.mean(0)) / spread
+    if "linear" in options:
+        return scaled @ own["weight"]
+    return gaussian_process(scaled, **options["gp"]) @ own["gp_offset"]
+
+
+def gaussian_process(features, lengthscale=0.5, amplitude=3.0):
+    """A square root of the Matern-5/2 covariance, entry by entry."""
+    count = len(features)
+    covariance = np.empty((count, count))
+    for i in range(count):
+        for j in range(count):
+            r = np.sqrt(5) * np.linalg.norm(features[i] - features[j]) / lengthscale
+            covariance[i, j] = (1 + r + r**2 / 3) * np.exp(-r) + 1e-6 * (i == j)
+    return amplitude * np.linalg.cholesky(covariance)
 
 
 def probabilities(layers, sites, data):
@@ -172,6 +188,7 @@ PRIORS = {
     "intransitive": lambda s: (
         stats.halfnorm.logpdf(s["curl_scale"], scale=0.5) + stats.norm.logpdf([*s["blade"], *s["chest"]]).sum()
     ),
+    "gp": lambda s, lengthscale=0.5, amplitude=3.0: stats.norm.logpdf(s["gp_offset"]).sum(),
     "logit": lambda s: 0.0,
     "probit": lambda s: 0.0,
 }

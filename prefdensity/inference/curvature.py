@@ -69,26 +69,30 @@ class _LocalCells(Cells):
 class _Leaf:
     """A quantity with one value per cell, J z of some coordinates z: what a likelihood feels of them.
 
-    J is a dense `matrix` [comparison, size], or has +1 at the entry `plus` of each row (and -1 at `minus`).
+    J is a dense `matrix` [comparison, size], or has +1 at the entry `plus` of each row (and -1 at `minus`), after
+    which the entries may still be linear functions of z: `through` [entry, size].
     """
 
     at: slice
     value: Tensor  # [comparison]
     plus: Tensor | None = None
     minus: Tensor | None = None
+    through: Tensor | None = None
     matrix: Tensor | None = None
 
     @property
-    def size(self) -> int:
-        return self.at.stop - self.at.start
+    def entries(self) -> int:
+        return self.at.stop - self.at.start if self.through is None else len(self.through)
 
     def pull(self, values: Tensor) -> Tensor:
         """Return J^T values [size]."""
         if self.matrix is not None:
             return self.matrix.T @ values
         assert self.plus is not None
-        out = values.new_zeros(self.size).index_add(0, self.plus, values)
-        return out if self.minus is None else out.index_add(0, self.minus, -values)
+        out = values.new_zeros(self.entries).index_add(0, self.plus, values)
+        if self.minus is not None:
+            out = out.index_add(0, self.minus, -values)
+        return out if self.through is None else self.through.T @ out
 
     def block(self, other: _Leaf, values: Tensor) -> Tensor:
         """Return J^T diag(values) J_other [size, size of other]."""
@@ -96,12 +100,15 @@ class _Leaf:
             return torch.stack([self.pull(values * column) for column in other.matrix.T], 1)
         if self.matrix is not None:
             return other.block(self, values).T
-        flat = values.new_zeros(self.size * other.size)
+        flat = values.new_zeros(self.entries * other.entries)
         for mine, sign in ((self.plus, 1.0), (self.minus, -1.0)):
             for theirs, flip in ((other.plus, 1.0), (other.minus, -1.0)):
                 if mine is not None and theirs is not None:
-                    flat.scatter_add_(0, mine * other.size + theirs, sign * flip * values)
-        return flat.reshape(self.size, other.size)
+                    flat.scatter_add_(0, mine * other.entries + theirs, sign * flip * values)
+        out = flat.reshape(self.entries, other.entries)
+        if self.through is not None:
+            out = self.through.T @ out
+        return out if other.through is None else out @ other.through
 
 
 _LOCAL = (("annotator",), ("covariate",), ("annotator", "item"))
@@ -161,7 +168,7 @@ class LocalCurvature:
             return _Leaf(site.at, cells.contrast(z[site.at]), plus=cells.item_a, minus=cells.item_b)
         table = self._table(z[site.at], z)
         slope = torch.autograd.functional.jacobian(lambda part: self._table(part, z), z[site.at], vectorize=True)
-        return _Leaf(site.at, cells.contrast(table), matrix=cells.contrast(slope.T).T)
+        return _Leaf(site.at, cells.contrast(table), plus=cells.item_a, minus=cells.item_b, through=slope)
 
     def _table(self, part: Tensor, z: Tensor) -> Tensor:
         """Return utilities [item] as a function of the utility site's entries."""
