@@ -308,7 +308,7 @@ def _require_columns(frame: pd.DataFrame, columns: Mapping[str, str], source: st
             present = ", ".join(map(str, frame.columns)) or "none"
             raise DataError(
                 f"{source} has no column {name!r} (asked for as {role}); its columns are {present}. "
-                f"Name the right one with {role}=..."
+                f"Name the right one with {role}=... (--{role.replace('_', '-')})"
             )
     doubled = frame.columns[frame.columns.duplicated()]
     if len(doubled):
@@ -364,7 +364,7 @@ def _outcome_codes(
         raise DataError(
             f"{source}: column {column!r} holds unknown outcomes: {found}; known are "
             f"{', '.join(repr(label) for label in labels)}. Translate them with "
-            "labels={...: 'a' | 'b' | 'tie' | 'drop'}"
+            "labels={...: 'a' | 'b' | 'tie' | 'drop'} (--label OLD=NEW)"
         )
     targets = [labels[value] for value in uniques]
     codes = np.array([OUTCOMES.index(t) if t in OUTCOMES else -1 for t in targets], np.int8)[values]
