@@ -11,6 +11,8 @@ k = 1 is the program without types. Cannot express: annotators between camps, or
 Reference: Dumoulin et al. (2024), TMLR, on annotators treated as one; Chakraborty et al. (2024), arXiv 2402.08925.
 """
 
+import warnings
+
 import numpy as np
 import pyro
 import pyro.distributions as dist
@@ -38,8 +40,10 @@ def starts(data: Cells, restarts: int, seed: int, k: int = 2) -> np.ndarray:
     score += 1e-6 * rng.standard_normal(score.shape)  # k-means++ divides by zero among equal annotators
     guesses = rng.integers(0, k, (restarts, data.n_annotators))
     groups = min(k, data.n_annotators)
-    for r in range(restarts - restarts // 4):
-        guesses[r] = kmeans2(score, groups, minit="++", rng=rng, missing="warn")[1] if groups > 1 else 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # an empty cluster is a poor start, and one of several
+        for r in range(restarts - restarts // 4):
+            guesses[r] = kmeans2(score, groups, minit="++", rng=rng)[1] if groups > 1 else 0
     return guesses
 
 
