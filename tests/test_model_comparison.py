@@ -164,3 +164,19 @@ def test_an_unknown_judge_needs_judges():
     data = prefdensity.read("example:citations")
     with pytest.raises(DataError, match="who judged"):
         prefdensity.compare({"p": prefdensity.fit("bradley_terry", data)}, data, unit="annotator")
+
+
+@pytest.mark.slow
+def test_real_votes_prefer_unequal_annotators(shared_data):
+    """The figures on the llmfao votes that the README quotes."""
+    votes = prefdensity.read(shared_data / "llmfao.csv", ordered=True)
+    for data, plain, richer, gain in (
+        (votes, "davidson", "davidson+position_bias+reliability", 233),
+        (votes.without_ties(), "bradley_terry", "bradley_terry+position_bias+reliability", 287),
+    ):
+        posts = {name: prefdensity.fit(name, data) for name in (plain, richer)}
+        found = prefdensity.compare(posts, data, progress=False)
+        print(f"\n{found}")
+        assert found.table["program"].tolist() == [richer, plain]
+        assert found.table["elpd_diff"].iloc[1] == pytest.approx(-gain, abs=5)
+        assert found.table["se_diff"].iloc[1] == pytest.approx(27, abs=2)
