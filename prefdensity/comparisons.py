@@ -26,7 +26,6 @@ OUTCOMES = ("a", "b", "tie")
 A, B, TIE = 0, 1, 2
 
 _FIRST = {"a": 1, "b": -1, "neither": 0}
-_OPTIONAL = ("annotator", "context", "count", "first")
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,19 +70,28 @@ def _log_odds(view: View) -> Tensor:
 
 
 class Climber:
-    """Climbs the posterior of a view (or its likelihood, for `prior=False`), holding some coordinates fixed.
+    """Climbs the posterior of a view (or its likelihood, for `prior=False`, or another objective).
+
+    Some coordinates may be held `fixed`.
 
     Newton's method with exact derivatives where the program is local, L-BFGS otherwise.
     """
 
-    def __init__(self, view: View, fixed: tuple[int, ...] = (), prior: bool = True) -> None:
+    def __init__(
+        self,
+        view: View,
+        fixed: tuple[int, ...] = (),
+        prior: bool = True,
+        objective: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
         self.view, self.prior = view, prior
-        self.objective = view.log_joint if prior else view.log_likelihood
+        self.objective = objective or (view.log_joint if prior else view.log_likelihood)
         self.free = torch.tensor([k for k in range(view.dimension) if k not in fixed], device=view.device)
         self.gauge = None if prior else shift_gauge(view)
         local = LocalCurvature(view)
         small = view.dimension <= DENSE
-        self.local = local if local.applies and small and local.holds(first_guess(view)) else None
+        exact = objective is None and local.applies and small
+        self.local = local if exact and local.holds(first_guess(view)) else None
         self.has_curvature = small and (self.local is not None or view.dimension * view.work <= _PASSES)
 
     def climb(self, start: Tensor) -> Mode:

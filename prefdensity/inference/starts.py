@@ -47,9 +47,12 @@ def _given_types(view: View, middle: Tensor, guess: np.ndarray) -> Tensor:
     """Return the mode if every annotator's type were known: an M-step of EM, for any utility and choice rule."""
     given = torch.nn.functional.one_hot(torch.as_tensor(guess, dtype=torch.int64), view.n_types)
     assignment = given.T.to(middle)[None]
-    climber = Climber(view)
-    climber.objective = lambda z: sum(view.log_parts(z, assignment))  # type: ignore[assignment, return-value]
-    return climber.climb(middle).z
+
+    def objective(z: Tensor) -> Tensor:
+        log_prior, log_likelihood = view.log_parts(z, assignment)
+        return log_prior + log_likelihood
+
+    return Climber(view, objective=objective).climb(middle).z
 
 
 def _heaviest_first(view: View, mode: Mode) -> Mode:

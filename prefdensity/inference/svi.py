@@ -1,8 +1,8 @@
 """Stochastic variational inference with Gaussian guides, all restarts in one batch.
 
 The gradient is sticking-the-landing (Roeder, Wu and Duvenaud 2017): its noise vanishes as the guide
-approaches the posterior. A rate is held until the iterates are stationary (split R-hat), they are averaged,
-the rate is halved, and the fit stops when halving no longer moves the averaged guide, measured by the
+approaches the posterior. A rate is held until the iterates are stationary (split R-hat) or for 800 steps, they are
+averaged, the rate is halved, and the fit stops when halving no longer moves the averaged guide, measured by the
 symmetrised KL divergence (after Welandawe, Andersen, Vehtari and Huggins 2022, arXiv 2203.15945). A flat
 ELBO alone never stops it.
 """
