@@ -25,7 +25,7 @@ _MEANINGS = {
 }
 
 
-@layer("margin", needs=["annotator"], hyper=["reliability_spread"], meanings=_MEANINGS)
+@layer("margin", needs=["annotator"], hyper=["reliability_spread"], sets=True, meanings=_MEANINGS)
 def reliability(margin: Tensor, data: Cells) -> Tensor:
     spread = pyro.sample("reliability_spread", dist.HalfNormal(0.5))
     with pyro.plate("annotator", data.n_annotators, dim=-1):

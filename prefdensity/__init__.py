@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 # public name -> the module that defines it
 _HOME = {
     "CheckReport": "checks",
+    "Choices": "choices",
     "Comparison": "model_comparison",
     "Comparisons": "comparisons",
     "DataError": "errors",
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
         toy as toy,
     )
     from prefdensity.checks import CheckReport as CheckReport, check as check
+    from prefdensity.choices import Choices as Choices
     from prefdensity.comparisons import Comparisons as Comparisons
     from prefdensity.elpd import loo as loo
     from prefdensity.errors import (

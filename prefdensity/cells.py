@@ -39,6 +39,9 @@ class Cells:
         Counts [comparison, outcome]; None asks a program to simulate.
     total
         Judgements in each cell [comparison].
+    choice
+        For choices from more than two items: int64 [comparison], the choice set in which this row is one alternative
+        (see `prefdensity.choices`); None: every row is a comparison of its own.
     outcomes, n_items, n_annotators
         The outcome labels in order, and the sizes of the plates.
     term
@@ -58,6 +61,7 @@ class Cells:
     features: Tensor | None = None
     outcome: Tensor | None = None
     term: Tensor | None = None
+    choice: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.item_a)
@@ -88,6 +92,22 @@ class Cells:
         """Return the sum of covariates times effects [..., covariate], per comparison [..., comparison]."""
         assert self.covariates is not None  # refused without covariates
         return effect @ self.covariates.T
+
+    def log_sum_of_set(self, score: Tensor) -> Tensor:
+        """Return log sum exp of scores [..., comparison] over the alternatives of each row's choice set."""
+        assert self.choice is not None
+        sets = int(self.choice[-1]) + 1
+        index = self.choice.expand(score.shape)
+        top = score.detach().new_full((*score.shape[:-1], sets), -torch.inf)
+        top = top.scatter_reduce(-1, index, score.detach(), "amax")
+        shifted = (score - top.index_select(-1, self.choice)).exp()
+        total = torch.zeros_like(top).index_add(-1, self.choice, shifted)
+        return (total.log() + top).index_select(-1, self.choice)
+
+    def head(self, rows: int) -> Cells:
+        """Return the first `rows` cells only: one is enough to run a program for its latent sites."""
+        names = ("item_a", "item_b", "annotator", "first", "covariates", "outcome", "total", "choice")
+        return replace(self, **{name: getattr(self, name)[:rows] for name in names if getattr(self, name) is not None})
 
     def without_outcomes(self) -> Cells:
         """Return the same cells with nothing observed: programs then simulate."""

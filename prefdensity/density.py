@@ -45,7 +45,7 @@ __all__ = [
 
 Array = NDArray[Any]
 
-_LUCE = ("logit", "davidson", "rao_kupper")  # choice rules under which exp(utility) is the density
+_LUCE = ("logit", "luce_choice", "davidson", "rao_kupper")  # choice rules under which exp(utility) is the density
 _NO_DENSITY = {"intransitive": "preferences that run in cycles follow from no density of items"}
 _AGGREGATES = {"mixture": mixture, "mean_utility": mean_utility}
 

@@ -75,6 +75,42 @@ class Judgements(TorchDistribution):
         return Judgements(self.outcome_log_prob.expand(shape + self.event_shape), self.total.expand(shape))
 
 
+class Picks(Judgements):
+    """Choices from sets: counts [..., comparison, outcome] with a row for each alternative, a = chosen.
+
+    Only what was chosen enters the density; a draw chooses `total` times from each set.
+    """
+
+    def __init__(self, outcome_log_prob: Tensor, total: Tensor, choice: Tensor) -> None:
+        self.choice = choice
+        super().__init__(outcome_log_prob, total)
+
+    def sample(self, sample_shape: Any = ()) -> Tensor:
+        """Draw counts [*sample_shape, ..., comparison, outcome]: how often each alternative was chosen."""
+        shape = torch.Size(sample_shape) + self.outcome_log_prob.shape[:-1]
+        probs = self.outcome_log_prob[..., 0].exp().expand(shape)
+        size = torch.bincount(self.choice)
+        start = size.cumsum(0) - size
+        left = self.total.expand(shape).index_select(-1, start).clone()
+        rest = torch.ones_like(left)
+        chosen = torch.zeros_like(probs)
+        for k in range(int(size.max())):  # the k-th alternative of every set that has one, given the ones before
+            has = torch.nonzero(size > k).squeeze(-1)
+            rows = start[has] + k
+            last = (size[has] == k + 1).expand(left[..., has].shape)
+            share = (probs[..., rows] / rest[..., has].clamp_min(1e-300)).clamp(0.0, 1.0)
+            drawn = torch.binomial(left[..., has], torch.where(last, 1.0, share).to(left.dtype))
+            chosen[..., rows] = drawn
+            left[..., has] -= drawn
+            rest[..., has] -= probs[..., rows]
+        return torch.stack([chosen, torch.zeros_like(chosen)], -1)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> Picks:
+        """Return the same distribution with a larger batch shape."""
+        shape = torch.Size(batch_shape)
+        return Picks(self.outcome_log_prob.expand(shape + self.event_shape), self.total.expand(shape), self.choice)
+
+
 class TypeMixture(TorchDistribution):
     """Judgements by annotators of K hidden types; the type of each annotator is summed out exactly.
 
@@ -152,8 +188,13 @@ def observe(outcome_log_prob: Tensor, data: Cells, type_weight: Tensor | None = 
         mixture = TypeMixture(outcome_log_prob, type_weight, data.annotator, data.n_annotators, data.total)
         pyro.sample("outcome", mixture, obs=data.outcome)
         return
+    judged = (
+        Judgements(outcome_log_prob, data.total)
+        if data.choice is None
+        else Picks(outcome_log_prob, data.total, data.choice)
+    )
     with pyro.plate("comparison", len(data), dim=-1):
-        pyro.sample("outcome", Judgements(outcome_log_prob, data.total), obs=data.outcome)
+        pyro.sample("outcome", judged, obs=data.outcome)
 
 
 def _multinomial(total: Tensor, probs: Tensor) -> Tensor:

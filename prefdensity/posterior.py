@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from prefdensity.comparisons import Comparisons
 from prefdensity.errors import DataError
 
 if TYPE_CHECKING:
-    from prefdensity.comparisons import Comparisons
     from prefdensity.programs import Program
 
 Array = NDArray[Any]
@@ -378,7 +378,11 @@ def _require_level(level: float) -> None:
 
 
 def require_same_table(post: Posterior, data: Comparisons) -> None:
-    """Raise `DataError` unless `data` is the table that `post` was fitted to."""
+    """Raise `DataError` unless `data` is the table of comparisons that `post` was fitted to."""
+    if not isinstance(data, Comparisons):
+        raise DataError(
+            "checks, comparisons of programs and the report are for pairs; of choices from sets they know nothing yet"
+        )
     found = data.fingerprint()
     if post.data_fingerprint != found:
         raise DataError(

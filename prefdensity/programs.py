@@ -53,6 +53,8 @@ class Layer:
         The layer has a plate of its own at dim -2, where types would be, so it does not go with them.
     per
         For types: whether an annotator or each comparison has a type.
+    sets
+        For choice rules and margins: the layer also goes with choices from more than two items.
     starts
         For types: (cells, restarts, seed) -> int [restart, annotator], where to start the search for types.
     meanings
@@ -70,6 +72,7 @@ class Layer:
     hyper: tuple[str, ...] = ()
     tall: bool = False
     per: str = "annotator"
+    sets: bool = False
     starts: Callable[..., Any] | None = None
     meanings: dict[str, str] = field(default_factory=dict, hash=False)
     options: tuple[tuple[str, Any], ...] = ()
@@ -109,6 +112,7 @@ def layer(
     hyper: Sequence[str] = (),
     tall: bool = False,
     per: str = "annotator",
+    sets: bool = False,
     starts: Callable[..., Any] | None = None,
     meanings: dict[str, str] | None = None,
 ) -> Callable[[Callable[..., Any]], Layer]:
@@ -135,6 +139,7 @@ def layer(
             hyper=tuple(hyper),
             tall=tall,
             per=per,
+            sets=sets,
             starts=starts,
             meanings=meanings or {},
         )

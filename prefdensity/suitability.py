@@ -6,6 +6,7 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.sparse.linalg import lsqr
 
+from prefdensity.choices import Choices
 from prefdensity.comparisons import Comparisons
 from prefdensity.errors import ProgramError
 from prefdensity.programs import Layer, Program
@@ -21,7 +22,7 @@ _WANTED = {
 }
 
 
-def suit(program: Program, data: Comparisons) -> list[str]:
+def suit(program: Program, data: Comparisons | Choices) -> list[str]:
     """Return warnings about fitting `program` to `data`.
 
     Raises
@@ -29,6 +30,8 @@ def suit(program: Program, data: Comparisons) -> list[str]:
     ProgramError
         When the data lack what the program needs, hold outcomes it cannot express, or cannot identify it.
     """
+    if isinstance(data, Choices):
+        _require_sets(program)
     has = {
         "annotator": data.annotator is not None,
         "first": data.first is not None,
@@ -51,7 +54,7 @@ def suit(program: Program, data: Comparisons) -> list[str]:
         warnings.append("Ties are counted as half wins: a convention, not a likelihood, so intervals are approximate.")
     if program.type_layer is not None:
         _require_types(program.type_layer, data)
-    if "first" in program.needs:
+    if "first" in program.needs and isinstance(data, Comparisons):  # choices have no order
         _require_order(program, data)
     if "features" in program.needs:
         warnings += _feature_warnings(data)
@@ -60,7 +63,20 @@ def suit(program: Program, data: Comparisons) -> list[str]:
     return warnings
 
 
-def _require_types(types: Layer, data: Comparisons) -> None:
+def _require_sets(program: Program) -> None:
+    """Refuse what says nothing about choices from more than two items."""
+    if not program.layers:
+        raise ProgramError(f"{program.name} is a plain Pyro function of pairs; choices need layers, like plackett_luce")
+    for each in program.layers:
+        comparisons_only = each.stage in ("margin", "choice", "noise") and not each.sets
+        if comparisons_only or (each.stage == "types" and each.per != "annotator"):
+            raise ProgramError(
+                f"{each.label} is about pairs, and these data are choices from sets; use plackett_luce or best_worst "
+                "(luce_choice with a utility, annotator types, reliability or tastes)"
+            )
+
+
+def _require_types(types: Layer, data: Comparisons | Choices) -> None:
     key, k = next(iter(types.options), ("k", 2))
     if not isinstance(k, int) or k < 1:
         raise ProgramError(f"{types.name} takes a whole number of types, {key}=1 or more, not {key}={k!r}")
@@ -92,11 +108,12 @@ def _require_order(program: Program, data: Comparisons) -> None:
         )
 
 
-def _feature_warnings(data: Comparisons) -> list[str]:
+def _feature_warnings(data: Comparisons | Choices) -> list[str]:
     from prefdensity.cells import standardised
 
     assert data.item_features is not None
     table = standardised(data.item_features)
+    data = data.pairs() if isinstance(data, Choices) else data
     pairs = np.unique(np.stack([data.item_a, data.item_b], 1), axis=0)
     rank = np.linalg.matrix_rank(table[pairs[:, 0]] - table[pairs[:, 1]])
     if rank < table.shape[1]:

@@ -63,7 +63,7 @@ def rao_kupper(margin, sites):
     return [a, b, (theta**2 - 1) * a * b]
 
 
-CHOICES = {"logit": logit, "probit": probit, "davidson": davidson, "rao_kupper": rao_kupper}
+CHOICES = {"logit": logit, "luce_choice": logit, "probit": probit, "davidson": davidson, "rao_kupper": rao_kupper}
 
 
 TYPES = ("annotator_types", "dirichlet_types", "comparison_types")
@@ -190,6 +190,7 @@ PRIORS = {
     ),
     "gp": lambda s, lengthscale=0.5, amplitude=3.0: stats.norm.logpdf(s["gp_offset"]).sum(),
     "logit": lambda s: 0.0,
+    "luce_choice": lambda s: 0.0,
     "probit": lambda s: 0.0,
 }
 

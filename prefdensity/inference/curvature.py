@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from prefdensity.cells import Cells
-from prefdensity.inference.view import Site, View, first_cells
+from prefdensity.inference.view import Site, View
 from prefdensity.running import Substitute, environment
 
 Objective = Callable[[Tensor], Tensor]
@@ -127,7 +127,7 @@ class LocalCurvature:
     def holds(self, z: Tensor) -> bool:
         """Check the Hessian against an automatic Hessian-vector product at z [dimension], on a few cells."""
         if len(self.view.cells) > _PROBE:
-            few = View(self.view.program, first_cells(self.view.cells, _PROBE))
+            few = View(self.view.program, self.view.cells.head(_PROBE))
             return LocalCurvature(few).holds(z)
         direction = torch.linspace(-1.0, 1.0, len(z), dtype=z.dtype, device=z.device).sin()
         _, _, hessian = self(z, prior=True)
@@ -224,7 +224,7 @@ class LocalCurvature:
 def _log_prior(view: View, z: Tensor) -> Tensor:
     """Return the log prior alone, running the program on one cell."""
     values, total = view.values(z)
-    met = view.run(values, len(z), first_cells(view.cells, 1)).met
+    met = view.run(values, len(z), view.cells.head(1)).met
     for name in view.sites:
         total = total + met[name]["fn"].log_prob(met[name]["value"]).flatten(1).sum(-1)
     return total
@@ -254,6 +254,6 @@ def utility_table(view: View, z: Tensor) -> Tensor:
             return super().contrast(utility)
 
     values, _ = view.values(z[None])
-    few = first_cells(view.cells, 1)
+    few = view.cells.head(1)
     view.run(values, 1, Listening(**{name: getattr(few, name) for name in few.__dataclass_fields__}))
     return seen[0].reshape(-1)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 import prefdensity
 from prefdensity.cells import standardised
+from prefdensity.choices import Choices
 from prefdensity.comparisons import Comparisons
 from prefdensity.data_report import existence_warnings
 from prefdensity.errors import FitError
@@ -36,7 +37,7 @@ _GPU_CELLS = 200_000  # below this a GPU spends its time on launches
 @torch.enable_grad()  # also for a caller who has switched gradients off
 def fit(
     program: str | Path | Program | Layer,
-    data: Comparisons,
+    data: Comparisons | Choices,
     *,
     method: str = "auto",
     seed: int = 0,
@@ -51,14 +52,14 @@ def fit(
     progress: bool | None = None,
     checkpoint: str | Path | None = None,
 ) -> Posterior:
-    """Fit a program to a table of comparisons.
+    """Fit a program to a table of comparisons, or of choices from sets (rankings, best-worst answers).
 
     Parameters
     ----------
     program
         A name ("davidson"), a composition ("davidson+position_bias"), a path ending in .py, or a `Program`.
     data
-        The comparisons.
+        The comparisons, or choices from sets.
     method
         "laplace": Gaussian at the mode, hyperparameters integrated on a grid, importance-corrected;
         "svi": Gaussian variational guide; "nuts": Markov chains; "map": posterior mode; "mle": maximum likelihood,
@@ -104,14 +105,15 @@ def fit(
     warnings = suit(program, data)
     place = _device(device, data)
     view = View(program, data.cells(program.outcomes, program.needs, device=place))
+    pairs = data.pairs() if isinstance(data, Choices) else data
     if "utility" in view.sites:  # items that features place need not meet
-        warnings += existence_warnings(data)
+        warnings += existence_warnings(pairs)
     key = {"program": _identity(program), "data": data.fingerprint(), "seed": seed}
     key |= {"guide": guide, "restarts": restarts}
     starts = restarts or _restarts(program)
     settings = Settings(draws, starts, seed, guide, max_steps, chains, warmup, checkpoint, key)
     with _threads(threads), show_progress(progress) as report:
-        answer = _run(method, view, data, settings, report)
+        answer = _run(method, view, pairs, settings, report)
     status = FitStatus(
         seed=seed,
         seconds=time.monotonic() - started,
@@ -141,7 +143,7 @@ def _run(method: str, view: View, data: Comparisons, settings: Settings, report:
     return second if interrupted or second.facts["elbo"] > first.facts["elbo"] else first
 
 
-def _posterior(view: View, data: Comparisons, answer: Answer, status: FitStatus) -> Posterior:
+def _posterior(view: View, data: Comparisons | Choices, answer: Answer, status: FitStatus) -> Posterior:
     draws, dims = _sites(view, answer.z)
     point, _ = _sites(view, answer.point[None])
     used = "features" in view.program.needs
@@ -207,7 +209,7 @@ def _require_settings(method: str, guide: str | None, device: str, draws: int, r
         raise FitError("device='cuda' was asked for, and torch finds no CUDA device here; use device='cpu'")
 
 
-def _device(device: str, data: Comparisons) -> str:
+def _device(device: str, data: Comparisons | Choices) -> str:
     if device != "auto":
         return device
     return "cuda" if torch.cuda.is_available() and len(data) > _GPU_CELLS else "cpu"

@@ -7,7 +7,7 @@ its latent sites substituted.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -85,7 +85,7 @@ class View:
     def _trace(self) -> dict[str, dict[str, Any]]:
         """Run the program once on one cell and return what it met, by site."""
         with environment(self.dtype, 0, self.device), torch.no_grad(), Substitute({}) as seen:
-            self.program(first_cells(self.cells, 1))
+            self.program(self.cells.head(1))
         if not seen.met.get("outcome", {}).get("is_observed", False):
             raise ProgramError(
                 f"{self.program.name} has no observed site 'outcome'; end it with observe(log_prob, data)"
@@ -151,7 +151,7 @@ class View:
     def constrain(self, z: Tensor) -> tuple[dict[str, Tensor], dict[str, tuple[str, ...]]]:
         """Return every latent and deterministic site [fit, ...] in its own units, and the dims behind `fit`."""
         draws: dict[str, list[Tensor]] = {}
-        few = first_cells(self.cells, 1)
+        few = self.cells.head(1)
         for part in self.chunks(z):
             values, _ = self.values(part)
             met = self.run(values, len(part), few).met
@@ -190,7 +190,7 @@ class View:
     @torch.no_grad()
     def prior(self, fits: int, seed: int) -> Tensor:
         """Return prior draws as vectors [fit, dimension]."""
-        met = run(self.program, first_cells(self.cells, 1), {}, fits, seed).met
+        met = run(self.program, self.cells.head(1), {}, fits, seed).met
         parts = [
             site.transform.inv(met[name]["value"])
             .expand(fits, *(1,) * (2 - len(site.batch)), *site.batch, *site.raw_event)
@@ -198,13 +198,6 @@ class View:
             for name, site in self.sites.items()
         ]
         return torch.cat(parts, -1)
-
-
-def first_cells(cells: Cells, rows: int) -> Cells:
-    """Return the first `rows` cells only: one is enough to run a program for its latent sites."""
-    names = ("item_a", "item_b", "annotator", "first", "covariates", "outcome", "total")
-    cut = {name: getattr(cells, name)[:rows] for name in names if getattr(cells, name) is not None}
-    return replace(cells, **cut)
 
 
 def _site(program: Program, name: str, node: dict[str, Any], start: int) -> Site:
