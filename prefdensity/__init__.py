@@ -35,6 +35,7 @@ _HOME = {
     "names": "programs",
     "read": "readers",
     "sbc": "simulation_calibration",
+    "with_ratings": "ratings",
     "write_report": "report",
 }
 _MODULES = ("checks", "density", "misspecified", "outcomes", "plots", "policies", "readers", "simulate", "toy")
@@ -73,6 +74,7 @@ if TYPE_CHECKING:
         load_program as load_program,
         names as names,
     )
+    from prefdensity.ratings import with_ratings as with_ratings
     from prefdensity.readers import read as read
     from prefdensity.report import write_report as write_report
     from prefdensity.simulation_calibration import sbc as sbc

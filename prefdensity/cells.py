@@ -20,6 +20,15 @@ _DENSE_KEYS = 1 << 25
 
 
 @dataclass(frozen=True, eq=False)
+class RatingCells:
+    """Distinct ratings: `item` [rating], `annotator` [rating] or None, counts `level` [rating, level]."""
+
+    item: Tensor
+    annotator: Tensor | None
+    level: Tensor
+
+
+@dataclass(frozen=True, eq=False)
 class Cells:
     """Distinct comparisons, oriented so that `item_a` < `item_b`, with a count for each outcome.
 
@@ -42,6 +51,8 @@ class Cells:
     choice
         For choices from more than two items: int64 [comparison], the choice set in which this row is one alternative
         (see `prefdensity.choices`); None: every row is a comparison of its own.
+    ratings
+        Ratings of the same items, or None.
     outcomes, n_items, n_annotators
         The outcome labels in order, and the sizes of the plates.
     term
@@ -62,6 +73,7 @@ class Cells:
     outcome: Tensor | None = None
     term: Tensor | None = None
     choice: Tensor | None = None
+    ratings: RatingCells | None = None
 
     def __len__(self) -> int:
         return len(self.item_a)
@@ -181,6 +193,24 @@ def compress(
         # laid out outcome by outcome, like the tables of `outcomes.by_outcome`
         outcome=None if data.outcome is None else real(np.ascontiguousarray(counts.T)).T,  # type: ignore[union-attr]
         term=integer(term),
+        ratings=_rating_cells(data, dtype, device) if "ratings" in needs else None,
+    )
+
+
+def _rating_cells(data: Comparisons, dtype: torch.dtype, device: str) -> RatingCells:
+    ratings = data.ratings
+    assert ratings is not None  # a program that needs ratings is refused without them
+    keys = [(ratings.item, len(data.items))]
+    if ratings.annotator is not None:
+        keys.append((ratings.annotator, len(data.annotators)))
+    rows, cell = _group(keys)
+    size = len(ratings.levels)
+    counts = np.bincount(cell * size + ratings.level, minlength=len(rows) * size).reshape(-1, size)
+    who = ratings.annotator
+    return RatingCells(
+        item=torch.tensor(ratings.item[rows], device=device),
+        annotator=None if who is None else torch.tensor(who[rows], device=device),
+        level=torch.tensor(counts, dtype=dtype, device=device),
     )
 
 

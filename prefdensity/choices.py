@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from prefdensity.comparisons import Comparisons
+from prefdensity.comparisons import Comparisons, encode_labels, feature_table, label_column
 from prefdensity.errors import DataError
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Choices:
     item_features: NDArray[np.float64] | None = None
     source: str = "data frame"
     # what programs may ask of a table, and choices do not have
-    first = covariates = None
+    first = covariates = ratings = None
     covariate_names: tuple[str, ...] = ()
     n_ties = 0.0
 
@@ -265,27 +265,25 @@ class _Table:
         item_features: pd.DataFrame | None,
         source: str,
     ) -> _Table:
-        from prefdensity.comparisons import _encode, _features, _text
-
         for column in [*columns, *([annotator] if annotator else [])]:
             if column not in frame.columns:
                 raise DataError(f"{source} has no column {column!r}; it has {', '.join(map(str, frame.columns))}")
         if len(frame) == 0:
             raise DataError(f"{source} has no rows; at least one answer is needed")
         frame = frame.reset_index(drop=True)
-        items, (item,) = _encode([_text(frame, columns[1], source)])
-        names, (answer,) = _encode([_text(frame, columns[0], source)])
+        items, (item,) = encode_labels([label_column(frame, columns[1], source)])
+        names, (answer,) = encode_labels([label_column(frame, columns[0], source)])
         people: tuple[str, ...] = ()
         who = None
         if annotator:
-            people, (who,) = _encode([_text(frame, annotator, source)])
+            people, (who,) = encode_labels([label_column(frame, annotator, source)])
         order = np.argsort(answer, kind="stable")
         rows = np.split(order, np.flatnonzero(np.diff(answer[order])) + 1)
         for name, members in zip(names, rows, strict=True):
             _require_set(name, item[members], items, None if who is None else who[members], source)
         features = {}
         if item_features is not None:
-            features = dict(zip(("feature_names", "item_features"), _features(item_features, items), strict=True))
+            features = dict(zip(("feature_names", "item_features"), feature_table(item_features, items), strict=True))
         return cls(items, item, people, who, list(zip(names, rows, strict=True)), features, source)
 
     def judge(self, rows: NDArray[np.int64]) -> int:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from prefdensity.cells import Cells
     from prefdensity.data_report import DataReport
+    from prefdensity.ratings import Ratings
 
 OUTCOMES = ("a", "b", "tie")
 A, B, TIE = 0, 1, 2
@@ -53,6 +54,8 @@ class Comparisons:
         Names and float64 [item, feature] in the users' units, or None.
     covariate_names, covariates
         Names and float64 [comparison, covariate], or None; positive values speak for side a.
+    ratings
+        Ratings of the same items (`prefdensity.with_ratings`), or None.
     source, notes
         Where the table came from; what was dropped or recoded on request, with counts.
     """
@@ -71,6 +74,7 @@ class Comparisons:
     item_features: NDArray[np.float64] | None = None
     covariate_names: tuple[str, ...] = ()
     covariates: NDArray[np.float64] | None = None
+    ratings: Ratings | None = None
     source: str = "data frame"
     notes: tuple[str, ...] = field(default=())
 
@@ -148,12 +152,12 @@ class Comparisons:
         notes: list[str] = []
         frame = _drop_missing(frame, columns, missing, source, notes)
         frame, codes = _outcome_codes(frame, columns["outcome"], labels, source, notes)
-        items, (side_a, side_b) = _encode([_text(frame, c, source) for c in (item_a, item_b)])
+        items, (side_a, side_b) = encode_labels([label_column(frame, c, source) for c in (item_a, item_b)])
         _require_pairs(items, side_a, side_b, frame.index, source)
         arrays: dict[str, Any] = {}
         for role, plural in (("annotator", "annotators"), ("context", "contexts")):
             if role in columns:
-                arrays[plural], (arrays[role],) = _encode([_text(frame, columns[role], source)])
+                arrays[plural], (arrays[role],) = encode_labels([label_column(frame, columns[role], source)])
         if "first" in columns:
             arrays["first"] = _first_codes(frame, columns["first"], source)
         elif ordered:
@@ -162,7 +166,7 @@ class Comparisons:
             arrays["covariate_names"] = tuple(covariates)
             arrays["covariates"] = _numbers(frame, list(covariates), source)
         if item_features is not None:
-            arrays["feature_names"], arrays["item_features"] = _features(item_features, items)
+            arrays["feature_names"], arrays["item_features"] = feature_table(item_features, items)
         return cls(
             items=items,
             item_a=side_a,
@@ -298,6 +302,8 @@ class Comparisons:
         ):
             value = getattr(self, name)
             digest.update(name.encode() + (b"-" if value is None else np.ascontiguousarray(value).tobytes()))
+        if self.ratings is not None:
+            digest.update(b"ratings" + self.ratings.fingerprint())
         return digest.hexdigest()[:16]
 
 
@@ -377,7 +383,8 @@ def _outcome_codes(
     return frame, codes
 
 
-def _text(frame: pd.DataFrame, column: str, source: str) -> pd.Series:
+def label_column(frame: pd.DataFrame, column: str, source: str) -> pd.Series:
+    """Return a column of labels; refuse fractions and blanks."""
     values = frame[column]
     if pd.api.types.is_float_dtype(values) and not np.all(np.mod(values.to_numpy(), 1) == 0):
         raise DataError(f"{source}: column {column!r} holds fractional numbers where labels are expected")
@@ -389,7 +396,7 @@ def _text(frame: pd.DataFrame, column: str, source: str) -> pd.Series:
     return values
 
 
-def _encode(columns: list[pd.Series]) -> tuple[tuple[str, ...], list[NDArray[np.int64]]]:
+def encode_labels(columns: list[pd.Series]) -> tuple[tuple[str, ...], list[NDArray[np.int64]]]:
     """Return one sorted vocabulary of the columns, and their codes in it."""
     parts = [pd.factorize(column) for column in columns]
     vocabulary = sorted({str(label) for _, uniques in parts for label in uniques})
@@ -460,7 +467,8 @@ def _counts(frame: pd.DataFrame, column: str | None, source: str) -> NDArray[np.
     return values
 
 
-def _features(frame: pd.DataFrame, items: tuple[str, ...]) -> tuple[tuple[str, ...], NDArray[np.float64]]:
+def feature_table(frame: pd.DataFrame, items: tuple[str, ...]) -> tuple[tuple[str, ...], NDArray[np.float64]]:
+    """Return names and values [item, feature] of a numeric frame indexed by item; refuse what is missing."""
     table = frame.set_axis(frame.index.map(str), axis=0)
     doubled = table.index[table.index.duplicated()]
     if len(doubled):

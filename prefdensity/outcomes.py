@@ -12,6 +12,7 @@ import pyro
 import torch
 from pyro.distributions import TorchDistribution, constraints
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 from prefdensity.cells import Cells
 
@@ -28,6 +29,17 @@ def luce(*log_weight: Tensor) -> Tensor:
     """Return the table [..., comparison, outcome] of outcomes with probabilities proportional to exp(log_weight)."""
     stacked = torch.stack(torch.broadcast_tensors(*log_weight), -2)
     return stacked.log_softmax(-2).transpose(-1, -2)  # over the contiguous layout: seven times faster
+
+
+def cumulative_logit(cut: Tensor, score: Tensor) -> Tensor:
+    """Return the table [..., row, level] of ordered levels with P(level <= k) = sigmoid(cut_k - score).
+
+    `cut` [..., level - 1] rises; `score` [..., row].
+    """
+    below = cut - score.unsqueeze(-1)
+    gap = below.diff(dim=-1)  # sigmoid(b) - sigmoid(a) = sigmoid(b) sigmoid(-a) (1 - exp(a - b)): nothing cancels
+    middle = logsigmoid(below[..., 1:]) + logsigmoid(-below[..., :-1]) + (-(-gap).expm1()).log()
+    return torch.cat([logsigmoid(below[..., :1]), middle, logsigmoid(-below[..., -1:])], -1)
 
 
 def mix(log_prob: Tensor, type_weight: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ from prefdensity.errors import ProgramError
 STAGES = {
     "utility": "(data) -> utility [..., item]",
     "types": "(data) -> type weights [..., type]; the utility stage then runs once per type",
+    "rating": "(utility, data) -> None; observes ratings of the same items beside the comparisons",
     "margin": "(margin, data) -> margin [..., comparison]; any number, in the order written",
     "choice": "(margin, data) -> log_prob [..., comparison, outcome]",
     "noise": "(log_prob, data) -> log_prob; any number, in the order written",
@@ -241,6 +242,8 @@ def _run(layers: tuple[Layer, ...], data: Cells) -> None:
             utility = stage["utility"](data)
     else:
         utility = stage["utility"](data)
+    if "rating" in stage:
+        stage["rating"](utility, data)
     margin = data.contrast(utility)
     for each in layers:
         if each.stage == "margin":
@@ -263,6 +266,9 @@ def _require_room(layers: Sequence[Layer]) -> None:
                 stage, f"{stage} layers"
             )
             raise ProgramError(f"two {kind}, {found[0]} and {found[1]}: a program has one; leave one out")
+    rating = [each.label for each in layers if each.stage == "rating"]
+    if rating and any(each.stage == "types" for each in layers):
+        raise ProgramError(f"{rating[0]} grades one utility per item, and types have several; leave one out")
     tall = [each.label for each in layers if each.tall]
     types = [each.label for each in layers if each.stage == "types"]
     if len(tall) + len(types) > 1:

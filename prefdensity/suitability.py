@@ -18,6 +18,7 @@ _WANTED = {
         "(--ordered), or name a column with first=..."
     ),
     "features": "needs item features; give them with item_features=...",
+    "ratings": "needs ratings of the items; add them with prefdensity.with_ratings(data, frame)",
     "covariates": "needs comparison covariates; name them with covariates=...",
 }
 
@@ -37,6 +38,7 @@ def suit(program: Program, data: Comparisons | Choices) -> list[str]:
         "first": data.first is not None,
         "features": data.item_features is not None,
         "covariates": data.covariates is not None,
+        "ratings": data.ratings is not None,
     }
     for need in program.needs:
         if not has[need]:
@@ -58,7 +60,7 @@ def suit(program: Program, data: Comparisons | Choices) -> list[str]:
         _require_order(program, data)
     if "features" in program.needs:
         warnings += _feature_warnings(data)
-    unused = [name for name in ("features", "covariates") if has[name] and name not in program.needs]
+    unused = [name for name in ("features", "covariates", "ratings") if has[name] and name not in program.needs]
     warnings += [f"{program.name} does not use the {name} that the data carry." for name in unused]
     return warnings
 

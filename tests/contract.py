@@ -9,6 +9,7 @@ import torch
 from prefdensity.comparisons import Comparisons
 from prefdensity.inference.view import View
 from prefdensity.programs import load_program, names
+from prefdensity.ratings import Ratings
 
 # Beside every name of models/: compositions of each pair of stages that meet.
 COMPOSITIONS = [
@@ -36,6 +37,7 @@ COMPOSITIONS = [
     "dirichlet_types(most=3)+davidson",
     "comparison_types(k=3)+davidson+position_bias",
     "intransitive+reliability",
+    "ratings+davidson+reliability",
 ]
 PROGRAMS = [*names(), *COMPOSITIONS]
 
@@ -58,6 +60,7 @@ def table(outcomes=("a", "b"), seed=0, n_items=5, n_annotators=4, rows=40, count
         item_features=rng.normal(size=(n_items, 2)),
         covariate_names=("c", "d"),
         covariates=rng.integers(-1, 2, size=(rows, 2)).astype(float),
+        ratings=Ratings((1, 2, 3, 4), *(rng.integers(k, size=15) for k in (n_items, 4, n_annotators))),
     )
 
 
@@ -89,10 +92,12 @@ def relabelled(data, axis, order):
     """The same judgements with items or annotators renumbered: old label k becomes order[k]."""
     order = np.asarray(order)
     if axis == "annotator":
-        return replace(data, annotator=order[data.annotator])
+        rated = replace(data.ratings, annotator=order[data.ratings.annotator])
+        return replace(data, annotator=order[data.annotator], ratings=rated)
     features = np.empty_like(data.item_features)
     features[order] = data.item_features
-    return replace(data, item_a=order[data.item_a], item_b=order[data.item_b], item_features=features)
+    rated = replace(data.ratings, item=order[data.ratings.item])
+    return replace(data, item_a=order[data.item_a], item_b=order[data.item_b], item_features=features, ratings=rated)
 
 
 def renumbered(view, z, axis, order):

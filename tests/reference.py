@@ -127,12 +127,26 @@ def log_likelihood(layers, sites, data):
     share, weights = probabilities(layers, sites, data), type_weights(layers, sites)
     if weights is None or "comparison_types" in [name for name, _ in layers]:
         mixed = share[0] if weights is None else np.einsum("k,kno->no", weights, share)
-        return sum(n * np.log(mixed[k, y]) for k, (n, y) in enumerate(zip(data.count, data.outcome, strict=True)))
+        rated = rating_log_likelihood(layers, sites, data) if "ratings" in dict(layers) else 0.0
+        judged = enumerate(zip(data.count, data.outcome, strict=True))
+        return rated + sum(n * np.log(mixed[k, y]) for k, (n, y) in judged)
     total = 0.0
     for annotator in range(len(data.annotators)):
         rows = np.flatnonzero(data.annotator == annotator)
         given = [np.prod([s[k, data.outcome[k]] ** data.count[k] for k in rows]) for s in share]
         total += np.log(weights @ given)
+    return total
+
+
+def rating_log_likelihood(layers, sites, data):
+    """Log probability of the ratings: steps of a logistic distribution function."""
+    utility = utilities(layers, sites, data, None)
+    cut = sites["rating_cut_first"] + np.r_[0, np.cumsum(sites["rating_step"])]
+    edges = np.r_[-np.inf, cut, np.inf]
+    total = 0.0
+    for item, level, who in zip(data.ratings.item, data.ratings.level, data.ratings.annotator, strict=True):
+        score = sites["rating_slope"][who] * utility[item] + sites["rating_shift"][who]
+        total += np.log(special.expit(edges[level + 1] - score) - special.expit(edges[level] - score))
     return total
 
 
@@ -189,6 +203,12 @@ PRIORS = {
         stats.halfnorm.logpdf(s["curl_scale"], scale=0.5) + stats.norm.logpdf([*s["blade"], *s["chest"]]).sum()
     ),
     "gp": lambda s, lengthscale=0.5, amplitude=3.0: stats.norm.logpdf(s["gp_offset"]).sum(),
+    "ratings": lambda s: (
+        stats.norm.logpdf(s["rating_cut_first"], 0, 3)
+        + np.sum(_log_log_normal(s["rating_step"], 0, 1))
+        + np.sum(_log_log_normal(s["rating_slope"], 0, 0.5))
+        + stats.norm.logpdf(s["rating_shift"]).sum()
+    ),
     "logit": lambda s: 0.0,
     "luce_choice": lambda s: 0.0,
     "probit": lambda s: 0.0,
@@ -201,7 +221,7 @@ def log_prior(layers, sites):
 
 
 POSITIVE = ("tie_strength", "tie_excess", "reliability_spread", "position_bias_spread", "taste_spread", "curl_scale",
-            "concentration")  # fmt: skip
+            "concentration", "rating_step", "rating_slope")  # fmt: skip
 SHARES = ("lapse", "accuracy", "stick")
 
 
@@ -210,7 +230,7 @@ def log_jacobian(sites):
     total = 0.0
     for name, value in sites.items():
         if name in POSITIVE:
-            total += np.log(value)
+            total += np.log(value).sum()
         elif name in SHARES:
             total += (np.log(value) + np.log1p(-value)).sum()
         elif name == "type_weight":  # a piece of what is left, and what is left, for each break

@@ -208,9 +208,9 @@ def test_a_fit_goes_on_like_any_other(tmp_path):
     again = prefdensity.load_posterior(tmp_path / "fit.nc")
     assert again.summary()["item"].iloc[0] == post.summary()["item"].iloc[0]
     assert prefdensity.density.of(post).to_frame()["density"].sum() == pytest.approx(1)
-    table = post.predict([("i05", "i00")])
+    table = post.predict([("i05", "i00")])["p_a"]
     u = post.draws["utility"]
-    assert table["a"].iloc[0] == pytest.approx((1 / (1 + np.exp(u[:, 0] - u[:, 5]))).mean(), abs=1e-6)
+    assert table.iloc[0] == pytest.approx((1 / (1 + np.exp(u[:, 0] - u[:, 5]))).mean(), abs=1e-6)
 
 
 BAD = [

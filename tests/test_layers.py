@@ -16,7 +16,7 @@ LADDER = """
 errors progress data psis
 comparisons domains
 cells data_report densities format_tools simulate
-choices formats outcomes distances policies toy
+choices formats outcomes ratings distances policies toy
 readers programs
 models running suitability posterior
 tables inference_data misspecified
@@ -46,8 +46,8 @@ HOMES = {
     "markupsafe": "report",
     "matplotlib": "plots report",
     "pandas": (
-        "causes checks choices comparisons data_report densities format_tools formats model_comparison posterior readers "
-        "simulation_calibration tallies"
+        "causes checks choices comparisons data_report densities format_tools formats model_comparison posterior "
+        "ratings readers simulation_calibration tallies"
     ),
     "pyarrow": "readers",
     "pyro": "inference models outcomes programs running",

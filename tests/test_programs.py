@@ -25,7 +25,7 @@ from prefdensity.inference.mode import first_guess
 from prefdensity.programs import load_program, names
 from prefdensity.running import Substitute, environment
 
-PLATES = {"item", "annotator", "type", "feature", "covariate", "break", "comparison"}
+PLATES = {"item", "annotator", "type", "feature", "covariate", "break", "comparison", "rating", "gap", "cut"}
 every_program = pytest.mark.parametrize("name", PROGRAMS)
 
 
@@ -96,8 +96,9 @@ def test_nothing_changes_when_sides_are_swapped(name):
         covariates=None if cells.covariates is None else -cells.covariates,
         outcome=cells.outcome[:, [1, 0, 2][: len(cells.outcomes)]],
     )
-    met = view.run(view.values(z)[0], 3, exchanged).met["outcome"]
-    likelihood = met["fn"].log_prob(met["value"]).flatten(1).sum(1)
+    met = view.run(view.values(z)[0], 3, exchanged).met
+    observed = [met[name] for name in ("outcome", "rating") if name in met]
+    likelihood = sum(site["fn"].log_prob(site["value"]).flatten(1).sum(1) for site in observed)
     torch.testing.assert_close(likelihood, view.log_likelihood(z), atol=1e-10, rtol=0)
 
 
@@ -182,7 +183,7 @@ def test_hessians_agree(name):
         torch.testing.assert_close(dense[0], exact, atol=1e-9, rtol=1e-9)
         local = LocalCurvature(view)
         typed, layers = view.program.type_layer is not None, {each.name for each in view.program.layers}
-        assert local.applies == (not typed and "intransitive" not in layers)
+        assert local.applies == (not typed and not layers & {"intransitive", "ratings"})
         if local.applies:
             value, gradient, hessian = local(z)
             free = z.clone().requires_grad_()

@@ -121,7 +121,10 @@ class View:
             log_prior = log_prior + _sum(met[name]["fn"].log_prob(met[name]["value"]))
         outcome = met["outcome"]
         if assignment is None:
-            return log_prior, _sum(outcome["fn"].log_prob(outcome["value"]))
+            observed = [site for site in met.values() if site["is_observed"] and not site["deterministic"]]
+            return log_prior, sum(
+                (_sum(site["fn"].log_prob(site["value"])) for site in observed), torch.zeros_like(log_prior)
+            )
         return log_prior, _sum(outcome["fn"].assigned_log_prob(outcome["value"], assignment))
 
     def log_joint(self, z: Tensor) -> Tensor:
