@@ -119,7 +119,9 @@ class LocalCurvature:
 
     def __init__(self, view: View) -> None:
         self.view = view
-        utility = _utility_sites(view) if view.program.layers and view.program.type_layer is None else []
+        stages = {each.stage for each in view.program.layers}
+        # types sum annotators up, ratings see utilities outside comparisons
+        utility = _utility_sites(view) if stages and not stages & {"types", "rating"} else []
         self.utility = [view.sites[name] for name in utility]
         self.others = [site for name, site in view.sites.items() if name not in utility]
         self.applies = len(self.utility) == 1 and all(map(_is_local, self.others))
