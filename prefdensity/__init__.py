@@ -23,10 +23,12 @@ _HOME = {
     "PrefDensityError": "errors",
     "Program": "programs",
     "ProgramError": "errors",
+    "bootstrap": "inference",
     "check": "checks",
     "compare": "model_comparison",
     "compose": "programs",
     "fit": "inference",
+    "fit_many": "inference",
     "kfold": "model_comparison",
     "layer": "programs",
     "load_posterior": "posterior",
@@ -64,7 +66,7 @@ if TYPE_CHECKING:
         PrefDensityError as PrefDensityError,
         ProgramError as ProgramError,
     )
-    from prefdensity.inference import fit as fit
+    from prefdensity.inference import bootstrap as bootstrap, fit as fit, fit_many as fit_many
     from prefdensity.model_comparison import Comparison as Comparison, compare as compare, kfold as kfold
     from prefdensity.posterior import Posterior as Posterior, load_posterior as load_posterior
     from prefdensity.programs import (

@@ -47,7 +47,7 @@ HOMES = {
     "matplotlib": "plots report",
     "pandas": (
         "causes checks choices comparisons data_report densities format_tools formats model_comparison posterior "
-        "ratings readers simulation_calibration tallies"
+        "inference ratings readers simulation_calibration tallies"
     ),
     "pyarrow": "readers",
     "pyro": "inference models outcomes programs running",

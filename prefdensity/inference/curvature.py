@@ -67,14 +67,14 @@ class _LocalCells(Cells):
 
 @dataclass(frozen=True, eq=False)
 class _Leaf:
-    """A quantity with one value per cell, J z of some coordinates z: what a likelihood feels of them.
+    """A quantity with one value per fit and cell, J z of some coordinates z: what a likelihood feels of them.
 
     J is a dense `matrix` [comparison, size], or has +1 at the entry `plus` of each row (and -1 at `minus`), after
     which the entries may still be linear functions of z: `through` [entry, size].
     """
 
     at: slice
-    value: Tensor  # [comparison]
+    value: Tensor  # [fit, comparison]
     plus: Tensor | None = None
     minus: Tensor | None = None
     through: Tensor | None = None
@@ -85,27 +85,27 @@ class _Leaf:
         return self.at.stop - self.at.start if self.through is None else len(self.through)
 
     def pull(self, values: Tensor) -> Tensor:
-        """Return J^T values [size]."""
+        """Return J^T values [fit, size] of values [fit, comparison]."""
         if self.matrix is not None:
-            return self.matrix.T @ values
+            return values @ self.matrix
         assert self.plus is not None
-        out = values.new_zeros(self.entries).index_add(0, self.plus, values)
+        out = values.new_zeros(len(values), self.entries).index_add(-1, self.plus, values)
         if self.minus is not None:
-            out = out.index_add(0, self.minus, -values)
-        return out if self.through is None else self.through.T @ out
+            out = out.index_add(-1, self.minus, -values)
+        return out if self.through is None else out @ self.through
 
     def block(self, other: _Leaf, values: Tensor) -> Tensor:
-        """Return J^T diag(values) J_other [size, size of other]."""
+        """Return J^T diag(values) J_other [fit, size, size of other]."""
         if other.matrix is not None:
-            return torch.stack([self.pull(values * column) for column in other.matrix.T], 1)
+            return torch.stack([self.pull(values * column) for column in other.matrix.T], -1)
         if self.matrix is not None:
-            return other.block(self, values).T
-        flat = values.new_zeros(self.entries * other.entries)
+            return other.block(self, values).mT
+        flat = values.new_zeros(len(values), self.entries * other.entries)
         for mine, sign in ((self.plus, 1.0), (self.minus, -1.0)):
             for theirs, flip in ((other.plus, 1.0), (other.minus, -1.0)):
                 if mine is not None and theirs is not None:
-                    flat.scatter_add_(0, mine * other.entries + theirs, sign * flip * values)
-        out = flat.reshape(self.entries, other.entries)
+                    flat.index_add_(-1, mine * other.entries + theirs, sign * flip * values)
+        out = flat.reshape(-1, self.entries, other.entries)
         if self.through is not None:
             out = self.through.T @ out
         return out if other.through is None else out @ other.through
@@ -121,7 +121,7 @@ class LocalCurvature:
         self.view = view
         stages = {each.stage for each in view.program.layers}
         # types sum annotators up, ratings see utilities outside comparisons
-        utility = _utility_sites(view) if stages and not stages & {"types", "rating"} else []
+        utility = _utility_sites(view) if "utility" in stages and not stages & {"types", "rating"} else []
         self.utility = [view.sites[name] for name in utility]
         self.others = [site for name, site in view.sites.items() if name not in utility]
         self.applies = len(self.utility) == 1 and all(map(_is_local, self.others))
@@ -144,33 +144,50 @@ class LocalCurvature:
 
         Of the log likelihood alone for `prior=False`.
         """
-        value, gradient, hessian = self._likelihood(z)
+        value, gradient, hessian = self.batch(z[None], prior)
+        return float(value[0]), gradient[0], hessian[0]
+
+    def batch(self, z: Tensor, prior: bool = True, outcome: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Return values [fit], gradients [fit, dimension], Hessians [fit, dimension, dimension] at z [fit, dimension].
+
+        `outcome` [fit, 1, comparison, outcome]: counts of each fit, instead of those of the view's table. Utilities
+        that are functions of other sites take one fit at a time.
+        """
+        value, gradient, hessian = self._likelihood(z, outcome)
         if prior:
             prior_value, prior_gradient, prior_hessian = self._prior(z)
             return value + prior_value, gradient + prior_gradient, hessian + prior_hessian
         return value, gradient, hessian
 
+    @property
+    def batches(self) -> bool:
+        """Whether `batch` takes several fits: utilities are sites of their own."""
+        return self.utility[0].dims == ("item",) and self.utility[0].name == "utility"
+
     def _leaf(self, site: Site, z: Tensor) -> _Leaf:
-        cells, raw = self.view.cells, z[site.at]
+        cells, raw = self.view.cells, z[:, site.at]
         if site.is_scalar:
             zero = torch.zeros(len(cells), dtype=torch.int64, device=z.device)
-            return _Leaf(site.at, raw.expand(len(cells)), plus=zero)
+            return _Leaf(site.at, raw.expand(-1, len(cells)), plus=zero)
         if site.dims == ("covariate",):
             return _Leaf(site.at, cells.covariate_sum(raw), matrix=cells.covariates)
         if site.dims == ("annotator", "item"):
             assert cells.annotator is not None
             row = cells.annotator * cells.n_items
-            value = cells.annotator_contrast(raw.reshape(site.batch))
+            value = cells.annotator_contrast(raw.reshape(-1, *site.batch)).squeeze(-2)
             return _Leaf(site.at, value, plus=row + cells.item_a, minus=row + cells.item_b)
         return _Leaf(site.at, cells.of_annotator(raw), plus=cells.annotator)
 
     def _margin(self, z: Tensor) -> _Leaf:
         cells, site = self.view.cells, self.utility[0]
-        if site.dims == ("item",) and site.name == "utility":
-            return _Leaf(site.at, cells.contrast(z[site.at]), plus=cells.item_a, minus=cells.item_b)
-        table = self._table(z[site.at], z)
-        slope = torch.autograd.functional.jacobian(lambda part: self._table(part, z), z[site.at], vectorize=True)
-        return _Leaf(site.at, cells.contrast(table), plus=cells.item_a, minus=cells.item_b, through=slope)
+        if self.batches:
+            return _Leaf(site.at, cells.contrast(z[:, site.at]), plus=cells.item_a, minus=cells.item_b)
+        (alone,) = z
+        table = self._table(alone[site.at], alone)
+        slope = torch.autograd.functional.jacobian(
+            lambda part: self._table(part, alone), alone[site.at], vectorize=True
+        )
+        return _Leaf(site.at, cells.contrast(table)[None], plus=cells.item_a, minus=cells.item_b, through=slope)
 
     def _table(self, part: Tensor, z: Tensor) -> Tensor:
         """Return utilities [item] as a function of the utility site's entries."""
@@ -178,49 +195,49 @@ class LocalCurvature:
         full = torch.cat([z[: site.at.start].detach(), part, z[site.at.stop :].detach()])
         return utility_table(self.view, full)
 
-    def _likelihood(self, z: Tensor) -> tuple[float, Tensor, Tensor]:
-        view = self.view
+    def _likelihood(self, z: Tensor, counts: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        view, fits = self.view, len(z)
         leaves = [self._margin(z), *(self._leaf(site, z) for site in self.others)]
         free = [leaf.value.detach().clone().requires_grad_() for leaf in leaves]
-        values, _ = view.values(z[None])
+        values, _ = view.values(z)
         for site, value in zip(self.others, free[1:], strict=True):
-            values[site.name] = site.transform(value).reshape(1, 1, -1)
+            values[site.name] = site.transform(value).reshape(fits, 1, -1)
         fields = {name: getattr(view.cells, name) for name in view.cells.__dataclass_fields__}
-        local = _LocalCells(**{**fields, "n_annotators": len(view.cells)}, margin=free[0].reshape(1, 1, -1))
-        outcome = view.run(values, 1, local).met["outcome"]
-        total = outcome["fn"].log_prob(outcome["value"]).sum()
-        first = torch.autograd.grad(total, free, create_graph=True)
-        gradient = torch.zeros(view.dimension, dtype=view.dtype, device=view.device)
-        hessian = torch.zeros(view.dimension, view.dimension, dtype=view.dtype, device=view.device)
+        fields |= {"n_annotators": len(view.cells), "outcome": view.cells.outcome if counts is None else counts}
+        outcome = view.run(values, fits, _LocalCells(**fields, margin=free[0].unsqueeze(-2))).met["outcome"]
+        total = outcome["fn"].log_prob(outcome["value"]).flatten(1).sum(-1)
+        first = torch.autograd.grad(total.sum(), free, create_graph=True)
+        gradient = torch.zeros(fits, view.dimension, dtype=view.dtype, device=view.device)
+        hessian = torch.zeros(fits, view.dimension, view.dimension, dtype=view.dtype, device=view.device)
         for k, (leaf, slope) in enumerate(zip(leaves, first, strict=True)):
-            gradient[leaf.at] = leaf.pull(slope.detach())
+            gradient[:, leaf.at] = leaf.pull(slope.detach())
             second = torch.autograd.grad(slope.sum(), free[k:], retain_graph=True, allow_unused=True)
             for other, values_kj in zip(leaves[k:], second, strict=True):
                 if values_kj is None:
                     continue
                 block = leaf.block(other, values_kj.detach())
-                hessian[leaf.at, other.at] = block
+                hessian[:, leaf.at, other.at] = block
                 if other is not leaf:
-                    hessian[other.at, leaf.at] = block.T
-        return float(total.detach()), gradient, hessian
+                    hessian[:, other.at, leaf.at] = block.mT
+        return total.detach(), gradient, hessian
 
-    def _prior(self, z: Tensor) -> tuple[float, Tensor, Tensor]:
+    def _prior(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Second derivatives of the prior: given the scalars, the entries of a site are independent."""
         view = self.view
-        free = z.detach()[None].requires_grad_()
+        free = z.detach().requires_grad_()
         log_prior = _log_prior(view, free)
         (gradient,) = torch.autograd.grad(log_prior.sum(), free, create_graph=True)
-        hessian = torch.zeros(view.dimension, view.dimension, dtype=view.dtype, device=view.device)
+        hessian = torch.zeros(len(z), view.dimension, view.dimension, dtype=view.dtype, device=view.device)
         if not gradient.requires_grad:
-            return float(log_prior.detach()), gradient[0].detach(), hessian
+            return log_prior.detach(), gradient.detach(), hessian
         for site in view.sites.values():
-            (row,) = torch.autograd.grad(gradient[0, site.at].sum(), free, retain_graph=True)
+            (row,) = torch.autograd.grad(gradient[:, site.at].sum(), free, retain_graph=True)
             if site.is_scalar:
-                hessian[site.at.start] = row[0]
-                hessian[:, site.at.start] = row[0]
+                hessian[:, site.at.start] = row
+                hessian[:, :, site.at.start] = row
             else:
-                hessian.diagonal()[site.at] = row[0, site.at]
-        return float(log_prior.detach()), gradient[0].detach(), hessian
+                hessian.diagonal(dim1=-2, dim2=-1)[:, site.at] = row[:, site.at]
+        return log_prior.detach(), gradient.detach(), hessian
 
 
 def _log_prior(view: View, z: Tensor) -> Tensor:

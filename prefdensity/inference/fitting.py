@@ -113,7 +113,7 @@ def fit(
     starts = restarts or _restarts(program)
     settings = Settings(draws, starts, seed, guide, max_steps, chains, warmup, checkpoint, key)
     with _threads(threads), show_progress(progress) as report:
-        answer = _run(method, view, pairs, settings, report)
+        answer = infer(method, view, pairs, settings, report)
     status = FitStatus(
         seed=seed,
         seconds=time.monotonic() - started,
@@ -128,8 +128,11 @@ def fit(
     return _posterior(view, data, answer, status)
 
 
-def _run(method: str, view: View, data: Comparisons, settings: Settings, report: Report) -> Answer:
+def infer(method: str, view: View, data: Comparisons | None, settings: Settings, report: Report) -> Answer:
+    """Run one method, or for "auto" Laplace and then svi where k-hat asks for it; `data` serves mle alone."""
     if method == "mle":
+        if data is None:
+            raise FitError("method='mle' is for comparisons; use laplace, svi, nuts or map")
         return by_mle(view, data, settings)
     if method != "auto":
         return {"map": by_map, "nuts": by_nuts, "svi": by_svi, "laplace": by_laplace}[method](view, settings, report)
@@ -144,8 +147,8 @@ def _run(method: str, view: View, data: Comparisons, settings: Settings, report:
 
 
 def _posterior(view: View, data: Comparisons | Choices, answer: Answer, status: FitStatus) -> Posterior:
-    draws, dims = _sites(view, answer.z)
-    point, _ = _sites(view, answer.point[None])
+    draws, dims = sites_at(view, answer.z)
+    point, _ = sites_at(view, answer.point[None])
     used = "features" in view.program.needs
     return Posterior(
         program=view.program.name,
@@ -169,7 +172,7 @@ def _posterior(view: View, data: Comparisons | Choices, answer: Answer, status: 
     )
 
 
-def _sites(view: View, z: Tensor) -> tuple[dict[str, np.ndarray], dict[str, tuple[str, ...]]]:
+def sites_at(view: View, z: Tensor) -> tuple[dict[str, np.ndarray], dict[str, tuple[str, ...]]]:
     """Return every site at z as arrays [draw, ...], with the annotators' types where there are types."""
     draws, dims = view.constrain(z)
     if view.program.annotators_have_types:
