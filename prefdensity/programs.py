@@ -18,22 +18,29 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prefdensity.cells import Cells
 from prefdensity.errors import ProgramError
+
+if TYPE_CHECKING:
+    from prefdensity.judged_cells import JudgedCells
 
 STAGES = {
     "utility": "(data) -> utility [..., item]",
     "types": "(data) -> type weights [..., type]; the utility stage then runs once per type",
     "rating": "(utility, data) -> None; observes ratings of the same items beside the comparisons",
+    "label": "(data) -> log density [..., point] of the labels of judged units",
+    "judge": "(data) -> margin [..., judgement] by which output 1 is preferred, given the label",
     "margin": "(margin, data) -> margin [..., comparison]; any number, in the order written",
     "choice": "(margin, data) -> log_prob [..., comparison, outcome]",
     "noise": "(log_prob, data) -> log_prob; any number, in the order written",
 }
 _REPEATABLE = ("margin", "noise")
 _DEFAULTS = {"utility": "items", "choice": "logit"}
-_PACKAGE = "prefdensity.models"
+_TIES = "davidson"  # the choice rule where a layer is about ties
+_JUDGED = {"label": "gaussian", "judge": "distance", "choice": "logit"}  # of programs of judged units
+_PACKAGE, _JUDGES = "prefdensity.models", "prefdensity.models.judges"
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,8 @@ class Layer:
         For types: whether an annotator or each comparison has a type.
     sets
         For choice rules and margins: the layer also goes with choices from more than two items.
+    ties
+        The layer is about ties: it needs a tie rule, davidson unless another is named.
     starts
         For types: (cells, restarts, seed) -> int [restart, annotator], where to start the search for types.
     meanings
@@ -74,6 +83,7 @@ class Layer:
     tall: bool = False
     per: str = "annotator"
     sets: bool = False
+    ties: bool = False
     starts: Callable[..., Any] | None = None
     meanings: dict[str, str] = field(default_factory=dict, hash=False)
     options: tuple[tuple[str, Any], ...] = ()
@@ -114,6 +124,7 @@ def layer(
     tall: bool = False,
     per: str = "annotator",
     sets: bool = False,
+    ties: bool = False,
     starts: Callable[..., Any] | None = None,
     meanings: dict[str, str] | None = None,
 ) -> Callable[[Callable[..., Any]], Layer]:
@@ -141,6 +152,7 @@ def layer(
             tall=tall,
             per=per,
             sets=sets,
+            ties=ties,
             starts=starts,
             meanings=meanings or {},
         )
@@ -214,13 +226,17 @@ def compose(*parts: Layer | Program | str, name: str = "", story: str = "") -> P
         stories.append("" if story else piece.doc)
     _require_room(flat)
     taken = {each.stage for each in flat}
-    defaults = [_default(stage) for stage in _DEFAULTS if stage not in taken]
+    judged = bool(taken & {"label", "judge"})
+    usual = _JUDGED if judged else _DEFAULTS
+    if any(each.ties for each in flat):
+        usual = usual | {"choice": _TIES}
+    defaults = [_default(name) for stage, name in usual.items() if stage not in taken]
     flat += defaults
     stories += ["" if story else each.doc for each in defaults]
     ordered = tuple(each for stage in STAGES for each in flat if each.stage == stage)
     return Program(
         name=name or "+".join(labels),
-        model=functools.partial(_run, ordered),
+        model=functools.partial(_run_judged if judged else _run, ordered),
         outcomes=next(each.outcomes for each in ordered if each.stage == "choice"),
         needs=tuple(dict.fromkeys(need for each in ordered for need in each.needs)),
         unimodal=all(each.unimodal for each in ordered),
@@ -258,6 +274,12 @@ def _run(layers: tuple[Layer, ...], data: Cells) -> None:
         observe(log_prob, data, type_weight)
 
 
+def _run_judged(layers: tuple[Layer, ...], data: JudgedCells) -> None:
+    from prefdensity.judged_cells import observe_units
+
+    observe_units(layers, data)
+
+
 def _require_room(layers: Sequence[Layer]) -> None:
     for stage in STAGES:
         found = [each.label for each in layers if each.stage == stage]
@@ -269,22 +291,39 @@ def _require_room(layers: Sequence[Layer]) -> None:
     rating = [each.label for each in layers if each.stage == "rating"]
     if rating and any(each.stage == "types" for each in layers):
         raise ProgramError(f"{rating[0]} grades one utility per item, and types have several; leave one out")
+    judged = [each.label for each in layers if each.stage in ("label", "judge")]
+    other = [each.label for each in layers if each.stage in ("utility", "types", "rating") or each.tall]
+    if judged and other:
+        raise ProgramError(f"{judged[0]} is for judged units and {other[0]} for comparisons of items; leave one out")
+    ties = [each.label for each in layers if each.ties]
+    blind = [each.label for each in layers if each.stage == "choice" and "tie" not in each.outcomes]
+    if ties and blind:
+        raise ProgramError(f"{ties[0]} is about ties, and {blind[0]} knows none; use davidson or rao_kupper")
     tall = [each.label for each in layers if each.tall]
     types = [each.label for each in layers if each.stage == "types"]
     if len(tall) + len(types) > 1:
         raise ProgramError(f"{' and '.join([*types, *tall])} both split annotators or items further; a program has one")
 
 
-def _default(stage: str) -> Layer:
-    found = _find(_DEFAULTS[stage])
+def _default(name: str) -> Layer:
+    found = _find(name)
     assert isinstance(found, Layer)
     return found
 
 
 def names() -> list[str]:
-    """Return the names of the layers and programs shipped in models/, sorted."""
-    package = importlib.import_module(_PACKAGE)
-    return sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_"))
+    """Return the names of the layers and programs of comparisons shipped in models/, sorted."""
+    return _modules(_PACKAGE)
+
+
+def judge_names() -> list[str]:
+    """Return the names of the layers for judged units shipped in models/judges/, sorted."""
+    return _modules(_JUDGES)
+
+
+def _modules(package: str) -> list[str]:
+    found = pkgutil.iter_modules(importlib.import_module(package).__path__)
+    return sorted(m.name for m in found if not m.ispkg and not m.name.startswith("_"))
 
 
 def load_program(name: str | Path | Program | Layer) -> Program:
@@ -343,9 +382,12 @@ def _written(program: Program) -> str:
 
 
 def _find(name: str) -> Layer | Program:
-    if name not in names():
-        raise ProgramError(f"no program called {name!r}; there are {', '.join(names())}")
-    found = getattr(importlib.import_module(f"{_PACKAGE}.{name}"), name)
+    package = _PACKAGE if name in names() else _JUDGES
+    if name not in _modules(package):
+        raise ProgramError(
+            f"no program called {name!r}; there are {', '.join(names())}; for judged units {', '.join(judge_names())}"
+        )
+    found = getattr(importlib.import_module(f"{package}.{name}"), name)
     assert isinstance(found, (Layer, Program))
     return found
 

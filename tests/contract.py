@@ -38,6 +38,11 @@ COMPOSITIONS = [
     "comparison_types(k=3)+davidson+position_bias",
     "intransitive+reliability",
     "ratings+davidson+reliability",
+    "tie_habits+rao_kupper+position_bias",
+    "annotator_types+tie_habits",
+    "annotator_factors(rank=2)+davidson",
+    "ideal_points(dim=2)+davidson",
+    "thurstone_case3+reliability",
 ]
 PROGRAMS = [*names(), *COMPOSITIONS]
 

@@ -25,6 +25,15 @@ def margins(layers, sites, data, row, utility):
             margin = margin + taste[a] - taste[b]
         if name == "covariate_bias":
             margin = margin + sites["covariate_effect"] @ data.covariates[row]
+        if name == "annotator_factors":
+            loading, score = sites["factor_loading"], sites["factor_score"]
+            margin = margin + sites["factor_scale"] * score[:, who] @ (loading[:, a] - loading[:, b])
+        if name == "ideal_points":
+            far = [((sites["place"][:, k] - sites["ideal"][:, who]) ** 2).sum() for k in (a, b)]
+            margin = margin - sites["ideal_scale"] * (far[0] - far[1])
+        if name == "thurstone_case3":  # in units of the probit rule that `CHOICES` applies to it
+            noise = np.exp(sites["noise_spread"] * sites["noise_offset"][[a, b]])
+            margin = margin * np.sqrt(2 / (noise**2).sum())
         if name == "intransitive":
             turn = sites["blade"][a] * sites["chest"][b] - sites["blade"][b] * sites["chest"][a]
             margin = margin + sites["curl_scale"] * turn
@@ -36,6 +45,10 @@ def noisy(layers, sites, data, row, share):
     for name, _ in layers:
         if name == "lapse":
             share = (1 - sites["lapse"]) * share + sites["lapse"] / len(share)
+        if name == "tie_habits":
+            habit = sites["tie_habit_spread"] * sites["tie_habit_offset"][data.annotator[row]]
+            share = share * np.array([1, 1, np.exp(habit)])
+            share = share / share.sum()
         if name == "crowd_bt":
             meant = sites["accuracy"][data.annotator[row]]
             share = meant * share + (1 - meant) * share[[1, 0, 2][: len(share)]]
@@ -63,7 +76,7 @@ def rao_kupper(margin, sites):
     return [a, b, (theta**2 - 1) * a * b]
 
 
-CHOICES = {"logit": logit, "luce_choice": logit, "probit": probit, "davidson": davidson, "rao_kupper": rao_kupper}
+CHOICES = {"logit": logit, "luce_choice": logit, "probit": probit, "thurstone_case3": probit, "davidson": davidson, "rao_kupper": rao_kupper}
 
 
 TYPES = ("annotator_types", "dirichlet_types", "comparison_types")
@@ -209,6 +222,20 @@ PRIORS = {
         + np.sum(_log_log_normal(s["rating_slope"], 0, 0.5))
         + stats.norm.logpdf(s["rating_shift"]).sum()
     ),
+    "tie_habits": lambda s: (
+        stats.halfnorm.logpdf(s["tie_habit_spread"]) + stats.norm.logpdf(s["tie_habit_offset"]).sum()
+    ),
+    "annotator_factors": lambda s, rank=1: (
+        stats.halfnorm.logpdf(s["factor_scale"])
+        + stats.norm.logpdf(s["factor_loading"]).sum()
+        + stats.norm.logpdf(s["factor_score"]).sum()
+    ),
+    "ideal_points": lambda s, dim=1: (
+        stats.halfnorm.logpdf(s["ideal_scale"]) + stats.norm.logpdf(s["place"]).sum() + stats.norm.logpdf(s["ideal"]).sum()
+    ),
+    "thurstone_case3": lambda s: (
+        stats.halfnorm.logpdf(s["noise_spread"], scale=0.5) + stats.norm.logpdf(s["noise_offset"]).sum()
+    ),
     "logit": lambda s: 0.0,
     "luce_choice": lambda s: 0.0,
     "probit": lambda s: 0.0,
@@ -221,7 +248,8 @@ def log_prior(layers, sites):
 
 
 POSITIVE = ("tie_strength", "tie_excess", "reliability_spread", "position_bias_spread", "taste_spread", "curl_scale",
-            "concentration", "rating_step", "rating_slope")  # fmt: skip
+            "concentration", "rating_step", "rating_slope", "tie_habit_spread", "factor_scale",
+            "ideal_scale", "noise_spread")  # fmt: skip
 SHARES = ("lapse", "accuracy", "stick")
 
 

@@ -25,7 +25,9 @@ from prefdensity.inference.mode import first_guess
 from prefdensity.programs import load_program, names
 from prefdensity.running import Substitute, environment
 
-PLATES = {"item", "annotator", "type", "feature", "covariate", "break", "comparison", "rating", "gap", "cut"}
+PLATES = {"item", "annotator", "type", "feature", "covariate", "break", "comparison", "rating", "gap", "cut", "factor", "axis"}
+# a comparison feels more of these than one number for each side, annotator or scalar
+_WIDE = {"intransitive", "ratings", "annotator_factors", "ideal_points", "thurstone_case3"}
 every_program = pytest.mark.parametrize("name", PROGRAMS)
 
 
@@ -183,7 +185,7 @@ def test_hessians_agree(name):
         torch.testing.assert_close(dense[0], exact, atol=1e-9, rtol=1e-9)
         local = LocalCurvature(view)
         typed, layers = view.program.type_layer is not None, {each.name for each in view.program.layers}
-        assert local.applies == (not typed and not layers & {"intransitive", "ratings"})
+        assert local.applies == (not typed and not layers & _WIDE)
         if local.applies:
             value, gradient, hessian = local(z)
             free = z.clone().requires_grad_()

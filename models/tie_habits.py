@@ -1,0 +1,35 @@
+"""Tie habits: annotators differ in how readily they call a tie.
+
+    tau ~ HalfNormal(1)
+    e_j ~ Normal(0, 1),   h_j = tau e_j                   j = 1..annotators
+    P(a) : P(b) : P(tie) <- P(a) : P(b) : exp(h_j) P(tie)
+
+Sites: tau `tie_habit_spread`, e `tie_habit_offset` (annotator), h `tie_habit` (annotator), in logits. With davidson
+it is Davidson's rule with nu_j = nu exp(h_j): decided judgements keep their odds. Identification: the prior mean 0 of
+h leaves the average habit to the tie rule; a tie rule is needed (davidson unless another is named).
+Cannot express: annotators who tie on some kinds of pairs only.
+Reference: Davidson (1970), JASA 65, 317-328, with partial pooling of nu over annotators.
+"""
+
+import pyro
+import pyro.distributions as dist
+from torch import Tensor
+
+from prefdensity.cells import Cells
+from prefdensity.outcomes import luce
+from prefdensity.programs import layer
+
+_MEANINGS = {
+    "tie_habit": "logits in favour of a tie, for this annotator; 0 average",
+    "tie_habit_spread": "standard deviation of tie habits between annotators",
+}
+
+
+@layer("noise", needs=["annotator"], hyper=["tie_habit_spread"], ties=True, meanings=_MEANINGS)
+def tie_habits(log_prob: Tensor, data: Cells) -> Tensor:
+    spread = pyro.sample("tie_habit_spread", dist.HalfNormal(1.0))
+    with pyro.plate("annotator", data.n_annotators, dim=-1):
+        offset = pyro.sample("tie_habit_offset", dist.Normal(0.0, 1.0))
+        habit = pyro.deterministic("tie_habit", spread * offset)
+    a, b, tie = log_prob.unbind(-1)
+    return luce(a, b, tie + data.of_annotator(habit))
