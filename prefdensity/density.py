@@ -46,7 +46,9 @@ __all__ = [
 Array = NDArray[Any]
 
 _LUCE = ("logit", "luce_choice", "davidson", "rao_kupper")  # choice rules under which exp(utility) is the density
-_NO_DENSITY = {"intransitive": "preferences that run in cycles follow from no density of items"}
+_CYCLIC = 0.1  # a density may leave out this share of the squared margins, no more
+_CERTAINTY = 0.95
+_OWN = {"annotator_tastes", "annotator_factors", "ideal_points"}  # layers that give annotators utilities of their own
 _AGGREGATES = {"mixture": mixture, "mean_utility": mean_utility}
 
 
@@ -98,7 +100,7 @@ def of(
         raise DataError(f"by={by!r} is unknown; use 'type', 'annotator' or None")
     where = domain or Domain.items(post.items)
     utility = _utility(post, layers, where)
-    if by == "annotator" or "annotator_tastes" in layers:
+    if by == "annotator" or _OWN & set(layers):
         people = _of_annotators(post, layers, utility, where, scale, aggregate)
         equal = np.full(len(people.groups), 1 / len(people.groups))
         return people if by == "annotator" else _AGGREGATES[aggregate](people, equal)
@@ -112,9 +114,6 @@ def of(
 
 def _temperature(post: Posterior, layers: Sequence[str], temperature: float | None) -> float:
     """Return what utilities are divided by, or refuse where they make no density."""
-    for name in layers:
-        if name in _NO_DENSITY:
-            raise ProgramError(f"{post.program} implies no density: {_NO_DENSITY[name]}")
     if post.dims.get("utility") not in (("item",), ("type", "item")):
         raise ProgramError(f"{post.program} has no utility of each item to read a density off")
     if temperature is None and not set(_LUCE) & set(layers):
@@ -124,13 +123,66 @@ def _temperature(post: Posterior, layers: Sequence[str], temperature: float | No
         )
     if temperature is not None and not 0 < temperature < math.inf:
         raise DataError(f"temperature={temperature!r} must be positive and finite")
+    if "intransitive" in layers:
+        _require_few_cycles(post)
     return temperature or 1.0
+
+
+def _require_few_cycles(post: Posterior) -> None:
+    share = curl_share(post)
+    if (share <= _CYCLIC).mean() < _CERTAINTY:
+        low, high = np.quantile(share, [0.05, 0.95])
+        raise ProgramError(
+            f"{post.program} implies no density: preferences that run in cycles follow from no density of items, and "
+            f"the share of cycles in the squared margins is {share.mean():.2f} [{low:.2f}, {high:.2f}]; up to "
+            f"{_CYCLIC:g} with probability {_CERTAINTY:g} a density is given"
+        )
+
+
+def _hodge(post: Posterior) -> tuple[Array, Array]:
+    """Return the margins' potential [draw, (type,) item] and what no potential explains [draw, item, item].
+
+    The least-squares projection on a complete graph of equally weighted pairs (Jiang, Lim, Yao and Ye 2011,
+    Mathematical Programming 127, 203-244): the potential adds the mean of an item's row to its utility.
+    """
+    blade, chest = post.draws["blade"], post.draws["chest"]
+    turn = blade[:, :, None] * chest[:, None] - chest[:, :, None] * blade[:, None]
+    turn = post.draws["curl_scale"].reshape(-1, 1, 1) * turn
+    row = turn.mean(-1)
+    utility = post.draws["utility"]
+    potential = utility + (row if utility.ndim == 2 else row[:, None])
+    return potential, turn - (row[:, :, None] - row[:, None])
+
+
+def curl_share(post: Posterior) -> Array:
+    """Return the share of cycles in the squared margins of all pairs of items, in each draw [draw].
+
+    0 where utilities explain every margin, 1 where every preference runs in circles. For several types, their average.
+
+    Parameters
+    ----------
+    post
+        A fit of a program with the layer `intransitive`.
+
+    Raises
+    ------
+    ProgramError
+        If the program has no such layer.
+    """
+    if "blade" not in post.draws:
+        raise ProgramError(f"{post.program} knows no cycles; fit it with + intransitive")
+    potential, curl = _hodge(post)
+    kinds = potential if potential.ndim == 3 else potential[:, None]
+    slope = ((kinds[..., :, None] - kinds[..., None, :]) ** 2).sum((-2, -1))
+    round_ = (curl**2).sum((-2, -1))[:, None]
+    return np.asarray((round_ / (round_ + slope)).mean(1))
 
 
 def _utility(post: Posterior, layers: Sequence[str], domain: Domain) -> Array:
     """Return utilities [draw, (type,) point]."""
     if _names_items(domain, post):
-        return post.draws["utility"][..., _order(domain, post)]
+        whole = _hodge(post)[0] if "intransitive" in layers else post.draws["utility"]
+        return whole[..., _order(domain, post)]
     features = domain.points.reshape(len(domain), -1)
     if "linear" in layers and features.shape[1] == post.draws["weight"].shape[-1]:
         return post.draws["weight"] @ features.T
@@ -147,24 +199,35 @@ def _order(domain: Domain, post: Posterior) -> list[int]:
     return [post.items.index(label) for label in domain.labels]
 
 
+def _taste(post: Posterior, layer: str) -> Array:
+    """Return what a layer adds to each annotator's utilities [draw, annotator, item]."""
+    draws = post.draws
+    if layer == "annotator_tastes":
+        return np.asarray(draws["taste_spread"].reshape(-1, 1, 1) * draws["taste_offset"])
+    if layer == "annotator_factors":
+        product = np.einsum("drj,dri->dji", draws["factor_score"], draws["factor_loading"])
+        return np.asarray(draws["factor_scale"].reshape(-1, 1, 1) * product)
+    far = (draws["ideal"][..., :, None] - draws["place"][..., None, :]) ** 2  # [draw, axis, annotator, item]
+    return np.asarray(-draws["ideal_scale"].reshape(-1, 1, 1) * far.sum(1))
+
+
 def _of_annotators(
     post: Posterior, layers: Sequence[str], utility: Array, domain: Domain, scale: float, aggregate: str
 ) -> Density:
     """Return the density [draw, annotator, point] of each annotator."""
-    if "type_probability" not in post.draws and not {"reliability", "annotator_tastes"} & set(layers):
+    if "type_probability" not in post.draws and not {"reliability", *_OWN} & set(layers):
         raise DataError(f"{post.program} takes all annotators for alike; leave out by='annotator'")
     kinds = utility if utility.ndim == 3 else utility[:, None]
     own = kinds[:, None]  # [draw, annotator, type, point]
     for name in layers:  # margin layers act in this order
         if name == "reliability":
             own = own * post.draws["reliability"][:, :, None, None]
-        if name == "annotator_tastes":
+        if name in _OWN:
             if not _names_items(domain, post):
                 raise DataError(
                     "tastes of annotators are known at the items only; give a domain with their labels"
                 )
-            taste = post.draws["taste_spread"][:, None, None] * post.draws["taste_offset"]
-            own = own + taste[..., None, _order(domain, post)]
+            own = own + _taste(post, name)[:, :, None, _order(domain, post)]
     weight = post.draws.get("type_weight", np.ones((1, 1)))[:, None]
     types = tuple(str(k + 1) for k in range(kinds.shape[1]))
     each = normalise(own / scale, domain, ("draw", "annotator", "type", "point"), types)

@@ -316,8 +316,6 @@ def test_a_utility_is_not_always_a_log_density(citations, camps):
     with pytest.raises(DataError, match="positive"):
         density.of(citations, temperature=0.0)
 
-    with pytest.raises(ProgramError, match="cycles"):
-        density.of(citations, program=named("intransitive"))
     with pytest.raises(ProgramError, match="not run unasked"):
         density.of(replace(citations, program="mine.py"))
     found = density.of(
@@ -337,3 +335,67 @@ def test_options_that_do_not_suit_are_refused(citations):
         density.of(citations, by="item")
     with pytest.raises(DataError, match="aggregate"):
         density.of(citations, aggregate="median")
+
+
+def cyclic(utility, blade, chest, scale):
+    """One draw of an intransitive fit at given values."""
+    size = len(utility)
+    return replace(
+        prefdensity.fit("bradley_terry", prefdensity.read("example:citations"), method="map"),
+        program="intransitive",
+        items=tuple(f"i{k}" for k in range(size)),
+        draws={
+            "utility": np.array([utility], float),
+            "blade": np.array([blade], float),
+            "chest": np.array([chest], float),
+            "curl_scale": np.array([scale], float),
+        },
+    )
+
+
+def test_cycles_are_what_no_potential_explains():
+    rng = np.random.default_rng(1)
+    utility, blade, chest = rng.normal(size=(3, 5))
+    post = cyclic(utility, blade, chest, 0.7)
+    margin = utility[:, None] - utility + 0.7 * (np.outer(blade, chest) - np.outer(chest, blade))
+    pairs = [(i, j) for i in range(5) for j in range(5) if i != j]
+    design = np.array([np.eye(5)[i] - np.eye(5)[j] for i, j in pairs])
+    target = np.array([margin[i, j] for i, j in pairs])
+    potential = np.linalg.lstsq(design, target)[0]
+    rest = target - design @ potential
+    assert density.curl_share(post)[0] == pytest.approx((rest @ rest) / (target @ target), rel=1e-12)
+
+
+def test_the_density_of_almost_transitive_preferences_is_that_of_their_potential():
+    utility, turn = np.array([1.0, 0.0, -0.5]), 2 * np.pi * np.arange(3) / 3
+    straight = density.of(cyclic(utility, np.cos(turn), np.sin(turn), 0.0))
+    np.testing.assert_allclose(straight.p, softmax(utility, -1)[None], rtol=1e-12)
+    slightly = cyclic(utility, np.cos(turn), np.sin(turn), 0.1)  # rock, paper, scissors: a potential of its own 0
+    assert 0 < density.curl_share(slightly)[0] < 0.1
+    np.testing.assert_allclose(density.of(slightly).p, softmax(utility, -1)[None], rtol=1e-12)
+    circles = cyclic(np.zeros(3), np.cos(turn), np.sin(turn), 1.0)
+    assert density.curl_share(circles)[0] == pytest.approx(1)
+    with pytest.raises(ProgramError, match=r"the share of cycles in the squared margins is 1\.00 \[1\.00, 1\.00\]"):
+        density.of(circles)
+    with pytest.raises(ProgramError, match="knows no cycles"):
+        density.curl_share(replace(circles, program="bradley_terry", draws={"utility": np.zeros((1, 3))}))
+
+
+@pytest.mark.parametrize("layer", ["annotator_factors", "ideal_points"])
+def test_what_annotators_want_follows_from_their_place(layer):
+    data, _ = prefdensity.simulate.population(4, 3, 60, seed=2)
+    post = prefdensity.fit(f"{layer}({'rank' if layer == 'annotator_factors' else 'dim'}=2)", data, method="map")
+    found = density.of(post, by="annotator")
+    at = {name: value[0] for name, value in post.draws.items()}
+    for j in range(3):
+        for a, b in ((0, 1), (2, 3)):
+            margin = at["utility"][a] - at["utility"][b]
+            if layer == "annotator_factors":
+                margin += at["factor_scale"] * sum(
+                    at["factor_score"][r, j] * (at["factor_loading"][r, a] - at["factor_loading"][r, b])
+                    for r in range(2)
+                )
+            else:
+                far = [sum((at["place"][r, k] - at["ideal"][r, j]) ** 2 for r in range(2)) for k in (a, b)]
+                margin -= at["ideal_scale"] * (far[0] - far[1])
+            assert np.log(found.p[0, j, a] / found.p[0, j, b]) == pytest.approx(margin, rel=1e-9)

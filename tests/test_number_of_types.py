@@ -1,6 +1,7 @@
-"""How many camps: the evidence finds the number of types on tables where it is known.
+"""How many camps: evidence, and leave-one-annotator-out with the one-standard-error rule, find the known number.
 
-Leave-one-annotator-out, without refits the weaker guide, is printed beside it.
+The smallest number whose elpd is within one standard error of the best (Breiman et al. 1984, section 3.4.3), since the
+plain maximum takes a camp too many as often as not: its gain over the true number is noise.
 """
 
 import numpy as np
@@ -34,13 +35,13 @@ def camps(k, seed, items=8, people=30, each=60):
 
 
 def chosen(data, seed):
-    """The number with the most evidence, and the smallest within two standard errors of the best elpd."""
+    """The number with the most evidence, and the smallest within one standard error of the best elpd."""
     posts = {k: prefdensity.fit(f"annotator_types(k={k})", data, seed=seed, method="laplace") for k in (1, 2, 3, 4)}
     evidence = max(posts, key=lambda k: posts[k].status.log_evidence)
     found = {k: prefdensity.loo(post, data, "annotator") for k, post in posts.items()}
     best = max(found.values(), key=lambda each: each.elpd)
     gaps = {k: (best.elpd_i - each.elpd_i) for k, each in found.items()}
-    close = [k for k, gap in gaps.items() if gap.sum() <= 2 * standard_error(gap, np.ones(len(gap)))]
+    close = [k for k, gap in gaps.items() if gap.sum() <= standard_error(gap, np.ones(len(gap)))]
     return evidence, min(close)
 
 
@@ -50,4 +51,4 @@ def test_the_number_of_types_is_found(k):
     picks = np.array([chosen(camps(k, seed), seed) for seed in range(TABLES)])
     right = (picks == k).sum(0)
     print(f"\n{k} types: evidence right in {right[0]}, leave-one-annotator-out in {right[1]} of {TABLES}")
-    assert right[0] >= 17
+    assert (right >= 17).all()

@@ -25,6 +25,10 @@ TRUTH = {
     "position_bias_spread": 0.5,
     "position_bias_offset": np.array([1.1, -0.6, 0.3, -1.5, 0.8, -0.2, 1.3, -0.9]),
     "accuracy": np.array([0.95, 0.9, 0.85, 0.8, 0.75, 0.9, 0.7, 0.3]),
+    "tie_habit_spread": 1.0,
+    "tie_habit_offset": np.array([1.4, -0.7, 0.2, -1.6, 0.9, -0.3, 0.6, -0.5]),
+    "noise_spread": 0.5,
+    "noise_offset": np.array([1.2, -0.8, 0.3, -1.1, 0.6, -0.2]),
     "reliability_offset": np.array([-1.6, -0.9, -0.4, -0.1, 0.2, 0.5, 0.8, 1.5]),
 }
 RECOVERED = [
@@ -40,6 +44,9 @@ RECOVERED = [
     "annotator_position_bias",
     "crowd_bt",
     "davidson+position_bias+reliability",
+    "tie_habits",
+    "rao_kupper+tie_habits",
+    "thurstone_case3",
     "rao_kupper+lapse",
     "linear+probit",
 ]
