@@ -43,6 +43,7 @@ COMPOSITIONS = [
     "annotator_factors(rank=2)+davidson",
     "ideal_points(dim=2)+davidson",
     "thurstone_case3+reliability",
+    "annotator_types+neural(width=3, depth=3)",
 ]
 PROGRAMS = [*names(), *COMPOSITIONS]
 

@@ -96,7 +96,7 @@ def type_weights(layers, sites):
 
 def utilities(layers, sites, data, kind):
     """Utilities [item] of one type; `kind` None: there are no types."""
-    found = [name for name in ("weight", "gp_offset", "utility") if name in sites]
+    found = [name for name in ("weight", "gp_offset", "neural_offset", "utility") if name in sites]
     own = {name: sites[name] if kind is None else sites[name][kind] for name in found}
     options = dict(layers)
     if "utility" in own:
@@ -104,6 +104,8 @@ def utilities(layers, sites, data, kind):
     features = data.item_features
     spread = np.array([max(column.std(), 1e-300) for column in features.T])
     scaled = (features - features.mean(0)) / spread
+    if "neural" in options:
+        return network(scaled, own["neural_offset"], **options["neural"])
     if "linear" in options:
         return scaled @ own["weight"]
     return gaussian_process(scaled, **options["gp"]) @ own["gp_offset"]
@@ -118,6 +120,18 @@ def gaussian_process(features, lengthscale=0.5, amplitude=3.0):
             r = np.sqrt(5) * np.linalg.norm(features[i] - features[j]) / lengthscale
             covariance[i, j] = (1 + r + r**2 / 3) * np.exp(-r) + 1e-6 * (i == j)
     return amplitude * np.linalg.cholesky(covariance)
+
+
+def network(features, weights, width=16, depth=2, input_scale=3.0, prior_scale=5.0):
+    """Utilities [item] of a tanh network, unit by unit, from standardised weights in the order layer, then its biases."""
+    weights = iter(weights)
+    hidden = input_scale * features
+    for _ in range(depth):
+        size = hidden.shape[1]
+        table = np.array([[next(weights) for _ in range(width)] for _ in range(size)])
+        bias = np.array([next(weights) for _ in range(width)])
+        hidden = np.tanh((hidden @ table + bias) / np.sqrt(size))
+    return prior_scale * hidden @ np.array([next(weights) for _ in range(width)]) / np.sqrt(width)
 
 
 def probabilities(layers, sites, data):
@@ -215,6 +229,7 @@ PRIORS = {
     "intransitive": lambda s: (
         stats.halfnorm.logpdf(s["curl_scale"], scale=0.5) + stats.norm.logpdf([*s["blade"], *s["chest"]]).sum()
     ),
+    "neural": lambda s, **options: stats.norm.logpdf(s["neural_offset"]).sum(),
     "gp": lambda s, lengthscale=0.5, amplitude=3.0: stats.norm.logpdf(s["gp_offset"]).sum(),
     "ratings": lambda s: (
         stats.norm.logpdf(s["rating_cut_first"], 0, 3)

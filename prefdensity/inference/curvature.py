@@ -132,6 +132,7 @@ class LocalCurvature:
             few = View(self.view.program, self.view.cells.head(_PROBE))
             return LocalCurvature(few).holds(z)
         direction = torch.linspace(-1.0, 1.0, len(z), dtype=z.dtype, device=z.device).sin()
+        z = z + 0.3 * direction  # away from symmetric points, where a network looks linear
         _, _, hessian = self(z, prior=True)
         free = z.detach()[None].requires_grad_()
         (gradient,) = torch.autograd.grad(self.view.log_joint(free).sum(), free, create_graph=True)
