@@ -49,7 +49,7 @@ print(f"intervals that hold the truth: {held} of {len(rows)}\n")
 # Length belongs to the answers: with one task nobody can say whether long answers are better or only liked.
 length = prefdensity.fit("annotator_position_bias+covariate_bias", data, seed=0)
 line = length.parameters().query("parameter == 'covariate_effect'")[["mean", "sd"]].iloc[0]
-print(f"effect of length {line['mean']:.2f} with sd {line['sd']:.2f}, where the prior alone has sd 0.50: not identified")
+print(f"effect of length {line['mean']:.2f} with sd {line['sd']:.2f}, and 0.50 by the prior alone: not identified")
 
 figure = Figure(figsize=(6, 4), layout="constrained")
 ax = figure.subplots()

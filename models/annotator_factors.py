@@ -4,8 +4,8 @@
     v_ri ~ Normal(0, 1),   w_rj ~ Normal(0, 1)            r = 1..rank, i = 1..items, j = 1..annotators
     u_j = u + sigma sum_r w_rj v_r;   margin <- margin + sigma sum_r w_rj (v_ra - v_rb)
 
-Sites: sigma `factor_scale`, v `factor_loading` (factor, item), w `factor_score` (annotator within factor), and what each
-annotator adds to the utility is sigma V'w. Identification: v and w only up to a rotation of the factors (and their
+Sites: sigma `factor_scale`, v `factor_loading` (factor, item), w `factor_score` (annotator within factor); each
+annotator adds sigma V'w to the utility. Identification: v and w only up to a rotation of the factors (and their
 signs), so read predictions or the products, never v or w alone. Between one taste for all (sigma = 0) and tastes of
 everyone's own (annotator_tastes). Cannot express: camps with nobody in between.
 Reference: Boeckenholt (2006), Psychometrika 71, 615-629; Salakhutdinov and Mnih (2008), NeurIPS, for the prior.

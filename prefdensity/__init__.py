@@ -37,10 +37,23 @@ _HOME = {
     "names": "programs",
     "read": "readers",
     "sbc": "simulation_calibration",
+    "select": "selection",
     "with_ratings": "ratings",
     "write_report": "report",
 }
-_MODULES = ("checks", "density", "misspecified", "outcomes", "plots", "policies", "readers", "simulate", "toy")
+_MODULES = (
+    "checks",
+    "density",
+    "estimators",
+    "misspecified",
+    "outcomes",
+    "plots",
+    "policies",
+    "readers",
+    "selection_study",
+    "simulate",
+    "toy",
+)
 
 __all__ = ["__version__", *_HOME, *_MODULES]
 
@@ -48,11 +61,13 @@ if TYPE_CHECKING:
     from prefdensity import (
         checks as checks,
         density as density,
+        estimators as estimators,
         misspecified as misspecified,
         outcomes as outcomes,
         plots as plots,
         policies as policies,
         readers as readers,
+        selection_study as selection_study,
         simulate as simulate,
         toy as toy,
     )
@@ -79,6 +94,7 @@ if TYPE_CHECKING:
     from prefdensity.ratings import with_ratings as with_ratings
     from prefdensity.readers import read as read
     from prefdensity.report import write_report as write_report
+    from prefdensity.selection import select as select
     from prefdensity.simulation_calibration import sbc as sbc
 
 

@@ -209,7 +209,7 @@ def _cautions(post: Posterior, data: Comparisons, size: int, asked: int, parts: 
     if own is not None and own["observed"].sum() > 0:
         people = int((own["observed"] > 0).sum())
         said.append(
-            f"Intransitive: {own['observed'].sum():.1%} of the triads that one annotator judged go round in a circle, at "
-            f"{people} of {len(own)} annotators: not even utilities of their own explain these without noise."
+            f"Intransitive: {own['observed'].sum():.1%} of the triads that one annotator judged go round in a circle, "
+            f"at {people} of {len(own)} annotators: not even utilities of their own explain these without noise."
         )
     return said

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prefdensity import __version__
+from prefdensity import __version__, cli_select, cli_study
 from prefdensity.cli_table import reads_a_table
 from prefdensity.errors import DataError, PrefDensityError
 
@@ -283,6 +283,17 @@ def compare(
             found.table.to_csv(folder / "compare.csv", index=False)
             plots.comparison(found).savefig(folder / "compare.svg")
         typer.echo(f"wrote {out}: compare.csv, compare.svg")
+
+
+app.command(epilog="Example: prefdensity select votes.csv --model bradley_terry --n 20 --out next.csv")(
+    _one_sentence(cli_select.select)
+)
+app.command("select-study", epilog="Example: prefdensity select-study --world linear --seeds 20 --out study")(
+    _one_sentence(cli_select.select_study)
+)
+app.command(epilog="Example: prefdensity study --truths noise_free,contrarian_40 --replicates 100 --out study")(
+    _one_sentence(cli_study.study)
+)
 
 
 def _saved_fit(saved: Path, model: Path | None) -> "tuple[Posterior, Program | None]":

@@ -84,11 +84,11 @@ def read(source: str | Path | pd.DataFrame, *, format: str | None = None, **colu
         pick = partial(filter, wanted.__contains__)
     _require_arguments(convert, columns, "a generic table" if format is None else f"format {format!r}")
     if isinstance(columns.get("item_features"), str | Path):
-        columns["item_features"] = _feature_table(Path(columns["item_features"]))
+        columns["item_features"] = item_table(Path(columns["item_features"]))
     if isinstance(source, pd.DataFrame):
         frame = source
     elif isinstance(source, str | Path):
-        frame = _table(Path(source), pick)
+        frame = read_rows(Path(source), pick)
         columns.setdefault("source", str(source))
     else:
         raise DataError(f"read() takes a path, 'example:NAME' or a data frame, not {type(source).__name__}")
@@ -160,8 +160,9 @@ def _labels_as_read(frame: pd.DataFrame, columns: dict[str, Any]) -> dict[Any, s
     return labels
 
 
-def _feature_table(path: Path) -> pd.DataFrame:
-    table = _table(path, list)
+def item_table(path: Path) -> pd.DataFrame:
+    """Return a file with one row for each item, indexed by the labels in its first column."""
+    table = read_rows(path)
     label = table.columns[0]
     if table[label].isna().any():
         row = int(table[label].isna().to_numpy().argmax()) + 1
@@ -169,7 +170,7 @@ def _feature_table(path: Path) -> pd.DataFrame:
     return table.set_index(label)
 
 
-def _table(path: Path, pick: _Pick) -> pd.DataFrame:
+def read_rows(path: Path, pick: _Pick = list) -> pd.DataFrame:
     """Return the columns of a file that `pick` chooses from its header, or more."""
     if path.is_dir():
         raise DataError(f"{path} is a directory; give one file")

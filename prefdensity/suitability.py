@@ -33,6 +33,8 @@ def suit(program: Program, data: Comparisons | Choices) -> list[str]:
     """
     if isinstance(data, Choices):
         _require_sets(program)
+    if any(each.stage == "judge" for each in program.layers):
+        raise ProgramError(f"{program.name} explains labels and verdicts of judged units; fit it with fit_judge")
     has = {
         "annotator": data.annotator is not None,
         "first": data.first is not None,

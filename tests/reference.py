@@ -76,7 +76,14 @@ def rao_kupper(margin, sites):
     return [a, b, (theta**2 - 1) * a * b]
 
 
-CHOICES = {"logit": logit, "luce_choice": logit, "probit": probit, "thurstone_case3": probit, "davidson": davidson, "rao_kupper": rao_kupper}
+CHOICES = {
+    "logit": logit,
+    "luce_choice": logit,
+    "probit": probit,
+    "thurstone_case3": probit,
+    "davidson": davidson,
+    "rao_kupper": rao_kupper,
+}
 
 
 TYPES = ("annotator_types", "dirichlet_types", "comparison_types")
@@ -123,7 +130,7 @@ def gaussian_process(features, lengthscale=0.5, amplitude=3.0):
 
 
 def network(features, weights, width=16, depth=2, input_scale=3.0, prior_scale=5.0):
-    """Utilities [item] of a tanh network, unit by unit, from standardised weights in the order layer, then its biases."""
+    """Utilities [item] of a tanh network, from standardised weights: those of a layer, then its biases."""
     weights = iter(weights)
     hidden = input_scale * features
     for _ in range(depth):
@@ -246,7 +253,9 @@ PRIORS = {
         + stats.norm.logpdf(s["factor_score"]).sum()
     ),
     "ideal_points": lambda s, dim=1: (
-        stats.halfnorm.logpdf(s["ideal_scale"]) + stats.norm.logpdf(s["place"]).sum() + stats.norm.logpdf(s["ideal"]).sum()
+        stats.halfnorm.logpdf(s["ideal_scale"])
+        + stats.norm.logpdf(s["place"]).sum()
+        + stats.norm.logpdf(s["ideal"]).sum()
     ),
     "thurstone_case3": lambda s: (
         stats.halfnorm.logpdf(s["noise_spread"], scale=0.5) + stats.norm.logpdf(s["noise_offset"]).sum()

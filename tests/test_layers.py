@@ -13,19 +13,21 @@ FOLDERS = {"prefdensity": ROOT / "prefdensity", "prefdensity.models": ROOT / "mo
 
 # A part of prefdensity may import from rows above its own only.
 LADDER = """
-errors progress data psis
-comparisons domains
-cells data_report densities format_tools simulate
-choices formats outcomes ratings distances policies toy
+errors progress data psis acquisition
+comparisons judged domains pair_sets preference_losses
+cells judged_cells data_report densities format_tools simulate simulate_judged pair_metric greedy outcome_belief candidates selection_worlds
+choices formats outcomes ratings distances policies toy selection_rules selection_tables
 readers programs
 models running suitability posterior
+judge_scale
 tables inference_data misspecified
 inference density
-elpd predict plots replication causes
-model_comparison discrepancies
-tallies check_catalogue
-checks
+elpd predict plots replication causes judge_fits
+model_comparison discrepancies estimators selection selection_study plots_selection
+plots_pcal tallies study check_catalogue preference_columns
+checks trl plots_study
 report simulation_calibration cli_table
+cli_select cli_pcal cli_study
 cli
 __main__
 """
@@ -44,15 +46,17 @@ HOMES = {
     "arviz": "inference_data",
     "jinja2": "report",
     "markupsafe": "report",
-    "matplotlib": "plots report",
+    "matplotlib": "plots report plots_selection plots_pcal plots_study",
     "pandas": (
         "causes checks choices comparisons data_report densities format_tools formats model_comparison posterior "
-        "inference ratings readers simulation_calibration tallies"
+        "estimators inference judge_fits preference_columns ratings readers selection selection_study simulation_calibration tallies candidates judged study"
     ),
     "pyarrow": "readers",
-    "pyro": "inference models outcomes programs running",
+    "pyro": "inference judged_cells models outcomes programs running",
     "rich": "cli progress",
-    "typer": "cli cli_table",
+    "transformers": "trl",
+    "trl": "trl",
+    "typer": "cli cli_table cli_select cli_pcal cli_study",
     "xarray": "inference_data",
 }
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 import prefdensity
 from prefdensity import toy
@@ -25,8 +26,7 @@ def recovered(program, size, judgements, seed, **options):
     found = np.exp(post.point["utility"] - post.point["utility"].max())
     found, known = found / found.sum(), truth[seen] / truth[seen].sum()
     kl = float((known * np.log(known / found)).sum())
-    bayes = float(-(np.where(chance > 0, chance * np.log(np.where(chance > 0, chance, 1)), 0)
-                    + np.where(chance < 1, (1 - chance) * np.log1p(-np.where(chance < 1, chance, 0)), 0)).mean())  # fmt: skip
+    bayes = float(stats.bernoulli(chance).entropy().mean())
     return kl, 0.5 * np.abs(known - found).sum(), -post.status.log_likelihood / data.n_judgements, bayes
 
 

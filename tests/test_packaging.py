@@ -38,8 +38,10 @@ def user_program(tmp_path: Path) -> Path:
 
 
 def test_package_list_equals_the_folders() -> None:
-    folders = {path.parent for path in (ROOT / "prefdensity").rglob("__init__.py")} | {ROOT / "models"}
-    names = {"prefdensity.models" if f.name == "models" else ".".join(f.relative_to(ROOT).parts) for f in folders}
+    inside = {path.parent for path in (ROOT / "prefdensity").rglob("__init__.py")}
+    beside = {path.parent for path in (ROOT / "models").rglob("__init__.py")}
+    names = {".".join(folder.relative_to(ROOT).parts) for folder in inside}
+    names |= {".".join(("prefdensity", *folder.relative_to(ROOT).parts)) for folder in beside}
     assert set(PROJECT["tool"]["setuptools"]["packages"]) == names
 
 

@@ -25,7 +25,8 @@ from prefdensity.inference.mode import first_guess
 from prefdensity.programs import load_program, names
 from prefdensity.running import Substitute, environment
 
-PLATES = {"item", "annotator", "type", "feature", "covariate", "break", "comparison", "rating", "gap", "cut", "factor", "axis", "weight"}
+PLATES = {"item", "annotator", "type", "feature", "covariate", "break", "comparison", "rating", "gap", "cut", "factor"}
+PLATES |= {"axis", "weight"}
 # a comparison feels more of these than one number for each side, annotator or scalar
 _WIDE = {"intransitive", "ratings", "annotator_factors", "ideal_points", "thurstone_case3"}
 every_program = pytest.mark.parametrize("name", PROGRAMS)

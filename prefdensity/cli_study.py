@@ -1,0 +1,50 @@
+"""The command `study`: what a wrong model of the judge costs."""
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def study(
+    truths: Annotated[str | None, typer.Option(help="True judges, with commas; default all.")] = None,
+    nuisances: Annotated[str | None, typer.Option(help="Nuisances, with commas; default all.")] = None,
+    replicates: Annotated[int, typer.Option(help="Replicates in all.", min=2)] = 500,
+    pilots: Annotated[int, typer.Option(help="Pilot tables that they share.", min=1)] = 5,
+    units: Annotated[int, typer.Option(help="Units of a replicate.", min=100)] = 5000,
+    budget: Annotated[float, typer.Option(help="Mean cost of a unit; a preference costs 1.", min=0.01)] = 3.0,
+    cost: Annotated[float, typer.Option(help="Cost of a label with its preference.", min=1.01)] = 10.0,
+    seed: Annotated[int, typer.Option(help="Seed of all random numbers.", min=0)] = 0,
+    jobs: Annotated[int, typer.Option(help="Processes.", min=1)] = 1,
+    out: Annotated[Path, typer.Option(help="Folder for table.csv and pictures.")] = Path("study"),
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.")] = False,
+) -> None:
+    """Simulate what a wrong model of the judge costs: lengths, coverage, bias of a coefficient under a budget."""
+    from prefdensity import plots_study
+    from prefdensity.study import NUISANCES, TRUTHS, run_study
+
+    found = run_study(
+        truths=tuple(TRUTHS) if truths is None else [name.strip() for name in truths.split(",")],
+        nuisances=NUISANCES if nuisances is None else [name.strip() for name in nuisances.split(",")],
+        replicates=replicates,
+        pilots=pilots,
+        units=units,
+        budget=budget,
+        cost=cost,
+        seed=seed,
+        jobs=jobs,
+        progress=False if quiet else None,
+    )
+    typer.echo(str(found))
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".prefdensity-", dir=out) as scratch:
+        folder = Path(scratch)
+        found.table.to_csv(folder / "table.csv", index=False)
+        plots_study.lengths(found).savefig(folder / "lengths.svg")
+        plots_study.coverage(found).savefig(folder / "coverage.svg")
+        written = sorted(path.name for path in folder.iterdir())
+        for name in written:
+            os.replace(folder / name, out / name)
+    typer.echo(f"wrote {out}: {', '.join(written)}")

@@ -1,0 +1,207 @@
+"""Auxiliary probabilities that have not seen the label they are compared with.
+
+An auxiliary that has seen its own label looks better than it is, and intervals become too short.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit, logit
+
+from prefdensity.elpd import loo, unit_log_lik
+from prefdensity.errors import DataError
+from prefdensity.estimators.convex import margins, moment, solve
+from prefdensity.estimators.equation import Fresh, Labelled
+from prefdensity.inference import fit
+from prefdensity.posterior import Posterior
+from prefdensity.predict import outcome_probabilities
+from prefdensity.programs import Program
+from prefdensity.progress import progress as show_progress
+from prefdensity.psis import smooth
+from prefdensity.tables import program_of
+
+if TYPE_CHECKING:
+    from prefdensity.comparisons import Comparisons
+
+Array = NDArray[Any]
+Pairs = list[tuple[str, str]]
+
+_DRAWS = 200  # a posterior mean of probabilities needs no more
+_STACK_RIDGE = 1e-2
+
+
+class View(NamedTuple):
+    """Who judges and in which order, with its share of the judgements."""
+
+    annotator: str | None
+    first: str
+    share: float
+
+
+class Auxiliary(NamedTuple):
+    """Probabilities that side a is preferred.
+
+    `labelled` [row], out of sample; `fresh` [pair, view]; `k_hat` [row], or None where nothing was approximated.
+    """
+
+    labelled: Array
+    fresh: Array
+    views: tuple[View, ...]
+    k_hat: Array | None = None
+
+    @property
+    def share(self) -> Array:
+        """Shares of the views [view]."""
+        return np.array([view.share for view in self.views])
+
+
+def leave_one_out(probability: ArrayLike, z: ArrayLike) -> tuple[Array, Array]:
+    """Return probabilities [..., row] that a is preferred as if the row's own label were unknown, and k-hat.
+
+    For one binary label the leave-one-out posterior is the posterior with weights 1 / p(label): a harmonic mean,
+    here with Pareto-smoothed weights.
+
+    Parameters
+    ----------
+    probability
+        [..., draw, row]: P(a preferred) under draws of the posterior that has seen all labels.
+    z
+        [..., row]: 1 if a was preferred, 0 if b.
+    """
+    p, won = np.asarray(probability, float), np.asarray(z)[..., None, :] == 1
+    log_lik = torch.as_tensor(np.swapaxes(np.log(np.where(won, p, 1 - p)), -1, -2).copy())
+    weight, k_hat = smooth(-log_lik)
+    seen = (weight + log_lik).logsumexp(-1).exp().numpy()
+    return np.where(won[..., 0, :], seen, 1 - seen), k_hat.numpy()
+
+
+def cross_fitted(
+    x: Array, z: Array, fresh_x: Array, *, fold: NDArray[np.int64], ridge: ArrayLike
+) -> tuple[Array, Array]:
+    """Return probabilities of a ridge logistic regression: out of fold on rows, averaged over folds on fresh pairs.
+
+    Parameters
+    ----------
+    x, z
+        [..., row, parameter] and labels [..., row].
+    fresh_x
+        [..., pair, parameter].
+    fold
+        [row]: 0, 1, ...; rows of one cluster belong into one fold.
+    ridge
+        Prior precision, a number or [parameter].
+    """
+    labelled = np.empty(z.shape)
+    fresh: Array = np.zeros(1)
+    for k in range(int(fold.max()) + 1):
+        out = fold == k
+        kept = x[..., ~out, :]
+        theta = solve([(kept, np.ones(kept.shape[-2]))], moment(z[..., ~out], kept), ridge).theta
+        labelled[..., out] = expit(margins(x[..., out, :], theta))
+        fresh = fresh + out.mean() * expit(margins(fresh_x, theta))
+    return labelled, fresh
+
+
+def folds_of(n: int, folds: int, cluster: Array | None, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Return a fold [row] for every row, the same for rows of one cluster."""
+    code = np.arange(n) if cluster is None else cluster
+    size = int(code.max()) + 1
+    if not 2 <= folds <= size:
+        raise DataError(f"folds={folds} must lie between 2 and the {size} independent units")
+    return rng.permutation(np.arange(size) % folds)[code]
+
+
+def stacked(labelled: Labelled, fresh: Fresh, fold: NDArray[np.int64]) -> tuple[Labelled, Fresh]:
+    """Return the pairs with a recalibrated auxiliary: cross-fitted regression of labels on [x, logit g].
+
+    It contains Bradley-Terry and it contains g, so in large samples it predicts no worse than either; a judge
+    that is over-confident, shrunken or upside down is put right.
+    """
+    x = np.concatenate([labelled.x, logit(labelled.g)[..., None]], -1)
+    shape = np.broadcast_shapes(fresh.x.shape[:-1], fresh.g.shape)
+    wide = np.broadcast_to(fresh.x, (*shape, fresh.x.shape[-1]))
+    y = np.concatenate([wide, np.broadcast_to(logit(fresh.g), shape)[..., None]], -1)
+    g, away = cross_fitted(x, labelled.z, y, fold=fold, ridge=_STACK_RIDGE)
+    return replace(labelled, g=g), replace(fresh, g=away)
+
+
+def views_of(data: Comparisons, needs: tuple[str, ...]) -> tuple[View, ...]:
+    """Return the annotators and orders that a program needs to know, with their shares of the judgements."""
+    who = data.annotator if "annotator" in needs else None
+    order = data.first if "first" in needs else None
+    key = np.stack([np.zeros(len(data), int) if each is None else each for each in (who, order)])
+    found, inverse = np.unique(key, axis=1, return_inverse=True)
+    share = np.bincount(inverse.ravel(), data.count) / data.n_judgements
+    return tuple(
+        View(None if who is None else data.annotators[a], ("b", "neither", "a")[f + 1], float(part))
+        for (a, f), part in zip(found.T, share, strict=True)
+    )
+
+
+def of_posterior(
+    post: Posterior,
+    data: Comparisons,
+    pairs: Pairs,
+    program: Program | None = None,
+    *,
+    folds: int | None = None,
+    seed: int = 0,
+    progress: bool | None = None,
+) -> Auxiliary:
+    """Return what a fitted program says: of every judgement without knowing it, and of fresh pairs.
+
+    Parameters
+    ----------
+    post, data
+        The fit and the judgements it was fitted to, without ties.
+    pairs
+        Labels of fresh pairs.
+    program
+        Needed for posteriors of a user's file.
+    folds
+        None: importance-weighted leave-one-out from the one fit. A number: as many refits; the way out where
+        `k_hat` exceeds .7.
+    """
+    program = program_of(post, program)
+    if post.outcomes != ("a", "b"):
+        raise DataError(f"{post.program} predicts {', '.join(post.outcomes)}; a reward needs a program of a and b only")
+    if "covariates" in program.needs:
+        raise DataError(f"{post.program} uses covariates, which fresh pairs do not have; fit one without")
+    views = views_of(data, program.needs)
+    if folds is None:
+        found = loo(post, data, "comparison", program)
+        fresh = _of_views(post, pairs, views, program, progress)
+        return Auxiliary(_of_a(np.exp(found.elpd_i), data), fresh, views, found.k_hat)
+    fold = folds_of(len(data), folds, None, np.random.default_rng(seed))
+    labelled, fresh = np.empty(len(data)), np.zeros((len(pairs), len(views)))
+    with show_progress(progress) as report:
+        for k in range(folds):
+            report("refits of the auxiliary", k, folds)
+            out = fold == k
+            part = fit(program, data.take(~out), method=post.status.method, seed=seed, progress=False)
+            log_lik, _, _, index = unit_log_lik(part, data.take(out), "comparison", program, held_out=True)
+            labelled[out] = log_lik.exp().mean(0).numpy()[index]
+            fresh += out.mean() * _of_views(part, pairs, views, program, False)
+    return Auxiliary(_of_a(labelled, data), fresh, views)
+
+
+def _of_a(observed: Array, data: Comparisons) -> Array:
+    """Return P(a) [row] from the probability of what was observed."""
+    return np.where(data.outcome == 0, observed, 1 - observed)
+
+
+def _of_views(post: Posterior, pairs: Pairs, views: tuple[View, ...], program: Program, progress: bool | None) -> Array:
+    """Return the posterior mean of P(a) [pair, view]."""
+    position = {pair: k for k, pair in enumerate(dict.fromkeys(pairs))}
+    columns = []
+    with show_progress(progress) as report:
+        for k, view in enumerate(views):
+            report("auxiliary on fresh pairs", k, len(views))
+            table = outcome_probabilities(post, list(position), view.annotator, view.first, program, most=_DRAWS)
+            columns.append(table[..., 0].mean(0))
+    return np.stack(columns, 1)[[position[pair] for pair in pairs]]

@@ -1,0 +1,171 @@
+"""What to look at beside a preference-calibrated estimate: multipliers, residuals, weights, spending."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from prefdensity.estimators.calibration import multipliers
+from prefdensity.judged import VERDICTS
+
+if TYPE_CHECKING:
+    from prefdensity.estimators.pcal_estimate import PcalEstimate, Stage
+
+Array = NDArray[Any]
+
+_FEW = 50  # effective labels below which Wald intervals are rough
+_HEAVY = 0.05  # share of all label weight on one unit
+_STRANGE = 3.3  # |z| of a residual: once in a thousand by chance
+_WEAK = 0.5  # a multiplier this small: the nuisance promised twice what was found
+
+
+def without_preferences(estimate: PcalEstimate) -> dict[str, tuple[Array, Array]]:
+    """Return theta and se of "labels only" and "labels and unlabelled" from the same purchases."""
+    from prefdensity.estimators.pcal_estimate import _average, solve, spread
+
+    judged = estimate.judged
+    out = {}
+    for name, calibration in (("labels only", "none"), ("labels and unlabelled", estimate.calibration)):
+        stages = []
+        for stage in estimate.stages:
+            part = judged.take(stage.rows)
+            p1 = part.label_probability
+            # preferences at the price of labels: the bracket of preferences vanishes, psi3 takes all
+            bare = _replace(part, preference_probability=p1, judged=np.flatnonzero(part.labelled))
+            before = tuple(each[stage.rows] for each in estimate.before)
+            stages.append(solve(bare, estimate.functional, stage.theta, before, before, calibration, stage.rows))
+        theta, values = _average(stages, judged)
+        covariance = spread(values, judged.cluster)
+        if estimate.population is not None:
+            covariance = covariance - _full_variance(stages, judged) / estimate.population
+        out[name] = theta, np.sqrt(np.diag(covariance))
+    return out
+
+
+def _replace(part: Any, preference_probability: Array, judged: Array) -> Any:
+    from dataclasses import replace
+
+    nobody = np.zeros(len(judged), np.int64)
+    return replace(part, preference_probability=preference_probability, judged=judged, judge=nobody, verdict=nobody)
+
+
+def _full_variance(stages: list[Stage], judged: Any) -> Array:
+    full = np.concatenate([stage.psi * np.sqrt(stage.weight)[:, None] for stage in stages])
+    return np.asarray(full.T @ full / len(judged))
+
+
+def diagnose(estimate: PcalEstimate) -> pd.DataFrame:
+    """Return one row per quantity: quantity, value, meaning."""
+    judged = estimate.judged
+    weight = judged.labelled / judged.label_probability
+    rows: list[tuple[str, float, str]] = [
+        ("labelled", float(judged.labelled.sum()), "units with a label"),
+        ("preferences only", float((judged.compared & ~judged.labelled).sum()), "units with a preference and no label"),
+        ("neither", float((~judged.compared).sum()), "units with neither"),
+        ("effective labels", _effective(weight), "(sum of weights)^2 / sum of squared weights"),
+        ("largest weight", float(weight.max() / weight.sum()), "share of all label weight on one unit"),
+    ]
+    if judged.cost is not None:
+        expected = (judged.cost - 1) * judged.label_probability + judged.preference_probability
+        rows.append(("spent", judged.spent, "mean cost of a unit, in preferences"))
+        rows.append(("planned", float(expected.mean()), "what the probabilities cost on average"))
+    for name, number, claimed in _shrinkage(estimate):
+        rows.append((f"multiplier of {name}", number, "1: the nuisance is right; 0: useless"))
+        rows.append((f"norm of {name} matrix from 1", claimed, "largest singular value of M - I as used"))
+    for parameter, ratio, promised in zip(estimate.names, _gain(estimate), _promise(estimate), strict=True):
+        rows.append((f"length against labels only: {parameter}", ratio, "standard error over that of the labels alone"))
+        rows.append(
+            (f"variance against promise: {parameter}", promised, "realised variance over that of exact nuisances")
+        )
+    return pd.DataFrame(rows, columns=["quantity", "value", "meaning"])
+
+
+def residuals_by_group(estimate: PcalEstimate) -> pd.DataFrame:
+    """Return group, labelled, residual, se, z of h less its expectation after the preferences."""
+    judged = estimate.judged
+    h = estimate.functional.label_function(estimate.stages[0].theta if len(estimate.stages) == 1 else estimate.theta)
+    gap = (h.at_labels(judged) - estimate.after[0])[:, 0]
+    weight = judged.labelled / judged.label_probability
+    groups: dict[str, Array] = {"all": judged.labelled}
+    for index, name in enumerate(judged.judges):
+        for code, verdict in enumerate(VERDICTS):
+            groups[f"{name}: {verdict}"] = judged.labelled & (judged.votes[:, index] == code)
+    p1 = judged.label_probability
+    middle = float(np.median(p1[judged.labelled]))
+    if np.ptp(p1) > 0:
+        groups[f"label probability up to {middle:.3g}"] = judged.labelled & (p1 <= middle)
+        groups[f"label probability above {middle:.3g}"] = judged.labelled & (p1 > middle)
+    rows = []
+    for name, rows_of in groups.items():
+        if rows_of.sum() < 2:
+            continue
+        w, g = weight[rows_of], gap[rows_of]
+        mean = float(w @ g / w.sum())
+        se = float(np.sqrt((w**2) @ (g - mean) ** 2) / w.sum())
+        rows.append((name, int(rows_of.sum()), mean, se, mean / se if se > 0 else 0.0))
+    return pd.DataFrame(rows, columns=["group", "labelled", "residual", "se", "z"])
+
+
+def warn(estimate: PcalEstimate) -> tuple[str, ...]:
+    """Return sentences on what should be known before the intervals are used."""
+    judged = estimate.judged
+    weight = judged.labelled / judged.label_probability
+    out = []
+    if (effective := _effective(weight)) < _FEW:
+        out.append(f"only {effective:.0f} effective labels: Wald intervals are rough below {_FEW}")
+    if (share := float(weight.max() / weight.sum())) > _HEAVY:
+        out.append(f"one unit carries {share:.0%} of the label weight: raise the floor of the design")
+    for name, number, _ in _shrinkage(estimate):
+        if number < _WEAK:
+            tail = "; this calibration does not shrink it" if estimate.calibration == "identity" else ""
+            out.append(f"{name} explain less than the nuisance claims (best multiplier {number:.2f}){tail}")
+    if estimate.calibration == "identity" and (worst := float(_gain(estimate).max())) > 1.02:
+        out.append(
+            f"with calibration='identity' an interval is {worst:.2f} times as long as from labels only; use 'scalar'"
+        )
+    if estimate.calibration != "none":
+        table = residuals_by_group(estimate)
+        for row in table[(table["z"].abs() > _STRANGE) & (table["group"] != "all")].itertuples():
+            out.append(f"labels of {row.group} differ from their expectation by {row.residual:.3g} (z {row.z:.1f})")
+    if estimate.budget is not None and judged.cost is not None:
+        if judged.spent > estimate.budget + judged.cost / len(judged):
+            out.append(f"{judged.spent:.4g} a unit was spent, over the budget of {estimate.budget:.4g}")
+    return tuple(out)
+
+
+def _effective(weight: Array) -> float:
+    return float(weight.sum() ** 2 / (weight**2).sum())
+
+
+def _shrinkage(estimate: PcalEstimate) -> list[tuple[str, float, float]]:
+    """Return for each bracket of the last stage with nuisances: name, its best multiplier, distance of M from I."""
+    if estimate.calibration == "none":
+        return []
+    stage = next((each for each in reversed(estimate.stages) if each.parts), None)
+    if stage is None:
+        return []
+    best = multipliers(stage.psi, stage.weight, stage.parts, "scalar")
+    out = []
+    for part, numbers, used in zip(stage.parts, best, stage.matrices, strict=True):
+        away = float(np.linalg.norm(sum(used) - np.eye(len(stage.theta)), 2))
+        out.append((part.name, float(sum(each[0, 0] for each in numbers)), away))
+    return out
+
+
+def _gain(estimate: PcalEstimate) -> Array:
+    """Return the standard error over that of labels only [parameter]."""
+    return np.asarray(estimate.standard_error / without_preferences(estimate)["labels only"][1])
+
+
+def _promise(estimate: PcalEstimate) -> Array:
+    """Return the realised variance over what exact nuisances with these guesses would have [parameter]."""
+    stage = max(estimate.stages, key=lambda each: len(each.influence))
+    realised = (stage.influence**2).mean(0)
+    exact = stage.psi**2 * stage.weight[:, None] * (1 / estimate.judged.label_probability[stage.rows])[:, None]
+    promised = exact.mean(0)
+    for part in stage.parts:
+        promised = promised - (part.variance[:, None] * part.guesses[0] ** 2).mean(0)
+    return np.asarray(realised / np.where(promised > 0, promised, np.nan))

@@ -1,0 +1,132 @@
+"""The table of judged units: what it accepts, derives, and refuses in one sentence."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from prefdensity.errors import DataError
+from prefdensity.judged import Judged
+from prefdensity.simulate_judged import COEFFICIENT, JUDGES, LABEL_SD, JudgedWorld, TrueJudge, buy
+
+
+def table(**columns):
+    frame = {
+        "x": [0.0, 1.0, 2.0],
+        "w1": [1.0, 2.0, 3.0],
+        "w2": [2.0, 2.0, 1.0],
+        "preference": ["a", "tie", None],
+        "label": [1.5, None, None],
+        "p1": [0.5, 0.5, 0.2],
+        "p2": [0.8, 0.8, 0.2],
+    }
+    return pd.DataFrame(frame | columns)
+
+
+def read(frame, **options):
+    given = {"covariates": ["x"], "label_probability": "p1", "preference_probability": "p2", "cost": 4.0} | options
+    return Judged.from_frame(frame, **given)
+
+
+def test_patterns_votes_and_spending():
+    judged = read(table())
+    assert judged.pattern.tolist() == [1, 2, 3]
+    assert judged.votes.tolist() == [[0], [2], [-1]]
+    assert judged.spent == pytest.approx((4 + 1) / 3)
+    assert judged.features == ("x", "w1", "w2")
+
+
+def test_one_and_zero_mean_a_and_b():
+    assert read(table(preference=[1, 0, None])).verdict.tolist() == [0, 1]
+    assert read(table(preference=["w", "l", None]), verdicts={"w": "a", "l": "b"}).verdict.tolist() == [0, 1]
+
+
+def test_several_judges_stages_and_clusters():
+    frame = table(second=["b", None, None], batch=["one", "two", "two"], site=[7, 7, 3])
+    judged = read(frame, preference=["preference", "second"], stage="batch", cluster="site")
+    assert judged.votes.tolist() == [[0, 1], [2, -1], [-1, -1]]
+    assert judged.stage.tolist() == [0, 1, 1]
+    assert judged.cluster.tolist() == [1, 1, 0]
+    part = judged.take(np.array([1, 0]))
+    assert part.votes.tolist() == [[2, -1], [0, 1]]
+    assert part.cluster.tolist() == [1, 1]
+    assert np.isnan(part.label[0])
+
+
+def test_frame_and_table_are_the_same():
+    judged = read(table())
+    again = read(judged.to_frame(), label_probability="label_probability", preference_probability="preference_probability",
+                 preference="preference")  # fmt: skip
+    pd.testing.assert_frame_equal(judged.to_frame(), again.to_frame())
+
+
+@pytest.mark.parametrize(
+    ("columns", "options", "says"),
+    [
+        ({}, {"covariates": ["z"]}, "no column 'z'"),
+        ({}, {"covariates": ["w1"]}, "named or given twice"),
+        ({}, {"outputs": ["w1"]}, "two outputs"),
+        ({"x": [0, "much", 1]}, {}, "column 'x' holds much in row 2"),
+        ({"x": [0, None, 1]}, {}, "column 'x' holds .* in row 2"),
+        ({"label": [np.inf, None, None]}, {}, "column 'label' holds inf in row 1"),
+        ({"preference": ["a", "A", None]}, {}, "'A' in row 2; a, b or tie"),
+        ({"preference": [None, "a", None]}, {}, "a label but no preference in row 1"),
+        ({"p1": [0.0, 0.5, 0.2]}, {}, r"'p1' holds 0 in row 1; it must lie in \(0, 1\]"),
+        ({"p2": [0.8, 1.2, 0.2]}, {}, r"'p2' holds 1.2 in row 2; it must lie in \(0, 1\]"),
+        ({"p1": [0.9, 0.5, 0.2]}, {}, "exceeds 'p2' 0.8 in row 1"),
+        ({"p2": [0.8, 0.8, 1.0]}, {}, "'p2' is 1 in row 3, where nothing was bought"),
+        ({}, {"label_probability": None}, "belong together"),
+        ({}, {"label_probability": None, "preference_probability": None}, "no label in row 2 and no probabilities"),
+        ({}, {"cost": 1.0}, "must exceed 1"),
+        ({}, {"verdicts": {"a": "left"}}, "maps to 'left'"),
+        ({"site": [1, None, 2]}, {"cluster": "site"}, "column 'site' is empty in row 2"),
+    ],
+)
+def test_bad_input_is_one_sentence(columns, options, says):
+    with pytest.raises(DataError, match=says):
+        read(table(**columns), **options)
+
+
+def test_an_empty_table_and_an_unknown_price_are_refused():
+    with pytest.raises(DataError, match="no rows"):
+        read(table().iloc[:0])
+    with pytest.raises(DataError, match="price of a label"):
+        _ = read(table(), cost=None).spent
+
+
+def test_the_simulated_label_has_the_law_it_says():
+    world = JudgedWorld.draw(3)
+    units = world.units(200_000, 4)
+    mean, sd = world.label_law(units)
+    residual = units.label - mean
+    # 4 standard errors: false alarms once in 16,000
+    assert residual.std() == pytest.approx(sd, rel=4 / np.sqrt(2 * len(units)))
+    assert sd**2 == pytest.approx(226.55, abs=0.02)
+    features = np.column_stack([units.covariates, units.outputs])
+    assert np.abs(features.T @ residual / len(units) / features.std(0) / sd).max() < 4 / np.sqrt(len(units))
+    assert (units.label - units.covariates @ COEFFICIENT).std() == pytest.approx(LABEL_SD, rel=0.01)
+
+
+@pytest.mark.parametrize("name", JUDGES)
+def test_simulated_judges_say_what_their_probabilities_say(name):
+    units = JudgedWorld.draw(1, name).units(50_000, 2)
+    p = JUDGES[name].probability(units.label, units.outputs)
+    assert ((p >= 0) & (p <= 1)).all()
+    said = units.verdict == 0
+    z = (said - p).sum() / np.sqrt((p * (1 - p)).sum() + 1e-9)
+    assert abs(z) < 4
+
+
+def test_a_sharp_judge_is_the_noise_free_one_and_a_flip_turns_it_round():
+    units = JudgedWorld.draw(1).units(1000, 2)
+    clean = TrueJudge().probability(units.label, units.outputs)
+    sharp = TrueJudge(sharpness=1e6).probability(units.label, units.outputs)
+    np.testing.assert_allclose(sharp, clean, atol=1e-6)
+    np.testing.assert_allclose(TrueJudge(flip=0.3).probability(units.label, units.outputs), 0.3 + 0.4 * clean)
+
+
+def test_buying_hides_the_rest():
+    units = JudgedWorld.draw(1).units(3, 2)
+    judged = buy(units, np.full(3, 0.3), np.full(3, 0.6), np.array([1, 2, 3]))
+    assert judged.pattern.tolist() == [1, 2, 3]
+    with pytest.raises(DataError, match="no judge 'oracle'"):
+        JudgedWorld.draw(1, "oracle")

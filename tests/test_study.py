@@ -1,0 +1,91 @@
+"""The study of wrong judge models: its oracle, its kernel, and the lessons it must show."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from prefdensity import plots_study
+from prefdensity.errors import DataError
+from prefdensity.judged import A, B
+from prefdensity.simulate_judged import JudgedWorld, TrueJudge, buy
+from prefdensity.study import CALIBRATIONS, TRUTHS, estimate, oracle, run_study
+
+
+@pytest.fixture(scope="module")
+def small():
+    return run_study(
+        truths=("noise_free", "contrarian_40"), nuisances=("oracle", "gaussian+noise_free", "linear", "useless"),
+        replicates=80, pilots=2, units=3000, seed=3, progress=False,
+    ).table.set_index(["truth", "design", "nuisance", "calibration"])  # fmt: skip
+
+
+def test_the_oracle_of_a_noise_free_judge_is_the_cut_normal():
+    world = JudgedWorld.draw(1)
+    units = world.units(300, 2)
+    before, after = oracle(world, TrueJudge(), units)
+    mean, sd = world.label_law(units)
+    middle = (units.outputs.mean(1) - mean) / sd
+    upper = mean + sd * np.exp(stats.norm.logpdf(middle) - stats.norm.logsf(middle))
+    lower = mean - sd * np.exp(stats.norm.logpdf(middle) - stats.norm.logcdf(middle))
+    first_is_above = units.outputs[:, 0] > units.outputs[:, 1]
+    assert before == pytest.approx(mean)
+    assert after[:, A] == pytest.approx(np.where(first_is_above, upper, lower), abs=1e-7)
+    assert after[:, B] == pytest.approx(np.where(first_is_above, lower, upper), abs=1e-7)
+
+
+def test_the_oracle_is_the_regression_of_labels():
+    # E[(Y - E[Y | x, w, v]) h(x, w, v)] = 0 for any h: z-scores of three, each beyond 4 once in 15,000
+    world = JudgedWorld.draw(1, TRUTHS["two_types"])
+    units = world.units(40_000, 5)
+    _, after = oracle(world, world.judge, units)
+    error = units.label - after[np.arange(len(units)), units.verdict]
+    for h in (np.ones(len(units)), units.verdict - 0.5, np.sign(np.diff(units.outputs)[:, 0]) * (units.verdict - 0.5)):
+        moment = error * h
+        assert abs(moment.mean()) < 4 * moment.std() / len(units) ** 0.5
+
+
+def test_all_labels_leave_nothing_to_calibrate():
+    units = JudgedWorld.draw(1).units(500, 2)
+    found = estimate(buy(units, 1.0, 1.0, np.ones(500, int)), 1.0, 1.0, [(units.label, units.label)])
+    ols = np.linalg.lstsq(units.covariates, units.label, rcond=None)[0]
+    for how in CALIBRATIONS:
+        assert found[how][0] == pytest.approx(ols, abs=1e-10)
+        assert found[how][1] == pytest.approx(found["label_only"][1])
+
+
+def test_intervals_are_valid_whatever_is_assumed(small):
+    # 48 cells that share replicates; beyond 4 standard errors of .9 once in 16,000 for one cell
+    assert (np.abs(small["coverage"] - 0.9) < 4 * (0.9 * 0.1 / 80) ** 0.5 + 0.01).all()
+    assert (small["bias"].abs() < 4 * small["bias_se"]).all()
+
+
+def test_one_multiplier_for_each_part_protects_where_none_does_harm(small):
+    alone = small.xs("label_only", level="calibration")["length"]
+    split = small.xs("split", level="calibration")["length"]
+    assert (split <= alone * 1.005).all()
+    wrong = small.loc["contrarian_40", "assumes_noise_free", "gaussian+noise_free"]["length"]
+    assert wrong["identity"] > 1.03 * wrong["label_only"]
+    assert wrong["split"] < 0.99 * wrong["label_only"]
+
+
+def test_a_design_that_knows_the_judge_beats_one_that_does_not(small):
+    known, unknown = (small.loc["contrarian_40", design]["length"] for design in ("knows", "assumes_noise_free"))
+    assert (known < 0.95 * unknown).all()
+    p = small.loc["contrarian_40", "knows"]
+    assert np.allclose(p["p1"], p["p2"])  # labels only
+    right = small.loc["noise_free", "knows"]["length"]
+    assert right["oracle", "split"] < 0.75 * right["oracle", "label_only"]
+
+
+def test_the_study_is_drawn_and_refuses_what_it_does_not_know():
+    found = run_study(
+        truths=("logistic",), nuisances=("oracle", "useless"), replicates=4, pilots=1, units=500, progress=False
+    )
+    for picture in (plots_study.lengths(found), plots_study.coverage(found)):
+        assert picture.axes[0].get_title(loc="left") == "logistic"
+    with pytest.raises(DataError, match="there is no 'liar'"):
+        run_study(truths=("liar",))
+    with pytest.raises(DataError, match="oracle must be among"):
+        run_study(nuisances=("linear",))
+    with pytest.raises(DataError, match="at least two for each of 5 pilots"):
+        run_study(replicates=5)
