@@ -140,7 +140,7 @@ class Sample:
             labelled = replace(labelled, cluster=np.arange(n))
             fresh = replace(fresh, cluster=np.repeat(np.arange(n), self.fresh.shape[-1] // n), tied=True)
         if stack:
-            labelled, fresh = stacked(labelled, fresh, self.fold)
+            labelled, fresh = stacked(labelled, fresh, self.fold, auxiliary in ("fitted", "self"))
         return Equation(labelled, fresh)
 
     def _fresh(self, g: np.ndarray) -> Fresh:

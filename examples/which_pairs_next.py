@@ -23,7 +23,7 @@ print(f"the 20 most even pairs {said['gain_entropy']:.2f}, 20 random pairs {said
 
 # does it pay? Rounds of choosing, answering and refitting, with draws of this fit for truths
 study = selection_study.study(
-    post, ("eig", "greedy_d_optimal"), budgets=(80, 120, 160, 240, 320), seeds=12, progress=False
+    post, ("eig", "greedy_d_optimal"), budgets=(80, 120, 160, 240, 320), seeds=8, progress=False
 )
 print(study)
 

@@ -28,19 +28,6 @@ def fisher_information(margin: ArrayLike) -> Array:
     return decay / (1 + decay) ** 2
 
 
-def outcome_information(prob: ArrayLike, slope: ArrayLike) -> Array:
-    """Return the information of one judgement about its margin under any choice rule.
-
-    Parameters
-    ----------
-    prob, slope
-        Probabilities of the outcomes and their derivatives in the margin [..., outcome].
-    """
-    prob, slope = np.asarray(prob), np.asarray(slope)
-    safe = np.where(prob > 0, prob, 1.0)
-    return np.where(prob > 0, slope**2 / safe, 0.0).sum(-1)
-
-
 def entropy(prob: ArrayLike) -> Array:
     """Return the entropy (nats) of probabilities [..., outcome]."""
     prob = np.asarray(prob)

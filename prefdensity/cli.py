@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prefdensity import __version__, cli_select, cli_study
+from prefdensity import __version__, cli_pcal, cli_select, cli_study
 from prefdensity.cli_table import reads_a_table
 from prefdensity.errors import DataError, PrefDensityError
 
@@ -294,6 +294,13 @@ app.command("select-study", epilog="Example: prefdensity select-study --world li
 app.command(epilog="Example: prefdensity study --truths noise_free,contrarian_40 --replicates 100 --out study")(
     _one_sentence(cli_study.study)
 )
+
+pcal = typer.Typer(no_args_is_help=True, help="Labels or preferences under a budget: design a purchase, estimate from it.")
+pcal.command(epilog="Example: prefdensity pcal design pilot.csv --covariate age --budget 3 --cost 10 --units rest.csv")(
+    _one_sentence(cli_pcal.design)
+)
+pcal.command(epilog="Example: prefdensity pcal estimate collected.csv --covariate age")(_one_sentence(cli_pcal.estimate))
+app.add_typer(pcal, name="pcal")
 
 
 def _saved_fit(saved: Path, model: Path | None) -> "tuple[Posterior, Program | None]":

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from prefdensity.plots import COLOURS, FAINT, INK, RULE
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
 
     from prefdensity.study import JudgeStudy
@@ -62,16 +63,14 @@ def _panels(study: JudgeStudy, value: str, label: str) -> Figure:
     return figure
 
 
-def _marks(ax: Axes, part: object, value: str, kinds: list[str]) -> None:
-    import pandas as pd
-
-    assert isinstance(part, pd.DataFrame)
+def _marks(ax: Axes, part: pd.DataFrame, value: str, kinds: list[str]) -> None:
     for k, how in enumerate(("identity", "scalar", "split", "dictionary")):
         for design in dict.fromkeys(part["design"]):
             some = part[(part["calibration"] == how) & (part["design"] == design)].set_index("nuisance").loc[kinds]
             known = design == "knows"
+            place = np.arange(len(kinds)) + 0.15 * (k - 1.5)
             ax.errorbar(
-                some[value], np.arange(len(kinds)) + 0.15 * (k - 1.5), xerr=2 * some[f"{value}_se"], fmt="o", markersize=3.5,
+                some[value], place, xerr=2 * some[f"{value}_se"], fmt="o", markersize=3.5,
                 linewidth=0.8, color=COLOURS[k], markerfacecolor=COLOURS[k] if known else "white",
                 label=how if known else None,
             )  # fmt: skip

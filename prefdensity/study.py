@@ -243,7 +243,7 @@ def _cell(
             coin = np.random.default_rng([seed, pilot, number, 1]).random((2, n))
             verdict = np.where(coin[0] < says_a[drawn], A, B)
             pattern = np.where(coin[1] < p1, LABELLED, np.where(coin[1] < p2, COMPARED, UNSEEN))
-            table = buy(_again(bank, drawn, verdict), p1, p2, pattern)
+            table = buy(_again(bank, drawn, verdict), np.full(n, p1), np.full(n, p2), pattern)
             guesses = {k: (before[drawn], after[drawn, verdict]) for k, (before, after) in learned.items()}
             for kind in nuisances:
                 for how, (value, error) in estimate(table, p1, p2, [guesses[kind], guesses["linear"]]).items():

@@ -15,7 +15,6 @@ from prefdensity.acquisition import (
     fisher_information,
     information_by_quadrature,
     mutual_information,
-    outcome_information,
     target_information,
 )
 from prefdensity.errors import DataError
@@ -358,21 +357,6 @@ def test_draws_approach_the_gaussian():
     assert errors[2] < errors[1] < errors[0]
 
 
-def test_information_of_ties_and_lapses():
-    margin = np.linspace(-3, 3, 13)
-    p, slope = expit(margin), fisher_information(margin)
-    np.testing.assert_allclose(
-        outcome_information(np.stack([p, 1 - p], -1), np.stack([slope, -slope], -1)), fisher_information(margin)
-    )
-    # Davidson, nu = 1: weights e^{m/2} : e^{-m/2} : 1, information = variance of the score among the outcomes
-    weight = np.stack([np.exp(margin / 2), np.exp(-margin / 2), np.ones(13)], -1)
-    prob = weight / weight.sum(-1, keepdims=True)
-    score = np.array([0.5, -0.5, 0.0])
-    centred = score - (prob @ score)[:, None]
-    np.testing.assert_allclose(outcome_information(prob, prob * centred), (prob * centred**2).sum(-1))
-    assert outcome_information([1.0, 0.0], [0.0, 0.0]) == 0
-
-
 # --- outcome tables ------------------------------------------------------------------------------------------------
 
 
@@ -401,17 +385,19 @@ def test_first_information_of_tables_is_exact_and_later_ones_shrink(ties):
         before, gain = after, later
 
 
-def test_determinant_of_tables_is_that_of_margins_when_little_is_unknown():
-    _, prob, utility = tables(scale=0.02)
-    metric = Metric.from_draws(utility)
-    pairs = ListedPairs(*every_pair(7), 7)
-    (block,) = pairs.blocks()
-    belief = OutcomeBelief(prob)
+@pytest.mark.parametrize("ties", [False, True])
+def test_determinant_of_tables_is_that_of_margins_when_little_is_unknown(ties):
+    pairs, prob, utility = tables(scale=0.02, ties=ties)
+    # all margins are near 0, where a judgement tells 1/4 of a margin, and with Davidson ties (nu = 1) 1/6
+    information = 1 / 6 if ties else 1 / 4
+    belief, covariance = OutcomeBelief(prob), np.cov(utility.T)
+    x = np.eye(7)[pairs.a] - np.eye(7)[pairs.b]
     for row in (0, 5):
-        exact = d_gain(metric.luce.information(block.a, block.b), metric.variance(block))[:, 0]
-        np.testing.assert_allclose(belief.d_gain(np.arange(21)), exact, rtol=2e-3)
+        variance = np.einsum("pi,ij,pj->p", x, covariance, x)
+        np.testing.assert_allclose(belief.d_gain(np.arange(21)), d_gain(information, variance), rtol=2e-3)
         belief.learn(row)
-        metric.learn(int(pairs.a[row]), int(pairs.b[row]))
+        along = covariance @ x[row]
+        covariance -= np.outer(along, along) * information / (1 + information * variance[row])
 
 
 def test_joint_information_is_that_of_all_outcomes():

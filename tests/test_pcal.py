@@ -357,8 +357,8 @@ def test_a_good_fit_warns_of_nothing_and_a_wrong_judge_is_found_out():
     said = " ".join(trusting.warnings)
     assert "preferences explain less than the nuisance claims" in said
     assert "times as long as from labels only" in said
-    assert "labels of judge: a differ from their expectation" in said
-    assert trusting.residuals().set_index("group").loc["judge: a", "z"] ** 2 > 25
+    assert "labels of judge: the higher output differ from their expectation" in said
+    assert trusting.residuals().set_index("group").loc["judge: the higher output", "z"] ** 2 > 25
 
 
 def test_overspending_is_said():

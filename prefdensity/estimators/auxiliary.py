@@ -81,7 +81,7 @@ def leave_one_out(probability: ArrayLike, z: ArrayLike) -> tuple[Array, Array]:
 
 
 def cross_fitted(
-    x: Array, z: Array, fresh_x: Array, *, fold: NDArray[np.int64], ridge: ArrayLike
+    x: Array, z: Array, fresh_x: Array, *, fold: NDArray[np.int64], ridge: ArrayLike, last_positive: bool = False
 ) -> tuple[Array, Array]:
     """Return probabilities of a ridge logistic regression: out of fold on rows, averaged over folds on fresh pairs.
 
@@ -95,13 +95,19 @@ def cross_fitted(
         [row]: 0, 1, ...; rows of one cluster belong into one fold.
     ridge
         Prior precision, a number or [parameter].
+    last_positive
+        Keep the coefficient of the last column from being negative.
     """
     labelled = np.empty(z.shape)
     fresh: Array = np.zeros(1)
     for k in range(int(fold.max()) + 1):
         out = fold == k
-        kept = x[..., ~out, :]
-        theta = solve([(kept, np.ones(kept.shape[-2]))], moment(z[..., ~out], kept), ridge).theta
+        kept, target = x[..., ~out, :], moment(z[..., ~out], x[..., ~out, :])
+        theta = solve([(kept, np.ones(kept.shape[-2]))], target, ridge).theta
+        if last_positive:  # a convex problem: where the free optimum is negative, the bound holds with equality
+            rest = solve([(kept[..., :-1], np.ones(kept.shape[-2]))], target[..., :-1], ridge).theta
+            without = np.concatenate([rest, 0 * theta[..., -1:]], -1)
+            theta = np.where(theta[..., -1:] < 0, without, theta)
         labelled[..., out] = expit(margins(x[..., out, :], theta))
         fresh = fresh + out.mean() * expit(margins(fresh_x, theta))
     return labelled, fresh
@@ -116,17 +122,30 @@ def folds_of(n: int, folds: int, cluster: Array | None, rng: np.random.Generator
     return rng.permutation(np.arange(size) % folds)[code]
 
 
-def stacked(labelled: Labelled, fresh: Fresh, fold: NDArray[np.int64]) -> tuple[Labelled, Fresh]:
+def stacked(
+    labelled: Labelled, fresh: Fresh, fold: NDArray[np.int64], same_labels: bool
+) -> tuple[Labelled, Fresh]:
     """Return the pairs with a recalibrated auxiliary: cross-fitted regression of labels on [x, logit g].
 
     It contains Bradley-Terry and it contains g, so in large samples it predicts no worse than either; a judge
     that is over-confident, shrunken or upside down is put right.
+
+    Parameters
+    ----------
+    labelled, fresh
+        Pairs with the auxiliary as it came.
+    fold
+        [row].
+    same_labels
+        The auxiliary was fitted to these labels, each left out in turn. It then leans against the label that
+        was left out (a mean without one number is lower if that number is high), which a free coefficient of logit g
+        would take for information; it is kept from being negative.
     """
     x = np.concatenate([labelled.x, logit(labelled.g)[..., None]], -1)
     shape = np.broadcast_shapes(fresh.x.shape[:-1], fresh.g.shape)
     wide = np.broadcast_to(fresh.x, (*shape, fresh.x.shape[-1]))
     y = np.concatenate([wide, np.broadcast_to(logit(fresh.g), shape)[..., None]], -1)
-    g, away = cross_fitted(x, labelled.z, y, fold=fold, ridge=_STACK_RIDGE)
+    g, away = cross_fitted(x, labelled.z, y, fold=fold, ridge=_STACK_RIDGE, last_positive=same_labels)
     return replace(labelled, g=g), replace(fresh, g=away)
 
 

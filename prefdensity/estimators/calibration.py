@@ -100,7 +100,8 @@ def multipliers(
             raise DataError("calibration='single' is for one nuisance; use 'scalar' or 'split' with several")
         shared = np.zeros((size, size))
         if moments:
-            shared = sum(each.cross for each in moments) @ _inverse(sum(each.gram for each in moments))
+            cross, gram = (np.sum([getattr(each, name) for each in moments], axis=0) for name in ("cross", "gram"))
+            shared = cross @ _inverse(gram)
         return [[shared] for _ in parts]
     if metric is None:
         metric = np.linalg.pinv((psi * weight[:, None]).T @ psi, hermitian=True)

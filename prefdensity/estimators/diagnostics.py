@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from prefdensity.estimators.calibration import multipliers
-from prefdensity.judged import VERDICTS
+from prefdensity.judged import VERDICTS, A, B
 
 if TYPE_CHECKING:
     from prefdensity.estimators.pcal_estimate import PcalEstimate, Stage
@@ -90,9 +90,15 @@ def residuals_by_group(estimate: PcalEstimate) -> pd.DataFrame:
     gap = (h.at_labels(judged) - estimate.after[0])[:, 0]
     weight = judged.labelled / judged.label_probability
     groups: dict[str, Array] = {"all": judged.labelled}
+    gap_of_outputs = judged.outputs[:, 0] - judged.outputs[:, 1]
     for index, name in enumerate(judged.judges):
+        vote = judged.votes[:, index]
         for code, verdict in enumerate(VERDICTS):
-            groups[f"{name}: {verdict}"] = judged.labelled & (judged.votes[:, index] == code)
+            groups[f"{name}: {verdict}"] = judged.labelled & (vote == code)
+        # which side of the middle the verdict puts the label on: errors of a and b cancel, these do not
+        toward = np.where(vote == A, gap_of_outputs, np.where(vote == B, -gap_of_outputs, 0.0))
+        groups[f"{name}: the higher output"] = judged.labelled & (toward > 0)
+        groups[f"{name}: the lower output"] = judged.labelled & (toward < 0)
     p1 = judged.label_probability
     middle = float(np.median(p1[judged.labelled]))
     if np.ptp(p1) > 0:
@@ -161,11 +167,16 @@ def _gain(estimate: PcalEstimate) -> Array:
 
 
 def _promise(estimate: PcalEstimate) -> Array:
-    """Return the realised variance over what exact nuisances with these guesses would have [parameter]."""
+    """Return the realised variance over what the first nuisance promises if it is exact [parameter].
+
+    That is E[psi3^2] + E[(psi2^2 - psi3^2) / p2] + E[(psi1^2 - psi2^2) / p1], in the largest stage.
+    """
     stage = max(estimate.stages, key=lambda each: len(each.influence))
-    realised = (stage.influence**2).mean(0)
-    exact = stage.psi**2 * stage.weight[:, None] * (1 / estimate.judged.label_probability[stage.rows])[:, None]
-    promised = exact.mean(0)
-    for part in stage.parts:
-        promised = promised - (part.variance[:, None] * part.guesses[0] ** 2).mean(0)
-    return np.asarray(realised / np.where(promised > 0, promised, np.nan))
+    judged = estimate.judged.take(stage.rows)
+    p1, p2 = judged.label_probability[:, None], judged.preference_probability[:, None]
+    guess = {part.name: part.guesses[0] ** 2 for part in stage.parts}
+    untold = guess.get("unlabelled", np.zeros_like(stage.psi))
+    told = guess.get("preferences", untold)
+    asked, seen = judged.compared[:, None] / p2, stage.weight[:, None]
+    promised = (untold + asked * (told - untold) / p2 + seen * (stage.psi**2 - told) / p1).mean(0)
+    return np.asarray((stage.influence**2).mean(0) / np.where(promised > 0, promised, np.nan))

@@ -78,6 +78,10 @@ class Functional:
         """Return -dE[m]/dtheta [parameter, parameter]; weight [unit] is 0 where there is no label."""
         raise NotImplementedError
 
+    def information(self, judged: Judged, theta: Array, weight: Array) -> Array:
+        """Return the weighted mean of -dm/dtheta [parameter, parameter]; needed where h is the label itself."""
+        raise NotImplementedError
+
 
 @dataclass(frozen=True)
 class Regression(Functional):
@@ -152,8 +156,12 @@ class Regression(Functional):
 
     def slope(self, judged: Judged, theta: Array, weight: Array) -> Array:
         """See `Functional`; from all units, for it needs no label."""
+        return self.information(judged, theta, np.ones(len(judged)))
+
+    def information(self, judged: Judged, theta: Array, weight: Array) -> Array:
+        """Return the weighted mean of -dm/dtheta [parameter, parameter], for any weight [unit]."""
         x = self.design(judged)
-        return np.asarray((x * self.mean_slope(x @ theta)[:, None]).T @ x / len(x))
+        return np.asarray((x * (weight * self.mean_slope(x @ theta))[:, None]).T @ x / len(x))
 
 
 @dataclass(frozen=True)
@@ -249,7 +257,7 @@ class Quantile(Functional):
         label, w = judged.label[seen], weight[seen] / weight[seen].sum()
         centre = w @ label
         sd = np.sqrt(w @ (label - centre) ** 2)
-        if sd == 0:
+        if np.ptp(label) == 0:
             raise FitError(f"all labels are {label[0]:g}; quantiles need labels that differ")
         width = 1.06 * sd * (w**2).sum() ** 0.2  # Silverman's rule at the effective number of labels
         z = (theta[:, None] - label) / width

@@ -76,7 +76,8 @@ class Nuisance:
 
     def cross_fit(self, judged: Judged, function: LabelFunction, fold: Array) -> tuple[Array, Array]:
         """Return expectations [unit, k] after and before the preferences, each from fits to the other folds."""
-        after = before = np.zeros(0)
+        after: Array = np.zeros(0)
+        before: Array = np.zeros(0)
         recipe = self.warmed(judged)
         for k in range(int(fold.max()) + 1):
             test = fold == k
@@ -209,7 +210,9 @@ class GaussianNuisance(Nuisance):
             return tuple(learned)
         if isinstance(self.judges, str):
             raise DataError(f"judges={self.judges!r} must be 'learned', a judge, or one for each judge")
-        given = tuple(self.judges) if isinstance(self.judges, Sequence) else (self.judges,) * len(seen.judges)
+        given: tuple[Judge, ...] = (
+            tuple(self.judges) if isinstance(self.judges, Sequence) else (self.judges,) * len(seen.judges)
+        )
         if len(given) != len(seen.judges):
             raise DataError(f"{len(given)} judges are given for the {len(seen.judges)} of the table")
         return given

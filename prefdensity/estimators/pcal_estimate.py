@@ -293,11 +293,22 @@ def solve(
         if not function.is_label or np.abs(step).max() <= 1e-12 * (1 + np.abs(theta).max()):
             theta = theta + step
             break
-        theta = theta + step
+        theta = theta + _newton(judged, functional, theta, back, weight, parts, matrices, step)
     if not np.isfinite(theta).all() or (function.is_label and np.abs(step).max() > 1e-8 * (1 + np.abs(theta).max())):
         raise FitError(f"{type(functional).__name__} has no root near the estimate from labels alone; buy more labels")
     everything = np.ones(len(judged), bool) if rows is None else rows
     return Stage(everything, theta, psi, weight, parts, matrices or [], values - values.mean(0))
+
+
+def _newton(
+    judged: Judged, functional: Functional, theta: Array, back: Array, weight: Array, parts: list[Bracket],
+    matrices: list[list[Array]], step: Array,
+) -> Array:  # fmt: skip
+    """Return the Newton step that sets the mean influence `step` to 0: weighted as the brackets weigh."""
+    slope = back.T @ functional.information(judged, theta, weight)
+    for part, each in zip(parts, matrices, strict=True):
+        slope = slope - sum(each) @ back.T @ functional.information(judged, theta, part.weight)
+    return np.asarray(np.linalg.lstsq(slope, step, rcond=None)[0])
 
 
 def _solve_stage(

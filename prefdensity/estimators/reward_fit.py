@@ -117,8 +117,9 @@ def reward(
         (design[a] - design[b])[pair], found.fresh[pair, view], share, fresh.size(), away_code, away_code is not None
     )
     estimate = reward_from_differences(
-        labelled, pool, names=names, lambda_=lambda_, stack=stack, folds=folds, seed=seed, basis=basis
-    )
+        labelled, pool, names=names, lambda_=lambda_, stack=stack, folds=folds, seed=seed,
+        same_labels=isinstance(auxiliary, Posterior), basis=basis,
+    )  # fmt: skip
     bad = 0 if found.k_hat is None else int((found.k_hat > 0.7).sum())
     if bad:
         note = f"{bad} judgements have a k-hat above 0.7, so their leave-one-out probabilities are rough; set refits=5."
@@ -135,6 +136,7 @@ def reward_from_differences(
     stack: bool = True,
     folds: int = 5,
     seed: int = 0,
+    same_labels: bool = False,
     basis: Array | None = None,
 ) -> RewardEstimate:
     """Return the same from feature differences, for rewards that live outside a table of items.
@@ -148,6 +150,8 @@ def reward_from_differences(
         Of the parameters.
     lambda_, stack, folds, seed
         As in `reward`.
+    same_labels
+        The auxiliary was fitted to these labels (out of sample), rather than coming from elsewhere.
     basis
         [name, parameter]: what is reported is basis times the parameters; None: the parameters.
     """
@@ -155,7 +159,7 @@ def reward_from_differences(
     size = labelled.x.shape[-1]
     if stack:
         fold = folds_of(len(labelled.z), folds, labelled.cluster, np.random.default_rng(seed))
-        labelled, fresh = stacked(labelled, fresh, fold)
+        labelled, fresh = stacked(labelled, fresh, fold, same_labels)
     equation = Equation(labelled, fresh)
     if not equation.mle.exists:
         raise FitError(

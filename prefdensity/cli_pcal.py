@@ -1,0 +1,234 @@
+"""The commands `pcal design` and `pcal estimate`: whom to label and compare, and what it tells in the end."""
+
+import os
+import tempfile
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from prefdensity.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from prefdensity.estimators.functionals import Functional
+    from prefdensity.estimators.nuisances import Nuisance
+    from prefdensity.judged import Judged
+
+_READING = "How to read the table"
+_TARGET = "What to estimate"
+
+
+class Target(StrEnum):
+    """What is estimated."""
+
+    linear = "linear"
+    logistic = "logistic"
+    poisson = "poisson"
+    mean = "mean"
+    quantile = "quantile"
+
+
+class Guess(StrEnum):
+    """Where conditional expectations come from."""
+
+    gaussian = "gaussian"
+    linear = "linear"
+
+
+class Calibration(StrEnum):
+    """How much of the guesses is used."""
+
+    scalar = "scalar"
+    split = "split"
+    single = "single"
+    identity = "identity"
+
+
+def _option(flag: str, words: str, panel: str = _READING, metavar: str | None = "COLUMN") -> Any:
+    return typer.Option(flag, help=words, metavar=metavar, rich_help_panel=panel)
+
+
+Covariates = Annotated[list[str] | None, _option("--covariate", "Numeric covariate; repeatable.")]
+Outputs = Annotated[list[str] | None, _option("--output", "The two AI outputs, in order; default w1 and w2.")]
+Preferences = Annotated[
+    list[str] | None, _option("--preference", "Column with a, b or tie (or 1 and 0); one for each judge.")
+]
+Label = Annotated[str, _option("--label", "Column of the label.")]
+Cost = Annotated[float, typer.Option(help="Price of a label with its preference; a preference costs 1.")]
+TargetOption = Annotated[Target, typer.Option("--target", help="What to estimate.", rich_help_panel=_TARGET)]
+Probability = Annotated[float, _option("--probability", "Which quantile.", _TARGET, "P")]
+Intercept = Annotated[bool, typer.Option("--intercept/--no-intercept", rich_help_panel=_TARGET, help="Of a regression.")]
+GuessOption = Annotated[Guess, typer.Option("--nuisance", help="Model of labels and preferences; never decides validity.")]
+CalibrationOption = Annotated[Calibration, typer.Option(help="Multipliers of the nuisance.")]
+Level = Annotated[float, typer.Option(help="Mass of the intervals.", min=0.01, max=0.999)]
+Seed = Annotated[int, typer.Option(help="Seed of all random numbers.", min=0)]
+
+
+def design(
+    pilot: Annotated[Path, typer.Argument(metavar="PILOT.csv", help="Units with labels and preferences.")],
+    budget: Annotated[float, typer.Option(help="Mean cost of a unit, in preferences.")],
+    cost: Cost,
+    units: Annotated[
+        Path | None, typer.Option(help="Units to buy from: covariates and outputs. Default: the design only.", metavar="FILE")
+    ] = None,
+    covariate: Covariates = None,
+    output: Outputs = None,
+    preference: Preferences = None,
+    label: Label = "label",
+    target: TargetOption = Target.linear,
+    probability: Probability = 0.5,
+    intercept: Intercept = True,
+    criterion: Annotated[
+        str, _option("--criterion", "relative, trace, or the name of a coefficient.", _TARGET, "WHAT")
+    ] = "relative",
+    constant: Annotated[bool, typer.Option("--constant", help="The same probabilities for all units.")] = False,
+    floor: Annotated[float, typer.Option(help="Least probability of a label.")] = 0.02,
+    nuisance: GuessOption = Guess.gaussian,
+    calibration: CalibrationOption = Calibration.scalar,
+    level: Level = 0.9,
+    seed: Seed = 0,
+    out: Annotated[Path, typer.Option(help="Folder to write into.")] = Path("pcal-design"),
+) -> None:
+    """Learn from a pilot whom to label and whom to compare; write who is to be bought, and what precision that gives."""
+    import numpy as np
+
+    from prefdensity import plots_pcal
+    from prefdensity.estimators.pcal_plan import pcal_design
+    from prefdensity.readers import read_rows
+
+    table = _judged(read_rows(pilot), str(pilot), covariate, output, preference, label, cost)
+    plan = pcal_design(
+        table, budget=budget, cost=cost, functional=_functional(target, probability, intercept), nuisance=_nuisance(nuisance),
+        criterion=criterion, aware=not constant, calibration=calibration.value, floor=floor, seed=seed,
+    )  # fmt: skip
+    frame = table.to_frame()[list(table.features)] if units is None else read_rows(units)
+    planned = plan.apply(frame) if units is None else plan.assign(frame, seed)
+    p1, p2 = planned["label_probability"], planned["preference_probability"]
+    spent = (cost - 1) * p1.mean() + p2.mean()
+    gain = plan.drops
+    typer.echo(
+        f"label {p1.mean():.1%} of units, compare {(p2 - p1).mean():.1%} more, at {spent:.4g} a unit; a preference explains "
+        f"{max(gain[1], 0) / max(sum(gain), 1e-300):.0%} of the variance that covariates and outputs leave"
+    )
+    if gain[1] * (cost - 1) <= gain[0]:
+        typer.echo("preferences explain too little for their price: labels only")
+    single = criterion not in ("relative", "trace")
+    if single:
+        typer.echo(f"{level:.0%} interval of {criterion} from {len(frame)} units: length {plan.length(len(frame), level):.4g}")
+
+    def write(folder: Path) -> None:
+        if units is not None:
+            planned.to_csv(folder / "units.csv", index=False)
+        least = max(floor * cost, cost / 100) * 1.001
+        plan.curve(len(frame), np.geomspace(least, cost, 40), level).to_csv(folder / "curve.csv", index=False)
+        first, second = table.features[-2:]
+        plots_pcal.allocation(planned, (first, second)).savefig(folder / "allocation.svg", dpi=150)
+        if single:
+            plots_pcal.cost_precision(plan, len(frame), level).savefig(folder / "curve.svg")
+
+    _write(out, write)
+
+
+def estimate(
+    collected: Annotated[Path, typer.Argument(metavar="COLLECTED.csv", help="Units with what was bought for them.")],
+    cost: Annotated[float | None, typer.Option(help="Price of a label with its preference, to check spending.")] = None,
+    budget: Annotated[float | None, typer.Option(help="Mean cost of a unit that was allowed.")] = None,
+    covariate: Covariates = None,
+    output: Outputs = None,
+    preference: Preferences = None,
+    label: Label = "label",
+    label_probability: Annotated[str, _option("--label-probability", "Column.")] = "label_probability",
+    preference_probability: Annotated[str, _option("--preference-probability", "Column.")] = "preference_probability",
+    stage: Annotated[str | None, _option("--stage", "Column of the batch that a unit was bought in.")] = None,
+    cluster: Annotated[str | None, _option("--cluster", "Column: units of a cluster are dependent.")] = None,
+    target: TargetOption = Target.linear,
+    probability: Probability = 0.5,
+    intercept: Intercept = True,
+    population: Annotated[int | None, typer.Option(help="Size of the finite population drawn from.", min=1)] = None,
+    nuisance: GuessOption = Guess.gaussian,
+    calibration: CalibrationOption = Calibration.scalar,
+    level: Level = 0.9,
+    seed: Seed = 0,
+    out: Annotated[Path, typer.Option(help="Folder to write into.")] = Path("pcal-estimate"),
+) -> None:
+    """Estimate from labels, preferences and unlabelled units; write tables and the comparison with labels alone."""
+    from prefdensity import plots_pcal
+    from prefdensity.estimators.pcal_estimate import pcal
+    from prefdensity.readers import read_rows
+
+    frame = read_rows(collected)
+    table = _judged(
+        frame, str(collected), covariate, output, preference, label, cost, label_probability=label_probability,
+        preference_probability=preference_probability, stage=stage, cluster=cluster,
+    )  # fmt: skip
+    found = pcal(
+        table, _functional(target, probability, intercept), _nuisance(nuisance), calibration=calibration.value, level=level,
+        population=population, budget=budget, seed=seed,
+    )  # fmt: skip
+    typer.echo(found.summary().to_string(index=False, float_format=lambda value: f"{value:.4g}"))
+    comparison, warnings = found.comparison(), found.warnings
+
+    def write(folder: Path) -> None:
+        found.summary().to_csv(folder / "estimate.csv", index=False)
+        found.bands(seed=seed).to_csv(folder / "bands.csv", index=False)
+        comparison.to_csv(folder / "comparison.csv", index=False)
+        found.diagnostics().to_csv(folder / "diagnostics.csv", index=False)
+        found.residuals().to_csv(folder / "residuals.csv", index=False)
+        influence = {name: found.influence[:, index] for index, name in enumerate(found.names)}
+        type(frame)(influence).to_csv(folder / "influence.csv", index=False)
+        plots_pcal.interval_comparison(comparison).savefig(folder / "comparison.svg")
+
+    _write(out, write)
+    for sentence in warnings:
+        typer.echo(f"warning: {sentence}", err=True)
+
+
+def _judged(
+    frame: "pd.DataFrame", source: str, covariate: list[str] | None, output: list[str] | None,
+    preference: list[str] | None, label: str, cost: float | None, **columns: str | None,
+) -> "Judged":  # fmt: skip
+    from prefdensity.judged import Judged
+
+    return Judged.from_frame(
+        frame, covariates=covariate or [], outputs=output or ["w1", "w2"], preference=preference or "preference",
+        label=label, cost=cost, source=source, **columns,
+    )  # fmt: skip
+
+
+def _functional(target: Target, probability: float, intercept: bool) -> "Functional":
+    from prefdensity.estimators import functionals
+
+    if target is Target.mean:
+        return functionals.Mean()
+    if target is Target.quantile:
+        return functionals.Quantile((probability,))
+    kind = {
+        Target.linear: functionals.LinearRegression,
+        Target.logistic: functionals.LogisticRegression,
+        Target.poisson: functionals.PoissonRegression,
+    }[target]
+    return kind(intercept=intercept)
+
+
+def _nuisance(guess: Guess) -> "Nuisance":
+    from prefdensity.estimators.nuisances import GaussianNuisance, LinearNuisance
+
+    return GaussianNuisance() if guess is Guess.gaussian else LinearNuisance()
+
+
+def _write(out: Path, write: Callable[[Path], None]) -> None:
+    """Fill a folder, file by file whole or not at all."""
+    if out.exists() and not out.is_dir():
+        raise DataError(f"{out} is a file; --out names a folder")
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".prefdensity-", dir=out) as scratch:
+        folder = Path(scratch)
+        write(folder)
+        names = sorted(path.name for path in folder.iterdir())
+        for name in names:
+            os.replace(folder / name, out / name)
+    typer.echo(f"wrote {out}: {', '.join(names)}")
