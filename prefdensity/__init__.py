@@ -28,9 +28,12 @@ _HOME = {
     "compare": "model_comparison",
     "compose": "programs",
     "fit": "inference",
+    "fit_judge": "judge_fits",
     "fit_many": "inference",
+    "judge_names": "programs",
     "kfold": "model_comparison",
     "layer": "programs",
+    "load_judge": "judge_posterior",
     "load_posterior": "posterior",
     "load_program": "programs",
     "loo": "elpd",
@@ -52,6 +55,7 @@ _MODULES = (
     "readers",
     "selection_study",
     "simulate",
+    "study",
     "toy",
 )
 
@@ -69,6 +73,7 @@ if TYPE_CHECKING:
         readers as readers,
         selection_study as selection_study,
         simulate as simulate,
+        study as study,
         toy as toy,
     )
     from prefdensity.checks import CheckReport as CheckReport, check as check
@@ -82,11 +87,14 @@ if TYPE_CHECKING:
         ProgramError as ProgramError,
     )
     from prefdensity.inference import bootstrap as bootstrap, fit as fit, fit_many as fit_many
+    from prefdensity.judge_fits import fit_judge as fit_judge
+    from prefdensity.judge_posterior import load_judge as load_judge
     from prefdensity.model_comparison import Comparison as Comparison, compare as compare, kfold as kfold
     from prefdensity.posterior import Posterior as Posterior, load_posterior as load_posterior
     from prefdensity.programs import (
         Program as Program,
         compose as compose,
+        judge_names as judge_names,
         layer as layer,
         load_program as load_program,
         names as names,

@@ -295,11 +295,15 @@ app.command(epilog="Example: prefdensity study --truths noise_free,contrarian_40
     _one_sentence(cli_study.study)
 )
 
-pcal = typer.Typer(no_args_is_help=True, help="Labels or preferences under a budget: design a purchase, estimate from it.")
+pcal = typer.Typer(
+    no_args_is_help=True, help="Labels or preferences under a budget: design a purchase, estimate from it."
+)
 pcal.command(epilog="Example: prefdensity pcal design pilot.csv --covariate age --budget 3 --cost 10 --units rest.csv")(
     _one_sentence(cli_pcal.design)
 )
-pcal.command(epilog="Example: prefdensity pcal estimate collected.csv --covariate age")(_one_sentence(cli_pcal.estimate))
+pcal.command(epilog="Example: prefdensity pcal estimate collected.csv --covariate age")(
+    _one_sentence(cli_pcal.estimate)
+)
 app.add_typer(pcal, name="pcal")
 
 

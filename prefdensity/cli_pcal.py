@@ -43,7 +43,7 @@ class Calibration(StrEnum):
     """How much of the guesses is used."""
 
     scalar = "scalar"
-    split = "split"
+    split = "split"  # type: ignore[assignment]  # str has a method of this name
     single = "single"
     identity = "identity"
 
@@ -61,8 +61,12 @@ Label = Annotated[str, _option("--label", "Column of the label.")]
 Cost = Annotated[float, typer.Option(help="Price of a label with its preference; a preference costs 1.")]
 TargetOption = Annotated[Target, typer.Option("--target", help="What to estimate.", rich_help_panel=_TARGET)]
 Probability = Annotated[float, _option("--probability", "Which quantile.", _TARGET, "P")]
-Intercept = Annotated[bool, typer.Option("--intercept/--no-intercept", rich_help_panel=_TARGET, help="Of a regression.")]
-GuessOption = Annotated[Guess, typer.Option("--nuisance", help="Model of labels and preferences; never decides validity.")]
+Intercept = Annotated[
+    bool, typer.Option("--intercept/--no-intercept", rich_help_panel=_TARGET, help="Of a regression.")
+]
+GuessOption = Annotated[
+    Guess, typer.Option("--nuisance", help="Model of labels and preferences; never decides validity.")
+]
 CalibrationOption = Annotated[Calibration, typer.Option(help="Multipliers of the nuisance.")]
 Level = Annotated[float, typer.Option(help="Mass of the intervals.", min=0.01, max=0.999)]
 Seed = Annotated[int, typer.Option(help="Seed of all random numbers.", min=0)]
@@ -73,7 +77,8 @@ def design(
     budget: Annotated[float, typer.Option(help="Mean cost of a unit, in preferences.")],
     cost: Cost,
     units: Annotated[
-        Path | None, typer.Option(help="Units to buy from: covariates and outputs. Default: the design only.", metavar="FILE")
+        Path | None,
+        typer.Option(help="Units to buy from: covariates and outputs. Default: the design only.", metavar="FILE"),
     ] = None,
     covariate: Covariates = None,
     output: Outputs = None,
@@ -93,7 +98,7 @@ def design(
     seed: Seed = 0,
     out: Annotated[Path, typer.Option(help="Folder to write into.")] = Path("pcal-design"),
 ) -> None:
-    """Learn from a pilot whom to label and whom to compare; write who is to be bought, and what precision that gives."""
+    """Learn from a pilot whom to label and whom to compare; write who is to be bought, at what precision."""
     import numpy as np
 
     from prefdensity import plots_pcal
@@ -102,7 +107,8 @@ def design(
 
     table = _judged(read_rows(pilot), str(pilot), covariate, output, preference, label, cost)
     plan = pcal_design(
-        table, budget=budget, cost=cost, functional=_functional(target, probability, intercept), nuisance=_nuisance(nuisance),
+        table, budget=budget, cost=cost, functional=_functional(target, probability, intercept),
+        nuisance=_nuisance(nuisance),
         criterion=criterion, aware=not constant, calibration=calibration.value, floor=floor, seed=seed,
     )  # fmt: skip
     frame = table.to_frame()[list(table.features)] if units is None else read_rows(units)
@@ -111,14 +117,17 @@ def design(
     spent = (cost - 1) * p1.mean() + p2.mean()
     gain = plan.drops
     typer.echo(
-        f"label {p1.mean():.1%} of units, compare {(p2 - p1).mean():.1%} more, at {spent:.4g} a unit; a preference explains "
+        f"label {p1.mean():.1%} of units, compare {(p2 - p1).mean():.1%} more, at {spent:.4g} a unit; "
+        f"a preference explains "
         f"{max(gain[1], 0) / max(sum(gain), 1e-300):.0%} of the variance that covariates and outputs leave"
     )
     if gain[1] * (cost - 1) <= gain[0]:
         typer.echo("preferences explain too little for their price: labels only")
     single = criterion not in ("relative", "trace")
     if single:
-        typer.echo(f"{level:.0%} interval of {criterion} from {len(frame)} units: length {plan.length(len(frame), level):.4g}")
+        typer.echo(
+            f"{level:.0%} interval of {criterion} from {len(frame)} units: length {plan.length(len(frame), level):.4g}"
+        )
 
     def write(folder: Path) -> None:
         if units is not None:
@@ -166,7 +175,8 @@ def estimate(
         preference_probability=preference_probability, stage=stage, cluster=cluster,
     )  # fmt: skip
     found = pcal(
-        table, _functional(target, probability, intercept), _nuisance(nuisance), calibration=calibration.value, level=level,
+        table, _functional(target, probability, intercept), _nuisance(nuisance), calibration=calibration.value,
+        level=level,
         population=population, budget=budget, seed=seed,
     )  # fmt: skip
     typer.echo(found.summary().to_string(index=False, float_format=lambda value: f"{value:.4g}"))
@@ -189,7 +199,7 @@ def estimate(
 
 def _judged(
     frame: "pd.DataFrame", source: str, covariate: list[str] | None, output: list[str] | None,
-    preference: list[str] | None, label: str, cost: float | None, **columns: str | None,
+    preference: list[str] | None, label: str, cost: float | None, **columns: Any,
 ) -> "Judged":  # fmt: skip
     from prefdensity.judged import Judged
 

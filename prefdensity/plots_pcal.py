@@ -41,7 +41,7 @@ def allocation(planned: pd.DataFrame, outputs: tuple[str, str]) -> Figure:
     left.set(xlim=(0, 1), ylim=(0, 1))
     left.set_xlabel("units, by their probability of a label", fontsize=9, color=FAINT)
     left.set_ylabel("probability of being bought", fontsize=9, color=FAINT)
-    gap = np.abs(planned[outputs[0]] - planned[outputs[1]]).to_numpy(float)
+    gap = np.abs((planned[outputs[0]] - planned[outputs[1]]).to_numpy(float))
     parts = np.array_split(np.argsort(gap, kind="stable"), min(_BINS, len(gap)))
     at = [gap[rows].mean() for rows in parts]
     for p, colour in ((p1, COLOURS[0]), (p2, COLOURS[5])):

@@ -8,6 +8,7 @@ composition; margin layers apply in the order written.
 from __future__ import annotations
 
 import ast
+import difflib
 import functools
 import importlib
 import importlib.util
@@ -40,6 +41,7 @@ _REPEATABLE = ("margin", "noise")
 _DEFAULTS = {"utility": "items", "choice": "logit"}
 _TIES = "davidson"  # the choice rule where a layer is about ties
 _JUDGED = {"label": "gaussian", "judge": "distance", "choice": "logit"}  # of programs of judged units
+_LISTED = "`prefdensity models`, or prefdensity.names(), lists them"
 _PACKAGE, _JUDGES = "prefdensity.models", "prefdensity.models.judges"
 
 
@@ -352,8 +354,7 @@ def _terms(text: str) -> list[ast.expr]:
         node = ast.parse(text, mode="eval").body
     except SyntaxError:
         raise ProgramError(
-            f"{text!r} names no program; write names joined by +, like davidson+position_bias; there are "
-            f"{', '.join(names())}"
+            f"{text!r} names no program; write names joined by +, like davidson+position_bias; {_LISTED}"
         ) from None
     terms: list[ast.expr] = []
     while isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
@@ -384,9 +385,9 @@ def _written(program: Program) -> str:
 def _find(name: str) -> Layer | Program:
     package = _PACKAGE if name in names() else _JUDGES
     if name not in _modules(package):
-        raise ProgramError(
-            f"no program called {name!r}; there are {', '.join(names())}; for judged units {', '.join(judge_names())}"
-        )
+        near = difflib.get_close_matches(name, [*names(), *judge_names()], 3)
+        meant = f"did you mean {' or '.join(near)}? " if near else ""
+        raise ProgramError(f"no program called {name!r}; {meant}{_LISTED}")
     found = getattr(importlib.import_module(f"{package}.{name}"), name)
     assert isinstance(found, (Layer, Program))
     return found

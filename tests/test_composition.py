@@ -10,7 +10,7 @@ from prefdensity.errors import ProgramError
 from prefdensity.programs import Layer, compose, layer, load_program, names
 
 IMPOSSIBLE = [
-    ("bradely_terry", "no program called 'bradely_terry'; there are annotator_.*, bradley_terry"),
+    ("bradely_terry", "no program called 'bradely_terry'; did you mean bradley_terry"),
     ("davidson+rao_kupper", "two choice rules, davidson and rao_kupper: a program has one"),
     ("bradley_terry+davidson", "two choice rules, logit and davidson"),
     ("bradley_terry+items", "two utilities, items and items"),

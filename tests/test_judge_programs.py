@@ -14,9 +14,11 @@ from scipy.special import expit
 import prefdensity.programs
 from prefdensity import Comparisons, fit
 from prefdensity.errors import DataError, FitError, ProgramError
+from prefdensity.estimators.designs import allocate, allocate_worst_case
 from prefdensity.inference.mode import first_guess
 from prefdensity.inference.view import View
-from prefdensity.judge_fits import JudgeFit, fit_judge, load_judge, refit
+from prefdensity.judge_fits import fit_judge, refit
+from prefdensity.judge_posterior import JudgeFit, load_judge
 from prefdensity.judge_scale import Scale
 from prefdensity.judged import Judged
 from prefdensity.judged_cells import label_grid
@@ -278,15 +280,15 @@ def test_numerator_and_denominator_are_averaged_apart():
     ones = [replace(fit, posterior=replace(fit.posterior, draws={k: v[[d]] for k, v in fit.posterior.draws.items()}))
             for d in (0, 99)]  # fmt: skip
     both = replace(fit, posterior=replace(fit.posterior, draws={k: v[[0, 99]] for k, v in fit.posterior.draws.items()}))
-    p = [np.exp(next(one.laws(units))[1].log_evidence) for one in ones]
-    m = [one.expect(units, lambda y: y)[0] for one in ones]
+    p = [np.exp(next(one.laws(units, 24))[1].log_evidence) for one in ones]
+    m = [one.expect(units, lambda y: y, nodes=24)[0] for one in ones]
     expected = (p[0] * m[0] + p[1] * m[1]) / (p[0] + p[1])
-    assert both.expect(units, lambda y: y)[0] == pytest.approx(expected, rel=1e-8)
+    assert both.expect(units, lambda y: y, nodes=24)[0] == pytest.approx(expected, rel=1e-8)
 
 
 def test_truths_are_recovered():
     units = units_of(6000, labelled=0.3, seed=5, sharpness=5.0, lapse=0.2, bias=0.5)
-    fit = fit_judge("gaussian+distance+lapse+position_bias", units, progress=False)
+    fit = fit_judge("gaussian+distance+lapse+position_bias", units, hidden=500, draws=200, progress=False)
     assert fit.status.trusted
     table = fit.summary().set_index("parameter")
     for name, truth in (("sharpness", 5.0), ("position_bias", 0.5), ("lapse", 0.2)):
@@ -295,10 +297,10 @@ def test_truths_are_recovered():
 
 
 def test_units_with_verdicts_only_sharpen_the_judge():
-    units = units_of(4000, labelled=0.05, seed=6, sharpness=2.0)
-    with_all = fit_judge("gaussian+distance", units, hidden=2000, progress=False)
+    units = units_of(1200, labelled=0.1, seed=6, sharpness=2.0)
+    with_all = fit_judge("gaussian+distance", units, hidden=1200, draws=300, progress=False)
     seen = ~np.isnan(units.label)
-    alone = fit_judge("gaussian+distance", units.take(seen), progress=False)
+    alone = fit_judge("gaussian+distance", units.take(seen), draws=300, progress=False)
     table, without = (fit.summary().set_index("parameter") for fit in (with_all, alone))
     ratio = table.loc["sharpness", "sd_labelled"] / table.loc["sharpness", "sd"]
     measured = without.loc["sharpness", "sd"] / table.loc["sharpness", "sd"]
@@ -310,9 +312,9 @@ def test_units_with_verdicts_only_sharpen_the_judge():
 def test_a_refit_is_the_fit_of_the_fold():
     units = units_of(1500, labelled=0.5, seed=7)
     fold = units.take(np.arange(1500) % 5 != 0)
-    whole = fit_judge("gaussian+distance+lapse", units, progress=False)
-    moved = refit(whole, fold)
-    anew = fit_judge("gaussian+distance+lapse", fold, method="map", scale=whole.scale, progress=False)
+    whole = fit_judge("gaussian+distance+lapse", units, hidden=300, draws=200, progress=False)
+    moved = refit(whole, fold, hidden=300)
+    anew = fit_judge("gaussian+distance+lapse", fold, method="map", scale=whole.scale, hidden=300, progress=False)
     for name, value in anew.posterior.point.items():
         assert moved.posterior.point[name] == pytest.approx(value, abs=0.05 * float(whole.posterior.draws[name].std()))
 
@@ -389,3 +391,17 @@ def test_a_judge_file_tells_its_story(name):
         assert f"`{site}`" in found.doc
     assert len(inspect.getsource(inspect.getmodule(found.function)).splitlines()) < 60
     assert name not in names()
+
+
+def test_draws_of_the_variance_drop_make_a_design_robust():
+    units = units_of(120, labelled=0.5, seed=4)
+    fit = fit_judge("gaussian+distance", units, method="laplace", draws=100, progress=False)
+    drop = fit.variance_drop(units, average=12)
+    assert drop.explained.shape == drop.left.shape == (12, 120)
+    alone = fit.posterior.draws["label_sd"][np.unique(np.linspace(0, 99, 12).astype(int))] * fit.scale.label_sd
+    assert (drop.explained + drop.left) == pytest.approx(np.repeat(alone[:, None] ** 2, 120, 1), rel=1e-3)
+    drops, prices = np.stack([drop.left, drop.explained], -1), [9.0, 1.0]
+    p, worst, bound = allocate_worst_case(drops, prices, 3.0)
+    assert bound <= worst * (1 + 1e-9)
+    assert worst <= (drops / allocate(drops.mean(0), prices, 3.0)).sum(2).mean(1).max() * (1 + 1e-9)
+    assert (p @ prices).mean() == pytest.approx(3.0)

@@ -54,7 +54,8 @@ def test_several_judges_stages_and_clusters():
 
 def test_frame_and_table_are_the_same():
     judged = read(table())
-    again = read(judged.to_frame(), label_probability="label_probability", preference_probability="preference_probability",
+    again = read(judged.to_frame(), label_probability="label_probability",
+                 preference_probability="preference_probability",
                  preference="preference")  # fmt: skip
     pd.testing.assert_frame_equal(judged.to_frame(), again.to_frame())
 

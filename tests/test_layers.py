@@ -15,12 +15,14 @@ FOLDERS = {"prefdensity": ROOT / "prefdensity", "prefdensity.models": ROOT / "mo
 LADDER = """
 errors progress data psis acquisition
 comparisons judged domains pair_sets preference_losses
-cells judged_cells data_report densities format_tools simulate simulate_judged pair_metric greedy outcome_belief candidates selection_worlds
+cells judged_cells data_report densities format_tools simulate
+simulate_judged pair_metric greedy outcome_belief candidates selection_worlds
 choices formats outcomes ratings distances policies toy selection_rules selection_tables
 readers programs
 models running suitability posterior
 judge_scale
 tables inference_data misspecified
+judge_posterior
 inference density
 elpd predict plots replication causes judge_fits
 model_comparison discrepancies estimators selection selection_study plots_selection
@@ -49,7 +51,8 @@ HOMES = {
     "matplotlib": "plots report plots_selection plots_pcal plots_study",
     "pandas": (
         "causes checks choices comparisons data_report densities format_tools formats model_comparison posterior "
-        "estimators inference judge_fits preference_columns ratings readers selection selection_study simulation_calibration tallies candidates judged study"
+        "estimators inference judge_fits judge_posterior preference_columns ratings readers "
+        "selection selection_study simulation_calibration tallies candidates judged study"
     ),
     "pyarrow": "readers",
     "pyro": "inference judged_cells models outcomes programs running",

@@ -94,7 +94,9 @@ def test_variance_formulas_hold_for_wrong_nuisances(calibration):
     if calibration == "none":
         expected = label_only
     elif calibration == "identity":  # E psi1 psi1' + E u r2 r2' + E v r3 r3'
-        expected = gram(np.ones_like(u), psi1, psi1) + gram(u, psi1 - psi2, psi1 - psi2) + gram(v, psi1 - psi3, psi1 - psi3)
+        expected = (
+            gram(np.ones_like(u), psi1, psi1) + gram(u, psi1 - psi2, psi1 - psi2) + gram(v, psi1 - psi3, psi1 - psi3)
+        )
     elif calibration == "single":  # label-only less C G^-1 C'
         c = gram(u, psi1, psi2) + gram(v, psi1, psi3)
         expected = label_only - c @ np.linalg.solve(gram(u, psi2, psi2) + gram(v, psi3, psi3), c.T)
@@ -105,7 +107,9 @@ def test_variance_formulas_hold_for_wrong_nuisances(calibration):
     else:  # one number each minimises tr Q Sigma
         q = np.linalg.inv(gram(np.ones_like(u), psi1, psi1))
         best = minimize(
-            lambda m: np.trace(q @ exact_moments(problem, [[m[0] * np.eye(3)], [m[1] * np.eye(3)]])[1]), [1.0, 1.0], tol=1e-14
+            lambda m: np.trace(q @ exact_moments(problem, [[m[0] * np.eye(3)], [m[1] * np.eye(3)]])[1]),
+            [1.0, 1.0],
+            tol=1e-14,
         )
         assert np.trace(q @ found) == pytest.approx(best.fun, rel=1e-10)
         return
@@ -129,7 +133,11 @@ def test_a_dictionary_is_at_least_as_good_as_each_of_its_nuisances():
     psi1, psi2, psi3, p1, p2 = random_problem(5)
     other2, other3, u, v = psi3 + psi1, psi2 - psi1, 1 / p1 - 1 / p2, 1 / p2 - 1
     sigma = {}
-    for name, after, before in (("one", (psi2,), (psi3,)), ("other", (other2,), (other3,)), ("both", (psi2, other2), (psi3, other3))):
+    for name, after, before in (
+        ("one", (psi2,), (psi3,)),
+        ("other", (other2,), (other3,)),
+        ("both", (psi2, other2), (psi3, other3)),
+    ):
         parts = [Bracket("2", u, u, after), Bracket("3", v, v, before)]
         matrices = multipliers(psi1, np.ones(len(psi1)), parts, "split")
         sigma[name] = 0.0
@@ -217,7 +225,9 @@ def test_generalised_linear_models_solve_their_score(kind):
 
 def test_an_estimating_equation_of_ones_own_is_the_built_in_one():
     judged, _ = bought()
-    own = EstimatingEquation(lambda x, w, y, theta: x * (y - (x * theta).sum(-1))[..., None], np.zeros(5), judged.features[:5])
+    own = EstimatingEquation(
+        lambda x, w, y, theta: x * (y - (x * theta).sum(-1))[..., None], np.zeros(5), judged.features[:5]
+    )
     found, built_in = pcal(judged, own), pcal(judged, LINEAR)
     # one Newton step, with the slope of the labelled units, against the root: a hundredth of a standard error
     np.testing.assert_allclose(found.theta, built_in.theta, atol=0.2 * built_in.standard_error.max())
@@ -227,7 +237,9 @@ def test_an_estimating_equation_of_ones_own_is_the_built_in_one():
 def test_a_moment_of_the_square_gives_the_variance():
     full = JudgedWorld.draw(0).units(500, 2)
     second = EstimatingEquation(
-        lambda x, w, y, theta: np.stack([y - theta[0], (y - theta[0]) ** 2 - theta[1]], -1), [0.0, 200.0], ("mean", "variance")
+        lambda x, w, y, theta: np.stack([y - theta[0], (y - theta[0]) ** 2 - theta[1]], -1),
+        [0.0, 200.0],
+        ("mean", "variance"),
     )
     found = pcal(full, second)
     np.testing.assert_allclose(found.theta, [full.label.mean(), full.label.var()], rtol=1e-6)
@@ -236,7 +248,9 @@ def test_a_moment_of_the_square_gives_the_variance():
 def test_quantiles_of_a_census_are_quantiles():
     full = JudgedWorld.draw(0).units(2001, 2)
     found = pcal(full, Quantile((0.25, 0.5, 0.9)))
-    np.testing.assert_allclose(found.theta, np.quantile(full.label, [0.25, 0.5, 0.9]), atol=0.1 * found.standard_error.min())
+    np.testing.assert_allclose(
+        found.theta, np.quantile(full.label, [0.25, 0.5, 0.9]), atol=0.1 * found.standard_error.min()
+    )
     density = norm.pdf(norm.ppf(0.5), 0, full.label.std())
     assert found.standard_error[1] == pytest.approx(0.5 / density / np.sqrt(2001), rel=0.15)
 
@@ -405,16 +419,36 @@ def with_label(judged, value):
 @pytest.mark.parametrize(
     ("change", "options", "error", "says"),
     [
-        (lambda j: buy(j, j.label_probability, j.preference_probability, np.full(len(j), 2)), {}, DataError, "0 units have a label"),
-        (lambda j: Judged(**{**vars(j), "covariates": j.covariates[:, [0, 1, 2, 3, 3]]}), {}, DataError, "'x5' is a linear combination"),
-        (lambda j: Judged(**{**vars(j), "covariates": j.covariates * [1, 0, 1, 1, 1]}), {}, DataError, "'x2' is 0 for every"),
+        (
+            lambda j: buy(j, j.label_probability, j.preference_probability, np.full(len(j), 2)),
+            {},
+            DataError,
+            "0 units have a label",
+        ),
+        (
+            lambda j: Judged(**{**vars(j), "covariates": j.covariates[:, [0, 1, 2, 3, 3]]}),
+            {},
+            DataError,
+            "'x5' is a linear combination",
+        ),
+        (
+            lambda j: Judged(**{**vars(j), "covariates": j.covariates * [1, 0, 1, 1, 1]}),
+            {},
+            DataError,
+            "'x2' is 0 for every",
+        ),
         (lambda j: j, {"calibration": "best"}, DataError, "there is no calibration 'best'"),
         (lambda j: j, {"level": 1.0}, DataError, "level=1.0"),
         (lambda j: j, {"n_folds": 1}, DataError, "folds=1 must lie between"),
         (lambda j: j, {"population": 10}, DataError, "population=10 is smaller"),
         (lambda j: j, {"nuisance": []}, DataError, "nuisance must be"),
         (lambda j: j, {"nuisance": GivenNuisance([1.0], [1.0])}, DataError, "after has 1 rows"),
-        (lambda j: j, {"nuisance": [LinearNuisance(), LinearNuisance()], "calibration": "single"}, DataError, "one nuisance"),
+        (
+            lambda j: j,
+            {"nuisance": [LinearNuisance(), LinearNuisance()], "calibration": "single"},
+            DataError,
+            "one nuisance",
+        ),
         (lambda j: j, {"functional": LogisticRegression()}, DataError, "labels between 0 and 1"),
         (lambda j: j, {"functional": PoissonRegression()}, DataError, "not negative"),
         (lambda j: with_label(j, 1.0), {"functional": LogisticRegression()}, FitError, "no finite estimate"),
@@ -440,7 +474,18 @@ def test_bad_arguments_are_refused_where_they_are_made():
 # --- simulations: lengths, coverage and cost against bounds and published figures -----------------------------------
 
 
-def simulate(n, reps, *, aware, judge="noise_free", nuisance=None, design_nuisance=None, calibration="scalar", floor=0.05, worlds=10):
+def simulate(
+    n,
+    reps,
+    *,
+    aware,
+    judge="noise_free",
+    nuisance=None,
+    design_nuisance=None,
+    calibration="scalar",
+    floor=0.05,
+    worlds=10,
+):
     """One row per replicate: length, covered, cost and labels-only length of coordinate 1; a pilot for each world."""
     rows = []
     for world_seed in range(worlds):
@@ -459,7 +504,8 @@ def simulate(n, reps, *, aware, judge="noise_free", nuisance=None, design_nuisan
             labels = pcal(judged, LINEAR, calibration="none")
             half = norm.ppf(0.95) * found.standard_error
             rows.append(
-                {"length": 2 * half[0], "covered": abs(found.theta[0] - COEFFICIENT[0]) <= half[0], "cost": judged.spent,
+                {"length": 2 * half[0], "covered": abs(found.theta[0] - COEFFICIENT[0]) <= half[0],
+                 "cost": judged.spent,
                  "labels": 2 * norm.ppf(0.95) * labels.standard_error[0], "error": found.theta[0] - COEFFICIENT[0],
                  "all": (np.abs(found.theta - COEFFICIENT) <= half).mean(), "p1": p1.mean()}
             )  # fmt: skip
@@ -476,7 +522,12 @@ def test_a_short_simulation_is_short_and_on_budget():
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("n", "aware", "bar", "bound"),
-    [(20_000, False, 0.550, 0.543), (20_000, True, 0.466, 0.458), (5000, False, 1.10, 1.086), (5000, True, 0.935, 0.916)],
+    [
+        (20_000, False, 0.550, 0.543),
+        (20_000, True, 0.466, 0.458),
+        (5000, False, 1.10, 1.086),
+        (5000, True, 0.935, 0.916),
+    ],
 )
 def test_the_published_simulation(n, aware, bar, bound):
     rows = simulate(n, 500, aware=aware)
@@ -490,12 +541,15 @@ def test_the_published_simulation(n, aware, bar, bound):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("flip", "identity", "split", "labels"), [(0.1, 0.629, 0.622, 0.774), (0.25, 0.739, 0.703, 0.774), (0.4, 0.836, 0.751, 0.774)]
+    ("flip", "identity", "split", "labels"),
+    [(0.1, 0.629, 0.622, 0.774), (0.25, 0.739, 0.703, 0.774), (0.4, 0.836, 0.751, 0.774)],
 )
 def test_a_misspecified_judge(flip, identity, split, labels):
     # pilot and nuisance believe in a judge without errors; two systems, so that a pilot's chance averages out
     sure = GaussianNuisance(ConfusionJudge())
-    believed = pcal_design(JudgedWorld.draw(0).units(2000, 1), budget=3.0, functional=LINEAR, criterion="x1", aware=False)
+    believed = pcal_design(
+        JudgedWorld.draw(0).units(2000, 1), budget=3.0, functional=LINEAR, criterion="x1", aware=False
+    )
     p1, p2 = (p[0] for p in believed.probabilities(believed.pilot))
     out = {}
     world = JudgedWorld.draw(0, TrueJudge(flip=flip))
@@ -525,7 +579,11 @@ def wine(shared_data):
     gap = (frame["W2"] - frame["Y"]).abs() - (frame["W1"] - frame["Y"]).abs()
     frame["V"] = np.select([gap > 0, gap < 0], ["a", "b"], "tie")
     return Judged.from_frame(
-        frame, covariates=["x_log_price", "x_ca", "x_wa", "x_or", "x_ny"], outputs=["W1", "W2"], preference="V", label="Y"
+        frame,
+        covariates=["x_log_price", "x_ca", "x_wa", "x_or", "x_ny"],
+        outputs=["W1", "W2"],
+        preference="V",
+        label="Y",
     )
 
 

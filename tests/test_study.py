@@ -1,10 +1,13 @@
 """The study of wrong judge models: its oracle, its kernel, and the lessons it must show."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
+from typer.testing import CliRunner
 
 from prefdensity import plots_study
+from prefdensity.cli import app
 from prefdensity.errors import DataError
 from prefdensity.judged import A, B
 from prefdensity.simulate_judged import JudgedWorld, TrueJudge, buy
@@ -15,7 +18,7 @@ from prefdensity.study import CALIBRATIONS, TRUTHS, estimate, oracle, run_study
 def small():
     return run_study(
         truths=("noise_free", "contrarian_40"), nuisances=("oracle", "gaussian+noise_free", "linear", "useless"),
-        replicates=80, pilots=2, units=3000, seed=3, progress=False,
+        replicates=80, pilots=2, units=2000, seed=3, progress=False,
     ).table.set_index(["truth", "design", "nuisance", "calibration"]).sort_index()  # fmt: skip
 
 
@@ -89,3 +92,11 @@ def test_the_study_is_drawn_and_refuses_what_it_does_not_know():
         run_study(nuisances=("linear",))
     with pytest.raises(DataError, match="at least two for each of 5 pilots"):
         run_study(replicates=5)
+
+
+def test_the_command_writes_a_table_and_pictures(tmp_path):
+    words = ["study", "--truths", "logistic", "--nuisances", "oracle,useless", "--replicates", "2", "--pilots", "1"]
+    done = CliRunner().invoke(app, [*words, "--units", "300", "--out", str(tmp_path / "study"), "--quiet"])
+    assert done.exit_code == 0, done.output
+    assert sorted(path.name for path in (tmp_path / "study").iterdir()) == ["coverage.svg", "lengths.svg", "table.csv"]
+    assert len(pd.read_csv(tmp_path / "study" / "table.csv")) == 2 * 2 * len(CALIBRATIONS)

@@ -1,4 +1,4 @@
-"""The two-annotator toy of Dumoulin et al. (2024), from votes: one utility fails, a mixture recovers both annotators."""
+"""The two-annotator toy of Dumoulin et al. (2024), from votes: one utility fails, two are recovered."""
 
 from dataclasses import replace
 

@@ -83,7 +83,8 @@ class ConfusionJudge:
         matrix = np.asarray(self.matrix, float)
         if matrix.shape != (3, 3) or (matrix < 0).any() or not np.allclose(matrix.sum(1), 1):
             raise DataError(
-                f"a confusion matrix is 3 by 3 (truth a, b, equal; verdict a, b, tie), rows adding up to 1, not {self.matrix}"
+                "a confusion matrix is 3 by 3 (truth a, b, equal; verdict a, b, tie), rows adding up to 1, not "
+                f"{self.matrix}"
             )
         object.__setattr__(self, "matrix", matrix)
 

@@ -210,12 +210,10 @@ class GaussianNuisance(Nuisance):
             return tuple(learned)
         if isinstance(self.judges, str):
             raise DataError(f"judges={self.judges!r} must be 'learned', a judge, or one for each judge")
-        given: tuple[Judge, ...] = (
-            tuple(self.judges) if isinstance(self.judges, Sequence) else (self.judges,) * len(seen.judges)
-        )
+        given = self.judges if isinstance(self.judges, (tuple, list)) else (self.judges,) * len(seen.judges)
         if len(given) != len(seen.judges):
             raise DataError(f"{len(given)} judges are given for the {len(seen.judges)} of the table")
-        return given
+        return tuple(given)
 
 
 @dataclass(frozen=True, eq=False)

@@ -269,7 +269,8 @@ def _metric(criterion: Any, names: tuple[str, ...], psi: Array, weight: Array) -
             return np.diag(len(psi) / np.maximum(weight @ psi**2, 1e-300))
         if criterion not in names:
             raise DataError(
-                f"criterion={criterion!r} must be 'relative', 'trace', a contrast, a matrix, or one of {', '.join(names)}"
+                f"criterion={criterion!r} must be 'relative', 'trace', a contrast, a matrix, or one of "
+                f"{', '.join(names)}"
             )
         contrast = np.array([float(name == criterion) for name in names])
         return np.outer(contrast, contrast)
