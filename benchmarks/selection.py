@@ -89,7 +89,7 @@ def measure(who: str, n_items: int, listed: int | None, rule: str) -> None:
         while not done.wait(0.002):
             peak[0] = max(peak[0], resident())
 
-    watcher = threading.Thread(target=watch)
+    watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     start = time.process_time()
     chosen = next(steps)
