@@ -12,7 +12,7 @@ import prefdensity
 from benchmarks import reward_worlds
 from prefdensity.errors import DataError
 from prefdensity.estimators import Exact, Sampled, reward, reward_from_differences
-from prefdensity.estimators.auxiliary import leave_one_out
+from prefdensity.estimators.auxiliary import leave_one_out, stacked
 
 
 def test_leave_one_out_of_a_conjugate_posterior_is_exact():
@@ -137,6 +137,20 @@ def test_ties_count_half_a_win_for_either_side(table):
     np.testing.assert_allclose(((halves + halves.T) * p).sum(1), halves.sum(1), atol=1e-6)
     with pytest.raises(DataError, match="counts are not whole numbers"):
         reward(data.ties_as_half_wins(), np.full(660, 0.5), fresh)
+
+
+def test_a_program_of_the_same_labels_is_never_turned_upside_down():
+    # its left-out probabilities lean against their label; a negative coefficient would take that for information
+    sample = reward_worlds.draw(reward_worlds.world("cyclic"), 400, 10)
+    against, without, along = (sample.equation(name) for name in ("inverted", "half", "oracle"))
+    bounded = stacked(against.labelled, against.fresh, sample.fold, same_labels=True)
+    plain = stacked(without.labelled, without.fresh, sample.fold, same_labels=True)
+    for one, two in zip(bounded, plain, strict=True):
+        np.testing.assert_allclose(one.g, two.g, atol=1e-9)
+    free, kept = (stacked(along.labelled, along.fresh, sample.fold, same_labels=each) for each in (False, True))
+    np.testing.assert_array_equal(free[0].g, kept[0].g)
+    turned = stacked(against.labelled, against.fresh, sample.fold, same_labels=False)
+    np.testing.assert_allclose(turned[0].g, free[0].g, atol=1e-9)
 
 
 def test_a_flipped_judge_is_put_right_by_stacking():

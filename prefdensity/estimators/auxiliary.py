@@ -122,9 +122,7 @@ def folds_of(n: int, folds: int, cluster: Array | None, rng: np.random.Generator
     return rng.permutation(np.arange(size) % folds)[code]
 
 
-def stacked(
-    labelled: Labelled, fresh: Fresh, fold: NDArray[np.int64], same_labels: bool
-) -> tuple[Labelled, Fresh]:
+def stacked(labelled: Labelled, fresh: Fresh, fold: NDArray[np.int64], same_labels: bool) -> tuple[Labelled, Fresh]:
     """Return the pairs with a recalibrated auxiliary: cross-fitted regression of labels on [x, logit g].
 
     It contains Bradley-Terry and it contains g, so in large samples it predicts no worse than either; a judge

@@ -1,0 +1,81 @@
+"""HTML pages that stand alone: no scripts, no links, pictures inside; the look that all reports share."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import matplotlib
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def write_page(template: str, contents: dict[str, Any], path: str | os.PathLike[str]) -> Path:
+    """Fill a template of the package and write it; the file appears whole or not at all.
+
+    Parameters
+    ----------
+    template
+        Name of a file of the package that extends page.html.jinja.
+    contents
+        What it names; all of it must be there.
+    path
+        File to write.
+    """
+    tidy: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True}
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, loader=PackageLoader("prefdensity", "."), **tidy
+    )
+    environment.filters.update(number=number, percent=percent, signed=signed)
+    page = environment.get_template(template).render(contents)
+    target = Path(path)
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        partial.write_bytes(page.encode("utf-8", "xmlcharrefreplace"))
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
+    return target
+
+
+def svg(figure: Figure, name: str) -> Markup:
+    """Return the figure as inline SVG whose words stay words: small, searchable and sharp on any screen."""
+    buffer = io.StringIO()
+    unsaid: dict[str, Any] = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # the reader's fonts draw the words, not ours
+        figure.savefig(buffer, format="svg", metadata=unsaid)
+    text = buffer.getvalue()
+    return Markup(text[text.index("<svg") :])
+
+
+def percent(share: float) -> str:
+    """Return a probability in words that never claim certainty."""
+    if not math.isfinite(share):
+        return "–"
+    if share > 0.995:
+        return ">99%"
+    if share < 0.005:
+        return "<1%"
+    return f"{share:.0%}"
+
+
+def number(value: Any, digits: int = 3) -> str:
+    """Return a number for a table: `digits` significant ones, a dash for none."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    if value == 0:
+        return "0"
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    return signed(value, f".{min(decimals, 6)}f")
+
+
+def signed(value: float, form: str = ".2f") -> str:
+    return f"{value:z{form}}".replace("-", "−")  # z: no minus before a rounded 0
