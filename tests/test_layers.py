@@ -14,7 +14,7 @@ FOLDERS = {"prefdensity": ROOT / "prefdensity", "prefdensity.models": ROOT / "mo
 # A part of prefdensity may import from rows above its own only.
 LADDER = """
 errors progress data psis acquisition
-comparisons pages judged domains pair_sets preference_losses
+comparisons judged domains pair_sets preference_losses
 cells judged_cells data_report densities format_tools simulate
 simulate_judged pair_metric greedy outcome_belief candidates selection_worlds
 choices formats outcomes ratings distances policies toy selection_rules selection_tables
@@ -46,9 +46,9 @@ DEFERRED = {
 # Where these libraries may be imported; a new home is a decision to take here.
 HOMES = {
     "arviz": "inference_data",
-    "jinja2": "pages",
-    "markupsafe": "pages",
-    "matplotlib": "pages plots plots_selection plots_pcal plots_study",
+    "jinja2": "report",
+    "markupsafe": "report",
+    "matplotlib": "plots report plots_selection plots_pcal plots_study",
     "pandas": (
         "causes checks choices comparisons data_report densities format_tools formats model_comparison posterior "
         "estimators inference judge_fits judge_posterior preference_columns ratings readers "
