@@ -99,12 +99,11 @@ def design(
     out: Annotated[Path, typer.Option(help="Folder to write into.")] = Path("pcal-design"),
 ) -> None:
     """Learn from a pilot whom to label and whom to compare; write who is to be bought, at what precision."""
-    import numpy as np
-
     from prefdensity import plots_pcal
     from prefdensity.estimators.pcal_plan import pcal_design
     from prefdensity.readers import read_rows
 
+    _make_folder(out)
     table = _judged(read_rows(pilot), str(pilot), covariate, output, preference, label, cost)
     plan = pcal_design(
         table, budget=budget, cost=cost, functional=_functional(target, probability, intercept),
@@ -115,16 +114,10 @@ def design(
     planned = plan.apply(frame) if units is None else plan.assign(frame, seed)
     p1, p2 = planned["label_probability"], planned["preference_probability"]
     spent = (cost - 1) * p1.mean() + p2.mean()
-    gain = plan.drops
     typer.echo(
-        f"label {p1.mean():.1%} of units, compare {(p2 - p1).mean():.1%} more, at {spent:.4g} a unit; "
-        f"a preference explains "
-        f"{max(gain[1], 0) / max(sum(gain), 1e-300):.0%} of the variance that covariates and outputs leave"
+        f"label {p1.mean():.1%} of units, compare {(p2 - p1).mean():.1%} more, at {spent:.4g} a unit. {plan.worth}"
     )
-    if gain[1] * (cost - 1) <= gain[0]:
-        typer.echo("preferences explain too little for their price: labels only")
-    single = criterion not in ("relative", "trace")
-    if single:
+    if plan.single:
         typer.echo(
             f"{level:.0%} interval of {criterion} from {len(frame)} units: length {plan.length(len(frame), level):.4g}"
         )
@@ -132,11 +125,10 @@ def design(
     def write(folder: Path) -> None:
         if units is not None:
             planned.to_csv(folder / "units.csv", index=False)
-        least = max(floor * cost, cost / 100) * 1.001
-        plan.curve(len(frame), np.geomspace(least, cost, 40), level).to_csv(folder / "curve.csv", index=False)
+        plan.curve(len(frame), plan.budgets(40), level).to_csv(folder / "curve.csv", index=False)
         first, second = table.features[-2:]
-        plots_pcal.allocation(planned, (first, second)).savefig(folder / "allocation.svg", dpi=150)
-        if single:
+        plots_pcal.allocation(planned, (first, second)).savefig(folder / "allocation.svg")
+        if plan.single:
             plots_pcal.cost_precision(plan, len(frame), level).savefig(folder / "curve.svg")
 
     _write(out, write)
@@ -169,6 +161,7 @@ def estimate(
     from prefdensity.estimators.pcal_estimate import pcal
     from prefdensity.readers import read_rows
 
+    _make_folder(out)
     frame = read_rows(collected)
     table = _judged(
         frame, str(collected), covariate, output, preference, label, cost, label_probability=label_probability,
@@ -230,11 +223,15 @@ def _nuisance(guess: Guess) -> "Nuisance":
     return GaussianNuisance() if guess is Guess.gaussian else LinearNuisance()
 
 
-def _write(out: Path, write: Callable[[Path], None]) -> None:
-    """Fill a folder, file by file whole or not at all."""
+def _make_folder(out: Path) -> None:
+    """Make the folder to write into: one that cannot be made is better known before the work than after it."""
     if out.exists() and not out.is_dir():
         raise DataError(f"{out} is a file; --out names a folder")
     out.mkdir(parents=True, exist_ok=True)
+
+
+def _write(out: Path, write: Callable[[Path], None]) -> None:
+    """Fill a folder, file by file whole or not at all."""
     with tempfile.TemporaryDirectory(prefix=".prefdensity-", dir=out) as scratch:
         folder = Path(scratch)
         write(folder)

@@ -196,14 +196,15 @@ class Judged:
         return float((self.cost - 1) * self.labelled.mean() + self.compared.mean())
 
     def take(self, rows: slice | Array) -> Judged:
-        """Return some units, in that order, with their judgements."""
+        """Return some units, in that order, with their judgements; a slice shares memory with the table."""
         index = np.arange(len(self))[rows]
         place = np.full(len(self), -1)
         place[index] = np.arange(len(index))
         at = place[self.judged]
         kept = at >= 0
         names = ("covariates", "outputs", "label", "label_probability", "preference_probability", "cluster", "stage")
-        picked = {name: getattr(self, name)[index] for name in names if getattr(self, name) is not None}
+        chosen = rows if isinstance(rows, slice) else index
+        picked = {name: getattr(self, name)[chosen] for name in names if getattr(self, name) is not None}
         return replace(self, judged=at[kept], judge=self.judge[kept], verdict=self.verdict[kept], **picked)
 
     def judged_as(self, verdict: int, judge: int = 0) -> Judged:

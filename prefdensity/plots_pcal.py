@@ -41,7 +41,8 @@ def allocation(planned: pd.DataFrame, outputs: tuple[str, str]) -> Figure:
     left.set(xlim=(0, 1), ylim=(0, 1))
     left.set_xlabel("units, by their probability of a label", fontsize=9, color=FAINT)
     left.set_ylabel("probability of being bought", fontsize=9, color=FAINT)
-    gap = np.abs((planned[outputs[0]] - planned[outputs[1]]).to_numpy(float))
+    first, second = (planned[name].to_numpy(float) for name in outputs)  # a table just read may hold words
+    gap = np.abs(first - second)
     parts = np.array_split(np.argsort(gap, kind="stable"), min(_BINS, len(gap)))
     at = [gap[rows].mean() for rows in parts]
     for p, colour in ((p1, COLOURS[0]), (p2, COLOURS[5])):
@@ -65,8 +66,7 @@ def cost_precision(design: Design, n: int, level: float = 0.9) -> Figure:
     level
         Mass of the interval.
     """
-    least = max(design.floor * design.cost, design.cost / 100)
-    table = design.curve(n, np.geomspace(least * 1.001, design.cost, 40), level)
+    table = design.curve(n, design.budgets(40), level)
     figure = Figure(figsize=(6.4, 4.6), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
     above.plot(table["budget"], table["length"], color=COLOURS[0])

@@ -15,7 +15,7 @@ TABLES = 20
 
 
 def camps(k, seed, items=8, people=30, each=60):
-    """Annotators of k equally likely types with independent standard normal utilities."""
+    """Annotators of k equally likely types with independent standard normal utilities, and everyone's type."""
     rng = np.random.default_rng(1000 * k + seed)
     utility = rng.normal(size=(k, items))
     kind = rng.integers(0, k, people)
@@ -23,7 +23,7 @@ def camps(k, seed, items=8, people=30, each=60):
     a = rng.integers(0, items, people * each)
     b = (a + rng.integers(1, items, people * each)) % items
     wins = rng.random(len(a)) < 1 / (1 + np.exp(utility[kind[who], b] - utility[kind[who], a]))
-    return Comparisons(
+    data = Comparisons(
         items=tuple(map(str, range(items))),
         item_a=a,
         item_b=b,
@@ -32,6 +32,7 @@ def camps(k, seed, items=8, people=30, each=60):
         annotators=tuple(f"{j:02d}" for j in range(people)),
         annotator=who,
     )
+    return data, kind
 
 
 def chosen(data, seed):
@@ -48,7 +49,34 @@ def chosen(data, seed):
 @pytest.mark.slow
 @pytest.mark.parametrize("k", [1, 2, 3])
 def test_the_number_of_types_is_found(k):
-    picks = np.array([chosen(camps(k, seed), seed) for seed in range(TABLES)])
+    picks = np.array([chosen(camps(k, seed)[0], seed) for seed in range(TABLES)])
     right = (picks == k).sum(0)
     print(f"\n{k} types: evidence right in {right[0]}, leave-one-annotator-out in {right[1]} of {TABLES}")
     assert (right >= 17).all()
+
+
+def bounds(seed):
+    """ELBO of two types over one and over three where there are two, and the share of annotators in their own type."""
+    data, kind = camps(2, seed)
+    posts = {k: prefdensity.fit(f"annotator_types(k={k})", data, seed=seed, method="laplace") for k in (1, 2, 3)}
+    elbo = {k: post.status.elbo for k, post in posts.items()}
+    belongs = posts[2].draws["type_probability"].mean(0).argmax(1)
+    agree = (belongs == kind).mean()
+    return elbo[2] - elbo[1], elbo[2] - elbo[3], max(agree, 1 - agree)
+
+
+def test_two_types_have_the_largest_bound():
+    over_one, over_three, accuracy = bounds(0)
+    assert over_one >= 40
+    assert over_three >= 1
+    assert accuracy >= 0.93
+
+
+@pytest.mark.slow
+def test_two_types_have_the_largest_bound_on_twenty_tables():
+    found = np.array([bounds(seed) for seed in range(TABLES)])
+    print(f"\nover one {found[:, 0].round(0)}, over three {found[:, 1].round(1)}, accuracy {found[:, 2].round(3)}")
+    assert (found[:, 1] >= 1).all()
+    assert (found[:, 2] >= 0.93).all()
+    assert (found[:, 0] > 0).all()
+    assert (found[:, 0] >= 40).sum() >= 17  # by chance, two utilities may lie close: then there is less to gain

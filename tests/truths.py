@@ -1,8 +1,11 @@
 """Ten ways in which 30 annotators may judge 60 random pairs each of 8 items, the first item shown first."""
 
+import functools
+
 import numpy as np
 from scipy.stats import norm
 
+import prefdensity
 from prefdensity.comparisons import Comparisons
 
 TASTES, RELIABILITY = "annotators want different things", "annotators are not equally reliable"
@@ -64,3 +67,9 @@ def table(who, a, b, outcome, **more):
         first=np.ones(len(a), np.int8),
         **more,
     )
+
+
+@functools.cache
+def fitted(truth, seed, program="bradley_terry"):
+    data = simulated(truth, seed)
+    return prefdensity.fit(program, data, method="laplace", draws=300), data

@@ -23,7 +23,7 @@ _HOME = {
     "PcalEstimate": "pcal_estimate",
     "PoissonRegression": "functionals",
     "ProbitJudge": "judges",
-    "ProgramNuisance": "nuisances",
+    "ProgramNuisance": "program_nuisance",
     "Quantile": "functionals",
     "RegressorNuisance": "nuisances",
     "RewardEstimate": "reward_fit",
@@ -57,7 +57,6 @@ if TYPE_CHECKING:
         GaussianNuisance as GaussianNuisance,
         GivenNuisance as GivenNuisance,
         LinearNuisance as LinearNuisance,
-        ProgramNuisance as ProgramNuisance,
         RegressorNuisance as RegressorNuisance,
     )
     from prefdensity.estimators.pcal_estimate import (
@@ -68,6 +67,7 @@ if TYPE_CHECKING:
         Design as Design,
         pcal_design as pcal_design,
     )
+    from prefdensity.estimators.program_nuisance import ProgramNuisance as ProgramNuisance
     from prefdensity.estimators.reward_fit import (
         Exact as Exact,
         RewardEstimate as RewardEstimate,

@@ -76,15 +76,18 @@ class Nuisance:
 
     def cross_fit(self, judged: Judged, function: LabelFunction, fold: Array) -> tuple[Array, Array]:
         """Return expectations [unit, k] after and before the preferences, each from fits to the other folds."""
-        after: Array = np.zeros(0)
-        before: Array = np.zeros(0)
+        order = np.argsort(fold, kind="stable")
+        judged, fold = judged.take(order), fold[order]  # every fold is a slice
         recipe = self.warmed(judged)
-        for k in range(int(fold.max()) + 1):
-            test = fold == k
-            found = recipe.fit(judged.take(~test)).expect(judged.take(test), function)
-            if k == 0:
-                after, before = (np.empty((len(judged), part.shape[1])) for part in found)
-            after[test], before[test] = found
+        source = _labelled(judged) if self.labels_only else judged
+        fold_of = fold[judged.labelled] if self.labels_only else fold
+        ends = np.searchsorted(fold, np.arange(int(fold[-1]) + 2))
+        found = [
+            recipe.fit(source.take(fold_of != k)).expect(judged.take(slice(start, stop)), function)
+            for k, (start, stop) in enumerate(zip(ends[:-1], ends[1:], strict=True))
+        ]
+        back = np.argsort(order)
+        after, before = (np.concatenate(part)[back] for part in zip(*found, strict=True))
         return after, before
 
 
@@ -118,9 +121,11 @@ def folds(judged: Judged, count: int, seed: int) -> Array:
 class LinearNuisance(Nuisance):
     """Least squares of h(Y) on covariates and outputs, without and with the preferences and their interactions."""
 
+    labels_only: ClassVar[bool] = True
+
     def fit(self, train: Judged) -> Expectation:
         """See `Nuisance`; labelled units only."""
-        return _Regressed(_LeastSquares(), train.take(train.labelled))
+        return _Regressed(_LeastSquares(), _labelled(train))
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,10 +139,11 @@ class RegressorNuisance(Nuisance):
     """
 
     regressor: Any
+    labels_only: ClassVar[bool] = True
 
     def fit(self, train: Judged) -> Expectation:
         """See `Nuisance`; labelled units only."""
-        return _Regressed(self.regressor, train.take(train.labelled))
+        return _Regressed(self.regressor, _labelled(train))
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,10 +192,11 @@ class GaussianNuisance(Nuisance):
 
     judges: str | Judge | Sequence[Judge] = "learned"
     levels: Sequence[float] | None = None
+    labels_only: ClassVar[bool] = True
 
     def fit(self, train: Judged) -> _GaussianFit:
         """See `Nuisance`; least squares on labelled units."""
-        seen = train.take(train.labelled)
+        seen = _labelled(train)
         x = _features(seen)
         slope = _solve(x, seen.label[:, None])[:, 0]
         spare = len(x) - x.shape[1]
@@ -323,6 +330,12 @@ class _LeastSquares:
     pass
 
 
+def _labelled(train: Judged) -> Judged:
+    """Return the units with a label."""
+    seen = train.labelled
+    return train if seen.all() else train.take(seen)
+
+
 def _features(judged: Judged) -> Array:
     """Return 1, covariates, outputs [unit, feature]."""
     return np.column_stack([np.ones(len(judged)), judged.covariates, judged.outputs])
@@ -350,86 +363,3 @@ def _solve(x: Array, y: Array) -> Array:
     kept = value > 1e-12 * value[-1]
     vector = vector[:, kept]
     return np.asarray((vector / value[kept] @ (vector.T @ (x.T @ y))) / size[:, None])
-
-
-@dataclass(frozen=True, eq=False)
-class ProgramNuisance(Nuisance):
-    """A Pyro program of judged units, fitted to every fold: labels and preferences of units without label alike.
-
-    Attributes
-    ----------
-    program
-        Such as "gaussian+distance+lapse" (`prefdensity.judge_fits.fit_judge`), or anything fitted with `laws`.
-    method, seed, draws
-        Of the fit.
-    hidden
-        Units with preferences only that a fit uses at most.
-    """
-
-    program: Any
-    method: str = "laplace"  # a rough posterior costs a little length, never validity
-    seed: int = 0
-    draws: int = 100
-    hidden: int = 500
-
-    def fit(self, train: Judged) -> LawExpectation:
-        """See `Nuisance`; a program already fitted is taken as it is."""
-        if hasattr(self.program, "laws"):
-            return LawExpectation(self.program)
-        from prefdensity.judge_fits import fit_judge
-
-        return LawExpectation(
-            fit_judge(
-                self.program,
-                train,
-                method=self.method,
-                seed=self.seed,
-                draws=self.draws,
-                hidden=self.hidden,
-                progress=False,
-            )
-        )
-
-    def warmed(self, judged: Judged) -> Nuisance:
-        """Fit the whole table once; folds then move its mode, and keep its scale and the spread of its draws."""
-        return self if hasattr(self.program, "laws") else _Moved(self.fit(judged).fit, self.hidden)
-
-
-@dataclass(frozen=True, eq=False)
-class _Moved(Nuisance):
-    whole: Any
-    hidden: int
-
-    def fit(self, train: Judged) -> LawExpectation:
-        from prefdensity.judge_fits import refit
-
-        return LawExpectation(refit(self.whole, train, hidden=self.hidden))
-
-
-@dataclass(frozen=True, eq=False)
-class LawExpectation:
-    """Expectations under anything that yields the law of each label as points with weights.
-
-    Attributes
-    ----------
-    fit
-        With `laws(judged)`, yielding rows and an object with `label`, `before`, `after` [unit, node], and, for
-        designs, `variance_drop(judged)`.
-    """
-
-    fit: Any
-
-    def expect(self, judged: Judged, function: LabelFunction) -> tuple[Array, Array]:
-        """See `Expectation`."""
-        parts = []
-        for rows, law in self.fit.laws(judged):
-            with np.errstate(over="ignore", invalid="ignore"):
-                value = function(judged.take(rows), law.label)
-            value = np.where(law.before[..., None] > 0, value, 0.0)  # it may overflow far out, where nothing is
-            parts.append([np.einsum("un,unk->uk", weight, value) for weight in (law.after, law.before)])
-        return np.concatenate([after for after, _ in parts]), np.concatenate([before for _, before in parts])
-
-    def variance_drop(self, judged: Judged) -> VarianceDrop:
-        """Return what one verdict of the first judge tells [draw, unit]."""
-        drop = self.fit.variance_drop(judged)
-        return VarianceDrop(drop.explained, drop.left)

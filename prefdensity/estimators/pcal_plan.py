@@ -129,19 +129,51 @@ class Design:
         drops = self.unit_drops(units).mean(0) if self.aware else np.array([self.drops])
         return float(self.base + (drops / p).sum(1).mean())
 
+    @property
+    def single(self) -> bool:
+        """Whether the criterion is the variance of one contrast, so that an interval has a length."""
+        return int(np.linalg.matrix_rank(self.criterion)) == 1
+
+    @property
+    def worth(self) -> str:
+        """What preferences are worth, in a sentence."""
+        label, preference = self.drops
+        share = max(preference, 0.0) / max(label + preference, 1e-300)
+        said = f"A preference explains {share:.0%} of the variance that covariates and outputs leave"
+        p1, p2 = self.probabilities(self.pilot)
+        return f"{said}{'' if (p2 - p1).max() > 1e-9 else ', too little for its price: labels only'}."
+
     def length(self, n: int, level: float = 0.9) -> float:
-        """Return the length of the interval for the criterion from n units; for a single contrast."""
+        """Return the length of the interval for the criterion from n units.
+
+        Raises
+        ------
+        DataError
+            If the criterion is not a single contrast.
+        """
+        if not self.single:
+            raise DataError("an interval has a length for one contrast only; give criterion= a parameter or a contrast")
         return float(2 * norm.ppf(0.5 + level / 2) * np.sqrt(self.variance() / n))
 
     def curve(self, n: int, budgets: ArrayLike, level: float = 0.9) -> pd.DataFrame:
-        """Return the cost-precision curve: budget, label_probability, preference_probability, variance, length."""
+        """Return the cost-precision curve: budget, label_probability, preference_probability, variance, length.
+
+        Variance is that of the criterion times n; the length is there for a single contrast.
+        """
         rows = []
         for budget in np.asarray(budgets, float):
             each = self.at(float(budget))
             p1, p2 = (float(p.mean()) for p in each.probabilities(self.pilot))
-            rows.append((float(budget), p1, p2, each.variance(), each.length(n, level)))
-        names = ["budget", "label_probability", "preference_probability", "variance", "length"]
-        return pd.DataFrame(rows, columns=names)
+            rows.append((float(budget), p1, p2, each.variance()))
+        table = pd.DataFrame(rows, columns=["budget", "label_probability", "preference_probability", "variance"])
+        if self.single:
+            table["length"] = 2 * norm.ppf(0.5 + level / 2) * np.sqrt(table["variance"] / n)
+        return table
+
+    def budgets(self, count: int) -> Array:
+        """Return budgets from the floor (or a hundredth of a label) to labels for all, evenly spaced in ratio."""
+        least = max(self.floor * self.cost, self.cost / 100) * (1 + 1e-9)
+        return np.geomspace(least, self.cost, count)
 
     def at(self, budget: float) -> Design:
         """Return the design at another budget; a floor that it cannot pay is an error."""
@@ -263,7 +295,7 @@ def _drops(
 def _metric(criterion: Any, names: tuple[str, ...], psi: Array, weight: Array) -> Array:
     """Return Q [parameter, parameter]."""
     if isinstance(criterion, str):
-        if criterion == "trace":
+        if criterion == "trace" or (criterion == "relative" and len(names) == 1):
             return np.eye(len(names))
         if criterion == "relative":
             return np.diag(len(psi) / np.maximum(weight @ psi**2, 1e-300))
