@@ -16,7 +16,7 @@ from prefdensity.errors import FitError
 from prefdensity.inference.curvature import dense_hessian
 from prefdensity.inference.engines import Answer, Settings
 from prefdensity.inference.fitting import infer, sites_at
-from prefdensity.inference.mode import factor
+from prefdensity.inference.precision import factor
 from prefdensity.inference.view import View
 from prefdensity.judge_posterior import JudgeFit, judged_program
 from prefdensity.judge_scale import Scale

@@ -48,7 +48,8 @@ def test_a_batch_is_that_many_laplace_fits(name, ties):
         alone = laplace(View(program, one.cells(program.outcomes, program.needs)))
         # a single climb ends within 1e-6 nats of the top
         np.testing.assert_allclose(many.z[k], alone.mode.z, atol=1e-5)
-        covariance = alone.frame[0] @ alone.frame[0].T
+        _, frame = alone.main
+        covariance = frame @ frame.T
         np.testing.assert_allclose(many.covariance[k], covariance, atol=1e-5 * float(covariance.abs().max()))
         assert many.log_evidence[k] == pytest.approx(alone.log_evidence(), abs=1e-6)
 

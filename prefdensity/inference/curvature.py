@@ -8,13 +8,17 @@ decides whether that holds for a program; `dense_hessian` serves the others.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from prefdensity.cells import Cells
+from prefdensity.inference.krylov import Pattern, Sparse
+from prefdensity.inference.precision import Arrow, Dense, Precision
 from prefdensity.inference.view import Site, View
 from prefdensity.running import Substitute, environment
 
@@ -22,6 +26,9 @@ Objective = Callable[[Tensor], Tensor]
 
 # Rows of the Hessian per batched backward pass, in cell evaluations.
 _BACKWARD = 20_000_000
+# Largest dimension for which a full matrix is formed (200 MB in float64), and up to which nothing else is worth while.
+DENSE = 5000
+_SMALL = 500
 # Cells on which locality is checked: it is a property of the program, not of the data.
 _PROBE = 2000
 
@@ -70,7 +77,8 @@ class _Leaf:
     """A quantity with one value per fit and cell, J z of some coordinates z: what a likelihood feels of them.
 
     J is a dense `matrix` [comparison, size], or has +1 at the entry `plus` of each row (and -1 at `minus`), after
-    which the entries may still be linear functions of z: `through` [entry, size].
+    which the entries may still be linear functions of z: `through` [entry, size]. `own`: the entries are those of
+    annotators, so many for each.
     """
 
     at: slice
@@ -79,6 +87,12 @@ class _Leaf:
     minus: Tensor | None = None
     through: Tensor | None = None
     matrix: Tensor | None = None
+    own: int = 0
+
+    @property
+    def signed(self) -> list[tuple[Tensor, float]]:
+        """The entries of z met in each comparison, and their signs."""
+        return [(each, sign) for each, sign in ((self.plus, 1.0), (self.minus, -1.0)) if each is not None]
 
     @property
     def entries(self) -> int:
@@ -101,21 +115,31 @@ class _Leaf:
         if self.matrix is not None:
             return other.block(self, values).mT
         flat = values.new_zeros(len(values), self.entries * other.entries)
-        for mine, sign in ((self.plus, 1.0), (self.minus, -1.0)):
-            for theirs, flip in ((other.plus, 1.0), (other.minus, -1.0)):
-                if mine is not None and theirs is not None:
-                    flat.index_add_(-1, mine * other.entries + theirs, sign * flip * values)
+        for mine, sign in self.signed:
+            for theirs, flip in other.signed:
+                flat.index_add_(-1, mine * other.entries + theirs, sign * flip * values)
         out = flat.reshape(-1, self.entries, other.entries)
         if self.through is not None:
             out = self.through.T @ out
         return out if other.through is None else out @ other.through
 
+    def within(self, other: _Leaf, values: Tensor) -> Tensor:
+        """Return what annotators' entries have in J^T diag(values) J_other [annotator, own, own of other]."""
+        people = (self.at.stop - self.at.start) // self.own
+        flat = values.new_zeros(people * self.own * other.own)
+        for mine, sign in self.signed:
+            for theirs, flip in other.signed:
+                flat.index_add_(0, mine * other.own + theirs % other.own, sign * flip * values[0])
+        return flat.reshape(people, self.own, other.own)
+
+
+Block = tuple[_Leaf, _Leaf, Tensor]  # two leaves and the second derivatives [fit, comparison]
 
 _LOCAL = (("annotator",), ("covariate",), ("annotator", "item"))
 
 
 class LocalCurvature:
-    """Value, gradient and Hessian of one density [dimension], for programs that are local in the sense above."""
+    """Value, gradient and curvature of one density [dimension], for programs that are local in the sense above."""
 
     def __init__(self, view: View) -> None:
         self.view = view
@@ -125,6 +149,20 @@ class LocalCurvature:
         self.utility = [view.sites[name] for name in utility]
         self.others = [site for name, site in view.sites.items() if name not in utility]
         self.applies = len(self.utility) == 1 and all(map(_is_local, self.others))
+        self._pattern: Pattern | None = None
+
+    @cached_property
+    def form(self) -> type[Dense] | type[Arrow] | type[Sparse] | None:
+        """How a precision is kept: annotators apart where they are many; None where nothing can keep it."""
+        size, people = self.view.dimension, self.view.cells.n_annotators
+        own = sum(site.at.stop - site.at.start for site in self.others if _is_own(site))
+        if size <= _SMALL or (own == 0 and size <= DENSE):
+            return Dense
+        if own > size / 2 and size - own <= DENSE and own * (size - own + own // people) <= DENSE**2:
+            return Arrow
+        if size <= DENSE:
+            return Dense
+        return Sparse if self.batches and not any(site.dims == ("covariate",) for site in self.others) else None
 
     def holds(self, z: Tensor) -> bool:
         """Check the Hessian against an automatic Hessian-vector product at z [dimension], on a few cells."""
@@ -133,32 +171,127 @@ class LocalCurvature:
             return LocalCurvature(few).holds(z)
         direction = torch.linspace(-1.0, 1.0, len(z), dtype=z.dtype, device=z.device).sin()
         z = z + 0.3 * direction  # away from symmetric points, where a network looks linear
-        _, _, hessian = self(z, prior=True)
+        _, _, precision = self(z)
         free = z.detach()[None].requires_grad_()
         (gradient,) = torch.autograd.grad(self.view.log_joint(free).sum(), free, create_graph=True)
         (product,) = torch.autograd.grad((gradient[0] * direction).sum(), free)
         scale = product.abs().max().clamp_min(1e-12)
-        return bool((hessian @ direction - product[0]).abs().max() < 1e-8 * scale)
+        return bool((precision.times(direction[None]) + product).abs().max() < 1e-8 * scale)
 
-    def __call__(self, z: Tensor, prior: bool = True) -> tuple[float, Tensor, Tensor]:
-        """Return value, gradient [dimension] and Hessian [dimension, dimension] of the log joint density.
-
-        Of the log likelihood alone for `prior=False`.
-        """
-        value, gradient, hessian = self.batch(z[None], prior)
-        return float(value[0]), gradient[0], hessian[0]
+    def __call__(self, z: Tensor) -> tuple[float, Tensor, Precision]:
+        """Return value, gradient [dimension] and minus the Hessian of the log joint density."""
+        if self.form is Dense:
+            value, gradient, hessian = self.batch(z[None])
+            return float(value[0]), gradient[0], Dense(-hessian[0])
+        value, gradient, blocks = self._likelihood(z[None], None)
+        prior, slope, rows = self._prior(z[None])
+        build = self._arrow if self.form is Arrow else self._sparse
+        return float(value[0] + prior[0]), (gradient + slope)[0], build(blocks, rows)
 
     def batch(self, z: Tensor, prior: bool = True, outcome: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Return values [fit], gradients [fit, dimension], Hessians [fit, dimension, dimension] at z [fit, dimension].
 
+        Of the log likelihood alone for `prior=False`.
+
         `outcome` [fit, 1, comparison, outcome]: counts of each fit, instead of those of the view's table. Utilities
         that are functions of other sites take one fit at a time.
         """
-        value, gradient, hessian = self._likelihood(z, outcome)
-        if prior:
-            prior_value, prior_gradient, prior_hessian = self._prior(z)
-            return value + prior_value, gradient + prior_gradient, hessian + prior_hessian
-        return value, gradient, hessian
+        value, gradient, blocks = self._likelihood(z, outcome)
+        hessian = z.new_zeros(len(z), self.view.dimension, self.view.dimension)
+        for leaf, other, values in blocks:
+            block = leaf.block(other, values)
+            hessian[:, leaf.at, other.at] = block
+            if other is not leaf:
+                hessian[:, other.at, leaf.at] = block.mT
+        if not prior:
+            return value, gradient, hessian
+        prior_value, prior_gradient, rows = self._prior(z)
+        for site, row in rows:
+            if site.is_scalar:
+                k = site.at.start
+                hessian[:, k] += row
+                hessian[:, :, k] += row
+                hessian[:, k, k] -= row[:, k]
+            else:
+                hessian.diagonal(dim1=-2, dim2=-1)[:, site.at] += row[:, site.at]
+        return value + prior_value, gradient + prior_gradient, hessian
+
+    def _arrow(self, blocks: list[Block], rows: list[tuple[Site, Tensor]]) -> Arrow:
+        """Return minus the Hessian with the annotators' entries apart."""
+        outer, inner = self._order()
+        place = torch.empty(self.view.dimension, dtype=torch.int64, device=self.view.device)
+        place[inner] = torch.arange(len(inner), device=place.device)
+        spot = torch.empty_like(place)  # of an annotator's entry among its own
+        spot[outer] = torch.arange(outer.shape[1], device=place.device)
+        zeros = functools.partial(torch.zeros, dtype=self.view.dtype, device=self.view.device)
+        tip, corner = zeros(*outer.shape, outer.shape[1]), zeros(len(inner), len(inner))
+        arm = zeros(*outer.shape, len(inner))
+
+        def where(at: slice, index: Tensor) -> slice:
+            start = int(index[at.start])
+            return slice(start, start + (at.stop - at.start))
+
+        def mine(at: slice, own: int) -> slice:
+            start = int(spot[at.start])
+            return slice(start, start + own)
+
+        for first, second, values in blocks:
+            one, two = (first, second) if first.own or not second.own else (second, first)
+            if one.own and two.own:
+                block = one.within(two, values)
+                tip[:, mine(one.at, one.own), mine(two.at, two.own)] -= block
+                if one is not two:
+                    tip[:, mine(two.at, two.own), mine(one.at, one.own)] -= block.mT
+            elif one.own:
+                block = one.block(two, values)[0].reshape(len(outer), one.own, -1)
+                arm[:, mine(one.at, one.own), where(two.at, place)] -= block
+            else:
+                block = one.block(two, values)[0]
+                corner[where(one.at, place), where(two.at, place)] -= block
+                if one is not two:
+                    corner[where(two.at, place), where(one.at, place)] -= block.T
+        for site, row in rows:
+            if site.is_scalar:
+                k = int(place[site.at.start])
+                corner[k] -= row[0][inner]
+                corner[:, k] -= row[0][inner]
+                corner[k, k] += row[0][site.at.start]
+                arm[..., k] -= row[0][outer]
+            elif _is_own(site):
+                own = mine(site.at, (site.at.stop - site.at.start) // len(outer))
+                tip.diagonal(dim1=-2, dim2=-1)[:, own] -= row[0][site.at].reshape(len(outer), -1)
+            else:
+                corner.diagonal()[where(site.at, place)] -= row[0][site.at]
+        return Arrow(tip, arm, corner, outer, inner)
+
+    def _order(self) -> tuple[Tensor, Tensor]:
+        """Return the coordinates of annotators' entries [annotator, own] and of the rest [rest]."""
+        everything = torch.arange(self.view.dimension, device=self.view.device)
+        own = [everything[site.at].reshape(self.view.cells.n_annotators, -1) for site in self.others if _is_own(site)]
+        outer = torch.cat(own, 1)
+        stays = torch.ones_like(everything, dtype=torch.bool)
+        stays[outer] = False
+        return outer, everything[stays]
+
+    def _sparse(self, blocks: list[Block], rows: list[tuple[Site, Tensor]]) -> Sparse:
+        """Return minus the Hessian, each entry that any comparison touches."""
+        places: list[tuple[Tensor, Tensor]] = []
+        entries: list[Tensor] = []
+        for leaf, other, values in blocks:
+            for k, (mine, sign) in enumerate(leaf.signed):
+                for theirs, flip in other.signed[k if other is leaf else 0 :]:
+                    places.append((mine + leaf.at.start, theirs + other.at.start))
+                    entries.append(-sign * flip * values[0])
+        everything = torch.arange(self.view.dimension, device=self.view.device)
+        for site, row in rows:
+            at = everything if site.is_scalar else everything[site.at]
+            places.append((torch.full_like(at, site.at.start) if site.is_scalar else at, at))
+            entries.append(-row[0, at])
+        if self._pattern is None:
+            self._pattern = Pattern(
+                torch.cat([row for row, _ in places]), torch.cat([column for _, column in places]), self.view.dimension
+            )
+        return self._pattern.fill(torch.cat(entries))
 
     @property
     def batches(self) -> bool:
@@ -176,8 +309,8 @@ class LocalCurvature:
             assert cells.annotator is not None
             row = cells.annotator * cells.n_items
             value = cells.annotator_contrast(raw.reshape(-1, *site.batch)).squeeze(-2)
-            return _Leaf(site.at, value, plus=row + cells.item_a, minus=row + cells.item_b)
-        return _Leaf(site.at, cells.of_annotator(raw), plus=cells.annotator)
+            return _Leaf(site.at, value, plus=row + cells.item_a, minus=row + cells.item_b, own=cells.n_items)
+        return _Leaf(site.at, cells.of_annotator(raw), plus=cells.annotator, own=1)
 
     def _margin(self, z: Tensor) -> _Leaf:
         cells, site = self.view.cells, self.utility[0]
@@ -196,7 +329,7 @@ class LocalCurvature:
         full = torch.cat([z[: site.at.start].detach(), part, z[site.at.stop :].detach()])
         return utility_table(self.view, full)
 
-    def _likelihood(self, z: Tensor, counts: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    def _likelihood(self, z: Tensor, counts: Tensor | None) -> tuple[Tensor, Tensor, list[Block]]:
         view, fits = self.view, len(z)
         leaves = [self._margin(z), *(self._leaf(site, z) for site in self.others)]
         free = [leaf.value.detach().clone().requires_grad_() for leaf in leaves]
@@ -209,36 +342,32 @@ class LocalCurvature:
         total = outcome["fn"].log_prob(outcome["value"]).flatten(1).sum(-1)
         first = torch.autograd.grad(total.sum(), free, create_graph=True)
         gradient = torch.zeros(fits, view.dimension, dtype=view.dtype, device=view.device)
-        hessian = torch.zeros(fits, view.dimension, view.dimension, dtype=view.dtype, device=view.device)
+        blocks = []
         for k, (leaf, slope) in enumerate(zip(leaves, first, strict=True)):
             gradient[:, leaf.at] = leaf.pull(slope.detach())
             second = torch.autograd.grad(slope.sum(), free[k:], retain_graph=True, allow_unused=True)
-            for other, values_kj in zip(leaves[k:], second, strict=True):
-                if values_kj is None:
-                    continue
-                block = leaf.block(other, values_kj.detach())
-                hessian[:, leaf.at, other.at] = block
-                if other is not leaf:
-                    hessian[:, other.at, leaf.at] = block.mT
-        return total.detach(), gradient, hessian
+            blocks += [(leaf, other, v.detach()) for other, v in zip(leaves[k:], second, strict=True) if v is not None]
+        return total.detach(), gradient, blocks
 
-    def _prior(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Second derivatives of the prior: given the scalars, the entries of a site are independent."""
+    def _prior(self, z: Tensor) -> tuple[Tensor, Tensor, list[tuple[Site, Tensor]]]:
+        """Return value [fit], gradient [fit, dimension] of the log prior and per site what its Hessian needs.
+
+        Of a scalar that is its row [fit, dimension], 0 where an earlier scalar's row has it. Given the scalars, the
+        entries of any other site are independent: [fit, dimension] holds its diagonal.
+        """
         view = self.view
         free = z.detach().requires_grad_()
         log_prior = _log_prior(view, free)
         (gradient,) = torch.autograd.grad(log_prior.sum(), free, create_graph=True)
-        hessian = torch.zeros(len(z), view.dimension, view.dimension, dtype=view.dtype, device=view.device)
         if not gradient.requires_grad:
-            return log_prior.detach(), gradient.detach(), hessian
+            return log_prior.detach(), gradient.detach(), []
+        rows: list[tuple[Site, Tensor]] = []
         for site in view.sites.values():
             (row,) = torch.autograd.grad(gradient[:, site.at].sum(), free, retain_graph=True)
-            if site.is_scalar:
-                hessian[:, site.at.start] = row
-                hessian[:, :, site.at.start] = row
-            else:
-                hessian.diagonal(dim1=-2, dim2=-1)[:, site.at] = row[:, site.at]
-        return log_prior.detach(), gradient.detach(), hessian
+            for earlier in (each for each, _ in rows if each.is_scalar):
+                row[:, earlier.at] = 0.0
+            rows.append((site, row))
+        return log_prior.detach(), gradient.detach(), rows
 
 
 def _log_prior(view: View, z: Tensor) -> Tensor:
@@ -256,6 +385,11 @@ def _utility_sites(view: View) -> list[str]:
     with environment(view.dtype, 0, view.device), Substitute({}) as seen:
         layer(view.cells)
     return [name for name in seen.met if name in view.sites]
+
+
+def _is_own(site: Site) -> bool:
+    """Whether every annotator has entries of its own."""
+    return site.dims[:1] == ("annotator",)
 
 
 def _is_local(site: Site) -> bool:

@@ -18,7 +18,8 @@ from prefdensity.inference.checkpoint import Checkpoint
 from prefdensity.inference.guide import Guide
 from prefdensity.inference.laplace import Mixture, laplace
 from prefdensity.inference.maximum import maximum_likelihood
-from prefdensity.inference.mode import Climber, factor
+from prefdensity.inference.mode import Climber
+from prefdensity.inference.precision import factor
 from prefdensity.inference.quality import Checked, check_guide
 from prefdensity.inference.starts import distinct, search
 from prefdensity.inference.view import View
@@ -153,7 +154,7 @@ def _frames(view: View, settings: Settings, kind: str, report: Report) -> tuple[
         starts = [mode.z for mode in distinct(modes, 4)]  # type: ignore[misc]
     mains = [laplace(view, start).main for start in starts]
     base = torch.stack([base for base, _ in mains])
-    if kind == "mean_field":
+    if kind == "mean_field" and mains[0][1].dim() == 2:
         return base, torch.stack([torch.linalg.inv(f @ f.T).diagonal().rsqrt() for _, f in mains])
     return base, torch.stack([frame for _, frame in mains])
 

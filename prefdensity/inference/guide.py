@@ -47,6 +47,11 @@ class Guide:
         return cls(base, frame, zeros, zeros.clone())
 
     @property
+    def log_q_error(self) -> float:
+        """Log q is exact."""
+        return 0.0
+
+    @property
     def parameters(self) -> list[Tensor]:
         """The fitted tensors."""
         return [self.loc, self.log_diagonal] + ([] if self.lower is None else [self.lower])

@@ -9,15 +9,19 @@ Rue, Martino and Chopin 2009, JRSS-B 71, 319-392; Tierney and Kadane 1986).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from scipy.optimize import minimize
+from scipy.optimize import minimize, minimize_scalar
 from torch import Tensor
 
+from prefdensity.errors import FitError
+from prefdensity.inference.curvature import DENSE
 from prefdensity.inference.guide import LOG_2PI
-from prefdensity.inference.mode import Climber, Mode, factor, first_guess
+from prefdensity.inference.mode import Climber, Mode, first_guess
+from prefdensity.inference.precision import Gaussian, Precision
 from prefdensity.inference.view import View
 
 # The grid of hyperparameters: spacing in their posterior standard deviations, the relative density below
@@ -35,18 +39,17 @@ class Mixture:
     ----------
     weight
         [component], sums to 1.
-    base, frame
-        [component, dimension] and F [component, dimension, dimension] with F F^T the covariance.
-    log_det
-        log |det F| [component].
+    base
+        [component, dimension].
+    spread
+        Per component, the Gaussian about its base.
     mode
         Where the point estimate is: the conditional mode at the likeliest hyperparameters.
     """
 
     weight: Tensor
     base: Tensor
-    frame: Tensor
-    log_det: Tensor
+    spread: tuple[Gaussian, ...]
     converged: bool
     iterations: int
     mode: Mode
@@ -56,41 +59,122 @@ class Mixture:
         pick = torch.multinomial(self.weight.cpu(), draws, replacement=True, generator=generator)
         noise = torch.randn(draws, self.base.shape[-1], generator=generator, dtype=torch.float64).to(self.base)
         z = torch.empty_like(noise)
-        for k in range(len(self.weight)):
+        for k, spread in enumerate(self.spread):
             rows = (pick == k).to(z.device)
-            z[rows] = self.base[k] + noise[rows] @ self.frame[k].T
+            if rows.any():
+                z[rows] = self.base[k] + spread.scale(noise[rows])
         if len(self.weight) > 1:
             return z, self._log_density(z)
-        return z, -0.5 * (noise**2).sum(-1) - self.log_det[0] - 0.5 * z.shape[-1] * LOG_2PI
+        return z, -0.5 * (noise**2).sum(-1) - self.spread[0].log_det - 0.5 * z.shape[-1] * LOG_2PI
 
     def _log_density(self, z: Tensor) -> Tensor:
-        parts = []
-        for k in range(len(self.weight)):
-            noise = torch.linalg.solve(self.frame[k], (z - self.base[k]).T)
-            parts.append(self.weight[k].log() - 0.5 * (noise**2).sum(0) - self.log_det[k])
+        parts = [
+            weight.log() - 0.5 * spread.square(z - base) - spread.log_det
+            for weight, base, spread in zip(self.weight, self.base, self.spread, strict=True)
+        ]
         return torch.stack(parts).logsumexp(0) - 0.5 * z.shape[-1] * LOG_2PI
 
     @property
+    def log_q_error(self) -> float:
+        """Standard error of log q that all draws share (nats): 0 unless the log determinant is an estimate."""
+        return max(each.log_det_error for each in self.spread)
+
+    @property
     def main(self) -> tuple[Tensor, Tensor]:
-        """Base [dimension] and frame [dimension, dimension] of the heaviest component."""
+        """Base [dimension] and frame of the heaviest component: F [dimension, dimension], or scales [dimension]."""
         best = int(self.weight.argmax())
-        return self.base[best], self.frame[best]
+        return self.base[best], self.spread[best].frame()
 
     def log_evidence(self) -> float:
         """Return the Laplace estimate of log p(data), for a single component."""
-        return self.mode.value + 0.5 * len(self.mode.z) * LOG_2PI + float(self.log_det[0])
+        return self.mode.value + 0.5 * len(self.mode.z) * LOG_2PI + self.spread[0].log_det
+
+
+@dataclass(frozen=True)
+class _Joint:
+    """Hyperparameters h = A e and the rest, given them: slope h + F e.
+
+    `hyper` and `free` are their coordinates; A is `axes`; `inner` makes the Gaussian F e when it is needed: many
+    large ones would not fit in memory side by side.
+    """
+
+    hyper: Tensor
+    free: Tensor
+    axes: Tensor
+    slope: Tensor
+    inner: Callable[[], Gaussian]
+    log_det: float
+    log_det_error: float
+
+    def scale(self, noise: Tensor) -> Tensor:
+        out = torch.empty_like(noise)
+        out[:, self.hyper] = noise[:, self.hyper] @ self.axes.T
+        out[:, self.free] = out[:, self.hyper] @ self.slope.T + self.inner().scale(noise[:, self.free])
+        return out
+
+    def square(self, x: Tensor) -> Tensor:
+        hyper = x[:, self.hyper]
+        outer = (torch.linalg.solve(self.axes, hyper.T) ** 2).sum(0)
+        return outer + self.inner().square(x[:, self.free] - hyper @ self.slope.T)
+
+    def covariance(self, x: Tensor) -> Tensor:
+        hyper = self.axes @ (self.axes.T @ (x[self.hyper] + self.slope.T @ x[self.free]))
+        out = torch.empty_like(x)
+        out[self.hyper] = hyper
+        out[self.free] = self.slope @ hyper + self.inner().covariance(x[self.free])
+        return out
+
+    def frame(self) -> Tensor:
+        inner = self.inner().frame()
+        size = len(self.hyper) + len(self.free)
+        if inner.dim() == 1:
+            scales = inner.new_empty(size)
+            scales[self.free] = inner
+            scales[self.hyper] = self.axes.norm(dim=1)
+            return scales
+        frame = inner.new_zeros(size, size)
+        frame[self.hyper[:, None], self.hyper[None]] = self.axes
+        frame[self.free[:, None], self.hyper[None]] = self.slope @ self.axes
+        frame[self.free[:, None], self.free[None]] = inner
+        return frame
 
 
 def laplace(view: View, start: Tensor | None = None) -> Mixture:
-    """Return the Laplace approximation reached from `start` (default the middle of the prior)."""
+    """Return the Laplace approximation reached from `start` (default the middle of the prior).
+
+    Raises
+    ------
+    FitError
+        If the posterior has no curvature in some direction at its mode, and is too large to mend.
+    """
     start = first_guess(view) if start is None else start
     climber = Climber(view)
     if view.program.hyper and climber.local is not None:
         return _nested(view, tuple(view.sites[name].at.start for name in view.program.hyper), start)
     mode = climber.climb(start)
-    frame, log_det = factor(climber.precision(mode.z))
-    one = torch.ones(1, dtype=frame.dtype, device=frame.device)
-    return Mixture(one, mode.z[None], frame[None], one * log_det, mode.converged, mode.iterations, mode)
+    spread = _gaussian(climber.curvature(mode.z)[2])
+    one = torch.ones(1, dtype=mode.z.dtype, device=mode.z.device)
+    return Mixture(one, mode.z[None], (spread,), mode.converged, mode.iterations, mode)
+
+
+def _gaussian(precision: Precision) -> Gaussian:
+    found = precision.gaussian()
+    if found is None:
+        raise FitError("the curvature at the mode is not that of a peak in every direction; use method='svi'")
+    return found
+
+
+@dataclass(frozen=True)
+class _Near:
+    """A conditional mode [dimension], and how it moves with the hyperparameters [free, hyper]."""
+
+    z: Tensor
+    slope: Tensor
+
+
+def _slope(inner: Gaussian, cross: Tensor) -> Tensor:
+    """Return d mode / d hyper [free, hyper]."""
+    return -torch.stack([inner.covariance(column) for column in cross.T], 1)
 
 
 class _Profile:
@@ -99,18 +183,24 @@ class _Profile:
     def __init__(self, view: View, hyper: tuple[int, ...], start: Tensor) -> None:
         self.climber = Climber(view, fixed=hyper)
         self.hyper = list(hyper)
-        self.z = start
+        self.near = _Near(start, start.new_zeros(view.dimension - len(hyper), len(hyper)))
         self.iterations = 0
 
     def __call__(self, point: np.ndarray) -> tuple[float, Mode]:
-        z = self.z.clone()
-        z[self.hyper] = torch.as_tensor(point, dtype=z.dtype, device=z.device)
-        mode = self.climber.climb(z)
-        self.z = mode.z  # the next point starts from here
+        """Return the marginal log density at `point` and the conditional mode, looked for from the last one."""
+        climber, z = self.climber, self.near.z.clone()
+        goal = torch.as_tensor(point, dtype=z.dtype, device=z.device)
+        moved = (goal - z[self.hyper]).clamp(-1.0, 1.0)  # a slope holds nearby
+        z[self.hyper] = goal
+        z[climber.free] += self.near.slope @ moved
+        mode = climber.climb(z)
+        rest, cross = (mode.precision or climber.curvature(mode.z)[2]).part(climber.free, climber.held)
+        inner = _gaussian(rest)
+        self.near = _Near(mode.z, _slope(inner, cross))
         self.iterations += mode.iterations
-        free = self.climber.free
-        _, log_det = factor(self.climber.precision(mode.z)[free[:, None], free[None]])
-        return mode.value + log_det + 0.5 * len(free) * LOG_2PI, mode
+        # a precision may be large, and many modes are kept
+        value = mode.value + inner.log_det + 0.5 * len(climber.free) * LOG_2PI
+        return value, replace(mode, precision=None)
 
     def loss(self, point: np.ndarray) -> float:
         """Minus the marginal log density, bounded to the range of a sensible scale."""
@@ -120,46 +210,56 @@ class _Profile:
 def _nested(view: View, hyper: tuple[int, ...], start: Tensor) -> Mixture:
     profile = _Profile(view, hyper, start)
     first = start[list(hyper)].cpu().numpy()
-    simplex = first + np.vstack([np.zeros(len(hyper)), 0.7 * np.eye(len(hyper))])
-    found = minimize(
-        profile.loss, first, method="Nelder-Mead",
-        options={"initial_simplex": simplex, "xatol": 0.02, "fatol": 1e-3, "maxfev": 60 * len(hyper)},
-    )  # fmt: skip
-    axes = _axes(profile, found.x) * _SPACING
-    points = _spread_out(profile, found.x, axes)
+    peak, settled = _peak(profile, first)
+    axes = _axes(profile, peak) * _SPACING
+    points = _spread_out(profile, peak, axes)
     values = np.array([value for value, _ in points])
     weight = np.exp(values - values.max())
     kept = [k for k in range(len(points)) if weight[k] > _NEGLIGIBLE]
     modes = [mode for _, mode in points]
-    frames = [_component(profile, modes[k], axes) for k in kept]
+    joints = tuple(_joint(profile, modes[k], axes) for k in kept)
     best = int(np.argmax(values))
     like = modes[best].z
     return Mixture(
         weight=torch.tensor(weight[kept] / weight[kept].sum()).to(like),
         base=torch.stack([modes[k].z for k in kept]),
-        frame=torch.stack([frame for frame, _ in frames]),
-        log_det=torch.tensor([log_det for _, log_det in frames]).to(like),
-        converged=bool(found.success) and all(modes[k].converged for k in kept),
+        spread=joints,
+        converged=settled and all(modes[k].converged for k in kept),
         iterations=profile.iterations,
         mode=modes[best],
     )
 
 
+def _peak(profile: _Profile, first: np.ndarray) -> tuple[np.ndarray, bool]:
+    """Return the hyperparameters' marginal mode, and whether the search settled."""
+    if len(first) == 1:
+        found = minimize_scalar(
+            lambda x: profile.loss(np.array([x])), (first[0], first[0] + 0.7), options={"xtol": 0.01}
+        )
+        return np.clip([found.x], -8.0, 8.0), bool(found.success)
+    simplex = first + np.vstack([np.zeros(len(first)), 0.7 * np.eye(len(first))])
+    found = minimize(
+        profile.loss, first, method="Nelder-Mead",
+        options={"initial_simplex": simplex, "xatol": 0.02, "fatol": 1e-3, "maxfev": 60 * len(first)},
+    )  # fmt: skip
+    return found.x, bool(found.success)
+
+
 def _spread_out(profile: _Profile, peak: np.ndarray, axes: np.ndarray) -> list[tuple[float, Mode]]:
     """Return (log density, conditional mode) on a lattice about the peak, as far as the density reaches."""
     found: dict[tuple[int, ...], tuple[float, Mode]] = {}
-    queue: list[tuple[tuple[int, ...], Tensor]] = [((0,) * len(peak), profile.z)]
+    queue: list[tuple[tuple[int, ...], _Near]] = [((0,) * len(peak), profile.near)]
     top = -math.inf
     while queue and len(found) < _POINTS:
         step, near = queue.pop(0)
         if step in found:
             continue
-        profile.z = near  # climb from a neighbour's mode
+        profile.near = near  # climb from a neighbour's mode
         found[step] = value, mode = profile(peak + axes @ np.array(step))
         top = max(top, value)
         if value > top + math.log(_NEGLIGIBLE):
             around = [(*step[:d], step[d] + s, *step[d + 1 :]) for d in range(len(step)) for s in (1, -1)]
-            queue += [(each, mode.z) for each in around]
+            queue += [(each, profile.near) for each in around]
     return list(found.values())
 
 
@@ -182,16 +282,17 @@ def _axes(profile: _Profile, peak: np.ndarray) -> np.ndarray:
     return np.asarray(vectors / np.sqrt(np.maximum(values, 1.0)))
 
 
-def _component(profile: _Profile, mode: Mode, axes: np.ndarray) -> tuple[Tensor, float]:
-    """Return F and log |det F| of the joint Gaussian: the hyperparameters by `axes`, the rest given them."""
-    precision = profile.climber.precision(mode.z)
-    free = profile.climber.free
-    held = torch.tensor(profile.hyper, device=free.device)
-    inner, log_det = factor(precision[free[:, None], free[None]])
-    spread = torch.tensor(axes).to(precision)
-    slope = -inner @ (inner.T @ precision[free[:, None], held[None]])  # d mode / d hyper
-    frame = torch.zeros_like(precision)
-    frame[held[:, None], held[None]] = spread
-    frame[free[:, None], held[None]] = slope @ spread
-    frame[free[:, None], free[None]] = inner
-    return frame, log_det + math.log(abs(float(np.linalg.det(axes))))
+def _joint(profile: _Profile, mode: Mode, axes: np.ndarray) -> _Joint:
+    """Return the joint Gaussian: the hyperparameters by `axes`, the rest given them."""
+    climber = profile.climber
+
+    @torch.enable_grad()  # also when draws are weighed
+    def parts() -> tuple[Gaussian, Tensor]:
+        rest, cross = climber.curvature(mode.z)[2].part(climber.free, climber.held)
+        return _gaussian(rest), cross
+
+    inner, cross = parts()
+    kept = (lambda: inner) if len(mode.z) <= DENSE else (lambda: parts()[0])
+    spread = torch.tensor(axes).to(cross)
+    log_det = inner.log_det + float(torch.linalg.slogdet(spread)[1])
+    return _Joint(climber.held, climber.free, spread, _slope(inner, cross), kept, log_det, inner.log_det_error)

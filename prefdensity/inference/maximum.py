@@ -8,7 +8,8 @@ from torch import Tensor
 from prefdensity.comparisons import Comparisons
 from prefdensity.data_report import components, strong_groups, undefeated, winless
 from prefdensity.errors import FitError
-from prefdensity.inference.mode import Climber, Mode, first_guess, shift_gauge
+from prefdensity.inference.mode import Climber, Mode, first_guess
+from prefdensity.inference.precision import Dense
 from prefdensity.inference.view import View
 
 # Information below this (a standard error of 1,000 logits) means that nothing was learned in some direction.
@@ -30,7 +31,10 @@ def maximum_likelihood(view: View, data: Comparisons) -> tuple[Mode, Tensor]:
     climber = Climber(view, prior=False)
     start = first_guess(view)
     mode = climber.climb(start)
-    information = climber.precision(mode.z) + shift_gauge(view)
+    _, _, precision = climber.curvature(mode.z)
+    if not isinstance(precision, Dense):
+        raise FitError("mle needs the whole information matrix, which is too large here; use method='laplace'")
+    information = precision.matrix
     values, vectors = torch.linalg.eigh(information)
     if not mode.converged or float(values[0]) < _NOTHING:
         name = _loudest(view, vectors[:, 0])

@@ -11,17 +11,15 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from prefdensity.errors import FitError
-from prefdensity.inference.curvature import LocalCurvature, dense_hessian
+from prefdensity.grades import scores
+from prefdensity.inference.curvature import DENSE, LocalCurvature, dense_hessian
+from prefdensity.inference.precision import Dense, Precision
 from prefdensity.inference.view import View
 
-# Largest dimension for which a dense Hessian is formed (200 MB in float64), and most work for one by
-# repeated backward passes.
-DENSE = 5000
+# Most work (cell evaluations) for a Hessian by repeated backward passes.
 _PASSES = 4e9
 # Twice the nats left to climb at which one more Newton step ends within rounding of the top.
 _CLOSE = 1e-6
-# Curvature of a posterior below this (a standard deviation of 30) is no curvature: priors are tighter.
-_FLAT = 1e-3
 # No utility difference that a table can support is this large; a climb beyond it has no end.
 _FAR = 40.0
 
@@ -38,12 +36,15 @@ class Mode:
         The objective there.
     converged, iterations
         Whether the gradient vanished, and after how many iterations.
+    precision
+        Minus the Hessian there, or within a step that gains nothing of it; None if the climb went without.
     """
 
     z: Tensor
     value: float
     converged: bool
     iterations: int
+    precision: Precision | None = None
 
 
 def first_guess(view: View) -> Tensor:
@@ -59,7 +60,8 @@ def _log_odds(view: View) -> Tensor:
     """Return the log odds [item] of winning against whoever was met, a tie half a win."""
     cells = view.cells
     assert cells.outcome is not None  # a view has data
-    won, lost = cells.outcome[:, 0], cells.outcome[:, 1]
+    score = cells.outcome.new_tensor(scores(cells.outcomes))
+    won, lost = cells.outcome @ (score == 1).to(view.dtype), cells.outcome @ (score == 0).to(view.dtype)
     half = (cells.total - won - lost) / 2
     wins = torch.ones(cells.n_items, dtype=view.dtype, device=view.device)
     losses = wins.clone()
@@ -87,52 +89,60 @@ class Climber:
         self.view, self.prior = view, prior
         self.objective = objective or (view.log_joint if prior else view.log_likelihood)
         self.free = torch.tensor([k for k in range(view.dimension) if k not in fixed], device=view.device)
-        self.gauge = None if prior else shift_gauge(view)
-        local = LocalCurvature(view)
+        self.held = torch.tensor(fixed, dtype=torch.int64, device=view.device)
         small = view.dimension <= DENSE
-        exact = objective is None and local.applies and small
+        self.gauge = None if prior or not small else shift_gauge(view)
+        local = LocalCurvature(view)
+        exact = objective is None and local.applies and local.form is not None and (prior or small)
         self.local = local if exact and local.holds(first_guess(view)) else None
-        self.has_curvature = small and (self.local is not None or view.dimension * view.work <= _PASSES)
+        self.has_curvature = self.local is not None or (small and view.dimension * view.work <= _PASSES)
 
     def climb(self, start: Tensor) -> Mode:
         """Return the highest point reached from `start` [dimension]."""
         return self._quasi_newton(start) if self.local is None else self._newton(start)
 
-    def precision(self, z: Tensor) -> Tensor:
-        """Return minus the Hessian [dimension, dimension] at z."""
+    def curvature(self, z: Tensor) -> tuple[float, Tensor, Precision]:
+        """Return value, gradient [dimension] and minus the Hessian at z [dimension].
+
+        Without a prior the common shift of utilities, which the likelihood cannot see, is given some curvature.
+        """
+        if self.local is not None and self.prior:
+            return self.local(z)
         if self.local is not None:
-            return -self.local(z, self.prior)[2]
-        return -dense_hessian(self.objective, z[None], self.view.work)[1][0]
+            assert self.gauge is not None
+            value, gradient, hessian = (each[0] for each in self.local.batch(z[None], prior=False))
+            return float(value), gradient, Dense(self.gauge - hessian)
+        gradient, hessian = dense_hessian(self.objective, z[None], self.view.work)
+        gauge = 0.0 if self.gauge is None else self.gauge
+        return float(self.objective(z[None]).detach()), gradient[0], Dense(gauge - hessian[0])
 
     def _newton(self, z: Tensor) -> Mode:
-        assert self.local is not None
-        here = self.local(z, self.prior)
+        here = self.curvature(z)
         for iteration in range(1, 101):
             step = self._step(here)
             gain = float(here[1] @ step)
             if gain < _CLOSE:
-                return Mode(z + step, here[0] + gain / 2, True, iteration)
+                return Mode(z + step, here[0] + gain / 2, True, iteration, here[2])
             size = 1.0
             while size > 1e-9:
-                there = self.local(z + size * step, self.prior)
+                there = self.curvature(z + size * step)
                 if there[0] >= here[0] + 1e-4 * size * gain:
                     break
                 size /= 2
             else:  # no ascent left that floating point can see
-                return Mode(z, here[0], gain < 1e-4, iteration)
+                return Mode(z, here[0], gain < 1e-4, iteration, here[2])
             z, here = z + size * step, there
             if not self.prior and float(z.abs().max()) > _FAR:
                 break
-        return Mode(z, here[0], False, iteration)
+        return Mode(z, here[0], False, iteration, here[2])
 
-    def _step(self, here: tuple[float, Tensor, Tensor]) -> Tensor:
+    def _step(self, here: tuple[float, Tensor, Precision]) -> Tensor:
         """Return the Newton step [dimension] in the free coordinates."""
-        _, gradient, hessian = here
-        precision = -hessian if self.gauge is None else self.gauge - hessian
-        if len(self.free) == len(gradient):
+        _, gradient, precision = here
+        if len(self.held) == 0:
             return _ascent(precision, gradient)
         step = torch.zeros_like(gradient)
-        step[self.free] = _ascent(precision[self.free[:, None], self.free[None]], gradient[self.free])
+        step[self.free] = _ascent(precision.part(self.free, self.held)[0], gradient[self.free])
         return step
 
     def _quasi_newton(self, start: Tensor) -> Mode:
@@ -155,16 +165,14 @@ class Climber:
         return Mode(z, -float(found.fun), bool(flat), int(found.nit))
 
 
-def _ascent(precision: Tensor, gradient: Tensor) -> Tensor:
+def _ascent(precision: Precision, gradient: Tensor) -> Tensor:
     """Solve precision x = gradient, damped until the matrix is positive definite."""
-    damping, top = 0.0, float(precision.diagonal().abs().max())
+    damping, top = 0.0, precision.largest()
     for _ in range(40):
-        damped = precision.clone()
-        damped.diagonal().add_(damping)
-        factor, failed = torch.linalg.cholesky_ex(damped)
-        if not failed:
-            return torch.cholesky_solve(gradient[:, None], factor)[:, 0]
-        damping = max(4 * damping, 1e-8 * top)
+        step = precision.climb(gradient, damping)
+        if step is not None:
+            return step
+        damping = max(4 * damping, 1e-4 * top)
     raise FitError("the curvature of this program cannot be inverted on these data")
 
 
@@ -176,17 +184,3 @@ def shift_gauge(view: View) -> Tensor:
             size = site.at.stop - site.at.start
             gauge[site.at, site.at] = float(view.cells.total.sum()) / size**2
     return gauge
-
-
-def factor(precision: Tensor, floor: float = _FLAT) -> tuple[Tensor, float]:
-    """Return F [dimension, dimension] with F F^T = precision^-1, and log |det F|.
-
-    Directions of curvature below `floor` (a saddle, a rotation that changes nothing) get that of a unit prior.
-    """
-    lower, failed = torch.linalg.cholesky_ex(precision)
-    if not failed and float(lower.diagonal().min()) ** 2 > floor:
-        eye = torch.eye(len(precision), dtype=precision.dtype, device=precision.device)
-        return torch.linalg.solve_triangular(lower.T, eye, upper=True), -float(lower.diagonal().log().sum())
-    values, vectors = torch.linalg.eigh(precision)
-    values = torch.where(values > floor, values, 1.0)
-    return vectors * values.rsqrt(), -0.5 * float(values.log().sum())

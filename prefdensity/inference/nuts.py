@@ -45,7 +45,7 @@ def sample(
     try:
         for chain in range(chains):
             w, diverged = _chain(view, base, frame, draws, warmup, seed + chain)
-            kept.append(base + w @ frame.T)
+            kept.append(base + (w * frame if frame.dim() == 1 else w @ frame.T))
             divergences += diverged
             after_chain(chain + 1)
     except KeyboardInterrupt:
@@ -61,7 +61,8 @@ def _effective(z: Tensor) -> float:
 
 def _chain(view: View, base: Tensor, frame: Tensor, draws: int, warmup: int, seed: int) -> tuple[Tensor, int]:
     def potential(params: dict[str, Tensor]) -> Tensor:
-        return -view.log_joint((base + frame @ params["w"])[None])[0]
+        w = params["w"]
+        return -view.log_joint((base + (frame * w if frame.dim() == 1 else frame @ w))[None])[0]
 
     with torch.random.fork_rng(), warnings.catch_warnings(), pyro.validation_enabled(False):
         warnings.simplefilter("ignore")  # Pyro's own deprecations, not the user's concern

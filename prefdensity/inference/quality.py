@@ -17,7 +17,16 @@ _BUDGET = 3e8
 
 
 class Approximation(Protocol):
-    """Anything that can be drawn from with a density: a guide, a Laplace mixture."""
+    """Anything that can be drawn from with a density: a guide, a Laplace mixture.
+
+    Attributes
+    ----------
+    log_q_error
+        Standard error that log q has at all draws alike, nats.
+    """
+
+    @property
+    def log_q_error(self) -> float: ...  # noqa: D102
 
     def draw(self, draws: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return z [draw, dimension] and log q [draw]."""
@@ -85,7 +94,7 @@ def check_guide(view: View, guide: Approximation, draws: int, generator: torch.G
         k_hat=k_hat,
         log_weight_sd=spread,
         elbo=elbo,
-        elbo_se=spread / math.sqrt(weighed),
+        elbo_se=math.hypot(spread / math.sqrt(weighed), guide.log_q_error),
         log_evidence=float(gap.logsumexp(0)) - math.log(weighed),
         effective=float(1 / (weight**2).sum() / weighed),
         corrected=corrected and proposals > draws,

@@ -1,0 +1,158 @@
+"""Precision matrices kept apart or known by products: all as the full matrix has it, and programs that use them."""
+
+import numpy as np
+import pytest
+import torch
+
+import prefdensity
+from prefdensity.comparisons import Comparisons
+from prefdensity.inference import curvature
+from prefdensity.inference.krylov import Pattern, Sparse
+from prefdensity.inference.laplace import laplace
+from prefdensity.inference.mode import Climber, first_guess
+from prefdensity.inference.precision import Arrow, Dense
+from prefdensity.inference.view import View
+
+PEOPLE, OWN, REST = 40, 2, 12
+SIZE = PEOPLE * OWN + REST
+
+
+def matrix(seed=0):
+    """A positive definite arrow of shuffled coordinates, and where its blocks are."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape):
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    order = torch.randperm(SIZE, generator=generator)
+    tip, corner = normal(PEOPLE, OWN, OWN), normal(REST, REST)
+    tip = tip @ tip.mT + 3 * torch.eye(OWN, dtype=torch.float64)
+    corner = corner @ corner.T + 60 * torch.eye(REST, dtype=torch.float64)
+    arm = 0.3 * normal(PEOPLE, OWN, REST)
+    return Arrow(tip, arm, corner, order[: PEOPLE * OWN].reshape(PEOPLE, OWN), order[PEOPLE * OWN :]), normal(5, SIZE)
+
+
+def forms():
+    arrow, x = matrix()
+    full = arrow.dense()
+    row, column = torch.triu_indices(SIZE, SIZE)
+    return full, x, arrow, Pattern(row, column, SIZE).fill(full[row, column])
+
+
+@pytest.mark.parametrize("which", ["arrow", "sparse"])
+def test_a_form_is_its_matrix(which):
+    full, x, *both = forms()
+    form = both[which == "sparse"]
+    torch.testing.assert_close(form.times(x), x @ full, atol=1e-12, rtol=1e-12)
+    assert form.largest() == float(full.diagonal().max())
+    for damping in (0.0, 7.0):
+        exact = torch.linalg.solve(full + damping * torch.eye(SIZE, dtype=full.dtype), x[0])
+        torch.testing.assert_close(form.climb(x[0], damping), exact, atol=1e-9, rtol=1e-9)
+    assert form.climb(x[0], -float(full.diagonal().min())) is None
+
+
+@pytest.mark.parametrize("which", ["arrow", "sparse"])
+def test_a_form_has_parts(which):
+    full, x, *both = forms()
+    held = both[0].inner[[3, 7]]
+    free = torch.tensor([k for k in range(SIZE) if k not in held.tolist()])
+    rest, cross = both[which == "sparse"].part(free, held)
+    torch.testing.assert_close(rest.times(x[:, free]), x[:, free] @ full[free][:, free], atol=1e-12, rtol=1e-12)
+    torch.testing.assert_close(cross, full[free][:, held])
+
+
+@pytest.mark.parametrize("which", ["arrow", "sparse"])
+def test_the_gaussian_of_a_form(which):
+    full, x, *both = forms()
+    found, exact = both[which == "sparse"].gaussian(), Dense(full).gaussian()
+    frame = found.scale(torch.eye(SIZE, dtype=torch.float64)).T
+    torch.testing.assert_close(frame @ frame.T, torch.linalg.inv(full), atol=1e-9, rtol=1e-9)
+    torch.testing.assert_close(found.square(x), exact.square(x), atol=1e-9, rtol=1e-9)
+    torch.testing.assert_close(found.covariance(x[0]), exact.covariance(x[0]), atol=1e-9, rtol=1e-9)
+    if which == "arrow":
+        assert found.log_det == pytest.approx(exact.log_det, abs=1e-10)
+        torch.testing.assert_close(found.frame() @ found.frame().T, torch.linalg.inv(full), atol=1e-9, rtol=1e-9)
+    else:  # four standard errors: false alarm 6e-5
+        assert 0 < found.log_det_error < 0.5
+        assert found.log_det == pytest.approx(exact.log_det, abs=4 * found.log_det_error)
+        torch.testing.assert_close(found.frame(), full.diagonal().rsqrt())
+
+
+def test_a_saddle_is_mended_or_refused():
+    arrow, x = matrix()
+    saddle = Arrow(arrow.tip, arrow.arm, arrow.corner - 100 * torch.eye(REST), arrow.outer, arrow.inner)
+    assert saddle.climb(x[0], 0.0) is None
+    values = torch.linalg.eigvalsh(saddle.dense())
+    mended = saddle.gaussian()
+    assert mended.log_det == pytest.approx(-0.5 * float(torch.where(values > 1e-3, values, 1.0).log().sum()), abs=1e-9)
+    full = saddle.dense()
+    row, column = torch.triu_indices(SIZE, SIZE)
+    assert Pattern(row, column, SIZE).fill(full[row, column]).gaussian() is None
+
+
+def votes(items=30, people=60, rows=3000, seed=0):
+    rng = np.random.default_rng(seed)
+    utility, beta = rng.normal(size=items), 1 + 0.5 * rng.normal(size=people)
+    a, who = rng.integers(items, size=rows), rng.integers(people, size=rows)
+    b = (a + rng.integers(1, items, size=rows)) % items
+    lost = rng.random(rows) > 1 / (1 + np.exp(-beta[who] * (utility[a] - utility[b])))
+    names = [tuple(f"{stem}{k:03d}" for k in range(count)) for stem, count in (("i", items), ("j", people))]
+    return Comparisons(
+        items=names[0], item_a=a, item_b=b, outcome=lost.astype(np.int8), first=rng.choice([-1, 1], rows).astype(np.int8),
+        count=np.ones(rows, np.int64), annotators=names[1], annotator=who,
+    )  # fmt: skip
+
+
+OWN_ENTRIES = ["reliability", "annotator_position_bias+reliability", "annotator_tastes"]
+FORMS = [(name, form) for form in (Arrow, Sparse) for name in OWN_ENTRIES]
+FORMS += [("bradley_terry", Sparse), ("davidson+lapse", Sparse)]
+
+
+@pytest.mark.parametrize(("name", "form"), FORMS)
+def test_every_form_has_the_hessian_of_the_program(name, form, monkeypatch):
+    program = prefdensity.load_program(name)
+    view = View(program, votes().cells(program.outcomes, program.needs))
+    local = curvature.LocalCurvature(view)
+    z = first_guess(view) + 0.1 * torch.randn(view.dimension, generator=torch.Generator().manual_seed(1)).double()
+    _, slope, hessian = local.batch(z[None])
+    monkeypatch.setattr(curvature.LocalCurvature, "form", form)
+    _, gradient, found = curvature.LocalCurvature(view)(z)
+    torch.testing.assert_close(gradient, slope[0], atol=1e-9, rtol=1e-9)
+    assert isinstance(found, form)
+    eye = torch.eye(view.dimension, dtype=z.dtype)
+    torch.testing.assert_close(found.times(eye), -hessian[0], atol=1e-8, rtol=1e-9)
+
+
+@pytest.mark.parametrize("form", [Arrow, Sparse])
+def test_the_posterior_does_not_depend_on_the_form(form, monkeypatch):
+    program = prefdensity.load_program("reliability")
+    view = View(program, votes().cells(program.outcomes, program.needs))
+    plain = laplace(view)
+    monkeypatch.setattr(curvature.LocalCurvature, "form", form)
+    assert isinstance(Climber(view).curvature(first_guess(view))[2], form)
+    other = laplace(view)
+    assert other.converged
+    if form is Arrow:
+        torch.testing.assert_close(other.mode.z, plain.mode.z, atol=1e-4, rtol=0)
+        torch.testing.assert_close(other.base, plain.base, atol=2e-3, rtol=0)
+        torch.testing.assert_close(other.weight, plain.weight, atol=1e-6, rtol=1e-4)
+        z, log_q = other.draw(50, torch.Generator().manual_seed(0))
+        torch.testing.assert_close(log_q, plain._log_density(z), atol=1e-4, rtol=0)
+    else:  # an estimated determinant moves the spread's mode by a little of its sd
+        scale = plain.main[1].norm(dim=1)
+        assert ((other.mode.z - plain.mode.z).abs() / scale).max() < 0.1
+        assert 0 < other.log_q_error < 1
+
+
+def test_more_items_than_a_matrix_can_hold(monkeypatch):
+    monkeypatch.setattr(curvature, "DENSE", 20)
+    monkeypatch.setattr(curvature, "_SMALL", 10)
+    data = votes()
+    small = prefdensity.fit("bradley_terry", data, method="laplace", draws=4000, progress=False)
+    monkeypatch.undo()
+    full = prefdensity.fit("bradley_terry", data, method="laplace", draws=4000, progress=False)
+    np.testing.assert_allclose(small.point["utility"], full.point["utility"], atol=1e-6)
+    assert small.status.elbo == pytest.approx(full.status.elbo, abs=4 * small.status.elbo_se)
+    assert small.status.elbo_se > full.status.elbo_se  # the determinant is an estimate
+    ratio = small.draws["utility"].std(0) / full.draws["utility"].std(0)
+    assert np.abs(ratio - 1).max() < 0.06  # sd of a ratio of two sds of 4,000 draws: .016
