@@ -78,6 +78,7 @@ def grid(costs: list[int], n: int, replicates: int) -> None:
     print(f"n = {n:,}, {replicates} replicates over {PILOTS} pilots; in brackets the archived length (100 replicates)")
     print("| label | budget | constant | covariate-aware | labels and unlabelled | labels only | coverage | cost |")
     print("|---|---|---|---|---|---|---|---|")
+    started = time.process_time()
     for cost in costs:
         for budget in range(1, cost):
             found = cell(cost, budget, n, replicates)
@@ -89,6 +90,7 @@ def grid(costs: list[int], n: int, replicates: int) -> None:
             covered = "/".join(f"{found[name][1]:.2f}" for name in ("constant", "aware"))
             spent = "/".join(f"{found[name][2]:.3f}" for name in ("constant", "aware"))
             print(f"| {cost} | {budget} | {' | '.join(lengths)} | {covered} | {spent} |", flush=True)
+    print(f"{time.process_time() - started:.0f} CPU seconds")
 
 
 def timed(work: Callable[[], Any], times: int = 1) -> tuple[Any, float]:

@@ -25,7 +25,11 @@ from prefdensity.programs import layer
 
 
 def starts(data: Cells, restarts: int, seed: int, k: int = 2) -> np.ndarray:
-    """Return first guesses of every annotator's type, int [restart, annotator]; the last quarter is random."""
+    """Return first guesses of every annotator's type, int [restart, annotator].
+
+    The first ones cluster annotators by the leading directions of their item scores, the next by the scores themselves,
+    the last quarter is random.
+    """
     rng = np.random.default_rng(seed)
     assert data.annotator is not None
     assert data.outcome is not None
@@ -38,12 +42,15 @@ def starts(data: Cells, restarts: int, seed: int, k: int = 2) -> np.ndarray:
         np.add.at(seen, (who, item), data.total.cpu().numpy())
     score = wins / (seen + 1.0)  # shrunk: one vote is not an opinion
     score += 1e-6 * rng.standard_normal(score.shape)  # k-means++ divides by zero among equal annotators
+    left, size, _ = np.linalg.svd(score - score.mean(0), full_matrices=False)
+    leading = left[:, :k] * size[:k]  # where camps differ stands out from the noise of single items
     guesses = rng.integers(0, k, (restarts, data.n_annotators))
     groups = min(k, data.n_annotators)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # an empty cluster is a poor start, and one of several
         for r in range(restarts - restarts // 4):
-            guesses[r] = kmeans2(score, groups, minit="++", rng=rng)[1] if groups > 1 else 0
+            table = leading if r < (restarts + 1) // 2 else score
+            guesses[r] = kmeans2(table, groups, minit="++", rng=rng)[1] if groups > 1 else 0
     return guesses
 
 

@@ -1,7 +1,7 @@
 """Crowd-BT: each annotator reports his verdict, or with some probability its opposite.
 
     eta_j ~ Beta(8, 2)                                    j = 1..annotators
-    P(a) <- eta_j P(a) + (1 - eta_j) P(b), and the same for b; a tie stays a tie
+    P(a) <- eta_j P(a) + (1 - eta_j) P(b), and the same for b; a tie stays a tie, and a strength keeps its size
 
 Site: eta `accuracy` (annotator); 1/2 is a coin-flipper, below it a contrarian. Identification: turning all utilities
 and accuracies upside down (u -> -u, eta -> 1 - eta) leaves the likelihood alone; the prior, with mean 0.8, breaks
@@ -28,5 +28,5 @@ def crowd_bt(log_prob: Tensor, data: Cells) -> Tensor:
     with pyro.plate("annotator", data.n_annotators, dim=-1):
         accuracy = pyro.sample("accuracy", dist.Beta(8.0, 2.0))
     eta = data.of_annotator(accuracy).unsqueeze(-1)
-    opposite = log_prob.index_select(-1, torch.tensor([1, 0, 2], device=log_prob.device)[: log_prob.shape[-1]])
+    opposite = log_prob.index_select(-1, data.mirror)
     return torch.logaddexp(eta.log() + log_prob, (-eta).log1p() + opposite)

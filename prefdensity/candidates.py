@@ -183,6 +183,8 @@ def with_items(data: Comparisons, items: Iterable[str], item_features: pd.DataFr
         return data
     position = pd.Index(labels).get_indexer(pd.Index(data.items))
     features = None
+    if data.item_measures is not None:
+        raise DataError("the votes have item measures, which new items lack; fit a program that reads none")
     if data.item_features is not None:
         if item_features is None:
             raise DataError("the votes have item features; give those of the new items too (item_features=...)")

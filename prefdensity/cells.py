@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,8 +11,11 @@ import torch
 from torch import Tensor
 
 from prefdensity.comparisons import OUTCOMES
+from prefdensity.errors import DataError
+from prefdensity.grades import mirror
 
 if TYPE_CHECKING:
+    from prefdensity.choices import Choices
     from prefdensity.comparisons import Comparisons
 
 # Above this many possible keys a sort is cheaper than a table of all of them.
@@ -44,6 +47,8 @@ class Cells:
         [comparison, covariate], or None; positive values speak for side a.
     features
         Standardised [item, feature], or None.
+    measures
+        name -> [item], in the users' units.
     outcome
         Counts [comparison, outcome]; None asks a program to simulate.
     total
@@ -70,6 +75,7 @@ class Cells:
     first: Tensor | None = None
     covariates: Tensor | None = None
     features: Tensor | None = None
+    measures: Mapping[str, Tensor] = field(default_factory=dict)
     outcome: Tensor | None = None
     term: Tensor | None = None
     choice: Tensor | None = None
@@ -77,6 +83,17 @@ class Cells:
 
     def __len__(self) -> int:
         return len(self.item_a)
+
+    @property
+    def mirror(self) -> Tensor:
+        """The place of each outcome once the sides are exchanged, int64 [outcome]."""
+        return torch.tensor(mirror(self.outcomes), device=self.item_a.device)
+
+    def measure(self, name: str) -> Tensor:
+        """Return what is known of the items under this name [item]."""
+        if name not in self.measures:
+            raise DataError(f"there is no item measure {name!r}; the data have {', '.join(self.measures) or 'none'}")
+        return self.measures[name]
 
     def contrast(self, utility: Tensor) -> Tensor:
         """Return u_a - u_b [..., comparison] of a table [..., item]."""
@@ -87,6 +104,10 @@ class Cells:
         """Return the entry [..., comparison] of a table [..., annotator] for who judged."""
         assert self.annotator is not None  # a program that needs annotators is refused without them
         return table.index_select(-1, self.annotator)
+
+    def shared(self, table: Tensor) -> Tensor:
+        """Return a table [..., entry] that every comparison reads whole, as [..., comparison or 1, entry]."""
+        return table.unsqueeze(-2)
 
     def sides(self, table: Tensor) -> tuple[Tensor, Tensor]:
         """Return the entries [..., comparison] of a table [..., item] for side a and side b."""
@@ -118,8 +139,18 @@ class Cells:
 
     def head(self, rows: int) -> Cells:
         """Return the first `rows` cells only: one is enough to run a program for its latent sites."""
+        return self._at(slice(rows))
+
+    def take(self, rows: Tensor) -> Cells:
+        """Return the cells at `rows`, ascending; choice sets are numbered anew, and readers of the table lose it."""
+        part = replace(self._at(rows), term=None)
+        if part.choice is None:
+            return part
+        return replace(part, choice=torch.unique_consecutive(part.choice, return_inverse=True)[1])
+
+    def _at(self, rows: Tensor | slice) -> Cells:
         names = ("item_a", "item_b", "annotator", "first", "covariates", "outcome", "total", "choice")
-        return replace(self, **{name: getattr(self, name)[:rows] for name in names if getattr(self, name) is not None})
+        return replace(self, **{name: getattr(self, name)[rows] for name in names if getattr(self, name) is not None})
 
     def without_outcomes(self) -> Cells:
         """Return the same cells with nothing observed: programs then simulate."""
@@ -140,9 +171,11 @@ def compress(
     data
         The table.
     outcomes
-        The outcomes to count; a tie in `data` needs "tie" among them.
+        The outcomes to count; a tie in `data` needs "tie" among them. The grades of `data` take their place where
+        `needs` has "grades".
     needs
-        Which of annotator, first, covariates keep comparisons apart; the others are forgotten.
+        Which of annotator, first, covariates keep comparisons apart, and what else programs read; the rest is
+        forgotten.
     dtype, device
         Of the real tensors (default float64) and of all tensors.
     """
@@ -164,13 +197,14 @@ def compress(
             levels, codes = np.unique(column, return_inverse=True)
             keys.append((codes, len(levels)))
     rows, cell = _group(keys)
-    counts: np.ndarray = np.zeros((len(rows), len(outcomes)))
     total = np.bincount(cell, data.count, len(rows))
+    labels, code = _judged(data, outcomes, "grades" in needs)
+    outcomes = outcomes if labels is OUTCOMES else labels
+    counts: np.ndarray = np.zeros((len(rows), len(outcomes)))
     term = None
-    if data.outcome is not None:
-        swap = np.array([1, 0, 2])
-        judged = np.where(flip, swap[data.outcome], data.outcome)
-        counts = np.bincount(cell * 3 + judged, data.count, 3 * len(rows)).reshape(-1, 3)[:, : len(outcomes)]
+    if code is not None:
+        judged, size = np.where(flip, np.array(mirror(labels))[code], code), len(labels)
+        counts = np.bincount(cell * size + judged, data.count, size * len(rows)).reshape(-1, size)[:, : len(outcomes)]
         term = cell * len(outcomes) + judged
 
     def real(values: np.ndarray | None) -> Tensor | None:
@@ -190,11 +224,28 @@ def compress(
         first=real(None if first is None else first[rows]),
         covariates=real(None if covariates is None else covariates[rows]),
         features=real(None if data.item_features is None else standardised(data.item_features)),
+        measures={name: real(values) for name, values in measures(data).items()},  # type: ignore[misc]
         # laid out outcome by outcome, like the tables of `outcomes.by_outcome`
-        outcome=None if data.outcome is None else real(np.ascontiguousarray(counts.T)).T,  # type: ignore[union-attr]
+        outcome=None if code is None else real(np.ascontiguousarray(counts.T)).T,  # type: ignore[union-attr]
         term=integer(term),
         ratings=_rating_cells(data, dtype, device) if "ratings" in needs else None,
     )
+
+
+def measures(data: Comparisons | Choices) -> dict[str, np.ndarray]:
+    """Return the item measures of a table by name, each [item]."""
+    return {} if data.item_measures is None else dict(zip(data.measure_names, data.item_measures.T, strict=True))
+
+
+def _judged(data: Comparisons, outcomes: tuple[str, ...], graded: bool) -> tuple[tuple[str, ...], np.ndarray | None]:
+    """Return the labels of judgements and the place of each row's among them."""
+    if not graded or not data.grades:
+        return OUTCOMES, data.outcome
+    if outcomes not in (OUTCOMES, data.grades):
+        raise DataError(
+            f"{data.source} has the grades {', '.join(data.grades)}, and these were fitted: {', '.join(outcomes)}"
+        )
+    return data.grades, None if data.outcome is None else data.grade
 
 
 def _rating_cells(data: Comparisons, dtype: torch.dtype, device: str) -> RatingCells:

@@ -61,8 +61,10 @@ class Choices:
     item_features: NDArray[np.float64] | None = None
     source: str = "data frame"
     # what programs may ask of a table, and choices do not have
-    first = covariates = ratings = None
+    first = covariates = ratings = grade = item_measures = None
     covariate_names: tuple[str, ...] = ()
+    grades: tuple[str, ...] = ()
+    measure_names: tuple[str, ...] = ()
     n_ties = 0.0
 
     def __len__(self) -> int:

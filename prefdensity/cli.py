@@ -21,6 +21,7 @@ from prefdensity.cli_table import reads_a_table
 from prefdensity.errors import DataError, PrefDensityError
 
 if TYPE_CHECKING:
+    from prefdensity.choices import Choices
     from prefdensity.comparisons import Comparisons
     from prefdensity.posterior import Posterior
     from prefdensity.programs import Program
@@ -122,7 +123,7 @@ def describe(data: "Comparisons") -> None:
 @_one_sentence
 @reads_a_table
 def fit(
-    data: "Comparisons",
+    data: "Comparisons | Choices",
     model: Annotated[
         str,
         typer.Option("--model", "-m", help="One of 'prefdensity models', several joined by +, or a .py file."),
@@ -168,7 +169,8 @@ def fit(
         raise typer.Exit(_INTERRUPTED)
 
 
-def _write_fit(post: "Posterior", data: "Comparisons", program: "Program", out: Path, level: float) -> None:
+def _write_fit(post: "Posterior", data: "Comparisons | Choices", program: "Program", out: Path, level: float) -> None:
+    from prefdensity.comparisons import Comparisons
     from prefdensity.report import write_report
 
     ranked = "utility" in post.draws  # a user's own program may know no single utility
@@ -178,14 +180,15 @@ def _write_fit(post: "Posterior", data: "Comparisons", program: "Program", out: 
         post.parameters(level=level).to_csv(folder / "parameters.csv", index=False)
         if ranked:
             post.summary(level=level).to_csv(folder / "summary.csv", index=False)
-            page = folder / "report.html"
-            write_report(post, data, page, level=level, command=_typed(), program=program)
+        if ranked and isinstance(data, Comparisons):  # reports know nothing of choices from sets yet
+            write_report(post, data, folder / "report.html", level=level, command=_typed(), program=program)
         written = sorted(path.name for path in folder.iterdir())
     if ranked:
         _show_ranking(post, level)
     typer.echo("\n".join(post.quality()))
     typer.echo(f"wrote {out}: {', '.join(written)}")
-    for sentence in dict.fromkeys([*data.report().warnings, *post.status.warnings]):
+    of_table = data.report().warnings if isinstance(data, Comparisons) else ()
+    for sentence in dict.fromkeys([*of_table, *post.status.warnings]):
         typer.echo(f"warning: {sentence}", err=True)
 
 
@@ -257,18 +260,24 @@ def compare(
     ],
     more: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,
     unit: Annotated[
-        str, typer.Option(help="What to leave out: comparison, pair, or annotator (somebody new).")
+        str,
+        typer.Option(help="What to leave out: comparison, pair, item, annotator (somebody new) or context."),
     ] = "comparison",
     refit: Annotated[bool, typer.Option(help="Refit without the units that importance sampling fails on.")] = True,
     method: Annotated[Method, typer.Option(help="Inference; auto: the cheapest good one.")] = Method.auto,
     seed: Annotated[int, typer.Option(help="Seed of all random numbers.", min=0)] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder for compare.csv and a picture; none by default.")] = None,
+    arviz: Annotated[
+        bool, typer.Option("--arviz", help="Put the fits with log likelihoods into the folder too, for az.from_netcdf.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.")] = False,
 ) -> None:
     """Fit several models and say which predicts better: leave-one-out density with paired differences."""
     from prefdensity import inference, model_comparison, plots
     from prefdensity.programs import load_program
 
+    if arviz and out is None:
+        raise DataError("--arviz writes files: name a folder for them with --out")
     show = False if quiet else None
     programs = {program.name: program for program in map(load_program, [*models, *(more or [])])}
     posts = {
@@ -282,7 +291,10 @@ def compare(
             folder.mkdir()
             found.table.to_csv(folder / "compare.csv", index=False)
             plots.comparison(found).savefig(folder / "compare.svg")
-        typer.echo(f"wrote {out}: compare.csv, compare.svg")
+            files = {name: f"{name.replace('/', '_')}.nc" for name in posts} if arviz else {}
+            for name, file in files.items():
+                found.save_arviz(name, folder / file)
+        typer.echo(f"wrote {out}: {', '.join(['compare.csv', 'compare.svg', *files.values()])}")
 
 
 app.command(epilog="Example: prefdensity select votes.csv --model bradley_terry --n 20 --out next.csv")(
@@ -348,7 +360,7 @@ def _show_ranking(post: "Posterior", level: float, most: int = 10) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from prefdensity.report import percent
+    from prefdensity.pages import percent
 
     summary = post.summary(level=level)
     labels = ["type", "item"] if "type" in summary else ["item"]

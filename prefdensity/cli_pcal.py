@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from prefdensity.estimators.functionals import Functional
     from prefdensity.estimators.nuisances import Nuisance
+    from prefdensity.judge_posterior import JudgeFit
     from prefdensity.judged import Judged
 
 _READING = "How to read the table"
@@ -30,13 +31,6 @@ class Target(StrEnum):
     poisson = "poisson"
     mean = "mean"
     quantile = "quantile"
-
-
-class Guess(StrEnum):
-    """Where conditional expectations come from."""
-
-    gaussian = "gaussian"
-    linear = "linear"
 
 
 class Calibration(StrEnum):
@@ -64,8 +58,12 @@ Probability = Annotated[float, _option("--probability", "Which quantile.", _TARG
 Intercept = Annotated[
     bool, typer.Option("--intercept/--no-intercept", rich_help_panel=_TARGET, help="Of a regression.")
 ]
-GuessOption = Annotated[
-    Guess, typer.Option("--nuisance", help="Model of labels and preferences; never decides validity.")
+NuisanceOption = Annotated[
+    str,
+    typer.Option(
+        help="Model of labels and preferences: gaussian, linear, or a judge program such as gaussian+distance+lapse. "
+        "It never decides validity."
+    ),
 ]
 CalibrationOption = Annotated[Calibration, typer.Option(help="Multipliers of the nuisance.")]
 Level = Annotated[float, typer.Option(help="Mass of the intervals.", min=0.01, max=0.999)]
@@ -92,7 +90,7 @@ def design(
     ] = "relative",
     constant: Annotated[bool, typer.Option("--constant", help="The same probabilities for all units.")] = False,
     floor: Annotated[float, typer.Option(help="Least probability of a label.")] = 0.02,
-    nuisance: GuessOption = Guess.gaussian,
+    nuisance: NuisanceOption = "gaussian",
     calibration: CalibrationOption = Calibration.scalar,
     level: Level = 0.9,
     seed: Seed = 0,
@@ -102,12 +100,13 @@ def design(
     from prefdensity import plots_pcal
     from prefdensity.estimators.pcal_plan import pcal_design
     from prefdensity.readers import read_rows
+    from prefdensity.report_pcal import write_design_report
 
     _make_folder(out)
     table = _judged(read_rows(pilot), str(pilot), covariate, output, preference, label, cost)
+    guess, judge = _nuisance(nuisance, table, seed)
     plan = pcal_design(
-        table, budget=budget, cost=cost, functional=_functional(target, probability, intercept),
-        nuisance=_nuisance(nuisance),
+        table, budget=budget, cost=cost, functional=_functional(target, probability, intercept), nuisance=guess,
         criterion=criterion, aware=not constant, calibration=calibration.value, floor=floor, seed=seed,
     )  # fmt: skip
     frame = table.to_frame()[list(table.features)] if units is None else read_rows(units)
@@ -130,6 +129,7 @@ def design(
         plots_pcal.allocation(planned, (first, second)).savefig(folder / "allocation.svg")
         if plan.single:
             plots_pcal.cost_precision(plan, len(frame), level).savefig(folder / "curve.svg")
+        write_design_report(plan, planned, folder / "report.html", pilot.name, level=level, judge=judge)
 
     _write(out, write)
 
@@ -150,7 +150,7 @@ def estimate(
     probability: Probability = 0.5,
     intercept: Intercept = True,
     population: Annotated[int | None, typer.Option(help="Size of the finite population drawn from.", min=1)] = None,
-    nuisance: GuessOption = Guess.gaussian,
+    nuisance: NuisanceOption = "gaussian",
     calibration: CalibrationOption = Calibration.scalar,
     level: Level = 0.9,
     seed: Seed = 0,
@@ -160,6 +160,7 @@ def estimate(
     from prefdensity import plots_pcal
     from prefdensity.estimators.pcal_estimate import pcal
     from prefdensity.readers import read_rows
+    from prefdensity.report_pcal import write_estimate_report
 
     _make_folder(out)
     frame = read_rows(collected)
@@ -167,9 +168,9 @@ def estimate(
         frame, str(collected), covariate, output, preference, label, cost, label_probability=label_probability,
         preference_probability=preference_probability, stage=stage, cluster=cluster,
     )  # fmt: skip
+    guess, judge = _nuisance(nuisance, table, seed)
     found = pcal(
-        table, _functional(target, probability, intercept), _nuisance(nuisance), calibration=calibration.value,
-        level=level,
+        table, _functional(target, probability, intercept), guess, calibration=calibration.value, level=level,
         population=population, budget=budget, seed=seed,
     )  # fmt: skip
     typer.echo(found.summary().to_string(index=False, float_format=lambda value: f"{value:.4g}"))
@@ -184,6 +185,7 @@ def estimate(
         influence = {name: found.influence[:, index] for index, name in enumerate(found.names)}
         type(frame)(influence).to_csv(folder / "influence.csv", index=False)
         plots_pcal.interval_comparison(comparison).savefig(folder / "comparison.svg")
+        write_estimate_report(found, folder / "report.html", collected.name, judge=judge)
 
     _write(out, write)
     for sentence in warnings:
@@ -217,10 +219,15 @@ def _functional(target: Target, probability: float, intercept: bool) -> "Functio
     return kind(intercept=intercept)
 
 
-def _nuisance(guess: Guess) -> "Nuisance":
-    from prefdensity.estimators.nuisances import GaussianNuisance, LinearNuisance
+def _nuisance(name: str, table: "Judged", seed: int) -> "tuple[Nuisance, JudgeFit | None]":
+    """Return a nuisance by name, and the fit behind it if it is a judge program."""
+    from prefdensity.estimators import GaussianNuisance, LinearNuisance, MovedNuisance
+    from prefdensity.judge_fits import fit_judge
 
-    return GaussianNuisance() if guess is Guess.gaussian else LinearNuisance()
+    if name in ("gaussian", "linear"):
+        return (GaussianNuisance() if name == "gaussian" else LinearNuisance()), None
+    judge = fit_judge(name, table, method="laplace", seed=seed)
+    return MovedNuisance(judge), judge
 
 
 def _make_folder(out: Path) -> None:

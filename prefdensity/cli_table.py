@@ -12,6 +12,7 @@ import typer
 from prefdensity.errors import DataError
 
 if TYPE_CHECKING:
+    from prefdensity.choices import Choices
     from prefdensity.comparisons import Comparisons
 
 _READING = "How to read FILE"
@@ -48,6 +49,14 @@ def read_table(
     item_a: Annotated[str | None, _option("--item-a", "Column of one item.")] = None,
     item_b: Annotated[str | None, _option("--item-b", "Column of the other item.")] = None,
     outcome: Annotated[str | None, _option("--outcome", "Column of the judgement: a, b or tie.")] = None,
+    strength: Annotated[
+        str | None,
+        _option("--strength", "Column of the strength of preference, 1 the weakest; for --model graded."),
+    ] = None,
+    signed_strength: Annotated[
+        str | None,
+        _option("--signed-strength", "Column that takes the place of --outcome: positive for item_a, 0 a tie."),
+    ] = None,
     annotator: Annotated[str | None, _option("--annotator", "Column of who judged.")] = None,
     context: Annotated[str | None, _option("--context", "Column of the prompt or question.")] = None,
     count: Annotated[str | None, _option("--count", "Column of how many judgements a row holds.")] = None,
@@ -67,10 +76,26 @@ def read_table(
         Path | None,
         _option("--item-features", "Table with one row per item: its label, then numbers.", "FILE"),
     ] = None,
+    strength_dropped: Annotated[
+        bool, _option("--strength-dropped", "Let who won alone count, not how strongly.", None)
+    ] = False,
+    item_measures: Annotated[
+        Path | None,
+        _option("--item-measures", "The same for lengths and log probabilities of a reference.", "FILE"),
+    ] = None,
+    answer: Annotated[
+        str | None,
+        _option("--answer", "For rankings, one row per item: column of which ranking the row belongs to."),
+    ] = None,
+    item: Annotated[str | None, _option("--item", "With --answer: column of the item.")] = None,
+    rank: Annotated[str | None, _option("--rank", "With --answer: column of its rank, 1 the best.")] = None,
+    pick: Annotated[
+        str | None, _option("--pick", "With --answer, in the place of ranks: column that says best or worst.")
+    ] = None,
     ties: Annotated[
         Ties, _option("--ties", "error: the model must explain them; half: half a win each; drop.", None)
     ] = Ties.error,
-) -> "Comparisons":
+) -> "Comparisons | Choices":
     """Read the table as the options say; what was not said is left to the reader's defaults."""
     from prefdensity.readers import read
 
@@ -78,6 +103,7 @@ def read_table(
         "item_a": item_a,
         "item_b": item_b,
         "outcome": outcome,
+        "strength": strength,
         "annotator": annotator,
         "context": context,
         "count": count,
@@ -87,13 +113,41 @@ def read_table(
         "missing": missing,
         "covariates": covariate or None,
         "item_features": item_features,
+        "item_measures": item_measures,
     }
     said = {name: value for name, value in given.items() if value is not None}
+    long = {name: value for name, value in {"item": item, "rank": rank, "pick": pick}.items() if value is not None}
+    if answer is not None:
+        return _choices(file, said, long | {"answer": answer})
+    if long:
+        raise DataError(f"--{next(iter(long))} is for rankings; name the column of the ranking with --answer")
+    if signed_strength is not None:
+        if outcome is not None or strength is not None:
+            raise DataError("--signed-strength says both who won and how strongly; leave out --outcome and --strength")
+        said |= {"outcome": None, "strength": signed_strength}
     said |= _pairs("--format-option", format_option, "both_bad=tie") or {}
     data = read(file, format=format, **said)
+    if strength_dropped:
+        data = data.without_strength()
     if ties is Ties.half:
         return data.ties_as_half_wins()
     return data.without_ties() if ties is Ties.drop else data
+
+
+def _choices(file: str, said: dict[str, Any], columns: dict[str, Any]) -> "Choices":
+    """Read rankings, or best-worst answers, in long form."""
+    from prefdensity.choices import Choices
+    from prefdensity.readers import item_table, read_rows
+
+    senseless = [name for name in said if name not in ("annotator", "item_features")]
+    if senseless:
+        raise DataError(f"--{senseless[0].replace('_', '-')} is for comparisons of two, and --answer for rankings")
+    if "item_features" in said:
+        said = said | {"item_features": item_table(said["item_features"])}
+    convert = Choices.from_best_worst if "pick" in columns else Choices.from_rankings
+    if {"rank", "pick"} <= set(columns):
+        raise DataError("--rank is for rankings and --pick for best-worst answers; name one of them")
+    return convert(read_rows(Path(file)), **columns, **said, source=file)
 
 
 def _pairs(flag: str, given: list[str] | None, example: str) -> dict[str, str] | None:
@@ -107,13 +161,18 @@ def _pairs(flag: str, given: list[str] | None, example: str) -> dict[str, str] |
 
 
 def reads_a_table(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of `read_table`, and hand it the table as `data`."""
+    """Give a command the options of `read_table`, and hand it the table as `data`: choices if its `data` may be."""
+    takes_choices = "Choices" in str(inspect.signature(command).parameters["data"].annotation)
     reading = inspect.signature(read_table).parameters
     own = [p for p in inspect.signature(command).parameters.values() if p.name != "data"]
 
     @functools.wraps(command)
     def run(**given: Any) -> None:
+        from prefdensity.comparisons import Comparisons
+
         data = read_table(**{name: given.pop(name) for name in reading})
+        if not takes_choices and not isinstance(data, Comparisons):
+            raise DataError(f"{command.__name__} is for comparisons of two and knows nothing of rankings yet; fit does")
         command(data=data, **given)
 
     # FILE comes after the arguments that must be there, and before a list that may be empty

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from prefdensity.errors import DataError
+from prefdensity.grades import grade_codes, mirror, split_signed
 
 if TYPE_CHECKING:
     import torch
@@ -44,6 +45,9 @@ class Comparisons:
     count
         float64 [comparison]: how many judgements the row stands for (halves arise only from
         `ties_as_half_wins`).
+    grades, grade
+        Outcomes with their strength, from the strongest for side a to the strongest for side b (a2, a1, tie, b1, b2),
+        and int64 [comparison], or None where strengths of preference were not recorded.
     annotators, annotator
         Labels and int64 [comparison], or None where nobody recorded who judged.
     contexts, context
@@ -54,6 +58,9 @@ class Comparisons:
         Names and float64 [item, feature] in the users' units, or None.
     covariate_names, covariates
         Names and float64 [comparison, covariate], or None; positive values speak for side a.
+    measure_names, item_measures
+        Names and float64 [item, measure] of what is known of items and is no feature, or None: lengths, log
+        probabilities under a reference policy.
     ratings
         Ratings of the same items (`prefdensity.with_ratings`), or None.
     source, notes
@@ -65,6 +72,8 @@ class Comparisons:
     item_b: NDArray[np.int64]
     outcome: NDArray[np.int8] | None
     count: NDArray[np.float64]
+    grades: tuple[str, ...] = ()
+    grade: NDArray[np.int64] | None = None
     annotators: tuple[str, ...] = ()
     annotator: NDArray[np.int64] | None = None
     contexts: tuple[str, ...] = ()
@@ -74,6 +83,8 @@ class Comparisons:
     item_features: NDArray[np.float64] | None = None
     covariate_names: tuple[str, ...] = ()
     covariates: NDArray[np.float64] | None = None
+    measure_names: tuple[str, ...] = ()
+    item_measures: NDArray[np.float64] | None = None
     ratings: Ratings | None = None
     source: str = "data frame"
     notes: tuple[str, ...] = field(default=())
@@ -92,7 +103,8 @@ class Comparisons:
         *,
         item_a: str = "item_a",
         item_b: str = "item_b",
-        outcome: str = "outcome",
+        outcome: str | None = "outcome",
+        strength: str | None = None,
         annotator: str | None = "annotator",
         context: str | None = "context",
         count: str | None = "count",
@@ -102,6 +114,7 @@ class Comparisons:
         missing: str = "error",
         covariates: Sequence[str] = (),
         item_features: pd.DataFrame | None = None,
+        item_measures: pd.DataFrame | None = None,
         source: str = "data frame",
     ) -> Comparisons:
         """Validate a data frame of comparisons, one row each.
@@ -111,7 +124,11 @@ class Comparisons:
         frame
             One row per comparison, or per `count` comparisons with the same outcome.
         item_a, item_b, outcome
-            Column names. `outcome` holds a, b or tie, or values that `labels` translates.
+            Column names. `outcome` holds a, b or tie, or values that `labels` translates; None: the sign of
+            `strength` says who won.
+        strength
+            Column of the strength of preference: 1, 2, ... where a side won, 0 or empty at a tie; or, with
+            outcome=None, signed: positive for side a, negative for side b, 0 a tie. None: strengths are not read.
         annotator, context, count, first
             Column names. The names given here as defaults are used if the frame has them; any other
             name must exist. None: ignore. `first` says which side was shown first: a, b or neither.
@@ -125,6 +142,8 @@ class Comparisons:
             Numeric columns that describe a comparison; positive values speak for side a.
         item_features
             Numeric frame indexed by item label, one row for each item of the table.
+        item_measures
+            The same for what programs of behaviour read by name, such as `length` and `log_reference`.
         source
             Shown in reports and errors.
 
@@ -133,50 +152,28 @@ class Comparisons:
         DataError
             Naming the column, the row (counted from 1, without the header) and what would be right.
         """
-        columns = {"item_a": item_a, "item_b": item_b, "outcome": outcome}
-        given = {"annotator": annotator, "context": context, "count": count, "first": first}
-        for role, name in given.items():
-            if name is not None and (name != role or name in frame.columns):
-                columns[role] = name
-        _require_columns(frame, columns, source)
-        if len(frame) == 0:
-            raise DataError(f"{source} has no rows; at least one comparison is needed")
-        if ordered and "first" in columns:
-            raise DataError(
-                f"ordered=True and the column {columns['first']!r} both say which item was shown first; give one"
-            )
-        frame = frame.reset_index(drop=True)  # so that the index keeps row numbers when rows are dropped
-        if isinstance(covariates, str):
-            covariates = (covariates,)
-        _require_flat(frame, columns, source)
-        notes: list[str] = []
-        frame = _drop_missing(frame, columns, missing, source, notes)
-        frame, codes = _outcome_codes(frame, columns["outcome"], labels, source, notes)
-        items, (side_a, side_b) = encode_labels([label_column(frame, c, source) for c in (item_a, item_b)])
-        _require_pairs(items, side_a, side_b, frame.index, source)
+        rows = checked_rows(
+            frame, item_a=item_a, item_b=item_b, outcome=outcome, strength=strength, annotator=annotator,
+            context=context, count=count, ordered=ordered, first=first, labels=labels, missing=missing,
+            covariates=covariates, source=source,
+        )  # fmt: skip
+        return rows.completed(item_features, item_measures)
+
+    def completed(self, item_features: pd.DataFrame | None, item_measures: pd.DataFrame | None) -> Comparisons:
+        """Return the table with what is known of its items; refuse a table without a judgement."""
+        if not len(self):
+            raise DataError(f"{self.source}: no row is left: {', '.join(self.notes)}; one comparison at least is needed")
+        if self.count.sum() == 0:
+            raise DataError(f"{self.source}: every count is 0; at least one comparison is needed")
+        if self.grades == ("tie",):
+            raise DataError(f"{self.source}: every row is a tie, so there is no strength of preference to read")
         arrays: dict[str, Any] = {}
-        for role, plural in (("annotator", "annotators"), ("context", "contexts")):
-            if role in columns:
-                arrays[plural], (arrays[role],) = encode_labels([label_column(frame, columns[role], source)])
-        if "first" in columns:
-            arrays["first"] = _first_codes(frame, columns["first"], source)
-        elif ordered:
-            arrays["first"] = np.ones(len(frame), np.int8)
-        if covariates:
-            arrays["covariate_names"] = tuple(covariates)
-            arrays["covariates"] = _numbers(frame, list(covariates), source)
         if item_features is not None:
-            arrays["feature_names"], arrays["item_features"] = feature_table(item_features, items)
-        return cls(
-            items=items,
-            item_a=side_a,
-            item_b=side_b,
-            outcome=codes,
-            count=_counts(frame, columns.get("count"), source),
-            source=source,
-            notes=tuple(notes),
-            **arrays,
-        )
+            arrays["feature_names"], arrays["item_features"] = feature_table(item_features, self.items)
+        if item_measures is not None:
+            found = feature_table(item_measures, self.items, "item_measures")
+            arrays["measure_names"], arrays["item_measures"] = found
+        return replace(self, **arrays)
 
     @property
     def n_judgements(self) -> float:
@@ -206,6 +203,8 @@ class Comparisons:
         """
         if self.outcome is None:
             raise DataError("these pairs have no outcomes yet")
+        if self.grade is not None:
+            raise DataError("half a win has no strength; call without_strength() first (--strength-dropped)")
         tie = self.outcome == TIE
         rows = np.concatenate([np.arange(len(self)), np.flatnonzero(tie)])
         halves = self.take(rows)
@@ -228,11 +227,26 @@ class Comparisons:
         if not kept.any():
             raise DataError("every comparison is a tie; without them nothing is left")
         note = f"{self.n_ties:g} ties dropped on request"
-        return replace(self.take(np.flatnonzero(kept)), notes=(*self.notes, note))
+        data = replace(self.take(np.flatnonzero(kept)), notes=(*self.notes, note))
+        if data.grade is None or "tie" not in data.grades:
+            return data
+        middle = len(data.grades) // 2
+        grades = (*data.grades[:middle], *data.grades[middle + 1 :])
+        return replace(data, grades=grades, grade=data.grade - (data.grade > middle))
+
+    def without_strength(self) -> Comparisons:
+        """Return the table with grades collapsed to a, b and tie (counted in `notes`): who won alone counts."""
+        if self.grade is None:
+            raise DataError(f"{self.source} records no strengths of preference")
+        note = (
+            f"{self.n_judgements - self.n_ties:g} judgements of {len(self.grades) // 2} strengths of preference "
+            "collapsed to a and b on request"
+        )
+        return replace(self, grades=(), grade=None, notes=(*self.notes, note))
 
     def take(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> Comparisons:
         """Return the comparisons at `rows`, with the whole vocabulary kept."""
-        names = ("item_a", "item_b", "outcome", "count", "annotator", "context", "first", "covariates")
+        names = ("item_a", "item_b", "outcome", "count", "grade", "annotator", "context", "first", "covariates")
         picked = {name: getattr(self, name)[rows] for name in names if getattr(self, name) is not None}
         return replace(self, **picked)
 
@@ -246,6 +260,7 @@ class Comparisons:
             item_a=self.item_b,
             item_b=self.item_a,
             outcome=outcome,
+            grade=None if self.grade is None else np.array(mirror(self.grades))[self.grade],
             first=None if self.first is None else -self.first,
             covariates=None if self.covariates is None else -self.covariates,
         )
@@ -274,6 +289,8 @@ class Comparisons:
         columns: dict[str, Any] = {"item_a": labels[self.item_a], "item_b": labels[self.item_b]}
         if self.outcome is not None:
             columns["outcome"] = np.array(OUTCOMES, dtype=object)[self.outcome]
+        if self.grade is not None:
+            columns["strength"] = np.array([int(g[1:]) if g != "tie" else 0 for g in self.grades])[self.grade]
         if self.annotator is not None:
             columns["annotator"] = np.array(self.annotators, dtype=object)[self.annotator]
         if self.context is not None:
@@ -302,9 +319,88 @@ class Comparisons:
         ):
             value = getattr(self, name)
             digest.update(name.encode() + (b"-" if value is None else np.ascontiguousarray(value).tobytes()))
+        if self.grade is not None:
+            digest.update(b"grades" + "\x1f".join(self.grades).encode() + self.grade.tobytes())
+        if self.item_measures is not None:
+            digest.update(b"measures" + "\x1f".join(self.measure_names).encode() + self.item_measures.tobytes())
         if self.ratings is not None:
             digest.update(b"ratings" + self.ratings.fingerprint())
         return digest.hexdigest()[:16]
+
+
+def checked_rows(
+    frame: pd.DataFrame,
+    *,
+    item_a: str = "item_a",
+    item_b: str = "item_b",
+    outcome: str | None = "outcome",
+    strength: str | None = None,
+    annotator: str | None = "annotator",
+    context: str | None = "context",
+    count: str | None = "count",
+    ordered: bool = False,
+    first: str | None = "first",
+    labels: Mapping[Any, str] | None = None,
+    missing: str = "error",
+    covariates: Sequence[str] = (),
+    source: str = "data frame",
+) -> Comparisons:
+    """Return the rows of a table, or of a part of one, each checked: `from_frame` without demands on the whole."""
+    if outcome is None:
+        frame, outcome = _split_signed(frame, strength, source), "outcome"
+    columns = {"item_a": item_a, "item_b": item_b, "outcome": outcome}
+    given = {"annotator": annotator, "context": context, "count": count, "first": first}
+    for role, name in given.items():
+        if name is not None and (name != role or name in frame.columns):
+            columns[role] = name
+    if strength is not None:
+        columns["strength"] = strength
+    _require_columns(frame, columns, source)
+    if len(frame) == 0:
+        raise DataError(f"{source} has no rows; at least one comparison is needed")
+    if ordered and "first" in columns:
+        raise DataError(
+            f"ordered=True and the column {columns['first']!r} both say which item was shown first; give one"
+        )
+    frame = frame.reset_index(drop=True)  # so that the index keeps row numbers when rows are dropped
+    if isinstance(covariates, str):
+        covariates = (covariates,)
+    _require_flat(frame, columns, source)
+    notes: list[str] = []
+    frame = _drop_missing(frame, columns, missing, source, notes)
+    frame, codes = _outcome_codes(frame, columns["outcome"], labels, source, notes)
+    items, (side_a, side_b) = encode_labels([label_column(frame, c, source) for c in (item_a, item_b)])
+    _require_pairs(items, side_a, side_b, frame.index, source)
+    arrays: dict[str, Any] = {}
+    if "strength" in columns:
+        arrays["grades"], arrays["grade"] = grade_codes(frame[columns["strength"]], codes, source)
+    for role, plural in (("annotator", "annotators"), ("context", "contexts")):
+        if role in columns:
+            arrays[plural], (arrays[role],) = encode_labels([label_column(frame, columns[role], source)])
+    if "first" in columns:
+        arrays["first"] = _first_codes(frame, columns["first"], source)
+    elif ordered:
+        arrays["first"] = np.ones(len(frame), np.int8)
+    if covariates:
+        arrays["covariate_names"] = tuple(covariates)
+        arrays["covariates"] = _numbers(frame, list(covariates), source)
+    return Comparisons(
+        items=items,
+        item_a=side_a,
+        item_b=side_b,
+        outcome=codes,
+        count=_counts(frame, columns.get("count"), source),
+        source=source,
+        notes=tuple(notes),
+        **arrays,
+    )
+
+
+def _split_signed(frame: pd.DataFrame, strength: str | None, source: str) -> pd.DataFrame:
+    if strength is None:
+        raise DataError("outcome=None leaves it to a signed strength to say who won; name its column with strength=...")
+    _require_columns(frame, {"strength": strength}, source)
+    return split_signed(frame, strength, source)
 
 
 def _require_columns(frame: pd.DataFrame, columns: Mapping[str, str], source: str) -> None:
@@ -349,8 +445,6 @@ def _drop_missing(
     if gone.any():
         notes.append(f"{int(gone.sum())} rows with an empty {', '.join(roles)} dropped on request")
         frame = frame[~gone]
-        if len(frame) == 0:
-            raise DataError(f"{source}: every row has an empty item, outcome or annotator")
     return frame
 
 
@@ -378,8 +472,6 @@ def _outcome_codes(
         which = ", ".join(repr(value) for value, target in zip(uniques, targets, strict=True) if target == "drop")
         notes.append(f"{int(dropped.sum())} rows with outcome {which} dropped on request")
         frame, codes = frame[~dropped], codes[~dropped]
-        if len(frame) == 0:
-            raise DataError(f"{source}: every row has an outcome that labels drops")
     return frame, codes
 
 
@@ -410,7 +502,7 @@ def encode_labels(columns: list[pd.Series]) -> tuple[tuple[str, ...], list[NDArr
 def _require_pairs(
     items: tuple[str, ...], side_a: NDArray[np.int64], side_b: NDArray[np.int64], rows: pd.Index, source: str
 ) -> None:
-    if len(items) < 2:
+    if len(items) == 1:
         raise DataError(f"{source} has one item only, {items[0]!r}; comparisons need at least two")
     same = side_a == side_b
     if same.any():
@@ -443,7 +535,7 @@ def _numbers(frame: pd.DataFrame, columns: list[str], source: str, role: str = "
         if bad.any():
             row = int(bad.argmax())
             place = frame.index[row]
-            where = f"for item {place!r}" if role == "item_features" else f"in row {place + 1}"
+            where = f"for item {place!r}" if role.startswith("item_") else f"in row {place + 1}"
             raise DataError(
                 f"{source}: column {name!r} must hold finite numbers, and holds {frame[name].tolist()[row]!r} {where}"
             )
@@ -462,22 +554,22 @@ def _counts(frame: pd.DataFrame, column: str | None, source: str) -> NDArray[np.
             f"{source}: column {column!r} (count) holds {values[row]:g} in row {frame.index[row] + 1}; counts are "
             f"whole and not negative"
         )
-    if values.sum() == 0:
-        raise DataError(f"{source}: every count in column {column!r} is 0; at least one comparison is needed")
     return values
 
 
-def feature_table(frame: pd.DataFrame, items: tuple[str, ...]) -> tuple[tuple[str, ...], NDArray[np.float64]]:
+def feature_table(
+    frame: pd.DataFrame, items: tuple[str, ...], role: str = "item_features"
+) -> tuple[tuple[str, ...], NDArray[np.float64]]:
     """Return names and values [item, feature] of a numeric frame indexed by item; refuse what is missing."""
     table = frame.set_axis(frame.index.map(str), axis=0)
     doubled = table.index[table.index.duplicated()]
     if len(doubled):
-        raise DataError(f"item_features has more than one row for item {doubled[0]!r}")
+        raise DataError(f"{role} has more than one row for item {doubled[0]!r}")
     absent = [item for item in items if item not in table.index]
     if absent:
         raise DataError(
-            f"item_features lacks {len(absent)} of {len(items)} items, first {absent[0]!r}; index it by item label"
+            f"{role} lacks {len(absent)} of {len(items)} items, first {absent[0]!r}; index it by item label"
         )
     names = tuple(map(str, table.columns))
     table = table.loc[list(items)].set_axis(list(names), axis=1)
-    return names, _numbers(table, list(names), "item_features", "item_features")
+    return names, _numbers(table, list(names), role, role)

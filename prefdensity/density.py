@@ -45,7 +45,8 @@ __all__ = [
 
 Array = NDArray[Any]
 
-_LUCE = ("logit", "luce_choice", "davidson", "rao_kupper")  # choice rules under which exp(utility) is the density
+# choice rules under which exp(utility) is the density
+_LUCE = ("logit", "luce_choice", "davidson", "rao_kupper", "graded", "adjacent_categories")
 _CYCLIC = 0.1  # a density may leave out this share of the squared margins, no more
 _CERTAINTY = 0.95
 _OWN = {"annotator_tastes", "annotator_factors", "ideal_points"}  # layers that give annotators utilities of their own
@@ -99,6 +100,7 @@ def of(
     if by not in (None, "type", "annotator"):
         raise DataError(f"by={by!r} is unknown; use 'type', 'annotator' or None")
     where = domain or Domain.items(post.items)
+    _require_behaviour(post, program_of(post, program), by, where)
     utility = _utility(post, layers, where)
     if by == "annotator" or _OWN & set(layers):
         people = _of_annotators(post, layers, utility, where, scale, aggregate)
@@ -126,6 +128,21 @@ def _temperature(post: Posterior, layers: Sequence[str], temperature: float | No
     if "intransitive" in layers:
         _require_few_cycles(post)
     return temperature or 1.0
+
+
+def _require_behaviour(post: Posterior, program: Program, by: str | None, domain: Domain) -> None:
+    """Refuse what a behaviour other than Luce's leaves undefined."""
+    behaviour = next((each.label for each in program.layers if each.stage == "behaviour"), None)
+    if behaviour is None:
+        return
+    own = {each.name for each in program.layers} & {*_OWN, "intransitive"}
+    if own or by == "annotator":
+        raise ProgramError(
+            f"{post.program}: {', '.join(sorted(own)) or 'by=annotator'} acts on what {behaviour} makes of the "
+            "density, not on the density, so annotators have none of their own; leave out one of the two"
+        )
+    if behaviour.startswith("length_normalised") and (not _names_items(domain, post) or domain.log_volume.any()):
+        raise DataError(f"under {behaviour} the density is normalised over the items; leave out the domain")
 
 
 def _require_few_cycles(post: Posterior) -> None:

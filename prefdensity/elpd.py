@@ -1,9 +1,10 @@
-"""Leave-one-out predictive density by unit: a comparison, a pair of items, or an annotator.
+"""Leave-one-out predictive density by unit: a comparison, a pair of items, an item, an annotator, or a context.
 
 Units answer different questions and are never mixed: one more judgement by a known annotator, the verdict on a
-pair nobody compared, or everything that an unknown annotator will say. For an annotator his own latents are
-integrated out (Gronau and Wagenmakers 2019; Merkle, Furr and Rabe-Hesketh 2019); conditional likelihoods would make
-importance sampling fail by design.
+pair nobody compared, on an item nobody compared, everything that an unknown annotator will say, or all that is said
+about a new prompt. For an annotator his own latents are integrated out (Gronau and Wagenmakers 2019; Merkle, Furr and
+Rabe-Hesketh 2019); conditional likelihoods would make importance sampling fail by design. For the same reason items
+are left out of programs of item features only: elsewhere a new item is known by its prior alone.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -28,7 +29,8 @@ from prefdensity.tables import outcome_tables, program_of
 if TYPE_CHECKING:
     from prefdensity.programs import Program
 
-UNITS = ("comparison", "pair", "annotator")
+UNITS = ("comparison", "pair", "item", "annotator", "context")
+WAIC_VARIANCE = 0.4  # beyond this a unit's WAIC is not reliable (Vehtari, Gelman and Gabry 2017, section 2.2)
 _NODES = {1: 33, 2: 13}  # grid points for annotators' latents, by how many an annotator has
 _BLOCK = 4000  # units smoothed at a time
 
@@ -40,7 +42,7 @@ class Elpd:
     Attributes
     ----------
     unit
-        comparison, pair or annotator.
+        comparison, pair, item, annotator or context.
     labels
         Of the units; row numbers for comparisons.
     elpd_i
@@ -51,6 +53,8 @@ class Elpd:
         [unit] Pareto shape of the importance weights; above .7 the value is not reliable.
     weight
         [unit] how many judgements (comparison) or 1.
+    p_waic_i
+        [unit] posterior variance of the unit's log likelihood, the penalty of WAIC; NaN where there were only refits.
     """
 
     unit: str
@@ -59,6 +63,7 @@ class Elpd:
     lpd_i: NDArray[np.float64]
     k_hat: NDArray[np.float64]
     weight: NDArray[np.float64]
+    p_waic_i: NDArray[np.float64]
 
     @property
     def elpd(self) -> float:
@@ -80,6 +85,16 @@ class Elpd:
         """Units whose k-hat is above .7."""
         return int((self.k_hat > USABLE).sum())
 
+    @property
+    def waic(self) -> float:
+        """The same sum by the widely applicable information criterion (Watanabe 2010): a cross-check (nats)."""
+        return float(self.weight @ (self.lpd_i - self.p_waic_i))
+
+    @property
+    def n_bad_waic(self) -> int:
+        """Units whose log likelihood varies too much for WAIC: p_waic above .4."""
+        return int((self.p_waic_i > WAIC_VARIANCE).sum())
+
     def __str__(self) -> str:
         text = f"elpd {self.elpd:.1f} (se {self.se:.1f}), p_loo {self.p_loo:.1f}, over {len(self.elpd_i)} {self.unit}s"
         return text + (f"; k-hat above {USABLE} for {self.n_bad} of them" if self.n_bad else "; every k-hat is usable")
@@ -100,7 +115,8 @@ def loo(post: Posterior, data: Comparisons, unit: str = "comparison", program: P
     Raises
     ------
     DataError
-        For an unknown unit, other data than were fitted, annotators where there are none, or a posterior mode.
+        For an unknown unit or one that the data or the program do not have, other data than were fitted, or a
+        posterior mode.
     """
     require_same_table(post, data)
     if post.is_point or post.status.method == "mle":
@@ -110,9 +126,42 @@ def loo(post: Posterior, data: Comparisons, unit: str = "comparison", program: P
     for block in log_lik.split(_BLOCK, dim=1):
         log_weight, k_hat = smooth(-block.T.contiguous())
         elpd = (log_weight + block.T).logsumexp(-1)
-        parts.append(torch.stack([elpd, block.logsumexp(0) - math.log(len(block)), k_hat]))
-    elpd, lpd, k_hat = torch.cat(parts, 1).numpy()[:, index]
-    return Elpd(unit, labels, elpd, lpd, k_hat, weight)
+        parts.append(torch.stack([elpd, block.logsumexp(0) - math.log(len(block)), k_hat, block.var(0)]))
+    elpd, lpd, k_hat, variance = torch.cat(parts, 1).numpy()[:, index]
+    return Elpd(unit, labels, elpd, lpd, k_hat, weight, variance)
+
+
+def units_of(data: Comparisons, unit: str, program: Program) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Return the units [row, 1] of every row, [row, 2] for its two items, and the labels of all units.
+
+    Raises
+    ------
+    DataError
+        For an unknown unit, or one that the data or the program do not have.
+    """
+    if unit == "comparison":
+        return np.arange(len(data))[:, None], tuple(map(str, range(1, len(data) + 1)))
+    if unit == "pair":
+        low, high = np.minimum(data.item_a, data.item_b), np.maximum(data.item_a, data.item_b)
+        found, of_row = np.unique(low * len(data.items) + high, return_inverse=True)
+        size = len(data.items)
+        return of_row[:, None], tuple(f"{data.items[k // size]} - {data.items[k % size]}" for k in found.tolist())
+    if unit == "item":
+        if "features" not in program.needs:
+            raise DataError(
+                f"unit='item' is for programs of item features: {program.name} knows an item nobody compared by its "
+                "prior alone; leave out pairs instead"
+            )
+        return np.stack([data.item_a, data.item_b], 1), data.items
+    if unit == "annotator":
+        if data.annotator is None:
+            raise DataError("unit='annotator' needs to know who judged; name the annotator column")
+        return data.annotator[:, None], data.annotators
+    if unit == "context":
+        if data.context is None:
+            raise DataError("unit='context' needs the prompt or question of each comparison; name the context column")
+        return data.context[:, None], data.contexts
+    raise DataError(f"there is no unit {unit!r}; units are {', '.join(UNITS)}")
 
 
 def unit_log_lik(
@@ -120,48 +169,65 @@ def unit_log_lik(
 ) -> tuple[Tensor, tuple[str, ...], NDArray[np.float64], NDArray[np.int64]]:
     """Return log likelihoods [draw, term], unit labels, unit weights [unit], and the term of each unit [unit].
 
-    Equal comparisons share a term. With types, a comparison or pair is predicted from what its annotators said
-    elsewhere: in these data, or, when the data were `held_out` of the fit, in those that were fitted.
+    Equal comparisons share a term. With types, a comparison, pair, item or context is predicted from what its
+    annotators said elsewhere: in these data, or, when the data were `held_out` of the fit, in those that were fitted.
     """
-    if unit not in UNITS:
-        raise DataError(f"there is no unit {unit!r}; units are {', '.join(UNITS)}")
     program = program_of(post, program)
+    units, labels = units_of(data, unit, program)
     if unit == "annotator":
-        if data.annotator is None:
-            raise DataError("unit='annotator' needs to know who judged; name the annotator column")
         cells = data.cells(post.outcomes, (*program.needs, "annotator"))
-        log_lik = _by_annotator(post, cells, program)
-        return log_lik, data.annotators, np.ones(len(data.annotators)), np.arange(len(data.annotators))
+        return _by_annotator(post, cells, program), labels, np.ones(len(labels)), np.arange(len(labels))
     cells = data.cells(post.outcomes, program.needs)
-    assert cells.term is not None
-    assert cells.outcome is not None  # the data have outcomes
+    assert cells.term is not None  # the data have outcomes
+    term = cells.term.numpy()
     if unit == "comparison":
-        found, index = np.unique(cells.term.numpy(), return_inverse=True)
-        group = torch.full((cells.outcome.numel(),), -1)
-        group[torch.as_tensor(found)] = torch.arange(len(found))
-        log_lik = _by_group(post, cells, program, group.reshape(len(cells), -1), one=True, held_out=held_out)
-        return log_lik, tuple(map(str, range(1, len(data) + 1))), data.count, index
-    key = cells.item_a * len(data.items) + cells.item_b
-    found, inverse = torch.unique(key, return_inverse=True)
-    group = inverse[:, None].expand(-1, len(post.outcomes))
-    labels = tuple(f"{data.items[k // len(data.items)]} - {data.items[k % len(data.items)]}" for k in found.tolist())
-    log_lik = _by_group(post, cells, program, group, one=False, held_out=held_out)
-    return log_lik, labels, np.ones(len(found)), np.arange(len(found))
+        found, index = np.unique(term, return_inverse=True)
+        groups = _Groups(found, np.arange(len(found)), np.ones(len(found)), len(found))
+        return _by_group(post, cells, program, groups, held_out), labels, data.count, index
+    size = len(cells) * len(post.outcomes)
+    key, inverse = np.unique(units * size + term[:, None], return_inverse=True)
+    count: NDArray[Any] = np.bincount(inverse.ravel(), np.repeat(data.count, units.shape[1]))
+    groups = _Groups(key % size, key // size, count, len(labels))
+    return _by_group(post, cells, program, groups, held_out), labels, np.ones(len(labels)), np.arange(len(labels))
 
 
-def _by_group(post: Posterior, cells: Cells, program: Program, group: Tensor, one: bool, held_out: bool) -> Tensor:
-    """Return log p(one judgement, or all judgements, of the group | the rest, draw) [draw, group]."""
-    assert cells.outcome is not None
-    inside = (group >= 0) & (cells.outcome > 0)
-    cell, outcome = inside.nonzero(as_tuple=True)
-    to = group[cell, outcome]
-    size = int(to.max()) + 1
-    count = torch.ones(len(to), dtype=torch.float64) if one else cells.outcome[cell, outcome]
+def pointwise_log_lik(
+    post: Posterior, data: Comparisons, unit: str, program: Program | None = None
+) -> tuple[tuple[str, ...], NDArray[np.float64]]:
+    """Return labels [unit] and log likelihoods [draw, unit], a comparison that counts n times given n times.
+
+    Raises
+    ------
+    DataError
+        As in `loo`, and for comparisons that count by halves.
+    """
+    require_same_table(post, data)
+    log_lik, labels, weight, index = unit_log_lik(post, data, unit, program)
+    if not np.array_equal(weight, np.round(weight)):
+        raise DataError("half a comparison has no log likelihood of its own; export another unit, such as pair")
+    repeated = np.repeat(np.arange(len(labels)), weight.astype(np.int64))
+    return tuple(labels[k] for k in repeated), log_lik.numpy()[:, index[repeated]]
+
+
+@dataclass(frozen=True)
+class _Groups:
+    """Which judgements belong to which of `size` groups: term (cell and outcome), group and count, each [entry]."""
+
+    term: NDArray[np.int64]
+    to: NDArray[np.int64]
+    count: NDArray[np.float64]
+    size: int
+
+
+def _by_group(post: Posterior, cells: Cells, program: Program, groups: _Groups, held_out: bool) -> Tensor:
+    """Return log p(judgements of the group | all others, draw) [draw, group]."""
+    term_of, to, count = map(torch.as_tensor, (groups.term, groups.to, groups.count))
+    cell, outcome = term_of // len(post.outcomes), term_of % len(post.outcomes)
     rows = []
     for table in outcome_tables(post, cells, program):
-        term = table.log_prob[:, :, cell, outcome] * count  # [draw, type, term]
+        term = table.log_prob[:, :, cell, outcome] * count  # [draw, type, entry]
         if table.log_weight is None:
-            rows.append(term.new_zeros(len(term), size).index_add(1, to, term[:, 0]))
+            rows.append(term.new_zeros(len(term), groups.size).index_add_(1, to, term[:, 0]))
             continue
         assert cells.annotator is not None  # types are refused without annotators
         key = to * cells.n_annotators + cells.annotator[cell]
@@ -175,7 +241,7 @@ def _by_group(post: Posterior, cells: Cells, program: Program, group: Tensor, on
             rest = whole.index_select(-1, who) - part
         # log p(an annotator's part of the group | his other judgements), his type summed out
         conditional = (rest + part).logsumexp(1) - rest.logsumexp(1)
-        rows.append(part.new_zeros(len(part), size).index_add(1, found // cells.n_annotators, conditional))
+        rows.append(part.new_zeros(len(part), groups.size).index_add(1, found // cells.n_annotators, conditional))
     return torch.cat(rows)
 
 

@@ -1,5 +1,7 @@
 """Errors by meaning, so that callers can catch what they can act on."""
 
+import math
+
 
 class PrefDensityError(ValueError):
     """Base of all errors that a user can mend; the message says what came, what was expected, what to do."""
@@ -15,3 +17,10 @@ class ProgramError(PrefDensityError):
 
 class FitError(PrefDensityError):
     """No estimate exists, or the fit failed."""
+
+
+def require_positive(**values: float) -> None:
+    """Raise `DataError` unless every value is positive and finite."""
+    for name, value in values.items():
+        if not 0 < value < math.inf:
+            raise DataError(f"{name}={value!r} must be positive and finite")

@@ -69,6 +69,12 @@ def mapped(
     return dict.fromkeys(spellings, choice or "drop")
 
 
+def strength_notes(strength: str, column: str) -> list[str]:
+    """Return the notes on a column of graded judgements whose strength is to "keep" or "drop"."""
+    one_of("strength", strength, ("keep", "drop"))
+    return [] if strength == "keep" else [f"{column} reduced to a, b or tie: its strength is not used"]
+
+
 def numbers(
     values: pd.Series, valid: Callable[[NDArray[np.float64]], NDArray[np.bool_]], expected: str, source: str
 ) -> NDArray[np.float64]:
@@ -196,6 +202,7 @@ def comparisons(
         notes.append(f"{int(same.sum())} rows that compare an item with itself dropped on request")
     data = Comparisons.from_frame(
         table[~same].rename(columns=called),
+        strength="strength" if "strength" in table.columns else None,
         missing=missing,
         labels=labels,
         ordered=ordered,

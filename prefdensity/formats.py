@@ -21,13 +21,8 @@ from prefdensity.errors import DataError
 _BOTH_BAD = ("tie (bothbad)", "both_bad")  # older and newer spelling
 _WINNERS = {"model_a": "a", "model_b": "b", "tie": "tie"}
 _ONE_HOT = ("winner_model_a", "winner_model_b", "winner_tie")
-_LIKERT = {
-    "A-is-clearly-better": "a",
-    "A-is-slightly-better": "a",
-    "Tie": "tie",
-    "B-is-slightly-better": "b",
-    "B-is-clearly-better": "b",
-}
+_WORDS = {"slightly": 1, "clearly": 2}
+_LIKERT = {f"{side.upper()}-is-{word}-better": side for side in "ab" for word in _WORDS} | {"Tie": "tie"}
 
 
 def from_arena(
@@ -163,9 +158,7 @@ def from_alpaca_eval(
     frame = tools.require(frame, ("instruction", "output_1", "output_2", "preference"), source, "alpaca_eval")
     notes = ["preference reduced to a, b or tie: its strength is not used"]
     expected = "numbers from 1 to 2, or 0 for a draw"
-    preference = tools.numbers(
-        frame["preference"], lambda x: (x == 0) | ((x >= 1) & (x <= 2)), expected, source
-    )
+    preference = tools.numbers(frame["preference"], lambda x: (x == 0) | ((x >= 1) & (x <= 2)), expected, source)
     prompt = frame["instruction"].map(tools.text)
     if "input" in frame.columns:
         prompt = prompt + "\n" + frame["input"].fillna("").map(tools.text)
@@ -195,13 +188,15 @@ def from_multipref(
     frame: pd.DataFrame,
     *,
     workers: str = "all",
+    strength: str = "drop",
     missing: str = "error",
     identical: str = "error",
     source: str = "multipref",
 ) -> Comparisons:
     """Convert the overall preferences of MultiPref; `workers` is "normal", "expert" or "all".
 
-    Each entry of the nested lists is one judgement; annotators are called normal/ID and expert/ID.
+    With strength="keep" slightly and clearly better are strengths 1 and 2; "drop" says who won alone. Each entry of
+    the nested lists is one judgement; annotators are called normal/ID and expert/ID.
 
     Raises
     ------
@@ -212,7 +207,7 @@ def from_multipref(
     groups = ("normal", "expert") if workers == "all" else (workers,)
     frame = tools.require(frame, ("prompt_id", "model_a", "model_b"), source, "multipref")
     frame = tools.require(frame, [f"{group}_worker_annotations" for group in groups], source, "multipref")
-    notes = ["overall_pref reduced to a, b or tie: its strength is not used"]
+    notes = tools.strength_notes(strength, "overall_pref")
     parts = []
     for group in groups:
         entries = tools.entries(frame, f"{group}_worker_annotations", source, notes)
@@ -223,8 +218,11 @@ def from_multipref(
         parts.append(
             pairs.assign(outcome=[entry.get("overall_pref") for entry in entries], annotator=np.array(who))
         )
+    table = pd.concat(parts)
+    if strength == "keep":
+        table["strength"] = table["outcome"].str.extract("(slightly|clearly)")[0].map(_WORDS)  # none for a tie
     return tools.comparisons(
-        pd.concat(parts),
+        table,
         notes,
         missing,
         identical,
@@ -241,6 +239,7 @@ def from_helpsteer3(
     frame: pd.DataFrame,
     *,
     votes: str = "overall",
+    strength: str = "drop",
     missing: str = "error",
     identical: str = "error",
     source: str = "helpsteer3",
@@ -248,7 +247,8 @@ def from_helpsteer3(
     """Convert HelpSteer3 preferences, where a positive score speaks for response 2.
 
     `votes` is "overall" (one judgement for each pair) or "individual" (each entry of `individual_preference`;
-    nobody is named, so annotators are unknown).
+    nobody is named, so annotators are unknown). With strength="keep" the size of the score is the strength of
+    preference; "drop" says who won alone.
 
     Raises
     ------
@@ -258,12 +258,11 @@ def from_helpsteer3(
     tools.one_of("votes", votes, ("overall", "individual"))
     column = f"{votes}_preference"
     frame = tools.require(frame, ("context", "response1", "response2", column), source, "helpsteer3")
-    notes = [f"{column} reduced to a, b or tie: its strength is not used"]
+    notes = tools.strength_notes(strength, column)
     if votes == "individual":
         entries = tools.entries(frame, column, source, notes)
         frame = frame.loc[entries.index].assign(**{column: [entry.get("score") for entry in entries]})
-    expected = "whole numbers from -3 to 3"
-    score = tools.numbers(frame[column], lambda x: np.isin(x, range(-3, 4)), expected, source)
+    score = tools.numbers(frame[column], lambda x: np.isin(x, range(-3, 4)), "whole numbers from -3 to 3", source)
     prompt = frame["context"].map(tools.text)
     table = pd.DataFrame(
         {
@@ -273,6 +272,8 @@ def from_helpsteer3(
             "context": [tools.label(text) for text in prompt],
         }
     )
+    if strength == "keep":
+        table["strength"] = np.abs(score)
     return tools.comparisons(
         table, notes, missing, identical, source, item_a="response1", item_b="response2", outcome=column
     )

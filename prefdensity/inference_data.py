@@ -17,7 +17,7 @@ from prefdensity.errors import DataError
 from prefdensity.posterior import FitStatus, Posterior
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 _FORMAT = "prefdensity-posterior-1"
 _LONG = ("elbo_trace", "restart_values")
@@ -47,9 +47,23 @@ def groups(post: Posterior) -> dict[str, xr.Dataset]:
     return out
 
 
+def with_log_likelihood(post: Posterior, unit: str, labels: Sequence[str], values: np.ndarray) -> xr.DataTree:
+    """Return the posterior's groups, and in the group log_likelihood the values [draw, unit] of `judgements`."""
+    chains = post.status.chains
+    coords: dict[str, Any] = {"chain": np.arange(chains), "draw": np.arange(post.n_draws // chains)}
+    coords[unit] = np.array(labels, dtype=object)
+    judgements = values.reshape(chains, post.n_draws // chains, len(labels))
+    pointwise = xr.Dataset({"judgements": (("chain", "draw", unit), judgements)}, coords)
+    return _as_tree(groups(post) | {"log_likelihood": pointwise})
+
+
 def to_arviz(post: Posterior) -> Any:
-    """Return `az.InferenceData` under ArviZ 0.x and `xarray.DataTree` under 1.x."""
-    tree = xr.DataTree.from_dict({f"/{name}": dataset for name, dataset in groups(post).items()})
+    """Return the posterior for ArviZ; see `as_arviz`."""
+    return as_arviz(_as_tree(groups(post)))
+
+
+def as_arviz(tree: xr.DataTree) -> Any:
+    """Return `az.InferenceData` under ArviZ 0.x, and under 1.x the `xarray.DataTree` itself."""
     import arviz
 
     if int(arviz.__version__.split(".")[0]) >= 1:
@@ -58,10 +72,15 @@ def to_arviz(post: Posterior) -> Any:
 
 
 def write(post: Posterior, path: str | Path) -> Path:
-    """Write `post` to a netCDF file through a temporary neighbour; see `Posterior.save`."""
+    """Write `post` to a netCDF file; see `Posterior.save`."""
+    return write_tree(_tree(post), path)
+
+
+def write_tree(tree: xr.DataTree, path: str | Path) -> Path:
+    """Write groups to a netCDF file through a temporary neighbour."""
     path = Path(path)
     content = io.BytesIO()  # HDF5 itself, on a disk that fills up, brings the whole process down at exit
-    _tree(post).to_netcdf(content, engine="h5netcdf")
+    tree.to_netcdf(content, engine="h5netcdf")
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -98,6 +117,7 @@ def _tree(post: Posterior) -> xr.DataTree:
     constant: dict[str, Any] = {f"point_{name}": (post.dims[name], value) for name, value in post.point.items()}
     if post.features is not None:
         constant["features"] = (("item", "feature"), post.features)
+    constant |= {f"measure_{name}": (("item",), values) for name, values in post.measures.items()}
     coords = {name: values for name, values in out["posterior"].coords.items() if name not in ("chain", "draw")}
     coords["item"] = np.array(post.items, dtype=object)
     if post.feature_names:
@@ -107,9 +127,13 @@ def _tree(post: Posterior) -> xr.DataTree:
         {name: ((name + "_step",), np.array(getattr(post.status, name), float)) for name in _LONG}
         | {"log_p": (("checked",), post.log_p), "log_q": (("checked",), post.log_q)}
     )
-    tree = xr.DataTree.from_dict({f"/{name}": dataset for name, dataset in out.items()})
+    tree = _as_tree(out)
     tree.attrs.update(format=_FORMAT, schema=json.dumps(_schema(post)))
     return tree
+
+
+def _as_tree(datasets: Mapping[str, xr.Dataset]) -> xr.DataTree:
+    return xr.DataTree.from_dict({f"/{name}": dataset for name, dataset in datasets.items()})
 
 
 def _schema(post: Posterior) -> dict[str, Any]:
@@ -145,6 +169,11 @@ def _posterior(tree: xr.DataTree) -> Posterior:
         feature_names=tuple(schema["feature_names"]),
         covariate_names=tuple(schema["covariate_names"]),
         features=_array(constant, "features") if "features" in constant else None,
+        measures={
+            str(name).removeprefix("measure_"): _array(constant, str(name))
+            for name in constant.data_vars
+            if str(name).startswith("measure_")
+        },
         n_comparisons=schema["n_comparisons"],
         data_source=schema["data_source"],
         data_fingerprint=schema["data_fingerprint"],

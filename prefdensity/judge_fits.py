@@ -110,8 +110,8 @@ def refit(
 ) -> JudgeFit:
     """Return the fit moved to other units of the same kind (the rest of a fold): their mode, with the spread of `fit`.
 
-    Fixed-curvature Newton steps from the mode of `fit`, whose units the new ones may share or not. Scale and nodes
-    stay those of `fit`.
+    Quasi-Newton steps (BFGS) from the mode and covariance of `fit`, whose units the new ones may share or not. Scale
+    and nodes stay those of `fit`.
 
     Raises
     ------
@@ -137,8 +137,18 @@ def refit(
         while there[0] < value + 0.1 * gain and gain > 1e-9:
             move, gain = move / 2, gain / 2
             there = _slope(view, mode + move)
+        spread = _secant(spread, move, gradient - there[1])
         mode, (value, gradient) = mode + move, there
     raise FitError(f"{fit.program.name} moved to {len(used)} other units does not settle; fit them anew")
+
+
+def _secant(inverse: torch.Tensor, move: torch.Tensor, drop: torch.Tensor) -> torch.Tensor:
+    """Return the BFGS update of an inverse curvature after a move that dropped the gradient by `drop`."""
+    bend = drop @ move
+    if bend <= 0:
+        return inverse
+    rest = torch.eye(len(move), dtype=move.dtype) - torch.outer(move, drop) / bend
+    return rest @ inverse @ rest.T + torch.outer(move, move) / bend
 
 
 def _slope(view: View, z: torch.Tensor) -> tuple[float, torch.Tensor]:

@@ -120,6 +120,20 @@ class JudgeFit:
         frame.insert(6, "sd_labelled", frame["sd"] * known)
         return frame
 
+    def gain(self) -> str:
+        """Return in a sentence what the units with verdicts but no label added to what is known of the parameters."""
+        hidden, table = self.status.settings["hidden"], self.summary()
+        known = table[table["sd"] > 0].dropna(subset="sd_labelled")
+        if not hidden or known.empty:
+            return "What units without a label added is not known." if hidden else "Every unit used has a label."
+        most = known.iloc[int(np.argmax(known["sd_labelled"] / known["sd"]))]
+        name = f"{most['parameter']}[{most['index']}]" if most["index"] else most["parameter"]
+        return (
+            f"{hidden:,} units with a preference and no label add most to {name}: its posterior sd is {most['sd']:.3g} "
+            f"and would be {most['sd_labelled']:.3g} ({most['sd_labelled'] / most['sd'] - 1:.0%} more) "
+            f"from the {self.status.settings['labelled']:,} labelled units alone."
+        )
+
     def save(self, path: str | Path) -> Path:
         """Write a netCDF file, atomically."""
         return self.posterior.save(path)

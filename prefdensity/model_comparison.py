@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from prefdensity.comparisons import Comparisons
-from prefdensity.elpd import UNITS, Elpd, loo, standard_error, unit_log_lik
+from prefdensity.elpd import WAIC_VARIANCE, Elpd, loo, pointwise_log_lik, standard_error, unit_log_lik, units_of
 from prefdensity.errors import DataError
-from prefdensity.inference import fit
+from prefdensity.inference import fit, fits_together, posteriors
 from prefdensity.posterior import Posterior
 from prefdensity.programs import Program, load_program
 from prefdensity.progress import progress as show_progress
 from prefdensity.psis import USABLE
+from prefdensity.tables import program_of
 
 if TYPE_CHECKING:
     Array = NDArray[np.float64]
@@ -34,23 +36,59 @@ class Comparison:
     ----------
     table
         One row per program, best first: program, elpd, se, elpd_diff (to the best, never positive), se_diff
-        (paired), p_loo, stacking, pseudo_bma, bad_k (units still unreliable), refitted (units refitted),
-        log_evidence, elbo, k_hat (of the fit).
+        (paired), p_loo, stacking, pseudo_bma, bad_k (units still unreliable), refitted (units refitted), waic (a
+        cross-check of elpd), bad_waic (units whose p_waic is above .4: it cannot be trusted there), log_evidence,
+        elbo, k_hat (of the fit).
     unit
         What was left out; elpd of different units must not be compared.
     elpds
         The pointwise values behind the table.
     warnings
         Sentences to read before choosing.
+    posteriors, data, programs
+        What was compared.
     """
 
     table: pd.DataFrame
     unit: str
-    elpds: dict[str, Elpd] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
+    elpds: dict[str, Elpd]
+    warnings: tuple[str, ...]
+    posteriors: Mapping[str, Posterior]
+    data: Comparisons
+    programs: Mapping[str, Program]
+
+    def to_arviz(self, name: str) -> Any:
+        """Return a program's posterior for ArviZ, with a group log_likelihood by unit, for `az.loo` and `az.compare`.
+
+        They see the fit as it was, before any refit; a comparison that counts n times is there n times.
+
+        Raises
+        ------
+        DataError
+            For a program that was not compared, or comparisons that count by halves.
+        """
+        from prefdensity.inference_data import as_arviz
+
+        return as_arviz(self._tree(name))
+
+    def save_arviz(self, name: str, path: str | Path) -> Path:
+        """Write what `to_arviz` returns to a netCDF file, atomically, for `az.from_netcdf`."""
+        from prefdensity.inference_data import write_tree
+
+        return write_tree(self._tree(name), path)
+
+    def _tree(self, name: str) -> Any:
+        from prefdensity.inference_data import with_log_likelihood
+
+        if name not in self.posteriors:
+            raise DataError(f"{name!r} was not compared; programs are {', '.join(self.posteriors)}")
+        labels, values = pointwise_log_lik(self.posteriors[name], self.data, self.unit, self.programs[name])
+        return with_log_likelihood(self.posteriors[name], self.unit, labels, values)
 
     def __str__(self) -> str:
-        lines = [f"Left out: one {self.unit} at a time. Higher elpd predicts better.", self._text(), self._verdict()]
+        twice = " A comparison counts with both of its items." if self.unit == "item" else ""
+        head = f"Left out: one {self.unit} at a time.{twice} Higher elpd predicts better."
+        lines = [head, self._text(), self._verdict()]
         return "\n".join([*lines, *(f"- {warning}" for warning in self.warnings)])
 
     def _text(self) -> str:
@@ -84,8 +122,10 @@ def compare(
     data
         The comparisons.
     unit
-        "comparison": one more judgement by a known annotator; "pair": all judgements of a pair; "annotator":
-        everything an unknown annotator says.
+        "comparison": one more judgement by a known annotator; "pair": all judgements of a pair; "item": all of an
+        item that nobody compared before, for programs of item features (a comparison counts with both of its items, so
+        standard errors, which take items for independent, are rough); "annotator": everything an unknown annotator
+        says; "context": all that is said about a prompt or question nobody saw.
     refit
         Refit without the units whose importance weights fail (k-hat above .7), in at most ten folds, and
         use what the refits say of them.
@@ -97,21 +137,26 @@ def compare(
     Raises
     ------
     DataError
-        For unknown units, posteriors of other data, or posteriors without spread.
+        For an unknown unit or one that the data or a program do not have, posteriors of other data, or posteriors
+        without spread.
     """
     if not posteriors:
         raise DataError("there is nothing to compare; give name -> posterior")
-    programs = programs or {}
+    programs = {name: program_of(post, (programs or {}).get(name)) for name, post in posteriors.items()}
     elpds, refitted = {}, {}
     with show_progress(progress) as report:
         for k, (name, post) in enumerate(posteriors.items()):
             report("leave-one-out", k, len(posteriors))
-            elpds[name] = loo(post, data, unit, programs.get(name))
+            elpds[name] = loo(post, data, unit, programs[name])
             bad = np.flatnonzero(elpds[name].k_hat > USABLE)
             refitted[name] = len(bad) if refit else 0
             if refit and len(bad):
-                elpds[name] = _refitted(post, data, elpds[name], bad, programs.get(name), seed)
-    return Comparison(_table(posteriors, elpds, refitted, seed), unit, elpds, _warnings(posteriors, elpds))
+                elpds[name] = _refitted(post, data, elpds[name], bad, programs[name], seed)
+    rated = [name for name, program in programs.items() if "ratings" in program.needs]
+    apart = rated if len(rated) < len(programs) else []
+    table = _table(posteriors, elpds, refitted, seed)
+    table.loc[table["program"].isin(apart), ["log_evidence", "elbo"]] = np.nan
+    return Comparison(table, unit, elpds, _warnings(posteriors, elpds, apart), posteriors, data, programs)
 
 
 def kfold(
@@ -134,65 +179,54 @@ def kfold(
         For an unknown unit or fewer than two folds.
     """
     program = load_program(program)
-    of_row, labels = _unit_of_row(data, unit)
+    _, labels = units_of(data, unit, program)
     if not 2 <= folds <= len(labels):
         raise DataError(f"folds={folds} must lie between 2 and the {len(labels)} units")
     fold = np.random.default_rng(seed).permutation(np.arange(len(labels)) % folds)
     elpd = np.empty(len(labels))
+    outs = fold == np.arange(folds)[:, None]
     with show_progress(progress) as report:
-        for f in range(folds):
-            report("k-fold refits", f, folds)
-            out = fold == f
-            elpd[out] = _left_out(program, data, unit, of_row, out, method, seed)
+        for f, values in enumerate(_left_out(program, data, unit, outs, method, seed)):
+            report("k-fold refits", f + 1, folds)
+            elpd[outs[f]] = values
     weight = data.count if unit == "comparison" else np.ones(len(labels))
-    return Elpd(unit, labels, elpd, np.full(len(labels), np.nan), np.zeros(len(labels)), weight)
-
-
-def _unit_of_row(data: Comparisons, unit: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """Return the unit of every row and the labels of the units, in the order of `unit_log_lik`."""
-    if unit == "comparison":
-        return np.arange(len(data)), tuple(map(str, range(1, len(data) + 1)))
-    if unit == "annotator":
-        if data.annotator is None:
-            raise DataError("unit='annotator' needs to know who judged; name the annotator column")
-        return data.annotator, data.annotators
-    if unit != "pair":
-        raise DataError(f"there is no unit {unit!r}; units are {', '.join(UNITS)}")
-    low, high = np.minimum(data.item_a, data.item_b), np.maximum(data.item_a, data.item_b)
-    found, of_row = np.unique(low * len(data.items) + high, return_inverse=True)
-    return of_row, tuple(f"{data.items[k // len(data.items)]} - {data.items[k % len(data.items)]}" for k in found)
+    unknown = np.full(len(labels), np.nan)
+    return Elpd(unit, labels, elpd, unknown, np.zeros(len(labels)), weight, unknown)
 
 
 def _left_out(
-    program: Program,
-    data: Comparisons,
-    unit: str,
-    of_row: NDArray[np.int64],
-    out: NDArray[np.bool_],
-    method: str,
-    seed: int,
-) -> Array:
-    """Return log predictive densities of the units `out` [unit] after a fit without them."""
-    rows = out[of_row]
-    post = fit(program, data.take(~rows), method=method, seed=seed, progress=False)
-    held = data.take(rows)
-    log_lik, _, _, index = unit_log_lik(post, held, unit, program, held_out=True)
-    values = (log_lik.logsumexp(0) - math.log(len(log_lik))).numpy()
-    if unit == "annotator":
-        return np.asarray(values[out])
-    return np.asarray(values[index])
+    program: Program, data: Comparisons, unit: str, outs: NDArray[np.bool_], method: str, seed: int
+) -> Iterator[Array]:
+    """Yield, for each row of `outs` [fold, unit], log predictive densities of its units after a fit without them."""
+    units, _ = units_of(data, unit, program)
+    rows: NDArray[np.bool_] = np.asarray(outs[:, units].any(axis=-1))
+    for out, held, post in zip(outs, rows, _refits(program, data, rows, method, seed), strict=True):
+        log_lik, _, _, index = unit_log_lik(post, data.take(held), unit, program, held_out=True)
+        values = (log_lik.logsumexp(0) - math.log(len(log_lik))).numpy()
+        yield values[index] if unit in ("comparison", "pair") else values[out]
+
+
+def _refits(
+    program: Program, data: Comparisons, held: NDArray[np.bool_], method: str, seed: int
+) -> Iterator[Posterior]:
+    """Yield the posterior of the data without the rows `held` [fold, row], in one batch where the program allows."""
+    together = method in ("auto", "laplace") and fits_together(program)
+    batch = posteriors(program, data, np.where(held, 0.0, data.count), seed=seed) if together else None
+    for rows in held:
+        post = next(batch) if batch else None
+        if post is None or not post.status.trusted:
+            post = fit(program, data.take(~rows), method=method, seed=seed, progress=False)
+        yield post
 
 
 def _refitted(
-    post: Posterior, data: Comparisons, elpd: Elpd, bad: NDArray[np.int64], program: Program | None, seed: int
+    post: Posterior, data: Comparisons, elpd: Elpd, bad: NDArray[np.int64], program: Program, seed: int
 ) -> Elpd:
-    program = program or load_program(post.program)
-    of_row, labels = _unit_of_row(data, elpd.unit)
     values, k_hat = elpd.elpd_i.copy(), elpd.k_hat.copy()
-    for part in np.array_split(bad, min(_REFITS, len(bad))):
-        out = np.zeros(len(labels), bool)
-        out[part] = True
-        values[out] = _left_out(program, data, elpd.unit, of_row, out, post.status.method, seed)
+    outs = np.zeros((min(_REFITS, len(bad)), len(values)), bool)
+    outs[np.arange(len(bad)) % len(outs), bad] = True
+    for out, found in zip(outs, _left_out(program, data, elpd.unit, outs, post.status.method, seed), strict=True):
+        values[out] = found
         k_hat[out] = 0.0
     return replace(elpd, elpd_i=values, k_hat=k_hat)
 
@@ -211,8 +245,8 @@ def _table(
         rows.append({
             "program": name, "elpd": e.elpd, "se": e.se, "elpd_diff": float(weight @ difference),
             "se_diff": standard_error(difference, weight) if k else 0.0, "p_loo": e.p_loo, "stacking": stacking[k],
-            "pseudo_bma": bma[k], "bad_k": e.n_bad, "refitted": refitted[name], "log_evidence": status.log_evidence,
-            "elbo": status.elbo, "k_hat": status.k_hat,
+            "pseudo_bma": bma[k], "bad_k": e.n_bad, "refitted": refitted[name], "waic": e.waic,
+            "bad_waic": e.n_bad_waic, "log_evidence": status.log_evidence, "elbo": status.elbo, "k_hat": status.k_hat,
         })  # fmt: skip
     return pd.DataFrame(rows)
 
@@ -245,14 +279,23 @@ def pseudo_bma_weights(elpd: Array, weight: Array, seed: int, replicates: int = 
     return np.asarray(total / replicates)
 
 
-def _warnings(posteriors: Mapping[str, Posterior], elpds: Mapping[str, Elpd]) -> tuple[str, ...]:
+def _warnings(posteriors: Mapping[str, Posterior], elpds: Mapping[str, Elpd], apart: Sequence[str]) -> tuple[str, ...]:
+    """Return what to read before choosing; programs `apart` observe ratings too, and some others do not."""
     lines = []
     for name, post in posteriors.items():
         if not post.status.trusted:
             lines.append(f"The fit of {name} failed its own checks: its elpd is that of an approximation.")
         if elpds[name].n_bad:
             lines.append(f"{elpds[name].n_bad} units of {name} have k-hat above {USABLE}: refit=True settles them.")
-    wide = [name for name, post in posteriors.items() if _evidence_gap(post) > 2]
+    rough = [name for name in posteriors if elpds[name].n_bad_waic]
+    if rough:
+        lines.append(f"WAIC of {', '.join(rough)} is rough: some units' p_waic is above {WAIC_VARIANCE}. Go by elpd.")
+    if apart:
+        lines.append(
+            f"The evidence of {', '.join(apart)} is that of comparisons and ratings, of the others that of comparisons "
+            "alone: these do not compare, and it is left empty."
+        )
+    wide = [name for name, post in posteriors.items() if name not in apart and _evidence_gap(post) > 2]
     if wide:
         lines.append(f"The evidence of {', '.join(wide)} is uncertain: bound and estimate differ by more than 2 nats.")
     return tuple(lines)

@@ -34,12 +34,13 @@ def luce(*log_weight: Tensor) -> Tensor:
 def cumulative_logit(cut: Tensor, score: Tensor) -> Tensor:
     """Return the table [..., row, level] of ordered levels with P(level <= k) = sigmoid(cut_k - score).
 
-    `cut` [..., level - 1] rises; `score` [..., row].
+    `cut` [..., row or 1, level - 1] rises; `score` [..., row].
     """
-    below = cut - score.unsqueeze(-1)
-    gap = below.diff(dim=-1)  # sigmoid(b) - sigmoid(a) = sigmoid(b) sigmoid(-a) (1 - exp(a - b)): nothing cancels
-    middle = logsigmoid(below[..., 1:]) + logsigmoid(-below[..., :-1]) + (-(-gap).expm1()).log()
-    return torch.cat([logsigmoid(below[..., :1]), middle, logsigmoid(-below[..., -1:])], -1)
+    below = cut.mT - score.unsqueeze(-2)
+    lower, upper = logsigmoid(below), logsigmoid(-below)
+    # sigmoid(b) - sigmoid(a) = sigmoid(b) sigmoid(-a) (1 - exp(a - b)): nothing cancels
+    middle = lower[..., 1:, :] + upper[..., :-1, :] + (-(-cut.diff(dim=-1).mT).expm1()).log()
+    return torch.cat([lower[..., :1, :], middle, upper[..., -1:, :]], -2).mT  # laid out level by level
 
 
 def mix(log_prob: Tensor, type_weight: Tensor) -> Tensor:

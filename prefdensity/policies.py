@@ -6,13 +6,11 @@ a price on leaving the reference, would collapse onto the mode.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import ArrayLike
 
 from prefdensity.densities import Density, normalise
-from prefdensity.errors import DataError
+from prefdensity.errors import DataError, require_positive
 
 
 def kl_regularised(reference: Density, reward: ArrayLike, beta: float) -> Density:
@@ -34,7 +32,7 @@ def kl_regularised(reference: Density, reward: ArrayLike, beta: float) -> Densit
     DataError
         If `beta` is not positive, or shapes do not match.
     """
-    _require_positive(beta=beta)
+    require_positive(beta=beta)
     return normalise(reference.log_p + np.asarray(reward) / beta, reference.domain)
 
 
@@ -53,7 +51,7 @@ def dpo(reference: Density, preference: Density, beta: float) -> Density:
     beta
         Of the objective; positive.
     """
-    _require_positive(beta=beta)
+    require_positive(beta=beta)
     return _product(reference, 1.0, preference, 1 / beta)
 
 
@@ -69,7 +67,7 @@ def geometric(reference: Density, preference: Density, alpha: float) -> Density:
     alpha
         Positive.
     """
-    _require_positive(alpha=alpha)
+    require_positive(alpha=alpha)
     return _product(reference, 1 - alpha, preference, alpha)
 
 
@@ -87,7 +85,7 @@ def ipo(reference: Density, win_rate: ArrayLike, tau: float) -> Density:
     tau
         Of the objective; positive.
     """
-    _require_positive(tau=tau)
+    require_positive(tau=tau)
     return normalise(reference.log_p + np.asarray(win_rate) / tau, reference.domain)
 
 
@@ -98,8 +96,3 @@ def _product(reference: Density, a: float, preference: Density, b: float) -> Den
     log_p = a * reference.log_p + b * preference.log_p
     return normalise(log_p, preference.domain, preference.dims, preference.groups)
 
-
-def _require_positive(**values: float) -> None:
-    for name, value in values.items():
-        if not 0 < value < math.inf:
-            raise DataError(f"{name}={value!r} must be positive and finite")

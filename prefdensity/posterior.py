@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from prefdensity.comparisons import Comparisons
 from prefdensity.errors import DataError
+from prefdensity.grades import scores
 
 if TYPE_CHECKING:
     from prefdensity.programs import Program
@@ -123,6 +124,8 @@ class Posterior:
     log_p, log_q
         Joint log density and log density of the approximation at the draws (the first ones, for a very
         large table); for corrected draws both belong to the resampled draws. Empty for nuts, map, mle.
+    measures
+        name -> [item]: what was known of the items, in the users' units, where the program reads it.
     n_comparisons, data_source, data_fingerprint
         The table it was fitted to.
     """
@@ -142,6 +145,7 @@ class Posterior:
     feature_names: tuple[str, ...] = ()
     covariate_names: tuple[str, ...] = ()
     features: Array | None = None
+    measures: dict[str, Array] = field(default_factory=dict)
     n_comparisons: float = 0.0
     data_source: str = ""
     data_fingerprint: str = ""
@@ -311,7 +315,7 @@ class Posterior:
         names = list(self.items if items is None else items)
         upper = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
         table = outcome_probabilities(self, upper, None, "neither", program, 0, most=200).mean(0)
-        wins = table[:, 0] + (table[:, 2] / 2 if table.shape[1] == 3 else 0)
+        wins = table @ scores(self.outcomes)
         square = np.full((len(names), len(names)), 0.5)
         square[np.triu_indices(len(names), 1)] = wins
         square[np.tril_indices(len(names), -1)] = 1 - square.T[np.tril_indices(len(names), -1)]

@@ -102,6 +102,18 @@ def ropo(d: Tensor, alpha: float) -> Tensor:
     return scale * (logistic(d) + alpha * (-d).sigmoid())
 
 
+def r3m(d: Tensor, penalty: float) -> Tensor:
+    """Return the least of logistic(d + shift) + penalty |shift| over shifts of the pair's margin (arXiv 2406.15568).
+
+    A label that is wrong enough is explained by a shift: below d = log((1 - penalty) / penalty) the loss is a line
+    of slope -penalty. With `penalty`, in (0, 1), near 1 it is DPO.
+    """
+    if not 0 < penalty < 1:
+        raise DataError(f"penalty={penalty!r} must lie between 0 and 1")
+    kink = math.log1p(-penalty) - math.log(penalty)
+    return logistic(d.clamp(min=kink)) + penalty * relu(kink - d)
+
+
 class VRTerms(NamedTuple):
     """The terms of the variance-reduced loss, each a mean over rows; `total` is what is minimised.
 

@@ -31,6 +31,7 @@ STAGES = {
     "utility": "(data) -> utility [..., item]",
     "types": "(data) -> type weights [..., type]; the utility stage then runs once per type",
     "rating": "(utility, data) -> None; observes ratings of the same items beside the comparisons",
+    "behaviour": "(utility, data) -> score [..., item]; scores are compared in the place of utilities",
     "label": "(data) -> log density [..., point] of the labels of judged units",
     "judge": "(data) -> margin [..., judgement] by which output 1 is preferred, given the label",
     "margin": "(margin, data) -> margin [..., comparison]; any number, in the order written",
@@ -40,6 +41,7 @@ STAGES = {
 _REPEATABLE = ("margin", "noise")
 _DEFAULTS = {"utility": "items", "choice": "logit"}
 _TIES = "davidson"  # the choice rule where a layer is about ties
+_GRADES = "graded"  # and where one is about strengths of preference
 _JUDGED = {"label": "gaussian", "judge": "distance", "choice": "logit"}  # of programs of judged units
 _LISTED = "`prefdensity models`, or prefdensity.names(), lists them"
 _PACKAGE, _JUDGES = "prefdensity.models", "prefdensity.models.judges"
@@ -232,6 +234,8 @@ def compose(*parts: Layer | Program | str, name: str = "", story: str = "") -> P
     usual = _JUDGED if judged else _DEFAULTS
     if any(each.ties for each in flat):
         usual = usual | {"choice": _TIES}
+    if any("grades" in each.needs for each in flat):
+        usual = usual | {"choice": _GRADES}
     defaults = [_default(name) for stage, name in usual.items() if stage not in taken]
     flat += defaults
     stories += ["" if story else each.doc for each in defaults]
@@ -262,7 +266,8 @@ def _run(layers: tuple[Layer, ...], data: Cells) -> None:
         utility = stage["utility"](data)
     if "rating" in stage:
         stage["rating"](utility, data)
-    margin = data.contrast(utility)
+    score = stage["behaviour"](utility, data) if "behaviour" in stage else utility
+    margin = data.contrast(score)
     for each in layers:
         if each.stage == "margin":
             margin = each(margin, data)
@@ -294,13 +299,17 @@ def _require_room(layers: Sequence[Layer]) -> None:
     if rating and any(each.stage == "types" for each in layers):
         raise ProgramError(f"{rating[0]} grades one utility per item, and types have several; leave one out")
     judged = [each.label for each in layers if each.stage in ("label", "judge")]
-    other = [each.label for each in layers if each.stage in ("utility", "types", "rating") or each.tall]
+    other = [each.label for each in layers if each.stage in ("utility", "types", "rating", "behaviour") or each.tall]
     if judged and other:
         raise ProgramError(f"{judged[0]} is for judged units and {other[0]} for comparisons of items; leave one out")
     ties = [each.label for each in layers if each.ties]
     blind = [each.label for each in layers if each.stage == "choice" and "tie" not in each.outcomes]
     if ties and blind:
         raise ProgramError(f"{ties[0]} is about ties, and {blind[0]} knows none; use davidson or rao_kupper")
+    strong = [each.label for each in layers if "grades" in each.needs]
+    plain = [each.label for each in layers if each.stage == "choice" and "grades" not in each.needs]
+    if strong and plain:
+        raise ProgramError(f"{strong[0]} is about strengths of preference, and {plain[0]} knows none; use graded")
     tall = [each.label for each in layers if each.tall]
     types = [each.label for each in layers if each.stage == "types"]
     if len(tall) + len(types) > 1:

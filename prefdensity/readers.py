@@ -6,18 +6,24 @@ import gzip
 import inspect
 import json
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from prefdensity import simulate
-from prefdensity.comparisons import Comparisons
+from prefdensity.comparisons import Comparisons, checked_rows
 from prefdensity.errors import DataError
+from prefdensity.folding import gather
 from prefdensity.formats import FORMATS
+
+if TYPE_CHECKING:
+    from pyarrow.parquet import ParquetFile
 
 # Name -> where the numbers come from.
 EXAMPLES = {
@@ -58,13 +64,18 @@ def read(source: str | Path | pd.DataFrame, *, format: str | None = None, **colu
         `prefdensity.formats.FORMATS`.
     **columns
         Without `format`, the arguments of `Comparisons.from_frame` (`item_a="model_a"`, `labels={...}`,
-        `ordered=True`, ...); `item_features` may also be a file whose first column holds the item labels.
+        `ordered=True`, ...); `item_features` and `item_measures` may also be files whose first column holds the item
+        labels.
         With `format`, the arguments of its converter, such as `both_bad="tie"`.
 
     Returns
     -------
     Comparisons
         Labels are read as text ("007" stays "007", "NA" is a label); in csv only an empty cell is missing.
+        A parquet file of several row groups may be larger than memory: it is read one row group at a time, and equal
+        rows are folded into counts as they come. What is returned are the distinct rows, ordered by their codes; which
+        row of the file a judgement was is forgotten. Rows differ by every column that is read: context=None forgets
+        prompts, which would keep all rows apart.
 
     Raises
     ------
@@ -83,13 +94,16 @@ def read(source: str | Path | pd.DataFrame, *, format: str | None = None, **colu
         convert, wanted = FORMATS[format]
         pick = partial(filter, wanted.__contains__)
     _require_arguments(convert, columns, "a generic table" if format is None else f"format {format!r}")
-    if isinstance(columns.get("item_features"), str | Path):
-        columns["item_features"] = item_table(Path(columns["item_features"]))
+    for each in ("item_features", "item_measures"):
+        if isinstance(columns.get(each), str | Path):
+            columns[each] = item_table(Path(columns[each]))
     if isinstance(source, pd.DataFrame):
         frame = source
     elif isinstance(source, str | Path):
-        frame = read_rows(Path(source), pick)
         columns.setdefault("source", str(source))
+        if format is None and (groups := _row_groups(Path(source), pick)):
+            return _folded(groups, columns)
+        frame = read_rows(Path(source), pick)
     else:
         raise DataError(f"read() takes a path, 'example:NAME' or a data frame, not {type(source).__name__}")
     if format is None and columns.get("labels") is not None:
@@ -133,7 +147,7 @@ def _needed(columns: dict[str, Any], header: Sequence[str]) -> list[str]:
     roles = ("item_a", "item_b", "outcome", "annotator", "context", "count", "first")
     covariates = columns.get("covariates", ())
     covariates = {covariates} if isinstance(covariates, str) else set(covariates)
-    wanted = {columns.get(role, role) for role in roles} | covariates
+    wanted = {columns.get(role, role) for role in roles} | covariates | {columns.get("strength")}
     absent = wanted - {None, "annotator", "context", "count", "first"} - set(header)
     return list(header) if absent else [name for name in header if name in wanted]
 
@@ -247,17 +261,65 @@ def _json(path: Path) -> pd.DataFrame:
 
 
 def _parquet(path: Path, pick: _Pick) -> pd.DataFrame:
+    with _opened(path) as file:
+        table = file.read(columns=list(pick(file.schema_arrow.names)))
+    return table.to_pandas(ignore_metadata=True)  # an index that pandas stored is a column like any other
+
+
+@contextmanager
+def _opened(path: Path, **options: Any) -> Iterator[ParquetFile]:
     try:
         import pyarrow
         from pyarrow import parquet
     except ImportError:
         raise DataError(f"{path}: parquet files need pyarrow; pip install 'prefdensity[parquet]'") from None
     try:
-        file = parquet.ParquetFile(path)
-        table = file.read(columns=list(pick(file.schema_arrow.names)))
+        with parquet.ParquetFile(path, **options) as file:
+            yield file
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(f"{path} cannot be read as parquet: {_said(error)}") from error
-    return table.to_pandas(ignore_metadata=True)  # an index that pandas stored is a column like any other
+
+
+def _row_groups(path: Path, pick: _Pick) -> Iterator[tuple[str, pd.DataFrame]] | None:
+    """Return an iterator over names and rows of the row groups of a parquet file that has several, else None."""
+    if path.suffix.lower() != ".parquet" or not path.is_file() or not path.stat().st_size:
+        return None
+    with _opened(path) as file:
+        names = list(pick(file.schema_arrow.names))
+        kinds = {field.name: str(field.type) for field in file.schema_arrow}
+        several = file.num_row_groups > 1
+    texts = [name for name in names if kinds[name] in ("string", "large_string", "string_view")]
+    return _each_group(path, names, texts) if several else None
+
+
+def _each_group(path: Path, names: list[str], texts: list[str]) -> Iterator[tuple[str, pd.DataFrame]]:
+    # text comes as codes and the distinct values: neither parsing nor memory grows with its length
+    with _opened(path, read_dictionary=texts) as file, ThreadPoolExecutor(1) as ahead:
+
+        def load(number: int) -> pd.DataFrame:
+            return file.read_row_group(number, columns=names).to_pandas(ignore_metadata=True)
+
+        total = file.num_row_groups
+        waiting = ahead.submit(load, 0)
+        for number in range(total):
+            frame = waiting.result()
+            if number + 1 < total:
+                waiting = ahead.submit(load, number + 1)
+            if len(frame):
+                yield f"{path}, row group {number + 1} of {total}", frame
+
+
+def _folded(groups: Iterator[tuple[str, pd.DataFrame]], columns: dict[str, Any]) -> Comparisons:
+    """Return the distinct rows of all row groups, each checked on its own."""
+    features, measures, source = (columns.pop(key, None) for key in ("item_features", "item_measures", "source"))
+
+    def part(name: str, frame: pd.DataFrame) -> Comparisons:
+        here = columns | {"source": name}
+        if columns.get("labels") is not None:
+            here["labels"] = _labels_as_read(frame, columns)
+        return checked_rows(frame, **here)
+
+    return gather((part(name, frame) for name, frame in groups), source).completed(features, measures)
 
 
 def _said(error: Exception) -> str:

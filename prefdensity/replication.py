@@ -15,6 +15,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.sparse.linalg import factorized
 
+from prefdensity.grades import pooled, verdicts
 from prefdensity.tables import Table, outcome_tables
 
 if TYPE_CHECKING:
@@ -34,8 +35,8 @@ class Design:
     Attributes
     ----------
     data, outcomes, cells
-        The table, the outcomes of the program, and the distinct comparisons: apart by annotator, order and
-        covariates wherever these are known.
+        The table, the outcomes of the program (grades of one verdict taken together), and the distinct comparisons:
+        apart by annotator, order and covariates wherever these are known.
     total
         [cell]: judgements.
     sides
@@ -49,6 +50,7 @@ class Design:
     """
 
     def __init__(self, data: Comparisons, outcomes: tuple[str, ...]) -> None:
+        outcomes = verdicts(outcomes)
         cells = data.cells(outcomes)
         a, b, size = cells.item_a.numpy(), cells.item_b.numpy(), len(data.items)
         self.data, self.outcomes, self.cells, self.total = data, outcomes, cells, cells.total.numpy()
@@ -237,7 +239,7 @@ def _known(table: Table, post: Posterior, design: Design, rng: np.random.Generat
         below = post.draws["type_probability"][table.draws].cumsum(-1)[..., :-1]
         kind = (rng.random((*below.shape[:2], 1)) > below).sum(-1)[:, design.who]  # [draw, cell]
         chosen = np.take_along_axis(log_prob, kind[:, None, :, None], 1)[:, 0]
-    return np.ascontiguousarray(chosen.transpose(2, 1, 0))
+    return np.ascontiguousarray(pooled(chosen, post.outcomes).transpose(2, 1, 0))
 
 
 def _drawn(expected: Expectation, rng: np.random.Generator) -> Array:

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import io
-import math
 import os
-import warnings
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import matplotlib
 import numpy as np
-from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
 
 import prefdensity
 from prefdensity import plots
 from prefdensity.checks import CheckReport, check
+from prefdensity.pages import number, percent, render, svg, write_page
 from prefdensity.posterior import require_same_table
 
 if TYPE_CHECKING:
@@ -77,19 +71,13 @@ def write_report(
     require_same_table(post, data)
     checked = check(post, data, program=program)
     figures = _figures(post, data, level, program) | _check_figures(checked)
-    drawn = {name: _svg(figure, name) for name, figure in figures.items()}
-    page = _render(
+    drawn = {name: svg(figure, name) for name, figure in figures.items()}
+    page = render(
+        "report.html.jinja",
         _contents(post, data, level)
-        | {"figures": drawn, "title": title or os.path.basename(data.source), "command": command, "checked": checked}
+        | {"figures": drawn, "title": title or os.path.basename(data.source), "command": command, "checked": checked},
     )
-    target = Path(path)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(page.encode("utf-8", "xmlcharrefreplace"))
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
-    return target
+    return write_page(page, path)
 
 
 def headline(post: Posterior) -> list[str]:
@@ -126,31 +114,6 @@ def _leader(post: Posterior, summary: pd.DataFrame, draws: NDArray[np.float64]) 
     many = "1 item" if len(rivals) == 1 else f"{len(rivals)} items"
     doubt = f"better with probability above {_DOUBT:.0%}"
     return f"{lead} {many} cannot be told apart from it ({doubt}): {named}."
-
-
-def percent(share: float) -> str:
-    """Return a probability in words that never claim certainty."""
-    if not math.isfinite(share):
-        return "–"
-    if share > 0.995:
-        return ">99%"
-    if share < 0.005:
-        return "<1%"
-    return f"{share:.0%}"
-
-
-def _number(value: Any, digits: int = 3) -> str:
-    """Return a number for a table: `digits` significant ones, a dash for none."""
-    if value is None or not math.isfinite(value):
-        return "–"
-    if value == 0:
-        return "0"
-    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
-    return _signed(value, f".{min(decimals, 6)}f")
-
-
-def _signed(value: float, form: str = ".2f") -> str:
-    return f"{value:z{form}}".replace("-", "−")  # z: no minus before a rounded 0
 
 
 def _contents(post: Posterior, data: Comparisons, level: float) -> dict[str, Any]:
@@ -230,16 +193,16 @@ def _settings(post: Posterior, data: Comparisons) -> dict[str, str]:
         "program": post.program,
         "method": status.method + (", importance-corrected" if status.corrected else ""),
         "settled": ("yes: " if status.converged else "no: ") + status.message,
-        "k-hat": _number(status.k_hat),
-        "ELBO": _number(status.elbo, 6) + (f" ± {_number(status.elbo_se, 2)}" if status.elbo_se else ""),
-        "log evidence": _number(status.log_evidence, 6),
-        "R-hat": _number(status.r_hat, 4),
-        "effective draws": _number(status.effective, 4),
-        "restarts": ", ".join(_number(value, 6) for value in status.restart_values[1:] and status.restart_values),
-        "log likelihood": _number(status.log_likelihood, 6),
+        "k-hat": number(status.k_hat),
+        "ELBO": number(status.elbo, 6) + (f" ± {number(status.elbo_se, 2)}" if status.elbo_se else ""),
+        "log evidence": number(status.log_evidence, 6),
+        "R-hat": number(status.r_hat, 4),
+        "effective draws": number(status.effective, 4),
+        "restarts": ", ".join(number(value, 6) for value in status.restart_values[1:] and status.restart_values),
+        "log likelihood": number(status.log_likelihood, 6),
         "draws": f"{post.n_draws:,}",
         "steps": f"{status.steps:,}",
-        "time": f"{_number(status.seconds)} seconds on {status.device}",
+        "time": f"{number(status.seconds)} seconds on {status.device}",
         "seed": str(status.seed),
         "data": f"{data.source}, fingerprint {data.fingerprint()}",
         "versions": ", ".join(f"{name} {version}" for name, version in status.versions.items()),
@@ -260,22 +223,3 @@ def _figures(post: Posterior, data: Comparisons, level: float, program: Program 
 
 def _check_figures(checked: CheckReport) -> dict[str, Figure]:
     return {"checks": plots.check(checked), "calibration": plots.calibration(checked.calibration)}
-
-
-def _svg(figure: Figure, name: str) -> Markup:
-    """Return the figure as inline SVG whose words stay words: small, searchable and sharp on any screen."""
-    buffer = io.StringIO()
-    unsaid: dict[str, Any] = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # the reader's fonts draw the words, not ours
-        figure.savefig(buffer, format="svg", metadata=unsaid)
-    text = buffer.getvalue()
-    return Markup(text[text.index("<svg") :])
-
-
-def _render(contents: dict[str, Any]) -> str:
-    tidy: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True}
-    environment = Environment(autoescape=True, undefined=StrictUndefined, **tidy)
-    environment.filters.update(number=_number, percent=percent, signed=_signed)
-    source = files("prefdensity").joinpath("report.html.jinja").read_text(encoding="utf-8")
-    return environment.from_string(source).render(contents)

@@ -91,6 +91,7 @@ def select(
     annotators
         Who is to judge: each gets an equal share of the batch, by lot. Whose answer tells most is not asked: where few
         people define the utilities, one whose answers the fit has absorbed looks reliable and is asked ever more.
+        `rater_study` finds out by simulation whether it pays with annotators like yours.
     annotator, first
         As in `Posterior.predict`: whose judgement, and which side is shown first. A judgement of somebody new is
         averaged over the population, so that what counts is what it tells of the items.

@@ -23,6 +23,7 @@ from prefdensity.posterior import Posterior
 from prefdensity.progress import progress as progress_bar
 from prefdensity.selection_rules import RULES, Situation, choose, uniform_hash
 from prefdensity.selection_worlds import Fitted, Votes, World, items, world_of
+from prefdensity.workers import each
 
 Array = NDArray[Any]
 
@@ -99,6 +100,7 @@ def study(
     candidates: str = "all",
     draws: int | None = None,
     seed: int = 0,
+    jobs: int | None = None,
     progress: bool | None = None,
 ) -> SelectionStudy:
     """Simulate rounds of choosing, answering and refitting.
@@ -121,6 +123,8 @@ def study(
         Posterior draws that bayesian rules use; None: the Laplace approximation itself.
     seed
         Of everything random.
+    jobs
+        Processes; None: what `joblib.parallel_config` says. The result does not depend on it.
     progress
         Show a progress bar; None: where stderr is a terminal.
 
@@ -141,18 +145,24 @@ def study(
     notes: tuple[str, ...] = ()
     with progress_bar(progress) as report:
         try:
-            for number in range(seeds):
-                stream = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
-                here, found = make(stream), []
-                for k, rule in enumerate(rules):
-                    found += [(number, rule, *point) for point in protocol.curve(here, rule, stream)]
-                    report("simulating", number + (k + 1) / len(rules), seeds)
+            simulations = [(make, protocol, rules, seed, number) for number in range(seeds)]
+            for number, found in enumerate(each(_simulation, simulations, jobs)):
                 rows += found
+                report("simulating", number + 1, seeds)
         except KeyboardInterrupt:
             if len(rows) < 2 * len(rules) * len(budgets):
                 raise
             notes = (f"Interrupted: {rows[-1][0] + 1} of {seeds} simulations are complete.",)
     return SelectionStudy(pd.DataFrame(rows, columns=["seed", "rule", "labels", "correlation"]), notes)
+
+
+def _simulation(
+    make: Callable[[int], World], protocol: _Protocol, rules: Sequence[str], seed: int, number: int
+) -> list[tuple[int, str, int, float]]:
+    """Return the learning curves of all rules in one world."""
+    stream = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+    world = make(stream)
+    return [(number, rule, *point) for rule in rules for point in protocol.curve(world, rule, stream)]
 
 
 def _truths(post: Posterior, seed: int) -> Callable[[int], World]:

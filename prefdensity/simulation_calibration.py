@@ -8,22 +8,31 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 from scipy import stats
 
+from prefdensity.cells import Cells
 from prefdensity.comparisons import Comparisons
 from prefdensity.errors import DataError, FitError
+from prefdensity.grades import columns
 from prefdensity.inference import fit
 from prefdensity.posterior import K_USABLE
 from prefdensity.programs import Layer, Program, load_program
+from prefdensity.ratings import Ratings
 from prefdensity.running import run
 from prefdensity.suitability import suit
+from prefdensity.tables import Table, outcome_tables
 
 Array = NDArray[Any]
 
 _DRAWS = 199  # 200 possible ranks
 _EXPECTED = 5  # replicates to expect in a bin of the chi-square test, at least
 _BINS = (20, 10, 8, 5, 4, 2)  # divisors of the number of ranks
+_MOST = 0.5  # of the fits
+_METHODS = ("auto", "laplace", "svi", "nuts")
+# plates whose entries mean nothing by themselves: items and types up to a gauge, axes up to a rotation
+_WITHOUT_MEANING = {"item", "type", "break", "factor", "axis", "weight"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,9 +53,17 @@ class RankReport:
     table: pd.DataFrame
     usable: float
 
+    @property
+    def flagged(self) -> bool:
+        """Whether the approximation fails in most fits: the ranks are then about it, not about the program."""
+        return self.usable < _MOST
+
     def __str__(self) -> str:
         lines = self.table.to_string(index=False, float_format=lambda x: f"{x:.3f}")
-        return f"{len(self.ranks)} replicates, k-hat below {K_USABLE} in {self.usable:.0%} of the fits\n{lines}"
+        head = f"{len(self.ranks)} replicates, k-hat below {K_USABLE} in {self.usable:.0%} of the fits"
+        if self.flagged:
+            lines += "\nThe guide does not hold the posterior in most fits: these ranks do not judge the program."
+        return f"{head}\n{lines}"
 
 
 def sbc(
@@ -60,21 +77,22 @@ def sbc(
     """Check inference for a program and a design: prior -> judgements -> posterior -> rank of the truth.
 
     After Talts, Betancourt, Simpson, Vehtari and Gelman (2018), arXiv 1804.06788. Ranked are quantities free of
-    gauge: contrasts of utilities (averaged over types where there are types), and the first entry of each
-    parameter that is neither an item's nor a type's.
+    gauge: the chance of the first outcome in the first comparison (for an annotator of unknown type), contrasts of
+    utilities (averaged over types where there are types), and the first entry of each parameter that has a meaning
+    of its own.
 
     Parameters
     ----------
     program
         As in `fit`.
     design
-        Who compares what; its outcomes, if any, are not used.
+        Who compares what, and who rates what; outcomes and ratings, if any, are not used.
     replicates
         Number of simulated tables, 20 or more.
     seed
         Of everything random.
     method
-        laplace, svi or nuts.
+        laplace, svi, nuts, or auto as in `fit`.
 
     Returns
     -------
@@ -91,16 +109,19 @@ def sbc(
     """
     if replicates < 20:
         raise DataError(f"replicates={replicates} is too few to judge ranks; use 20 or more")
-    if method not in ("laplace", "svi", "nuts"):
-        raise FitError(f"method={method!r} gives no posterior to rank in; use laplace, svi or nuts")
+    if method not in _METHODS:
+        raise FitError(f"method={method!r} gives no posterior to rank in; use {', '.join(_METHODS)}")
     program = load_program(program)
     suit(program, replace(design, outcome=np.zeros(len(design), np.int8)))
+    cells = design.cells(program.outcomes, program.needs).without_outcomes()
     rows, k_hats = [], []
     for number, stream in enumerate(np.random.SeedSequence(seed).generate_state(replicates)):
-        data, truth = _simulated(program, design, int(stream))
+        data, truth, chance = _simulated(program, design, cells, int(stream))
         post = fit(program, data, method=method, seed=number, draws=_DRAWS, chains=1, progress=False)
         like_a_draw = {name: truth[name].reshape(1, *post.draws[name].shape[1:]) for name in truth}
         drawn, exact = _quantities(post.draws, post.dims), _quantities(like_a_draw, post.dims)
+        drawn["first chance"] = np.concatenate([_first(t) for t in outcome_tables(post, cells.head(1), program)])
+        exact["first chance"] = chance
         rows.append({name: int((drawn[name] < exact[name]).sum()) for name in exact})
         k_hats.append(np.nan if post.status.k_hat is None else post.status.k_hat)
     ranks = pd.DataFrame(rows)
@@ -108,19 +129,44 @@ def sbc(
     return RankReport(ranks, _uniformity(ranks), float((known < K_USABLE).mean()) if len(known) else np.nan)
 
 
-def _simulated(program: Program, design: Comparisons, seed: int) -> tuple[Comparisons, dict[str, Array]]:
-    """Return judgements of a truth drawn from the prior, and the truth by site."""
-    cells = design.cells(program.outcomes).without_outcomes()
+def _simulated(
+    program: Program, design: Comparisons, cells: Cells, seed: int
+) -> tuple[Comparisons, dict[str, Array], Array]:
+    """Return judgements of a truth drawn from the prior, the truth by site, and its chance of the first outcome."""
     met = run(program, cells, {}, 1, seed=seed).met
-    truth = {name: site["value"].detach().numpy() for name, site in met.items() if name != "outcome"}
+    latent = {name: site for name, site in met.items() if site["deterministic"] or not site["is_observed"]}
+    truth = {name: site["value"].detach().numpy() for name, site in latent.items() if name != "outcome"}
+    fn = met["outcome"]["fn"]
+    log_weight = fn.log_weight[..., 0] if hasattr(fn, "log_weight") else None
+    table = Table(slice(0, 1), fn.outcome_log_prob.expand(1, -1, -1, -1), log_weight, torch.zeros(1))
     count = met["outcome"]["value"].reshape(len(cells), -1).numpy()
     rows, outcome = np.nonzero(count)
     kept = {name: getattr(cells, name) for name in ("item_a", "item_b", "annotator", "first", "covariates")}
     picked = {name: values.numpy()[rows] for name, values in kept.items() if values is not None}
     if "first" in picked:
         picked["first"] = picked["first"].astype(np.int8)
-    picked |= {"outcome": outcome.astype(np.int8), "count": count[rows, outcome]}
-    return replace(design, context=None, contexts=(), **picked), truth
+    picked |= columns(cells.outcomes, outcome) | {"count": count[rows, outcome]}
+    if "rating" in met:
+        picked["ratings"] = _rated(design, cells, met["rating"]["fn"], seed)
+    return replace(design, context=None, contexts=(), **picked), truth, _first(table)
+
+
+def _rated(design: Comparisons, cells: Cells, fn: Any, seed: int) -> Ratings:
+    """Return ratings drawn from their distribution, each as often as in the design."""
+    assert design.ratings is not None  # suit refuses a design without
+    assert cells.ratings is not None
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        count = fn.sample().reshape(len(cells.ratings.item), -1).long()
+    row, level = (np.repeat(at.numpy(), count[count > 0].numpy()) for at in count.nonzero(as_tuple=True))
+    who = cells.ratings.annotator
+    raters = None if who is None else who.numpy()[row]
+    return Ratings(design.ratings.levels, cells.ratings.item.numpy()[row], level, raters)
+
+
+def _first(table: Table) -> Array:
+    """Return the log chance [draw] of the first outcome in the first comparison."""
+    return np.asarray(table.mixed()[:, 0, 0].detach().numpy())
 
 
 def _quantities(sites: dict[str, Array], dims: dict[str, tuple[str, ...]]) -> dict[str, Array]:
@@ -134,7 +180,7 @@ def _quantities(sites: dict[str, Array], dims: dict[str, tuple[str, ...]]) -> di
         found["first less last utility"] = utility[:, 0] - utility[:, -1]
         found["first less mean utility"] = utility[:, 0] - utility.mean(1)
     for name, values in sites.items():
-        if not {"item", "type", "break"} & set(dims[name]) and not name.endswith("_offset"):
+        if not _WITHOUT_MEANING & set(dims[name]) and name != "type_probability":
             found[name] = values.reshape(len(values), -1)[:, 0]
     return found
 

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from scipy import stats
 
@@ -26,6 +25,7 @@ from prefdensity.judged import COMPARED, LABELLED, UNSEEN, A, B, Judged
 from prefdensity.judged_cells import label_grid
 from prefdensity.progress import progress as progress_bar
 from prefdensity.simulate_judged import JUDGES, JudgedWorld, TrueJudge, buy
+from prefdensity.workers import each
 
 Array = NDArray[Any]
 Predictions = tuple[Array, Array]  # E[Y | x, w] [unit]; E[Y | x, w, verdict] [unit, verdict]
@@ -167,7 +167,7 @@ def run_study(
     budget: float = 3.0,
     cost: float = 10.0,
     seed: int = 0,
-    jobs: int = 1,
+    jobs: int | None = None,
     progress: bool | None = None,
 ) -> JudgeStudy:
     """Measure every nuisance and calibration under every true judge and design.
@@ -185,7 +185,7 @@ def run_study(
     seed
         Of everything random.
     jobs
-        Processes.
+        Processes; None: what `joblib.parallel_config` says. The result does not depend on it.
     progress
         Show a progress bar on stderr; None: if it is a terminal.
 
@@ -203,13 +203,14 @@ def run_study(
     if pilots < 1 or replicates < 2 * pilots:
         raise DataError(f"replicates={replicates} must be at least two for each of {pilots} pilots")
     sizes = (replicates // pilots, units, pilot_units)
-    cells = [(truth, pilot) for truth in truths for pilot in range(pilots)]
+    shares = [
+        (truth, pilot, tuple(nuisances), sizes, budget, cost, seed) for truth in truths for pilot in range(pilots)
+    ]
     found: list[pd.DataFrame] = []
     with progress_bar(progress) as report:
-        tasks = (delayed(_cell)(truth, pilot, tuple(nuisances), sizes, budget, cost, seed) for truth, pilot in cells)
-        for frame in Parallel(n_jobs=jobs, return_as="generator")(tasks):
+        for frame in each(_cell, shares, jobs):
             found.append(frame)
-            report("judges and pilots", len(found), len(cells))
+            report("judges and pilots", len(found), len(shares))
     settings = {"replicates": sizes[0] * pilots, "pilots": pilots, "units": units, "pilot_units": pilot_units,
                 "budget": budget, "cost": cost, "seed": seed}  # fmt: skip
     return JudgeStudy(_summary(pd.concat(found, ignore_index=True)), settings)

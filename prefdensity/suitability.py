@@ -19,6 +19,10 @@ _WANTED = {
     ),
     "features": "needs item features; give them with item_features=...",
     "ratings": "needs ratings of the items; add them with prefdensity.with_ratings(data, frame)",
+    "grades": (
+        "needs strengths of preference, and the data record none; name their column with strength=... (--strength)"
+    ),
+    "measures": "needs item measures such as lengths; give them with item_measures=... (--item-measures)",
     "covariates": "needs comparison covariates; name them with covariates=...",
 }
 
@@ -41,10 +45,17 @@ def suit(program: Program, data: Comparisons | Choices) -> list[str]:
         "features": data.item_features is not None,
         "covariates": data.covariates is not None,
         "ratings": data.ratings is not None,
+        "grades": data.grade is not None,
+        "measures": data.item_measures is not None,
     }
     for need in program.needs:
         if not has[need]:
             raise ProgramError(f"{program.name} {_WANTED[need]}")
+    if has["grades"] and "grades" not in program.needs:
+        raise ProgramError(
+            f"{program.name} knows no strength of preference, and the data record {len(data.grades) // 2} strengths; "
+            "fit graded, or let who won alone count: data.without_strength() (--strength-dropped)"
+        )
     warnings = []
     if data.n_ties and "tie" not in program.outcomes:
         raise ProgramError(
@@ -52,7 +63,9 @@ def suit(program: Program, data: Comparisons | Choices) -> list[str]:
             "tie rule (davidson or rao_kupper), or recode them yourself: data.ties_as_half_wins() (--ties half) or "
             "data.without_ties() (--ties drop)"
         )
-    if "tie" in program.outcomes and data.n_ties == 0:
+    if "grades" in program.needs and "tie" not in data.grades:
+        _require_no_tie_layer(program)
+    elif "tie" in program.outcomes and data.n_ties == 0:
         warnings.append(f"There are no ties, so the tie parameter of {program.name} is near the low end of its prior.")
     if np.any(data.count != np.round(data.count)):
         warnings.append("Ties are counted as half wins: a convention, not a likelihood, so intervals are approximate.")
@@ -62,9 +75,19 @@ def suit(program: Program, data: Comparisons | Choices) -> list[str]:
         _require_order(program, data)
     if "features" in program.needs:
         warnings += _feature_warnings(data)
-    unused = [name for name in ("features", "covariates", "ratings") if has[name] and name not in program.needs]
-    warnings += [f"{program.name} does not use the {name} that the data carry." for name in unused]
+    behaviour = next((each.label for each in program.layers if each.stage == "behaviour"), None)
+    if behaviour is not None:
+        warnings.append(f"Utilities are log densities under {behaviour}: predict() says who wins, not their order.")
+    unused = {"features", "measures", "covariates", "ratings"} - set(program.needs)
+    carried = [name for name in has if has[name] and name in unused]
+    warnings += [f"{program.name} does not use the {name} that the data carry." for name in carried]
     return warnings
+
+
+def _require_no_tie_layer(program: Program) -> None:
+    for each in program.layers:
+        if each.ties:
+            raise ProgramError(f"{each.label} is about ties, and the grades of the data hold none; leave it out")
 
 
 def _require_sets(program: Program) -> None:

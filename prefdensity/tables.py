@@ -75,7 +75,8 @@ def outcome_tables(
     """
     program = program_of(post, program)
     taken = [name for name in (given if given is not None else post.draws) if name in post.event_dims]
-    silent = replace(cells, outcome=torch.zeros(len(cells), len(post.outcomes), dtype=torch.float64))
+    nothing = torch.zeros(len(cells), len(post.outcomes), dtype=torch.float64)
+    silent = replace(cells, outcomes=post.outcomes, outcome=nothing)
     types = post.draws["type_weight"].shape[1] if "type_weight" in post.draws else 1
     index = range(0, post.n_draws, step)
     size = max(1, _PASS // (len(cells) * len(post.outcomes) * types))

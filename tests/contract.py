@@ -3,10 +3,12 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import reference
 import torch
 
 from prefdensity.comparisons import Comparisons
+from prefdensity.grades import grade_codes
 from prefdensity.inference.view import View
 from prefdensity.programs import load_program, names
 from prefdensity.ratings import Ratings
@@ -44,6 +46,16 @@ COMPOSITIONS = [
     "ideal_points(dim=2)+davidson",
     "thurstone_case3+reliability",
     "annotator_types+neural(width=3, depth=3)",
+    "graded+position_bias+lapse",
+    "graded+reliability+tie_habits",
+    "strength_habits+adjacent_categories+tie_habits",
+    "adjacent_categories+position_bias+lapse",
+    "annotator_types+graded+crowd_bt",
+    "tempered(beta=0.5)+davidson+position_bias",
+    "length_normalised(longest=2.0)+linear+reliability",
+    "annotator_types+length_normalised",
+    "dpo(beta=0.2)+reliability+lapse",
+    "geometric(alpha=0.3)+linear+rao_kupper",
 ]
 PROGRAMS = [*names(), *COMPOSITIONS]
 
@@ -66,14 +78,27 @@ def table(outcomes=("a", "b"), seed=0, n_items=5, n_annotators=4, rows=40, count
         item_features=rng.normal(size=(n_items, 2)),
         covariate_names=("c", "d"),
         covariates=rng.integers(-1, 2, size=(rows, 2)).astype(float),
+        measure_names=("length", "log_reference"),
+        item_measures=np.stack([rng.integers(1, 9, n_items) / 2.0, -rng.exponential(2, n_items)], 1),
         ratings=Ratings((1, 2, 3, 4), *(rng.integers(k, size=15) for k in (n_items, 4, n_annotators))),
     )
+
+
+def suited(program, **sizes):
+    """A table that suits the program: graded, in two strengths, where it reads grades."""
+    data = table(program.outcomes, **sizes)
+    if "grades" not in program.needs:
+        return data
+    strength = 1 + np.random.default_rng(9).integers(2, size=len(data))
+    strength[:2], data.outcome[:3] = (1, 2), (0, 1, 2)
+    grades, grade = grade_codes(pd.Series(np.where(data.outcome == 2, 0, strength)), data.outcome, "table")
+    return replace(data, grades=grades, grade=grade)
 
 
 def view_of(name, data=None, **sizes):
     """The view of a program on `data`, or on a table that suits it."""
     program = load_program(name)
-    data = table(program.outcomes, **sizes) if data is None else data
+    data = suited(program, **sizes) if data is None else data
     return View(program, data.cells(program.outcomes, program.needs)), data
 
 
@@ -100,10 +125,17 @@ def relabelled(data, axis, order):
     if axis == "annotator":
         rated = replace(data.ratings, annotator=order[data.ratings.annotator])
         return replace(data, annotator=order[data.annotator], ratings=rated)
-    features = np.empty_like(data.item_features)
-    features[order] = data.item_features
+    features, measures = np.empty_like(data.item_features), np.empty_like(data.item_measures)
+    features[order], measures[order] = data.item_features, data.item_measures
     rated = replace(data.ratings, item=order[data.ratings.item])
-    return replace(data, item_a=order[data.item_a], item_b=order[data.item_b], item_features=features, ratings=rated)
+    return replace(
+        data,
+        item_a=order[data.item_a],
+        item_b=order[data.item_b],
+        item_features=features,
+        item_measures=measures,
+        ratings=rated,
+    )
 
 
 def renumbered(view, z, axis, order):

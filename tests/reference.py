@@ -7,11 +7,29 @@ import numpy as np
 from scipy import integrate, special, stats
 
 
+def scores(layers, data, utility):
+    """What annotators of log densities `utility` (up to a constant) compare: f log p + g."""
+    known = {} if data.item_measures is None else dict(zip(data.measure_names, data.item_measures.T, strict=True))
+    for name, options in layers:
+        if name == "tempered":
+            return options.get("beta", 1.0) * utility
+        if name == "length_normalised":
+            longest = options.get("longest", known["length"].max())
+            return longest / known["length"] * (utility - np.log(np.exp(utility).sum()))
+        if name == "dpo":
+            return options.get("beta", 1.0) * (utility - known["log_reference"])
+        if name == "geometric":
+            alpha, reference = options.get("alpha", 1.0), known["log_reference"]
+            return (utility - reference) / alpha + reference
+    return utility
+
+
 def margins(layers, sites, data, row, utility):
     """The margin of one row, in favour of side a."""
     a, b = data.item_a[row], data.item_b[row]
     who = None if data.annotator is None else data.annotator[row]
-    margin = utility[a] - utility[b]
+    score = scores(layers, data, utility)
+    margin = score[a] - score[b]
     for name, _ in layers:
         if name == "position_bias":
             margin = margin + sites["position_bias"] * data.first[row]
@@ -40,6 +58,11 @@ def margins(layers, sites, data, row, utility):
     return margin
 
 
+def is_tie(share):
+    """1 for a tie, 0 for the other outcomes: the last of three, or the middle of more grades."""
+    return np.arange(len(share)) == (2 if len(share) == 3 else len(share) // 2)
+
+
 def noisy(layers, sites, data, row, share):
     """Outcome shares of one row after lapses and reversals."""
     for name, _ in layers:
@@ -47,11 +70,16 @@ def noisy(layers, sites, data, row, share):
             share = (1 - sites["lapse"]) * share + sites["lapse"] / len(share)
         if name == "tie_habits":
             habit = sites["tie_habit_spread"] * sites["tie_habit_offset"][data.annotator[row]]
-            share = share * np.array([1, 1, np.exp(habit)])
+            share = share * np.exp(habit * is_tie(share))
+            share = share / share.sum()
+        if name == "strength_habits":
+            habit = sites["strength_habit_spread"] * sites["strength_habit_offset"][data.annotator[row]]
+            share = share * np.exp(habit * np.array([1, 0, 0, 0, 1]))  # two strengths and a tie
             share = share / share.sum()
         if name == "crowd_bt":
             meant = sites["accuracy"][data.annotator[row]]
-            share = meant * share + (1 - meant) * share[[1, 0, 2][: len(share)]]
+            other = [1, 0, 2][: len(share)] if len(share) < 4 else slice(None, None, -1)
+            share = meant * share + (1 - meant) * share[other]
     return share
 
 
@@ -76,7 +104,25 @@ def rao_kupper(margin, sites):
     return [a, b, (theta**2 - 1) * a * b]
 
 
+def graded(margin, sites):
+    """Shares of the grades, the strongest for side a first, as steps of a logistic distribution function."""
+    cut = np.log(1 + sites["tie_excess"]) + np.r_[0, np.cumsum(sites["strength_step"])]
+    edges = np.r_[-np.inf, -cut[::-1], cut, np.inf]
+    return np.diff(special.expit(edges + margin))
+
+
+def adjacent_categories(margin, sites):
+    """Shares of the grades: log odds of one grade against the next are linear in the margin."""
+    weight = np.r_[1, sites["strength_weight"]]
+    size = np.arange(1, len(weight) + 1) / 2
+    for_a, for_b = weight * np.exp(size * margin), weight * np.exp(-size * margin)
+    share = np.r_[for_a[::-1], sites["tie_strength"], for_b]
+    return share / share.sum()
+
+
 CHOICES = {
+    "adjacent_categories": adjacent_categories,
+    "graded": graded,
     "logit": logit,
     "luce_choice": logit,
     "probit": probit,
@@ -162,14 +208,20 @@ def log_likelihood(layers, sites, data):
     if weights is None or "comparison_types" in [name for name, _ in layers]:
         mixed = share[0] if weights is None else np.einsum("k,kno->no", weights, share)
         rated = rating_log_likelihood(layers, sites, data) if "ratings" in dict(layers) else 0.0
-        judged = enumerate(zip(data.count, data.outcome, strict=True))
+        judged = enumerate(zip(data.count, judgement(layers, data), strict=True))
         return rated + sum(n * np.log(mixed[k, y]) for k, (n, y) in judged)
     total = 0.0
     for annotator in range(len(data.annotators)):
         rows = np.flatnonzero(data.annotator == annotator)
-        given = [np.prod([s[k, data.outcome[k]] ** data.count[k] for k in rows]) for s in share]
+        said = judgement(layers, data)
+        given = [np.prod([s[k, said[k]] ** data.count[k] for k in rows]) for s in share]
         total += np.log(weights @ given)
     return total
+
+
+def judgement(layers, data):
+    """What was said [row]: the outcome, or for graded judgements the grade."""
+    return data.grade if {"graded", "adjacent_categories"} & set(dict(layers)) else data.outcome
 
 
 def rating_log_likelihood(layers, sites, data):
@@ -218,6 +270,12 @@ PRIORS = {
         stats.halfnorm.logpdf(s["reliability_spread"], scale=0.5) + stats.norm.logpdf(s["reliability_offset"]).sum()
     ),
     "davidson": lambda s: _log_log_normal(s["tie_strength"], 0, 0.7),
+    "adjacent_categories": lambda s: (
+        _log_log_normal(s["tie_strength"], 0, 0.7) + np.sum(_log_log_normal(s["strength_weight"], 0, 0.7))
+    ),
+    "graded": lambda s: (
+        _log_log_normal(s["tie_excess"], -0.5, 0.7) + np.sum(_log_log_normal(s["strength_step"], 0, 0.7))
+    ),
     "rao_kupper": lambda s: _log_log_normal(s["tie_excess"], -0.5, 0.7),
     "lapse": lambda s: stats.beta.logpdf(s["lapse"], 1, 9),
     "annotator_position_bias": lambda s: (
@@ -244,6 +302,9 @@ PRIORS = {
         + np.sum(_log_log_normal(s["rating_slope"], 0, 0.5))
         + stats.norm.logpdf(s["rating_shift"]).sum()
     ),
+    "strength_habits": lambda s: (
+        stats.halfnorm.logpdf(s["strength_habit_spread"]) + stats.norm.logpdf(s["strength_habit_offset"]).sum()
+    ),
     "tie_habits": lambda s: (
         stats.halfnorm.logpdf(s["tie_habit_spread"]) + stats.norm.logpdf(s["tie_habit_offset"]).sum()
     ),
@@ -260,6 +321,10 @@ PRIORS = {
     "thurstone_case3": lambda s: (
         stats.halfnorm.logpdf(s["noise_spread"], scale=0.5) + stats.norm.logpdf(s["noise_offset"]).sum()
     ),
+    "tempered": lambda s, beta=1.0: 0.0,
+    "length_normalised": lambda s, longest=None: 0.0,
+    "dpo": lambda s, beta=1.0: 0.0,
+    "geometric": lambda s, alpha=1.0: 0.0,
     "logit": lambda s: 0.0,
     "luce_choice": lambda s: 0.0,
     "probit": lambda s: 0.0,
@@ -272,8 +337,9 @@ def log_prior(layers, sites):
 
 
 POSITIVE = ("tie_strength", "tie_excess", "reliability_spread", "position_bias_spread", "taste_spread", "curl_scale",
-            "concentration", "rating_step", "rating_slope", "tie_habit_spread", "factor_scale",
-            "ideal_scale", "noise_spread")  # fmt: skip
+            "concentration", "rating_step", "rating_slope", "strength_step",
+            "strength_weight", "tie_habit_spread", "strength_habit_spread",
+            "factor_scale", "ideal_scale", "noise_spread")  # fmt: skip
 SHARES = ("lapse", "accuracy", "stick")
 
 

@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 import torch
 from scipy import stats
+from typer.testing import CliRunner
 
 import prefdensity
-from prefdensity import Choices, Comparisons, DataError, FitError, ProgramError
+from prefdensity import Choices, Comparisons, DataError, FitError, ProgramError, cli
 from prefdensity.inference.view import View
 from prefdensity.programs import load_program
 from prefdensity.running import run
@@ -256,3 +257,33 @@ def test_checks_know_nothing_of_choices(some):
     post = prefdensity.fit("plackett_luce", data, method="map")
     with pytest.raises(DataError, match="are for pairs"):
         prefdensity.check(post, data)
+
+
+def test_the_command_line_fits_rankings(tmp_path):
+    rng = np.random.default_rng(0)
+    utility = np.array([1.5, 0.5, 0.0, -2.0])
+    rows = []
+    for race in range(40):
+        order = np.argsort(-(utility + rng.gumbel(size=4)))
+        rows += [(f"r{race}", f"i{k}", place + 1) for place, k in enumerate(order)]
+    table = pd.DataFrame(rows, columns=["race", "item", "place"])
+    table["pick"] = table["place"].map({1: "best", 4: "worst"})
+    table.to_csv(tmp_path / "races.csv", index=False)
+
+    def shell(command, *options):
+        return CliRunner().invoke(cli.app, [command, str(tmp_path / "races.csv"), "--answer", "race", *options])
+
+    out = ["--out", str(tmp_path / "out")]
+    result = shell("fit", "--rank", "place", "--model", "plackett_luce", *out)
+    assert result.exit_code == 0, result.output
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["fit.nc", "parameters.csv", "summary.csv"]
+    post = prefdensity.load_posterior(tmp_path / "out" / "fit.nc")
+    assert post.data_fingerprint == Choices.from_rankings(table, answer="race", rank="place").fingerprint()
+    assert pd.read_csv(tmp_path / "out" / "summary.csv")["item"].tolist()[::3] == ["i0", "i3"]
+    assert shell("fit", "--pick", "pick", "--model", "best_worst", *out).exit_code == 0
+    assert "name one of them" in shell("fit", "--pick", "pick", "--rank", "place", "--model", "best_worst").stderr
+    assert "--item-a is for comparisons of two" in shell("fit", "--item-a", "x", "--model", "plackett_luce").stderr
+    described = shell("describe", "--rank", "place")
+    assert "describe is for comparisons of two and knows nothing of rankings yet" in described.stderr
+    alone = CliRunner().invoke(cli.app, ["describe", str(tmp_path / "races.csv"), "--rank", "place"])
+    assert "name the column of the ranking with --answer" in alone.stderr

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import xarray as xr
 from typer.testing import CliRunner
 
 import prefdensity
@@ -285,6 +286,22 @@ def test_compare_ranks_models_and_draws_them(tmp_path, monkeypatch):
     table = pd.read_csv("found/compare.csv")
     assert set(table["program"]) == {"bradley_terry", "thurstone", "bradley_terry+position_bias"}
     assert Path("found/compare.svg").read_text().lstrip().startswith("<?xml")
+
+
+def test_compare_writes_fits_for_arviz(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    models = ("bradley_terry", "bradley_terry+position_bias")
+    words = ("compare", "example:baseball", "--models", *models, "--unit", "pair", "--arviz", "-q")
+    refused = run(*words)
+    assert refused.exit_code == 2
+    assert "name a folder for them with --out" in refused.output
+    result = run(*words, "--out", "found")
+    assert result.exit_code == 0, result.output
+    files = ["bradley_terry+position_bias.nc", "bradley_terry.nc", "compare.csv", "compare.svg"]
+    assert sorted(path.name for path in Path("found").iterdir()) == files
+    assert all(name in result.output.splitlines()[-1] for name in files)
+    with xr.open_datatree("found/bradley_terry.nc", engine="h5netcdf") as tree:
+        assert tree["log_likelihood"]["judgements"].sizes == {"chain": 1, "draw": 1000, "pair": 21}
 
 
 def test_compare_refuses_an_unknown_unit_in_one_sentence(tmp_path, monkeypatch):

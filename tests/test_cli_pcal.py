@@ -1,5 +1,7 @@
 """`prefdensity pcal design` and `pcal estimate` from files to files."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -72,6 +74,35 @@ def test_the_estimate_is_that_of_the_library(files):
         "labels only", "labels and unlabelled", "PCAL",
     }  # fmt: skip
     assert (folder / "found" / "comparison.svg").read_text(encoding="utf-8").rstrip().endswith("</svg>")
+
+
+def test_the_reports_say_what_was_found(files):
+    folder, _ = files
+    pages = {name: (folder / name / "report.html").read_text(encoding="utf-8") for name in ("design", "found")}
+    for text in pages.values():
+        assert "<script" not in text
+        assert "http" not in re.sub(r'xmlns[:a-z]*="[^"]*"', "", text).replace("http://www.w3.org", "")
+    assert "of 1,500 units" in pages["design"]
+    assert pages["design"].count("<svg") == 2
+    for heading in ("Intervals", "Diagnostics", "Calibration residuals"):
+        assert f"<h2>{heading}</h2>" in pages["found"]
+    ratio = pd.read_csv(folder / "found" / "comparison.csv").pivot(index="parameter", columns="method", values="se")
+    assert f"{(ratio['PCAL'] / ratio['labels only']).min():.0%}" in pages["found"]
+    assert "Before you rely on this" not in pages["found"]
+
+
+def test_a_judge_program_is_the_nuisance(files, tmp_path):
+    folder, _ = files
+    answer = run(
+        "estimate", folder / "collected.csv", *READING, "--cost", 10, "--budget", 2.9, "--nuisance",
+        "gaussian+distance", "--out", tmp_path / "out",
+    )  # fmt: skip
+    assert answer.exit_code == 0, answer.output
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "units with a preference and no label add most to" in page
+    assert "over the budget of 2.9" in page
+    found, closed = (pd.read_csv(each / "estimate.csv") for each in (tmp_path / "out", folder / "found"))
+    assert found["se"].sum() <= 1.02 * closed["se"].sum()
 
 
 @pytest.mark.parametrize("target", ["mean", "quantile"])

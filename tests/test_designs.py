@@ -165,6 +165,13 @@ def test_tables_are_planned_and_drawn_at_the_budget(pilot):
 
 
 @pytest.mark.parametrize("aware", [False, True])
+def test_a_budget_above_the_price_of_labels_labels_everybody(pilot, aware):
+    p1, p2 = pcal_design(pilot, budget=12.0, functional=LINEAR, criterion="x1", aware=aware).probabilities(pilot)
+    assert (p1 == 1).all()
+    assert (p2 == 1).all()
+
+
+@pytest.mark.parametrize("aware", [False, True])
 def test_a_judge_without_information_sells_nothing(pilot, aware):
     rng = np.random.default_rng(3)
     deaf = pilot.judged_as(0)

@@ -341,6 +341,17 @@ def test_multipref_votes():
         read(MULTIPREF.assign(normal_worker_annotations=[[vote("n1", "Both")]] * 2), format="multipref")
 
 
+def test_strengths_are_kept_on_request():
+    data = read(MULTIPREF, format="multipref", strength="keep")
+    assert [data.grades[k] for k in data.grade] == ["a2", "b1", "tie", "a1", "b2"]
+    data = read(HELPSTEER, format="helpsteer3", strength="keep")
+    assert [data.grades[k] for k in data.grade] == ["b2", "a1", "tie"]
+    assert not any("strength is not used" in note for note in data.notes)
+    assert read(HELPSTEER, format="helpsteer3").grade is None
+    with pytest.raises(DataError, match="strength='yes' is unknown; use 'keep' or 'drop'"):
+        read(HELPSTEER, format="helpsteer3", strength="yes")
+
+
 def test_helpsteer_positive_means_the_second_response():
     data = read(HELPSTEER, format="helpsteer3")
     assert data.outcome.tolist() == [1, 0, 2]

@@ -213,6 +213,19 @@ def chain(n_items=10, n=20):
     return counts([(k, k + 1, n * 0.6, n * 0.4) for k in range(n_items - 1)], n_items)
 
 
+def test_laplace_holds_sparse_and_complete_designs():
+    from test_closed_forms import counts
+
+    rng = np.random.default_rng(0)
+    u = rng.normal(size=10)
+    pairs = [(a, b) for a in range(10) for b in range(a + 1, 10)]
+    won = [rng.binomial(20, 1 / (1 + np.exp(u[b] - u[a]))) for a, b in pairs]
+    complete = counts([(a, b, k, 20 - k) for (a, b), k in zip(pairs, won, strict=True)], 10)
+    for data in (chain(), complete):
+        for seed in range(5):
+            assert prefdensity.fit("bradley_terry", data, method="laplace", seed=seed).status.k_hat < 0.5
+
+
 def test_a_mean_field_guide_on_a_chain_is_flagged():
     # u_0 - u_9 goes through nine neighbours; independent utilities cannot say so
     data = chain()

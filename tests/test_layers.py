@@ -13,11 +13,12 @@ FOLDERS = {"prefdensity": ROOT / "prefdensity", "prefdensity.models": ROOT / "mo
 
 # A part of prefdensity may import from rows above its own only.
 LADDER = """
-errors progress data psis acquisition
+errors progress data psis acquisition pages
+grades workers
 comparisons judged domains pair_sets preference_losses
 cells judged_cells data_report densities format_tools simulate
 simulate_judged pair_metric greedy outcome_belief candidates selection_worlds
-choices formats outcomes ratings distances policies toy selection_rules selection_tables
+folding choices formats outcomes ratings distances policies toy selection_rules selection_tables
 readers programs
 models running suitability posterior
 judge_scale
@@ -27,8 +28,8 @@ inference density
 elpd predict plots replication causes judge_fits
 model_comparison discrepancies estimators selection selection_study plots_selection
 plots_pcal tallies study check_catalogue preference_columns
-checks trl plots_study
-report simulation_calibration cli_table
+checks trl plots_study rater_study
+report report_pcal simulation_calibration cli_table
 cli_select cli_pcal cli_study
 cli
 __main__
@@ -46,13 +47,13 @@ DEFERRED = {
 # Where these libraries may be imported; a new home is a decision to take here.
 HOMES = {
     "arviz": "inference_data",
-    "jinja2": "report",
-    "markupsafe": "report",
-    "matplotlib": "plots report plots_selection plots_pcal plots_study",
+    "jinja2": "pages",
+    "markupsafe": "pages",
+    "matplotlib": "pages plots plots_selection plots_pcal plots_study",
     "pandas": (
-        "causes checks choices comparisons data_report densities format_tools formats model_comparison posterior "
+        "causes checks choices comparisons data_report densities format_tools formats grades model_comparison posterior "
         "estimators inference judge_fits judge_posterior preference_columns ratings readers "
-        "selection selection_study simulation_calibration tallies candidates judged study"
+        "rater_study selection selection_study simulation_calibration tallies candidates judged study"
     ),
     "pyarrow": "readers",
     "pyro": "inference judged_cells models outcomes programs running",

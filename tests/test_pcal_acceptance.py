@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.typing import NDArray
+from scipy.stats import norm
 
 from prefdensity.estimators import ConfusionJudge, GaussianNuisance, LinearRegression, pcal, pcal_design
 from prefdensity.estimators.designs import draw
@@ -43,26 +44,38 @@ def simulate(
     seed: int = 0,
     budget: float = 3.0,
     cost: float = 10.0,
+    with_pilot: bool = False,
 ) -> Found:
     """Ten pairs of systems, a pilot of 2,000 and a design for each, replicates shared out among them."""
     lengths, inside, spent = [], [], []
     for pilot in range(PILOTS):
         world = JudgedWorld.draw(100 * seed + pilot)
+        first = world.units(2000, 10_000 + 100 * seed + pilot)
         design = pcal_design(
-            world.units(2000, 10_000 + 100 * seed + pilot), budget=budget, cost=cost, functional=REGRESSION,
-            nuisance=nuisance, criterion="x1", aware=aware,
-        )  # fmt: skip
+            first, budget=budget, cost=cost, functional=REGRESSION, nuisance=nuisance, criterion="x1", aware=aware
+        )
         for replicate in range(replicates // PILOTS):
             label = (seed, pilot, replicate)
             full = world.units(n, np.random.default_rng([1, *label]), cost)
             p1, p2 = design.probabilities(full)
             bought = draw(np.stack([p1, p2], 1), np.random.default_rng([2, *label])) + 1
             table = buy(full, p1, p2, bought)
+            spent.append(table.spent)
+            if with_pilot:
+                table = together(first, table)
             found = pcal(table, REGRESSION, nuisance, calibration=calibration, seed=replicate).summary()
             lengths.append(found["upper"][0] - found["lower"][0])
             inside.append((found["lower"] <= COEFFICIENT) & (found["upper"] >= COEFFICIENT))
-            spent.append(table.spent)
     return Found(float(np.mean(lengths)), float(np.mean(inside, 0)[0]), float(np.mean(spent)), float(np.mean(inside)))
+
+
+def together(pilot: Judged, judged: Judged) -> Judged:
+    """Return the pilot and what was bought later as two stages of one table."""
+    frame = pd.concat([pilot.to_frame().assign(stage=1), judged.to_frame().assign(stage=2)], ignore_index=True)
+    return Judged.from_frame(
+        frame, covariates=judged.features[:5], outputs=judged.features[5:], preference="judge", stage="stage",
+        label_probability="label_probability", preference_probability="preference_probability",
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -77,11 +90,24 @@ def test_the_published_simulation(n: int, aware: bool, longest: float) -> None:
     assert abs(found.cost - 3) <= 0.005
 
 
+def test_the_pilot_s_labels_shorten_intervals_as_predicted() -> None:
+    """The oracle's variance is 545.7 in a unit; 2,000 labels at 256 stand beside 20,000 units."""
+    found = simulate(20_000, 30, aware=False, with_pilot=True)
+    predicted = 2 * norm.ppf(0.95) / np.sqrt(20_000 / 545.7 + 2000 / 256)
+    assert found.length == pytest.approx(predicted, rel=0.02)
+    assert predicted < 0.92 * 0.544
+    assert found.coverage >= 22 / 30  # at .90: fewer once in 1,500
+
+
 FLIPS = (0.0, 0.1, 0.25, 0.4)
 
 
 def under_flips(flip: float, replicates: int) -> pd.DataFrame:
-    """Constant design and nuisance of an exact judge, in truth one who flips: length and coverage by calibration."""
+    """Constant design and nuisance of an exact judge, in truth one who flips: one row per calibration.
+
+    Bias and length are of the first coefficient, coverage is of all five. The design and the nuisance of the last two
+    rows were learned under the flips.
+    """
     believed = GaussianNuisance(judges=ConfusionJudge())
     exact = JudgedWorld.draw(1)
     # a design that believes in an exact judge, whoever judges: learned where that is true
@@ -102,6 +128,7 @@ def under_flips(flip: float, replicates: int) -> pd.DataFrame:
         name: (design, believed, name) for name in ("none", "identity", "scalar", "single", "split")
     }
     ways["learned"] = (learned, GaussianNuisance(), "scalar")
+    ways["learned, none"] = (learned, GaussianNuisance(), "none")
     rows = []
     for replicate in range(replicates):
         full = world.units(20_000, np.random.default_rng([3, replicate]))
@@ -112,9 +139,10 @@ def under_flips(flip: float, replicates: int) -> pd.DataFrame:
                 buy(full, p1, p2, bought), REGRESSION, nuisance, calibration=calibration, seed=replicate
             ).summary()
             covered = ((found["lower"] <= COEFFICIENT) & (found["upper"] >= COEFFICIENT)).mean()
-            rows.append((name, found["upper"][0] - found["lower"][0], covered))
-    table = pd.DataFrame(rows, columns=["way", "length", "coverage"])
-    return table.groupby("way").agg(length=("length", "mean"), coverage=("coverage", "mean"))
+            error = found["estimate"][0] - COEFFICIENT[0]
+            rows.append((name, error, found["upper"][0] - found["lower"][0], covered))
+    by = pd.DataFrame(rows, columns=["way", "bias", "length", "coverage"]).groupby("way", sort=False)
+    return by.mean().assign(bias_se=by["bias"].std() / replicates**0.5)
 
 
 @pytest.mark.parametrize("flip", FLIPS)
@@ -123,6 +151,7 @@ def test_a_misspecified_judge_costs_length_not_coverage(flip: float) -> None:
     table = under_flips(flip, 200)
     print(flip, table.to_string())
     assert ((table["coverage"] - 0.9).abs() <= 0.02).all()
+    assert (table["bias"].abs() <= 4 * table["bias_se"]).all()
     length = table["length"]
     for safe in ("scalar", "split"):
         assert length[safe] <= length["none"]

@@ -11,6 +11,7 @@ from prefdensity.inference.krylov import Pattern, Sparse
 from prefdensity.inference.laplace import laplace
 from prefdensity.inference.mode import Climber, first_guess
 from prefdensity.inference.precision import Arrow, Dense
+from prefdensity.inference.types_curvature import TypesCurvature
 from prefdensity.inference.view import View
 
 PEOPLE, OWN, REST = 40, 2, 12
@@ -98,8 +99,8 @@ def votes(items=30, people=60, rows=3000, seed=0):
     lost = rng.random(rows) > 1 / (1 + np.exp(-beta[who] * (utility[a] - utility[b])))
     names = [tuple(f"{stem}{k:03d}" for k in range(count)) for stem, count in (("i", items), ("j", people))]
     return Comparisons(
-        items=names[0], item_a=a, item_b=b, outcome=lost.astype(np.int8), first=rng.choice([-1, 1], rows).astype(np.int8),
-        count=np.ones(rows, np.int64), annotators=names[1], annotator=who,
+        items=names[0], item_a=a, item_b=b, outcome=lost.astype(np.int8), annotators=names[1], annotator=who,
+        first=rng.choice([-1, 1], rows).astype(np.int8), count=np.ones(rows, np.int64),
     )  # fmt: skip
 
 
@@ -156,3 +157,47 @@ def test_more_items_than_a_matrix_can_hold(monkeypatch):
     assert small.status.elbo_se > full.status.elbo_se  # the determinant is an estimate
     ratio = small.draws["utility"].std(0) / full.draws["utility"].std(0)
     assert np.abs(ratio - 1).max() < 0.06  # sd of a ratio of two sds of 4,000 draws: .016
+
+
+@pytest.mark.parametrize(
+    "name", ["annotator_types(k=3)", "annotator_types+davidson+position_bias", "annotator_types+lapse"]
+)
+@pytest.mark.parametrize("known", [False, True])
+def test_hidden_types_have_exact_derivatives(name, known):
+    program = prefdensity.load_program(name)
+    view = View(program, votes(items=7, people=12, rows=80).cells(program.outcomes, program.needs))
+    generator = torch.Generator().manual_seed(2)
+    z = 0.7 * torch.randn(view.dimension, generator=generator, dtype=torch.float64)
+    belongs = torch.randn(1, view.n_types, 12, generator=generator, dtype=torch.float64).softmax(1) if known else None
+    local = TypesCurvature(view, belongs)
+    assert local.applies
+
+    def density(x):
+        return torch.stack(view.log_parts(x[None], belongs)).sum()
+
+    value, gradient, precision = local(z)
+    assert value == pytest.approx(float(density(z)), rel=1e-12)
+    torch.testing.assert_close(gradient, torch.autograd.functional.jacobian(density, z), atol=1e-10, rtol=1e-10)
+    exact = torch.autograd.functional.hessian(density, z)
+    found = precision.times(torch.eye(view.dimension, dtype=z.dtype))
+    torch.testing.assert_close(found, -exact, atol=1e-10, rtol=1e-10)
+
+
+def test_a_climb_with_hidden_types_ends_on_a_peak():
+    program = prefdensity.load_program("annotator_types")
+    view = View(program, votes(items=7, people=12, rows=400).cells(program.outcomes, program.needs))
+    climber = Climber(view)
+    assert isinstance(climber.local, TypesCurvature)
+    start = 0.5 * torch.randn(view.dimension, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    mode = climber.climb(start)
+    assert mode.converged
+    slope = torch.autograd.functional.jacobian(lambda x: view.log_joint(x[None])[0], mode.z)
+    assert float(slope.abs().max()) < 1e-3
+    assert (
+        float(
+            torch.linalg.eigvalsh(
+                climber.curvature(mode.z)[2].times(torch.eye(view.dimension, dtype=mode.z.dtype))
+            ).min()
+        )
+        > 0
+    )

@@ -16,6 +16,7 @@ from prefdensity.preference_losses import (
     hinge,
     ipo,
     logistic,
+    r3m,
     ramp,
     rdpo,
     ropo,
@@ -132,6 +133,16 @@ def test_ropo_gradient_vanishes_for_pairs_that_look_flipped():
     np.testing.assert_allclose(d.grad, expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize("penalty", [0.05, 0.3, 0.8])
+def test_r3m_is_the_least_over_shifts_of_the_margin(penalty):
+    shift = torch.linspace(-5, 15, 20_001, dtype=torch.float64)
+    every = logistic(D[:, None] + shift) + penalty * shift.abs()
+    torch.testing.assert_close(r3m(D, penalty), every.min(1).values, atol=1e-6, rtol=0)
+    d = D.clone().requires_grad_()
+    r3m(d, penalty).sum().backward()
+    torch.testing.assert_close(d.grad, -(-D).sigmoid().clamp(max=penalty))  # no pair pulls harder than the penalty
+
+
 def test_margin_of_a_log_linear_policy_is_that_of_its_reward():
     rng = np.random.default_rng(0)
     phi, theta, beta = rng.normal(size=(6, 3)), rng.normal(size=3), 0.3
@@ -155,6 +166,7 @@ def test_margin_of_a_log_linear_policy_is_that_of_its_reward():
         (lambda: vr_margin_loss(D, D.sigmoid(), D, D.sigmoid(), lambda_=2), "lambda_=2 must lie between 0 and 1"),
         (lambda: rdpo(D, 0.5), "flips=0.5 must lie between 0 and 1/2"),
         (lambda: cdpo(D, -0.1), "smoothing=-0.1"),
+        (lambda: r3m(D, 1.0), "penalty=1.0 must lie between 0 and 1"),
         (lambda: dr_dpo(D, 0), "temperature=0 must be positive"),
     ],
 )

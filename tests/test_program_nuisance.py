@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from prefdensity.estimators import GaussianNuisance, LinearRegression, ProgramNuisance, Quantile, pcal, pcal_design
+from prefdensity.estimators import (
+    GaussianNuisance,
+    LinearRegression,
+    MovedNuisance,
+    ProgramNuisance,
+    Quantile,
+    pcal,
+    pcal_design,
+)
 from prefdensity.estimators.designs import draw
 from prefdensity.judge_fits import fit_judge
 from prefdensity.simulate_judged import JudgedWorld, buy
@@ -39,6 +47,14 @@ def test_one_fit_serves_every_functional(world, judged):
     for functional in (LINEAR, Quantile((0.3, 0.7))):
         found = pcal(judged, functional, fitted)
         assert (found.standard_error < pcal(judged, functional, calibration="none").standard_error).all()
+
+
+def test_a_fit_of_the_pilot_is_moved_to_every_fold(world, judged):
+    # the posterior modes are those of a fit to the table itself, so the estimates are too
+    moved = pcal(judged, LINEAR, MovedNuisance(fit_judge(PROGRAM, world.units(800, 1), method="laplace", draws=100)))
+    fitted = pcal(judged, LINEAR, ProgramNuisance(PROGRAM))
+    np.testing.assert_allclose(moved.theta, fitted.theta, atol=0.05 * fitted.standard_error.min())
+    np.testing.assert_allclose(moved.standard_error, fitted.standard_error, rtol=0.01)
 
 
 def test_a_program_plans_on_average_and_for_the_worst_draw(world):

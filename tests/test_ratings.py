@@ -35,8 +35,8 @@ def test_cumulative_logit_is_the_difference_of_two_shares():
     cut, score = torch.tensor([-1.0, 0.3, 2.0], dtype=torch.float64), torch.tensor([0.0, 4.0], dtype=torch.float64)
     edges = np.r_[-np.inf, cut.numpy(), np.inf]
     share = special.expit(edges[1:] - score.numpy()[:, None]) - special.expit(edges[:-1] - score.numpy()[:, None])
-    np.testing.assert_allclose(cumulative_logit(cut, score).exp(), share, rtol=1e-12)
-    far = cumulative_logit(cut, torch.tensor([-800.0, 800.0], dtype=torch.float64))
+    np.testing.assert_allclose(cumulative_logit(cut[None], score).exp(), share, rtol=1e-12)
+    far = cumulative_logit(cut[None], torch.tensor([-800.0, 800.0], dtype=torch.float64))
     assert torch.isfinite(far).all()  # the difference of two shares would be log 0
 
 

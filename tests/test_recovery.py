@@ -125,6 +125,64 @@ def test_the_truth_lies_within_the_posterior(program):
     assert (post.utilities().std(0) < 0.3).all()
 
 
+TASTES = {
+    "utility": TRUTH["utility"],
+    "factor_scale": 0.9,
+    "factor_loading": np.array([[1.1, -0.6, 0.2, -1.3, 0.9, -0.3], [-0.4, 1.2, -0.9, 0.3, 0.8, -1.0]]),
+    "factor_score": np.array(
+        [[1.2, -0.8, 0.5, -1.4, 0.1, 0.9, -0.6, 0.3], [-0.5, 0.7, 1.3, -0.2, -1.1, 0.4, 0.8, -1.3]]
+    ),
+    "ideal_scale": 0.4,
+    "place": np.array([[1.4, -0.9, 0.2, -1.6, 0.8, -0.1], [0.3, 1.1, -1.2, -0.4, -0.8, 0.9]]),
+    "ideal": np.array([[1.1, -0.7, 0.4, -1.2, 0.0, 0.8, -0.3, 1.5], [-0.9, 0.6, 1.2, -0.1, -1.0, 0.3, 0.7, -0.5]]),
+}
+
+
+def own_utilities(sites, rank):
+    """Utilities [draw, annotator, item], free of rotations; sites [draw, ...]."""
+    u = sites["utility"][:, None]
+    if "factor_scale" in sites:
+        shared = np.einsum("drj,dri->dji", sites["factor_score"][:, :rank], sites["factor_loading"][:, :rank])
+        return u + sites["factor_scale"][:, None, None] * shared
+    gap = sites["place"][:, :rank, None, :] - sites["ideal"][:, :rank, :, None]
+    return u - sites["ideal_scale"][:, None, None] * (gap**2).sum(1)
+
+
+SHARED_AXES = ["annotator_factors(rank=1)", "annotator_factors(rank=2)", "ideal_points(dim=1)", "ideal_points(dim=2)"]
+
+
+def along_axes(program, rows, **options):
+    """Contrasts [draw, annotator, 5] of each one's utilities after a fit, and the true ones [annotator, 5]."""
+    rank = int(program[-2])
+    names = (site for site in TASTES if site == "utility" or (site[:5] in ("place", "ideal")) == ("ideal" in program))
+    truth = {site: np.asarray(TASTES[site], float) for site in names}
+    truth = {site: value[:rank] if value.ndim == 2 else value for site, value in truth.items()}
+    post = prefdensity.fit(program, judged(program, design(rows), truth, seed=12), **options)
+    both = (post.draws, {site: value[None] for site, value in truth.items()})
+    draws, exact = (own_utilities(sites, rank) for sites in both)
+    return draws[..., 1:] - draws[..., :1], (exact[..., 1:] - exact[..., :1])[0]
+
+
+@pytest.mark.parametrize("program", SHARED_AXES)
+def test_tastes_along_shared_axes_are_found(program):
+    found, exact = along_axes(program, 60_000, method="map")
+    assert np.abs(exact - exact.mean(0)).max() > 1  # annotators differ
+    # the slow test below shows sds of at most 0.3 from a tenth of the judgements: five of a third of that
+    assert np.abs(found[0] - exact).max() < 0.5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("program", SHARED_AXES)
+def test_tastes_along_shared_axes_are_recovered(program):
+    """Axes are free to turn, what annotators want is not: contrasts of each one's utilities are chi-square."""
+    draws, exact = along_axes(program, 6000, draws=4000)
+    bound = stats.chi2.isf(FALSE_ALARM / (len(SHARED_AXES) * len(exact)), exact.shape[1])
+    for drawn, true in zip(draws.swapaxes(0, 1), exact, strict=True):
+        off = true - drawn.mean(0)
+        assert off @ np.linalg.solve(np.cov(drawn.T), off) < bound
+        assert (drawn.std(0) < 0.35).all()  # the prior's are above 2
+
+
 def two_types(seed, judgements=60, people=30, items=8):
     """Two camps of annotators with independent utilities N(0, 1), each annotator of one camp with probability 1/2."""
     rng = np.random.default_rng(seed)
@@ -158,7 +216,7 @@ def check_types(seed):
     assert accuracy(post, kind) >= 0.93
     thorough = prefdensity.fit("annotator_types", data, method="map", seed=1000 + seed, restarts=40)
     found = max(post.status.restart_values)
-    assert len(post.status.restart_values) == 8
+    assert 1 <= len(post.status.restart_values) <= 8  # starts that say nearly the same are one
     assert post.point["type_weight"][0] >= post.point["type_weight"][1]
     return found > max(thorough.status.restart_values) - 0.5
 

@@ -11,7 +11,8 @@ import pytest
 import prefdensity
 from prefdensity.comparisons import Comparisons
 from prefdensity.errors import DataError
-from prefdensity.report import headline, percent, write_report
+from prefdensity.pages import percent
+from prefdensity.report import headline, write_report
 
 VOID = {"meta", "br", "img", "input", "link", "hr"}
 

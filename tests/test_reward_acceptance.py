@@ -75,6 +75,15 @@ def test_intervals_cover(name, n):
             assert low <= found.mle_coverage() <= high
 
 
+@pytest.mark.parametrize("name", ["bt", "cyclic", "mixture", "annotator"])
+def test_intervals_of_another_level_cover(name):
+    for stack in (False, True):
+        found = exact(name, stack, 1200)
+        for auxiliary in ("oracle", "fitted", "judge", "random"):  # good, of the same votes, mediocre, useless
+            for lambda_ in (1.0, "auto"):
+                assert abs(found[auxiliary, lambda_].coverage(0.90) - 0.90) <= 0.02, (auxiliary, lambda_, stack)
+
+
 @pytest.mark.parametrize("name", WORLDS)
 def test_expected_gain_is_the_gain(name):
     for key, found in exact(name).items():

@@ -28,8 +28,9 @@ def test_ranks_are_uniform_under_the_right_inference():
         "first less mean utility",
         "tie_strength",
         "position_bias",
+        "first chance",
     }
-    assert report.ranks.shape == (100, 4)
+    assert report.ranks.shape == (100, 5)
     assert report.ranks.to_numpy().min() >= 0
     assert report.ranks.to_numpy().max() <= 199
     assert report.table["p_value"].min() > FALSE_ALARM
@@ -49,7 +50,8 @@ def test_overconfident_inference_is_seen(monkeypatch):
 
 def test_types_are_ranked_by_what_relabelling_leaves_alone():
     report = prefdensity.sbc("annotator_types", design(400), replicates=20)
-    assert list(report.ranks) == ["largest type weight", "first less last utility", "first less mean utility"]
+    contrasts = ["first less last utility", "first less mean utility"]
+    assert list(report.ranks) == ["largest type weight", *contrasts, "first chance"]
 
 
 def test_replicates_repeat_with_the_seed():

@@ -20,6 +20,7 @@ _HOME = {
     "LogisticJudge": "judges",
     "LogisticRegression": "functionals",
     "Mean": "functionals",
+    "MovedNuisance": "program_nuisance",
     "PcalEstimate": "pcal_estimate",
     "PoissonRegression": "functionals",
     "ProbitJudge": "judges",
@@ -67,7 +68,10 @@ if TYPE_CHECKING:
         Design as Design,
         pcal_design as pcal_design,
     )
-    from prefdensity.estimators.program_nuisance import ProgramNuisance as ProgramNuisance
+    from prefdensity.estimators.program_nuisance import (
+        MovedNuisance as MovedNuisance,
+        ProgramNuisance as ProgramNuisance,
+    )
     from prefdensity.estimators.reward_fit import (
         Exact as Exact,
         RewardEstimate as RewardEstimate,

@@ -72,7 +72,7 @@ def diagnose(estimate: PcalEstimate) -> pd.DataFrame:
         expected = (judged.cost - 1) * judged.label_probability + judged.preference_probability
         rows.append(("spent", judged.spent, "mean cost of a unit, in preferences"))
         rows.append(("planned", float(expected.mean()), "what the probabilities cost on average"))
-    for name, number, claimed in _shrinkage(estimate):
+    for name, number, _, claimed in _shrinkage(estimate):
         rows.append((f"multiplier of {name}", number, "1: the nuisance is right; 0: useless"))
         rows.append((f"norm of {name} matrix from 1", claimed, "largest singular value of M - I as used"))
     for parameter, ratio, promised in zip(estimate.names, _gain(estimate), _promise(estimate), strict=True):
@@ -124,8 +124,8 @@ def warn(estimate: PcalEstimate) -> tuple[str, ...]:
         out.append(f"only {effective:.0f} effective labels: Wald intervals are rough below {_FEW}")
     if (share := float(weight.max() / weight.sum())) > _HEAVY:
         out.append(f"one unit carries {share:.0%} of the label weight: raise the floor of the design")
-    for name, number, _ in _shrinkage(estimate):
-        if number < _WEAK:
+    for name, number, se, _ in _shrinkage(estimate):
+        if number + 2 * se < _WEAK:
             tail = "; this calibration does not shrink it" if estimate.calibration == "identity" else ""
             out.append(f"{name} explain less than the nuisance claims (best multiplier {number:.2f}){tail}")
     if estimate.calibration == "identity" and (worst := float(_gain(estimate).max())) > 1.02:
@@ -146,18 +146,26 @@ def _effective(weight: Array) -> float:
     return float(weight.sum() ** 2 / (weight**2).sum())
 
 
-def _shrinkage(estimate: PcalEstimate) -> list[tuple[str, float, float]]:
-    """Return for each bracket of the last stage with nuisances: name, its best multiplier, distance of M from I."""
+def _shrinkage(estimate: PcalEstimate) -> list[tuple[str, float, float, float]]:
+    """Return name, best multiplier, its se and |M - I| of each bracket of the last stage with nuisances."""
     if estimate.calibration == "none":
         return []
     stage = next((each for each in reversed(estimate.stages) if each.parts), None)
     if stage is None:
         return []
-    best = multipliers(stage.psi, stage.weight, stage.parts, "scalar")
+    seen = stage.weight > 0
+    psi, weight = stage.psi[seen], stage.weight[seen]
+    metric = np.linalg.pinv((psi * weight[:, None]).T @ psi, hermitian=True)
     out = []
+    best = multipliers(stage.psi, stage.weight, stage.parts, "scalar")
     for part, numbers, used in zip(stage.parts, best, stage.matrices, strict=True):
+        guess = np.asarray(sum(g[seen] @ m.T for g, m in zip(part.guesses, numbers, strict=True)))
+        pull = (guess @ metric) * (weight * part.variance[seen])[:, None]
+        # the regression of psi1 on the guess as calibrated has slope 1; its se is that of the multiplier in proportion
+        error = np.sqrt(((pull * (psi - guess)).sum(1) ** 2).sum()) / max((pull * guess).sum(), 1e-300)
+        number = float(sum(each[0, 0] for each in numbers))
         away = float(np.linalg.norm(sum(used) - np.eye(len(stage.theta)), 2))
-        out.append((part.name, float(sum(each[0, 0] for each in numbers)), away))
+        out.append((part.name, number, abs(number) * float(error), away))
     return out
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from prefdensity.estimators.functionals import LabelFunction
 from prefdensity.estimators.nuisances import Nuisance, VarianceDrop
 from prefdensity.judge_fits import fit_judge, refit
+from prefdensity.judge_posterior import JudgeFit
 from prefdensity.judged import Judged
 
 Array = NDArray[Any]
@@ -54,16 +55,29 @@ class ProgramNuisance(Nuisance):
 
     def warmed(self, judged: Judged) -> Nuisance:
         """Fit the whole table once; folds then move its mode, and keep its scale and the spread of its draws."""
-        return self if hasattr(self.program, "laws") else _Moved(self.fit(judged).fit, self.hidden)
+        return self if hasattr(self.program, "laws") else MovedNuisance(self.fit(judged).fit, self.hidden)
 
 
 @dataclass(frozen=True, eq=False)
-class _Moved(Nuisance):
-    whole: Any
-    hidden: int
+class MovedNuisance(Nuisance):
+    """A program fitted to other units of the same kind, such as a pilot, moved to every fold: its mode, not its spread.
+
+    Many tables that share a pilot are estimated fastest so: one fit, and a few steps for each fold of each table.
+
+    Attributes
+    ----------
+    start
+        A fit of `prefdensity.judge_fits.fit_judge`.
+    hidden
+        Units with preferences only that a fold uses at most.
+    """
+
+    start: JudgeFit
+    hidden: int = 500
 
     def fit(self, train: Judged) -> LawExpectation:
-        return LawExpectation(refit(self.whole, train, hidden=self.hidden))
+        """See `Nuisance`."""
+        return LawExpectation(refit(self.start, train, hidden=self.hidden))
 
 
 @dataclass(frozen=True, eq=False)

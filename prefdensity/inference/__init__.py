@@ -1,6 +1,6 @@
 """Inference: from a program and comparisons to a posterior."""
 
 from prefdensity.inference.fitting import METHODS, fit
-from prefdensity.inference.many import ManyFits, bootstrap, fit_many
+from prefdensity.inference.many import ManyFits, bootstrap, fit_many, fits_together, posteriors
 
-__all__ = ["METHODS", "ManyFits", "bootstrap", "fit", "fit_many"]
+__all__ = ["METHODS", "ManyFits", "bootstrap", "fit", "fit_many", "fits_together", "posteriors"]

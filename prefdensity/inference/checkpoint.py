@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from prefdensity.errors import FitError
+from prefdensity.inference import parallel
 from prefdensity.inference.guide import Guide
 from prefdensity.inference.svi import Run
 
@@ -76,7 +77,7 @@ class Checkpoint:
 
     def write(self) -> None:
         """Write the last state kept."""
-        if self.path is None or self.last is None:
+        if self.path is None or self.last is None or not parallel.is_first():
             return
         handle, temporary = tempfile.mkstemp(prefix=f".{self.path.name}.", suffix=".npz", dir=self.path.parent)
         try:
@@ -89,5 +90,5 @@ class Checkpoint:
 
     def remove(self) -> None:
         """Forget the file of a finished fit."""
-        if self.path is not None:
+        if self.path is not None and parallel.is_first():
             self.path.unlink(missing_ok=True)

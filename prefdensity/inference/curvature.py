@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from prefdensity.cells import Cells
 from prefdensity.inference.krylov import Pattern, Sparse
+from prefdensity.inference.leaves import Leaf, LocalCells
 from prefdensity.inference.precision import Arrow, Dense, Precision
 from prefdensity.inference.view import Site, View
 from prefdensity.running import Substitute, environment
@@ -52,90 +53,10 @@ def dense_hessian(objective: Objective, z: Tensor, work: int) -> tuple[Tensor, T
     return gradient.detach(), torch.cat(rows).movedim(0, 1)
 
 
-@dataclass(frozen=True, eq=False)
-class _LocalCells(Cells):
-    """Cells whose gathers return per-cell leaves: every annotator plate has one entry per cell."""
-
-    margin: Tensor | None = None
-
-    def contrast(self, utility: Tensor) -> Tensor:
-        assert self.margin is not None
-        return self.margin
-
-    def of_annotator(self, table: Tensor) -> Tensor:
-        return table
-
-    def annotator_contrast(self, table: Tensor) -> Tensor:
-        return table
-
-    def covariate_sum(self, effect: Tensor) -> Tensor:
-        return effect
-
-
-@dataclass(frozen=True, eq=False)
-class _Leaf:
-    """A quantity with one value per fit and cell, J z of some coordinates z: what a likelihood feels of them.
-
-    J is a dense `matrix` [comparison, size], or has +1 at the entry `plus` of each row (and -1 at `minus`), after
-    which the entries may still be linear functions of z: `through` [entry, size]. `own`: the entries are those of
-    annotators, so many for each.
-    """
-
-    at: slice
-    value: Tensor  # [fit, comparison]
-    plus: Tensor | None = None
-    minus: Tensor | None = None
-    through: Tensor | None = None
-    matrix: Tensor | None = None
-    own: int = 0
-
-    @property
-    def signed(self) -> list[tuple[Tensor, float]]:
-        """The entries of z met in each comparison, and their signs."""
-        return [(each, sign) for each, sign in ((self.plus, 1.0), (self.minus, -1.0)) if each is not None]
-
-    @property
-    def entries(self) -> int:
-        return self.at.stop - self.at.start if self.through is None else len(self.through)
-
-    def pull(self, values: Tensor) -> Tensor:
-        """Return J^T values [fit, size] of values [fit, comparison]."""
-        if self.matrix is not None:
-            return values @ self.matrix
-        assert self.plus is not None
-        out = values.new_zeros(len(values), self.entries).index_add(-1, self.plus, values)
-        if self.minus is not None:
-            out = out.index_add(-1, self.minus, -values)
-        return out if self.through is None else out @ self.through
-
-    def block(self, other: _Leaf, values: Tensor) -> Tensor:
-        """Return J^T diag(values) J_other [fit, size, size of other]."""
-        if other.matrix is not None:
-            return torch.stack([self.pull(values * column) for column in other.matrix.T], -1)
-        if self.matrix is not None:
-            return other.block(self, values).mT
-        flat = values.new_zeros(len(values), self.entries * other.entries)
-        for mine, sign in self.signed:
-            for theirs, flip in other.signed:
-                flat.index_add_(-1, mine * other.entries + theirs, sign * flip * values)
-        out = flat.reshape(-1, self.entries, other.entries)
-        if self.through is not None:
-            out = self.through.T @ out
-        return out if other.through is None else out @ other.through
-
-    def within(self, other: _Leaf, values: Tensor) -> Tensor:
-        """Return what annotators' entries have in J^T diag(values) J_other [annotator, own, own of other]."""
-        people = (self.at.stop - self.at.start) // self.own
-        flat = values.new_zeros(people * self.own * other.own)
-        for mine, sign in self.signed:
-            for theirs, flip in other.signed:
-                flat.index_add_(0, mine * other.own + theirs % other.own, sign * flip * values[0])
-        return flat.reshape(people, self.own, other.own)
-
-
-Block = tuple[_Leaf, _Leaf, Tensor]  # two leaves and the second derivatives [fit, comparison]
+Block = tuple[Leaf, Leaf, Tensor]  # two leaves and the second derivatives [fit, comparison]
 
 _LOCAL = (("annotator",), ("covariate",), ("annotator", "item"))
+_SHARED = ("gap",)  # dims of sites all of whose entries every comparison feels
 
 
 class LocalCurvature:
@@ -147,7 +68,7 @@ class LocalCurvature:
         # types sum annotators up, ratings see utilities outside comparisons
         utility = _utility_sites(view) if "utility" in stages and not stages & {"types", "rating"} else []
         self.utility = [view.sites[name] for name in utility]
-        self.others = [site for name, site in view.sites.items() if name not in utility]
+        self.others = [part for name, site in view.sites.items() if name not in utility for part in _parts(site)]
         self.applies = len(self.utility) == 1 and all(map(_is_local, self.others))
         self._pattern: Pattern | None = None
 
@@ -166,17 +87,7 @@ class LocalCurvature:
 
     def holds(self, z: Tensor) -> bool:
         """Check the Hessian against an automatic Hessian-vector product at z [dimension], on a few cells."""
-        if len(self.view.cells) > _PROBE:
-            few = View(self.view.program, self.view.cells.head(_PROBE))
-            return LocalCurvature(few).holds(z)
-        direction = torch.linspace(-1.0, 1.0, len(z), dtype=z.dtype, device=z.device).sin()
-        z = z + 0.3 * direction  # away from symmetric points, where a network looks linear
-        _, _, precision = self(z)
-        free = z.detach()[None].requires_grad_()
-        (gradient,) = torch.autograd.grad(self.view.log_joint(free).sum(), free, create_graph=True)
-        (product,) = torch.autograd.grad((gradient[0] * direction).sum(), free)
-        scale = product.abs().max().clamp_min(1e-12)
-        return bool((precision.times(direction[None]) + product).abs().max() < 1e-8 * scale)
+        return agrees(LocalCurvature, self.view, z)
 
     def __call__(self, z: Tensor) -> tuple[float, Tensor, Precision]:
         """Return value, gradient [dimension] and minus the Hessian of the log joint density."""
@@ -184,7 +95,7 @@ class LocalCurvature:
             value, gradient, hessian = self.batch(z[None])
             return float(value[0]), gradient[0], Dense(-hessian[0])
         value, gradient, blocks = self._likelihood(z[None], None)
-        prior, slope, rows = self._prior(z[None])
+        prior, slope, rows = log_prior_rows(self.view, z[None])
         build = self._arrow if self.form is Arrow else self._sparse
         return float(value[0] + prior[0]), (gradient + slope)[0], build(blocks, rows)
 
@@ -205,7 +116,7 @@ class LocalCurvature:
                 hessian[:, other.at, leaf.at] = block.mT
         if not prior:
             return value, gradient, hessian
-        prior_value, prior_gradient, rows = self._prior(z)
+        prior_value, prior_gradient, rows = log_prior_rows(self.view, z)
         for site, row in rows:
             if site.is_scalar:
                 k = site.at.start
@@ -295,33 +206,34 @@ class LocalCurvature:
 
     @property
     def batches(self) -> bool:
-        """Whether `batch` takes several fits: utilities are sites of their own."""
-        return self.utility[0].dims == ("item",) and self.utility[0].name == "utility"
+        """Whether `batch` takes several fits: utilities are sites of their own, and compared as they are."""
+        compared = all(each.stage != "behaviour" for each in self.view.program.layers)
+        return compared and self.utility[0].dims == ("item",) and self.utility[0].name == "utility"
 
-    def _leaf(self, site: Site, z: Tensor) -> _Leaf:
+    def _leaf(self, site: Site, z: Tensor) -> Leaf:
         cells, raw = self.view.cells, z[:, site.at]
         if site.is_scalar:
             zero = torch.zeros(len(cells), dtype=torch.int64, device=z.device)
-            return _Leaf(site.at, raw.expand(-1, len(cells)), plus=zero)
+            return Leaf(site.at, raw.expand(-1, len(cells)), plus=zero)
         if site.dims == ("covariate",):
-            return _Leaf(site.at, cells.covariate_sum(raw), matrix=cells.covariates)
+            return Leaf(site.at, cells.covariate_sum(raw), matrix=cells.covariates)
         if site.dims == ("annotator", "item"):
             assert cells.annotator is not None
             row = cells.annotator * cells.n_items
             value = cells.annotator_contrast(raw.reshape(-1, *site.batch)).squeeze(-2)
-            return _Leaf(site.at, value, plus=row + cells.item_a, minus=row + cells.item_b, own=cells.n_items)
-        return _Leaf(site.at, cells.of_annotator(raw), plus=cells.annotator, own=1)
+            return Leaf(site.at, value, plus=row + cells.item_a, minus=row + cells.item_b, own=cells.n_items)
+        return Leaf(site.at, cells.of_annotator(raw), plus=cells.annotator, own=1)
 
-    def _margin(self, z: Tensor) -> _Leaf:
+    def _margin(self, z: Tensor) -> Leaf:
         cells, site = self.view.cells, self.utility[0]
         if self.batches:
-            return _Leaf(site.at, cells.contrast(z[:, site.at]), plus=cells.item_a, minus=cells.item_b)
+            return Leaf(site.at, cells.contrast(z[:, site.at]), plus=cells.item_a, minus=cells.item_b)
         (alone,) = z
         table = self._table(alone[site.at], alone)
         slope = torch.autograd.functional.jacobian(
             lambda part: self._table(part, alone), alone[site.at], vectorize=True
         )
-        return _Leaf(site.at, cells.contrast(table)[None], plus=cells.item_a, minus=cells.item_b, through=slope)
+        return Leaf(site.at, cells.contrast(table)[None], plus=cells.item_a, minus=cells.item_b, through=slope)
 
     def _table(self, part: Tensor, z: Tensor) -> Tensor:
         """Return utilities [item] as a function of the utility site's entries."""
@@ -334,11 +246,14 @@ class LocalCurvature:
         leaves = [self._margin(z), *(self._leaf(site, z) for site in self.others)]
         free = [leaf.value.detach().clone().requires_grad_() for leaf in leaves]
         values, _ = view.values(z)
+        found: dict[str, list[Tensor]] = {}
         for site, value in zip(self.others, free[1:], strict=True):
-            values[site.name] = site.transform(value).reshape(fits, 1, -1)
+            found.setdefault(site.name, []).append(site.transform(value).reshape(fits, 1, -1))
+        for name, parts in found.items():
+            values[name] = torch.stack(parts, -1) if view.sites[name].dims == _SHARED else parts[0]
         fields = {name: getattr(view.cells, name) for name in view.cells.__dataclass_fields__}
         fields |= {"n_annotators": len(view.cells), "outcome": view.cells.outcome if counts is None else counts}
-        outcome = view.run(values, fits, _LocalCells(**fields, margin=free[0].unsqueeze(-2))).met["outcome"]
+        outcome = view.run(values, fits, LocalCells(**fields, margin=free[0].unsqueeze(-2))).met["outcome"]
         total = outcome["fn"].log_prob(outcome["value"]).flatten(1).sum(-1)
         first = torch.autograd.grad(total.sum(), free, create_graph=True)
         gradient = torch.zeros(fits, view.dimension, dtype=view.dtype, device=view.device)
@@ -349,25 +264,40 @@ class LocalCurvature:
             blocks += [(leaf, other, v.detach()) for other, v in zip(leaves[k:], second, strict=True) if v is not None]
         return total.detach(), gradient, blocks
 
-    def _prior(self, z: Tensor) -> tuple[Tensor, Tensor, list[tuple[Site, Tensor]]]:
-        """Return value [fit], gradient [fit, dimension] of the log prior and per site what its Hessian needs.
 
-        Of a scalar that is its row [fit, dimension], 0 where an earlier scalar's row has it. Given the scalars, the
-        entries of any other site are independent: [fit, dimension] holds its diagonal.
-        """
-        view = self.view
-        free = z.detach().requires_grad_()
-        log_prior = _log_prior(view, free)
-        (gradient,) = torch.autograd.grad(log_prior.sum(), free, create_graph=True)
-        if not gradient.requires_grad:
-            return log_prior.detach(), gradient.detach(), []
-        rows: list[tuple[Site, Tensor]] = []
-        for site in view.sites.values():
-            (row,) = torch.autograd.grad(gradient[:, site.at].sum(), free, retain_graph=True)
-            for earlier in (each for each, _ in rows if each.is_scalar):
-                row[:, earlier.at] = 0.0
-            rows.append((site, row))
-        return log_prior.detach(), gradient.detach(), rows
+def agrees(
+    curvature: Callable[[View], Callable[[Tensor], tuple[float, Tensor, Precision]]], view: View, z: Tensor
+) -> bool:
+    """Check a curvature against an automatic Hessian-vector product at z [dimension], on a few cells."""
+    few = View(view.program, view.cells.head(_PROBE)) if len(view.cells) > _PROBE else view
+    direction = torch.linspace(-1.0, 1.0, len(z), dtype=z.dtype, device=z.device).sin()
+    z = z + 0.3 * direction  # away from symmetric points, where a network looks linear
+    _, _, precision = curvature(few)(z)
+    free = z.detach()[None].requires_grad_()
+    (gradient,) = torch.autograd.grad(few.log_joint(free).sum(), free, create_graph=True)
+    (product,) = torch.autograd.grad((gradient[0] * direction).sum(), free)
+    scale = product.abs().max().clamp_min(1e-12)
+    return bool((precision.times(direction[None]) + product).abs().max() < 1e-8 * scale)
+
+
+def log_prior_rows(view: View, z: Tensor) -> tuple[Tensor, Tensor, list[tuple[Site, Tensor]]]:
+    """Return value [fit], gradient [fit, dimension] of the log prior and per site what its Hessian needs.
+
+    Of a scalar that is its row [fit, dimension], 0 where an earlier scalar's row has it. Given the scalars, the
+    entries of any other site are independent: [fit, dimension] holds its diagonal.
+    """
+    free = z.detach().requires_grad_()
+    log_prior = _log_prior(view, free)
+    (gradient,) = torch.autograd.grad(log_prior.sum(), free, create_graph=True)
+    if not gradient.requires_grad:
+        return log_prior.detach(), gradient.detach(), []
+    rows: list[tuple[Site, Tensor]] = []
+    for site in view.sites.values():
+        (row,) = torch.autograd.grad(gradient[:, site.at].sum(), free, retain_graph=True)
+        for earlier in (each for each, _ in rows if each.is_scalar):
+            row[:, earlier.at] = 0.0
+        rows.append((site, row))
+    return log_prior.detach(), gradient.detach(), rows
 
 
 def _log_prior(view: View, z: Tensor) -> Tensor:
@@ -390,6 +320,13 @@ def _utility_sites(view: View) -> list[str]:
 def _is_own(site: Site) -> bool:
     """Whether every annotator has entries of its own."""
     return site.dims[:1] == ("annotator",)
+
+
+def _parts(site: Site) -> list[Site]:
+    """Return the site, or each of its entries as a scalar where every comparison feels them all."""
+    if site.dims != _SHARED:
+        return [site]
+    return [replace(site, batch=(), dims=(), at=slice(k, k + 1)) for k in range(site.at.start, site.at.stop)]
 
 
 def _is_local(site: Site) -> bool:

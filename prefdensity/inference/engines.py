@@ -13,7 +13,7 @@ from torch import Tensor
 
 from prefdensity.comparisons import Comparisons
 from prefdensity.errors import FitError
-from prefdensity.inference import nuts, svi
+from prefdensity.inference import nuts, parallel, svi
 from prefdensity.inference.checkpoint import Checkpoint
 from prefdensity.inference.guide import Guide
 from prefdensity.inference.laplace import Mixture, laplace
@@ -109,31 +109,43 @@ def _approximation(view: View, settings: Settings, report: Report) -> tuple[Mixt
 
 
 def by_svi(view: View, settings: Settings, report: Report) -> Answer:
-    """Variational inference from the Laplace approximation of every distinct mode, in one batch."""
+    """Variational inference from the Laplace approximation of every distinct mode, in one batch.
+
+    Several processes that the caller has joined share the steps; see `parallel`.
+    """
+    parallel.require_same(settings.key)
     checkpoint = Checkpoint(settings.checkpoint, settings.key)
-    saved = checkpoint.load()
+    saved = parallel.from_first(checkpoint.load())
     kind = settings.guide or ("full" if view.dimension <= _FULL else "scaled")
     if saved is not None:
         base, frame = checkpoint.frame(saved, view.cells.total)
     else:
-        base, frame = _frames(view, settings, kind, report)
+        base, frame = parallel.from_first(_frames(view, settings, kind, report))
     guide = Guide.start(base, frame, "mean_field" if frame.dim() == 2 else kind)
-    run = svi.Run(view, guide, settings.seed)
+    run = svi.Run(parallel.shared(view), guide, settings.seed)
     if saved is not None:
         run.resume(saved)
 
     def after_window(run: svi.Run) -> None:
         checkpoint.keep(run, guide)
         report(f"svi, ELBO {np.mean(run.trace[-svi.WINDOW :]):.1f}", run.step, settings.max_steps)
+        if told:
+            raise parallel.Ended(told[0])
 
-    try:
-        fitted = svi.optimise(run, settings.max_steps, after_window)
-        message = "averaged guides stopped moving" if run.settled else f"stopped at the limit of {run.step} steps"
-        checkpoint.remove()
-    except KeyboardInterrupt:
-        checkpoint.write()
-        fitted = run.fitted()
-        message = f"interrupted after {run.step} steps; these are the averaged parameters so far"
+    with parallel.told_to_end() as told:
+        try:
+            fitted = svi.optimise(run, settings.max_steps, after_window)
+            message = "averaged guides stopped moving" if run.settled else f"stopped at the limit of {run.step} steps"
+            checkpoint.remove()
+        except KeyboardInterrupt:
+            checkpoint.write()
+            fitted = run.fitted()
+            message = f"interrupted after {run.step} steps; these are the averaged parameters so far"
+        except parallel.Ended as error:
+            checkpoint.write()
+            kept = f"{checkpoint.path} keeps it" if checkpoint.path else "it was not kept, for want of a checkpoint"
+            what = f"a process of the fit ended at step {run.step} ({error})"
+            raise FitError(f"{what}; {kept}; start it again") from error
     best, elbos = _best(view, fitted, settings)
     facts = {
         "method": "svi", "converged": run.settled, "message": message, "steps": run.step, "guide": kind,

@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 
 import prefdensity
-from prefdensity.cells import standardised
+from prefdensity.cells import measures, standardised
 from prefdensity.choices import Choices
 from prefdensity.comparisons import Comparisons
 from prefdensity.data_report import existence_warnings
 from prefdensity.errors import FitError
+from prefdensity.inference.curvature import DENSE
 from prefdensity.inference.engines import Answer, Settings, by_laplace, by_map, by_mle, by_nuts, by_svi
 from prefdensity.inference.guide import KINDS
 from prefdensity.inference.mode import Climber
@@ -30,6 +31,7 @@ from prefdensity.suitability import suit
 
 METHODS = ("auto", "laplace", "svi", "nuts", "map", "mle")
 _RECORDED = ("torch", "pyro-ppl", "numpy")
+_LARGE = 2_000_000  # cell evaluations of one density
 _GPU_CELLS = 200_000  # below this a GPU spends its time on launches
 
 
@@ -72,8 +74,8 @@ def fit(
     draws
         Posterior draws to keep (per chain for nuts).
     restarts
-        Starts of the search for a mode; default 8 with annotator types, 4 for other programs that may have
-        several modes, 1 otherwise.
+        Starts of the search for a mode; default 8 with annotator types (3 for a large table), 4 for other programs
+        that may have several modes, 1 otherwise. Starts that say nearly the same of the annotators count as one.
     guide
         For svi: "full", "scaled" (the Laplace covariance, rescaled) or "mean_field"; default by dimension.
     max_steps
@@ -110,7 +112,7 @@ def fit(
         warnings += existence_warnings(pairs)
     key = {"program": _identity(program), "data": data.fingerprint(), "seed": seed}
     key |= {"guide": guide, "restarts": restarts}
-    starts = restarts or _restarts(program)
+    starts = restarts or _restarts(view)
     settings = Settings(draws, starts, seed, guide, max_steps, chains, warmup, checkpoint, key)
     with _threads(threads), show_progress(progress) as report:
         answer = infer(method, view, pairs, settings, report)
@@ -139,8 +141,8 @@ def infer(method: str, view: View, data: Comparisons | None, settings: Settings,
     if not Climber(view).has_curvature:
         return by_svi(view, settings, report)
     first = by_laplace(view, settings, report)
-    if approximates(first.facts["k_hat"], first.facts["log_weight_sd"]):
-        return first
+    if approximates(first.facts["k_hat"], first.facts["log_weight_sd"]) or view.dimension > DENSE:
+        return first  # of a very large program svi has only independent coordinates to offer, which is less
     second = by_svi(view, settings, report)
     interrupted = "interrupted" in second.facts["message"]  # returned, not hidden
     return second if interrupted or second.facts["elbo"] > first.facts["elbo"] else first
@@ -154,7 +156,7 @@ def _posterior(view: View, data: Comparisons | Choices, answer: Answer, status: 
         program=view.program.name,
         items=data.items,
         annotators=data.annotators,
-        outcomes=view.program.outcomes,
+        outcomes=view.cells.outcomes,
         draws=draws,
         dims=dims,
         event_dims={name: len(site.event) for name, site in view.sites.items()},
@@ -166,6 +168,7 @@ def _posterior(view: View, data: Comparisons | Choices, answer: Answer, status: 
         feature_names=data.feature_names if used else (),
         covariate_names=data.covariate_names if "covariates" in view.program.needs else (),
         features=standardised(data.item_features) if used and data.item_features is not None else None,
+        measures=measures(data) if "measures" in view.program.needs else {},
         n_comparisons=data.n_judgements,
         data_source=data.source,
         data_fingerprint=data.fingerprint(),
@@ -189,10 +192,10 @@ def _identity(program: Program) -> str:
     return f"{path} {hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"
 
 
-def _restarts(program: Program) -> int:
-    if program.type_layer is not None:
-        return 8
-    return 1 if program.unimodal else 4
+def _restarts(view: View) -> int:
+    if view.program.type_layer is not None:
+        return 8 if view.work < _LARGE else 3  # in a large table clusters of annotators are hardly missed
+    return 1 if view.program.unimodal else 4
 
 
 def _require_settings(method: str, guide: str | None, device: str, draws: int, restarts: int | None, seed: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,9 +17,12 @@ from prefdensity.errors import DataError, FitError
 from prefdensity.inference.curvature import LocalCurvature, dense_hessian
 from prefdensity.inference.guide import LOG_2PI
 from prefdensity.inference.mode import first_guess
+from prefdensity.inference.quality import systematic
 from prefdensity.inference.view import View
+from prefdensity.posterior import FitStatus, Posterior
 from prefdensity.programs import Layer, Program, load_program
 from prefdensity.progress import progress as show_progress
+from prefdensity.psis import USABLE, smooth
 from prefdensity.suitability import suit
 
 # Cell evaluations (fits x comparisons x outcomes) per batch: small enough for the cache.
@@ -136,7 +141,7 @@ def fit_many(
     program = load_program(program)
     counts = _require_counts(data, counts)
     suit(program, data)
-    if not program.unimodal or program.hyper or program.type_layer is not None:
+    if not fits_together(program):
         raise FitError(f"{program.name} may have several modes or a spread to integrate; call fit for each table")
     view = View(program, data.cells(program.outcomes, program.needs))
     size = max(1, _BATCH // view.work)
@@ -156,6 +161,54 @@ def fit_many(
         converged=converged.numpy(),
         point={name: value.numpy() for name, value in point.items()},
     )
+
+
+def fits_together(program: Program) -> bool:
+    """Say whether `fit_many` takes the program: one mode, no spread to integrate, no types."""
+    return program.unimodal and not program.hyper and program.type_layer is None
+
+
+def posteriors(
+    program: Program, data: Comparisons, counts: NDArray[np.float64], *, draws: int = 1000, seed: int = 0
+) -> Iterator[Posterior]:
+    """Yield the posterior of each row of `counts`, all modes found in one batch.
+
+    Draws are those of the Laplace approximation, importance-resampled where k-hat allows. Arguments and errors are
+    those of `fit_many`.
+    """
+    many = fit_many(program, data, counts, progress=False)
+    view = View(program, data.cells(program.outcomes, program.needs))
+    batch = _Batch(view, torch.tensor(counts, dtype=view.dtype))
+    generator = torch.Generator().manual_seed(seed)
+    for k in range(len(many)):
+        lower = torch.linalg.cholesky(torch.tensor(many.covariance[k]))
+        noise = torch.randn(draws, view.dimension, generator=generator, dtype=torch.float64)
+        z = torch.tensor(many.z[k]) + noise @ lower.T
+        log_q = -0.5 * (noise**2).sum(-1) - lower.diagonal().log().sum() - 0.5 * view.dimension * LOG_2PI
+        with torch.no_grad():
+            parts = z.split(max(1, _BATCH // view.work))
+            log_p = torch.cat([batch.log_joint(part, torch.full((len(part),), k)) for part in parts])
+        log_weight, shape = smooth(log_p - log_q)
+        corrected = float(shape) < USABLE
+        kept = systematic(log_weight.exp(), draws, generator) if corrected else torch.arange(draws)
+        sites, dims = view.constrain(z[kept])
+        yield Posterior(
+            program=program.name,
+            items=data.items,
+            annotators=data.annotators,
+            outcomes=view.cells.outcomes,
+            draws={name: value.numpy() for name, value in sites.items()},
+            dims=dims,
+            event_dims={name: len(site.event) for name, site in view.sites.items()},
+            point={name: value[k] for name, value in many.point.items()},
+            log_p=log_p[kept].numpy(),
+            log_q=log_q[kept].numpy(),
+            status=FitStatus(
+                "laplace", bool(many.converged[k]), "Gaussian at the posterior mode, one of a batch", seed, 0.0, 0,
+                math.nan, k_hat=float(shape), log_weight_sd=float((log_p - log_q).std()), corrected=corrected,
+            ),
+            n_comparisons=float(counts[k].sum()),
+        )  # fmt: skip
 
 
 def _require_counts(data: Comparisons, counts: NDArray[np.float64]) -> NDArray[np.float64]:

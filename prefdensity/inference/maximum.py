@@ -67,7 +67,8 @@ def _require_finite(view: View, data: Comparisons) -> None:
             f"there are {found} ties, so the tie parameter of {view.program.name} has no finite maximum-likelihood "
             "estimate; use a prior (method='laplace')"
         )
-    plain = {each.stage for each in view.program.layers} <= {"utility", "choice"} and "utility" in view.sites
+    stages = {each.stage for each in view.program.layers}
+    plain = stages <= {"utility", "behaviour", "choice"} and "utility" in view.sites
     if plain and len(strong_groups(data)) > 1:
         raise FitError(
             f"no finite maximum-likelihood estimate exists: {_separation(data)}. Use a prior: method='laplace' fits "

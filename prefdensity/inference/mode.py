@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,8 +12,9 @@ from torch import Tensor
 
 from prefdensity.errors import FitError
 from prefdensity.grades import scores
-from prefdensity.inference.curvature import DENSE, LocalCurvature, dense_hessian
+from prefdensity.inference.curvature import DENSE, LocalCurvature, agrees, dense_hessian
 from prefdensity.inference.precision import Dense, Precision
+from prefdensity.inference.types_curvature import TypesCurvature
 from prefdensity.inference.view import View
 
 # Most work (cell evaluations) for a Hessian by repeated backward passes.
@@ -72,7 +73,7 @@ def _log_odds(view: View) -> Tensor:
 
 
 class Climber:
-    """Climbs the posterior of a view (or its likelihood, for `prior=False`, or another objective).
+    """Climbs the posterior of a view (or its likelihood, for `prior=False`; or as if types were known).
 
     Some coordinates may be held `fixed`.
 
@@ -84,22 +85,36 @@ class Climber:
         view: View,
         fixed: tuple[int, ...] = (),
         prior: bool = True,
-        objective: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         self.view, self.prior = view, prior
-        self.objective = objective or (view.log_joint if prior else view.log_likelihood)
+        self.objective = view.log_joint if prior else view.log_likelihood
         self.free = torch.tensor([k for k in range(view.dimension) if k not in fixed], device=view.device)
         self.held = torch.tensor(fixed, dtype=torch.int64, device=view.device)
         small = view.dimension <= DENSE
         self.gauge = None if prior or not small else shift_gauge(view)
-        local = LocalCurvature(view)
-        exact = objective is None and local.applies and local.form is not None and (prior or small)
-        self.local = local if exact and local.holds(first_guess(view)) else None
+        self.local = self._local(small)
         self.has_curvature = self.local is not None or (small and view.dimension * view.work <= _PASSES)
 
-    def climb(self, start: Tensor) -> Mode:
-        """Return the highest point reached from `start` [dimension]."""
-        return self._quasi_newton(start) if self.local is None else self._newton(start)
+    def knowing(self, assignment: Tensor) -> Climber:
+        """Return a climber of the same posterior were annotators' types known: `assignment` [1, type, annotator]."""
+        other = copy.copy(self)
+        other.objective = lambda z: torch.stack(self.view.log_parts(z, assignment)).sum(0)
+        other.local = None if self.local is None else TypesCurvature(self.view, assignment)
+        return other
+
+    def _local(self, small: bool) -> LocalCurvature | TypesCurvature | None:
+        """Return the exact curvature of a program that has one."""
+        if self.view.program.type_layer is not None:
+            typed = TypesCurvature(self.view)
+            exact = typed.applies and self.prior and agrees(TypesCurvature, self.view, first_guess(self.view))
+            return typed if exact else None
+        local = LocalCurvature(self.view)
+        exact = local.applies and local.form is not None and (self.prior or small)
+        return local if exact and local.holds(first_guess(self.view)) else None
+
+    def climb(self, start: Tensor, most: int = 100) -> Mode:
+        """Return the highest point reached from `start` [dimension], in at most so many steps of Newton's method."""
+        return self._quasi_newton(start) if self.local is None else self._newton(start, most)
 
     def curvature(self, z: Tensor) -> tuple[float, Tensor, Precision]:
         """Return value, gradient [dimension] and minus the Hessian at z [dimension].
@@ -108,7 +123,7 @@ class Climber:
         """
         if self.local is not None and self.prior:
             return self.local(z)
-        if self.local is not None:
+        if isinstance(self.local, LocalCurvature):
             assert self.gauge is not None
             value, gradient, hessian = (each[0] for each in self.local.batch(z[None], prior=False))
             return float(value), gradient, Dense(self.gauge - hessian)
@@ -116,9 +131,9 @@ class Climber:
         gauge = 0.0 if self.gauge is None else self.gauge
         return float(self.objective(z[None]).detach()), gradient[0], Dense(gauge - hessian[0])
 
-    def _newton(self, z: Tensor) -> Mode:
+    def _newton(self, z: Tensor, most: int) -> Mode:
         here = self.curvature(z)
-        for iteration in range(1, 101):
+        for iteration in range(1, most + 1):
             step = self._step(here)
             gain = float(here[1] @ step)
             if gain < _CLOSE:
@@ -134,7 +149,7 @@ class Climber:
             z, here = z + size * step, there
             if not self.prior and float(z.abs().max()) > _FAR:
                 break
-        return Mode(z, here[0], False, iteration, here[2])
+        return Mode(z, here[0], False, most, here[2])
 
     def _step(self, here: tuple[float, Tensor, Precision]) -> Tensor:
         """Return the Newton step [dimension] in the free coordinates."""

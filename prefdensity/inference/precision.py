@@ -207,7 +207,12 @@ class Arrow:
 
     def dense(self) -> Tensor:
         """Return the matrix [dimension, dimension]."""
-        return self.times(torch.eye(self.dimension, dtype=self.corner.dtype, device=self.corner.device))
+        out = self.corner.new_zeros(self.dimension, self.dimension)
+        out[self.inner[:, None], self.inner[None]] = self.corner
+        out[self.outer[:, :, None], self.outer[:, None, :]] = self.tip
+        out[self.outer[:, :, None], self.inner] = self.arm
+        out[self.inner[:, None, None], self.outer] = self.arm.permute(2, 0, 1)
+        return out
 
     def _factored(self, damping: float) -> Eliminated | None:
         tip, corner = self.tip.clone(), self.corner.clone()

@@ -83,7 +83,7 @@ def check_guide(view: View, guide: Approximation, draws: int, generator: torch.G
     elbo, spread = float(gap.mean()), float(gap.std())
     corrected = k_hat < USABLE and weighed == proposals
     if corrected and proposals > draws:
-        keep = _systematic(weight, draws, generator)
+        keep = systematic(weight, draws, generator)
     else:
         keep = torch.arange(draws, device=z.device)
     inside = keep[keep < weighed]
@@ -101,7 +101,7 @@ def check_guide(view: View, guide: Approximation, draws: int, generator: torch.G
     )
 
 
-def _systematic(weight: Tensor, draws: int, generator: torch.Generator) -> Tensor:
+def systematic(weight: Tensor, draws: int, generator: torch.Generator) -> Tensor:
     """Return `draws` indices, each proposal about draws x weight times, in random order."""
     start = torch.rand(1, generator=generator, dtype=weight.dtype).to(weight)
     points = (torch.arange(draws, dtype=weight.dtype, device=weight.device) + start) / draws

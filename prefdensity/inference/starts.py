@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from prefdensity.inference.mode import Climber, Mode, first_guess
 from prefdensity.inference.view import View
 from prefdensity.progress import Report
 
+# Guesses of types that agree in this share of annotators are one guess; steps towards the mode given a guess.
+_SAME = 0.995
+_STEPS = 3
+
 
 def search(view: View, restarts: int, seed: int, report: Report) -> list[Mode]:
     """Climb from `restarts` starts and return the modes, highest first."""
     climber = Climber(view)
     modes = []
-    for k, start in enumerate(_starts(view, restarts, seed)):
+    for k, start in enumerate(_starts(climber, restarts, seed)):
         modes.append(_heaviest_first(view, climber.climb(start)))
         report("searching modes", k + 1, restarts)
     return sorted(modes, key=lambda mode: -mode.value)
@@ -31,7 +36,8 @@ def distinct(modes: list[Mode], most: int) -> list[Mode]:
     return kept[:most]
 
 
-def _starts(view: View, restarts: int, seed: int) -> list[Tensor]:
+def _starts(climber: Climber, restarts: int, seed: int) -> list[Tensor]:
+    view = climber.view
     middle = first_guess(view)
     types = view.program.type_layer
     if types is None or types.starts is None:
@@ -40,19 +46,28 @@ def _starts(view: View, restarts: int, seed: int) -> list[Tensor]:
         jitter[0] = 0.0
         return list(middle + 0.5 * jitter)
     guesses = types.starts(view.cells, restarts=restarts, seed=seed, **dict(types.options))
-    return [_given_types(view, middle, guess) for guess in guesses]
+    return [_given_types(climber, middle, guess) for guess in _unlike(guesses, view.n_types)]
 
 
-def _given_types(view: View, middle: Tensor, guess: np.ndarray) -> Tensor:
-    """Return the mode if every annotator's type were known: an M-step of EM, for any utility and choice rule."""
-    given = torch.nn.functional.one_hot(torch.as_tensor(guess, dtype=torch.int64), view.n_types)
-    assignment = given.T.to(middle)[None]
+def _unlike(guesses: np.ndarray, types: int) -> list[np.ndarray]:
+    """Return the guesses of annotators' types that differ in more than a few annotators, whatever types are called."""
+    kept: list[np.ndarray] = []
+    for guess in guesses:
+        if all(_agreement(guess, other, types) < _SAME for other in kept):
+            kept.append(guess)
+    return kept
 
-    def objective(z: Tensor) -> Tensor:
-        log_prior, log_likelihood = view.log_parts(z, assignment)
-        return log_prior + log_likelihood
 
-    return Climber(view, objective=objective).climb(middle).z
+def _agreement(one: np.ndarray, other: np.ndarray, types: int) -> float:
+    """Return the share of annotators who are of the same type, types matched as well as they can be."""
+    both = np.bincount(one * types + other, minlength=types**2).reshape(types, types)
+    return float(both[linear_sum_assignment(both, maximize=True)].sum() / len(one))
+
+
+def _given_types(climber: Climber, middle: Tensor, guess: np.ndarray) -> Tensor:
+    """Return a point near the mode if every annotator's type were known: an M-step of EM, for any choice rule."""
+    given = torch.nn.functional.one_hot(torch.as_tensor(guess, dtype=torch.int64), climber.view.n_types)
+    return climber.knowing(given.T.to(middle)[None]).climb(middle, most=_STEPS).z
 
 
 def _heaviest_first(view: View, mode: Mode) -> Mode:

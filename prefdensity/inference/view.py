@@ -37,8 +37,8 @@ class Site:
 
     @property
     def is_scalar(self) -> bool:
-        """One real number."""
-        return self.at.stop - self.at.start == 1 and not self.event
+        """One real number, in no plate."""
+        return not self.dims
 
     @property
     def is_identity(self) -> bool:

@@ -1,0 +1,253 @@
+"""Exact second derivatives for programs whose annotators have hidden types.
+
+Were the types known, comparisons would be independent and `Leaf` sums would give everything. With r the types'
+probabilities given the data, the gradient is that of the complete data weighted by r (Fisher's identity), and the
+Hessian is that of the complete data plus, summed over annotators, the covariance under r of their scores (Louis
+1982, JRSS-B 44, 226-233). Only annotators whose type is in doubt have any.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from prefdensity.inference.curvature import DENSE, log_prior_rows
+from prefdensity.inference.leaves import Leaf, LocalCells
+from prefdensity.inference.precision import Arrow, Dense, Gaussian, Precision
+from prefdensity.inference.view import Site, View
+
+# An annotator whose type is known to this is taken to have it; entries of scores formed at a time.
+_SURE = 1e-10
+_SCORES = 20_000_000
+# Nats that a step of EM may still promise where Newton's method takes over.
+_FAR = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class TypesPrecision:
+    """Minus a Hessian that need not be positive definite, and that of the complete data, which is.
+
+    Attributes
+    ----------
+    complete
+        Of the complete data: types meet only what they share.
+    missing
+        Gives what doubt about the types takes away [dimension, dimension]; None where there is no doubt.
+    """
+
+    complete: Arrow
+    missing: Callable[[], Tensor | None]
+
+    @cached_property
+    def whole(self) -> Precision:
+        """Minus the Hessian."""
+        missing = self.missing()
+        return self.complete if missing is None else Dense(self.complete.dense() - missing)
+
+    def times(self, x: Tensor) -> Tensor:
+        """See `Precision`."""
+        return self.whole.times(x)
+
+    def climb(self, gradient: Tensor, damping: float) -> Tensor | None:
+        """See `Precision`; far from the top, or on a saddle, the step of an EM algorithm."""
+        step = self.complete.climb(gradient, damping)
+        if damping > 0 or step is None or float(gradient @ step) > _FAR:
+            return step
+        newton = self.whole.climb(gradient, 0.0)
+        return step if newton is None else newton
+
+    def largest(self) -> float:
+        """See `Precision`."""
+        return self.complete.largest()
+
+    def part(self, free: Tensor, held: Tensor) -> tuple[Precision, Tensor]:
+        """See `Precision`."""
+        return self.whole.part(free, held)
+
+    def gaussian(self) -> Gaussian | None:
+        """See `Precision`."""
+        return self.whole.gaussian()
+
+
+class TypesCurvature:
+    """Value, gradient and curvature of one density [dimension] with types, or were they given.
+
+    `assignment` [1, type, annotator]: the types, if known.
+    """
+
+    def __init__(self, view: View, assignment: Tensor | None = None) -> None:
+        self.view, self.assignment = view, assignment
+        self.utility = view.sites.get("utility")
+        self.weight = view.sites.get("type_weight")
+        self.others = [site for name, site in view.sites.items() if name not in ("utility", "type_weight")]
+        plain = self.utility is not None and self.utility.dims == ("type", "item") and self.weight is not None
+        simple = all(site.is_scalar or site.dims == ("covariate",) for site in self.others)
+        kept = {each.stage for each in view.program.layers}.isdisjoint({"rating", "behaviour"})
+        self.applies = plain and simple and kept and view.n_types > 1 and view.dimension <= DENSE
+
+    def __call__(self, z: Tensor) -> tuple[float, Tensor, TypesPrecision]:
+        """Return value, gradient [dimension] and minus the Hessian of the log joint density."""
+        leaves, free, cell, log_weight = self._run(z)
+        cells = self.view.cells
+        assert cells.annotator is not None
+        table = cell.detach().new_zeros(*cell.shape[:-1], cells.n_annotators)
+        joint = table.index_add(-1, cells.annotator, cell.detach()) + log_weight.detach()[:, None]
+        belongs = joint.softmax(0) if self.assignment is None else self.assignment[0]
+        value = (joint.logsumexp(0) if self.assignment is None else (belongs * joint).sum(0)).sum()
+        gradient, hessian = self._complete(z, leaves, free, cell, belongs)
+        prior, slope, rows = log_prior_rows(self.view, z[None])
+        for site, row in rows:
+            k = site.at.start
+            if site.is_scalar:
+                hessian[k] += row[0]
+                hessian[:, k] += row[0]
+                hessian[k, k] -= row[0, k]
+            else:
+                hessian.diagonal()[site.at] += row[0, site.at]
+
+        @torch.enable_grad()  # also when draws are weighed
+        def missing() -> Tensor | None:
+            return None if self.assignment is not None else self._missing(z, leaves, free, cell, belongs)
+
+        return float(value + prior[0]), gradient + slope[0], TypesPrecision(self._apart(-hessian), missing)
+
+    def _apart(self, matrix: Tensor) -> Arrow:
+        """Return a matrix [dimension, dimension] without entries between types as an arrow."""
+        everything = torch.arange(self.view.dimension, device=self.view.device)
+        outer = torch.stack([everything[self._of_type(k)] for k in range(self.view.n_types)])
+        shared = self._support(0)[self.view.cells.n_items :]
+        tip = torch.stack([matrix[at[:, None], at[None]] for at in outer])
+        arm = torch.stack([matrix[at[:, None], shared[None]] for at in outer])
+        return Arrow(tip, arm, matrix[shared[:, None], shared[None]], outer, shared)
+
+    def _run(self, z: Tensor) -> tuple[list[Leaf], list[Tensor], Tensor, Tensor]:
+        """Return leaves [type, comparison], free copies, log likelihoods [type, comparison], log weights [type]."""
+        view, cells, types = self.view, self.view.cells, self.view.n_types
+        assert self.utility is not None
+        utility = z[self.utility.at].reshape(self.utility.batch)
+        one = slice(0, cells.n_items)
+        leaves = [Leaf(one, cells.contrast(utility), plus=cells.item_a, minus=cells.item_b)]
+        leaves += [self._leaf(site, z, types) for site in self.others]
+        free = [leaf.value.detach().clone().requires_grad_() for leaf in leaves]
+        values, _ = view.values(z[None])
+        for site, value in zip(self.others, free[1:], strict=True):
+            values[site.name] = site.transform(value)[None]
+        fields = {name: getattr(cells, name) for name in cells.__dataclass_fields__}
+        met = view.run(values, 1, LocalCells(**fields, margin=free[0][None])).met["outcome"]
+        cell = (met["value"].unsqueeze(-3) * met["fn"].outcome_log_prob).sum(-1)
+        return leaves, free, cell.reshape(types, len(cells)), met["fn"].log_weight.reshape(types)
+
+    def _leaf(self, site: Site, z: Tensor, types: int) -> Leaf:
+        cells, raw = self.view.cells, z[site.at]
+        if site.dims == ("covariate",):
+            return Leaf(site.at, cells.covariate_sum(raw).expand(types, -1), matrix=cells.covariates)
+        zero = torch.zeros(len(cells), dtype=torch.int64, device=z.device)
+        return Leaf(site.at, raw.expand(types, len(cells)), plus=zero)
+
+    def _of_type(self, k: int) -> slice:
+        assert self.utility is not None
+        start = self.utility.at.start + k * self.view.cells.n_items
+        return slice(start, start + self.view.cells.n_items)
+
+    def _complete(
+        self, z: Tensor, leaves: list[Leaf], free: list[Tensor], cell: Tensor, belongs: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return gradient and Hessian of the likelihood of complete data, annotators' types weighted by `belongs`."""
+        cells, types = self.view.cells, range(self.view.n_types)
+        assert cells.annotator is not None
+        assert self.weight is not None
+        gradient, hessian = torch.zeros_like(z), z.new_zeros(len(z), len(z))
+        weighted = (cell * belongs.index_select(-1, cells.annotator)).sum()
+        first = torch.autograd.grad(weighted, free, create_graph=True)
+        for at, (leaf, slope) in enumerate(zip(leaves, first, strict=True)):
+            pulled = leaf.pull(slope.detach())
+            if at == 0:
+                gradient[self.utility.at] = pulled.flatten()  # type: ignore[union-attr]
+            else:
+                gradient[leaf.at] = pulled.sum(0)
+            second = torch.autograd.grad(slope.sum(), free[at:], retain_graph=True, allow_unused=True)
+            for other, values in zip(leaves[at:], second, strict=True):
+                if values is None:
+                    continue
+                block = leaf.block(other, values.detach())
+                if at > 0:
+                    hessian[leaf.at, other.at] = block.sum(0)
+                    hessian[other.at, leaf.at] = block.sum(0).T
+                    continue
+                for k in types:
+                    mine = self._of_type(k)
+                    theirs = mine if other is leaf else other.at
+                    hessian[mine, theirs] = block[k]
+                    hessian[theirs, mine] = block[k].T
+        share = belongs.sum(-1)
+        part = z[self.weight.at].detach()
+        gradient[self.weight.at] = torch.autograd.functional.jacobian(lambda x: share @ self._log_weight(x), part)
+        hessian[self.weight.at, self.weight.at] = torch.autograd.functional.hessian(
+            lambda x: share @ self._log_weight(x), part
+        )
+        return gradient, hessian
+
+    def _log_weight(self, part: Tensor) -> Tensor:
+        assert self.weight is not None
+        return self.weight.transform(part).log()  # type: ignore[no-any-return]
+
+    def _missing(
+        self, z: Tensor, leaves: list[Leaf], free: list[Tensor], cell: Tensor, belongs: Tensor
+    ) -> Tensor | None:
+        """Return the covariance of annotators' scores under their types' probabilities, summed over annotators."""
+        cells, types = self.view.cells, self.view.n_types
+        assert cells.annotator is not None
+        assert self.weight is not None
+        if float(belongs.amax(0).min()) >= 1 - _SURE:
+            return None
+        out = z.new_zeros(len(z), len(z))
+        scores = [score.detach() for score in torch.autograd.grad(cell.sum(), free)]
+        slope = torch.autograd.functional.jacobian(self._log_weight, z[self.weight.at].detach())
+        judged = torch.zeros(cells.n_annotators, dtype=torch.bool, device=z.device)
+        judged[cells.annotator] = True
+        idle = belongs[:, ~judged]  # who judged nothing has a score of the weights alone
+        spread = torch.diag(idle.sum(-1)) - idle @ idle.T
+        out[self.weight.at, self.weight.at] = slope.T @ spread @ slope
+        doubt = torch.nonzero(judged & (belongs.amax(0) < 1 - _SURE)).flatten()
+        at = [self._support(k) for k in range(types)]
+        for some in doubt.split(max(1, _SCORES // (len(at[0]) * types))):
+            place = torch.full((cells.n_annotators,), -1, device=z.device)
+            place[some] = torch.arange(len(some), device=z.device)
+            rows = torch.nonzero(place[cells.annotator] >= 0).flatten()
+            who, share = place[cells.annotator[rows]], belongs[:, some]
+            table = [
+                self._scores(leaves, [each[k, rows] for each in scores], rows, who, len(some)) for k in range(types)
+            ]
+            for k in range(types):
+                table[k][:, len(at[k]) - slope.shape[1] :] = slope[k]
+            for k in range(types):
+                for m in range(types):
+                    both = share[k] * (float(k == m) - share[m])
+                    out[at[k][:, None], at[m][None]] += (table[k].T * both) @ table[m]
+        return out
+
+    def _support(self, k: int) -> Tensor:
+        """Return the coordinates that a score of type k has: its utilities, what all types share, the weights."""
+        assert self.weight is not None
+        parts = [self._of_type(k), *(site.at for site in self.others), self.weight.at]
+        everything = torch.arange(self.view.dimension, device=self.view.device)
+        return torch.cat([everything[part] for part in parts])
+
+    def _scores(self, leaves: list[Leaf], slopes: list[Tensor], rows: Tensor, who: Tensor, people: int) -> Tensor:
+        """Return the scores [annotator, support] of some annotators, were they of the type of these slopes."""
+        size = len(self._support(0))
+        out = slopes[0].new_zeros(people * size)
+        start = 0
+        for leaf, slope in zip(leaves, slopes, strict=True):
+            if leaf.matrix is not None:
+                wide = slope.new_zeros(people, leaf.matrix.shape[1])
+                wide.index_add_(0, who, slope[:, None] * leaf.matrix[rows])
+                out.reshape(people, size)[:, start : start + wide.shape[1]] = wide
+            for entry, sign in leaf.signed:
+                out.index_add_(0, who * size + start + entry[rows], sign * slope)
+            start += leaf.at.stop - leaf.at.start
+        return out.reshape(people, size)

@@ -1,0 +1,142 @@
+"""Self-contained HTML pages about a design, and about a preference-calibrated estimate."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+import prefdensity
+from prefdensity import plots_pcal
+from prefdensity.pages import render, svg, write_page
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from markupsafe import Markup
+
+    from prefdensity.estimators.pcal_estimate import PcalEstimate
+    from prefdensity.estimators.pcal_plan import Design
+    from prefdensity.judge_posterior import JudgeFit
+
+
+@dataclass(frozen=True, eq=False)
+class _Section:
+    heading: str
+    says: str
+    figure: Markup | None = None
+    table: pd.DataFrame | None = None
+
+
+def write_design_report(
+    design: Design,
+    planned: pd.DataFrame,
+    path: str | os.PathLike[str],
+    title: str,
+    *,
+    level: float = 0.9,
+    judge: JudgeFit | None = None,
+) -> Path:
+    """Write a self-contained page about a design: who is bought, at what precision.
+
+    Parameters
+    ----------
+    design
+        From `pcal_design`.
+    planned
+        From `Design.apply` or `Design.assign`: the units to buy from.
+    path
+        File to write. It appears whole or not at all.
+    title
+        Heading of the page.
+    level
+        Mass of the intervals.
+    judge
+        The program that the design believes, if it is one.
+
+    Returns
+    -------
+    Path
+        The file written.
+    """
+    p1, p2 = (planned[f"{name}_probability"].to_numpy(float) for name in ("label", "preference"))
+    spent = (design.cost - 1) * p1.mean() + p2.mean()
+    headline = [
+        f"Label {p1.mean():.1%} of {len(planned):,} units and compare {(p2 - p1).mean():.1%} more, at {spent:.4g} a "
+        f"unit (a preference costs 1, a label with its preference {design.cost:g}). {design.worth}"
+    ]
+    outputs = (design.pilot.features[-2], design.pilot.features[-1])
+    allocation = svg(plots_pcal.allocation(planned, outputs), "allocation")
+    sections = [_Section("Who is bought", "Shares of the units, and how they vary with the outputs.", allocation)]
+    if design.single:
+        length = design.length(len(planned), level)
+        headline.append(f"The {level:.0%} interval that this design aims at will be about {length:.4g} long.")
+        curve = svg(plots_pcal.cost_precision(design, len(planned), level), "curve")
+        says = "What another budget would buy: the length of the interval, and what the budget is spent on."
+        sections.append(_Section("Budget and precision", says, curve))
+    return _write(path, title, headline, (), sections + _about(judge, level))
+
+
+def write_estimate_report(
+    estimate: PcalEstimate,
+    path: str | os.PathLike[str],
+    title: str,
+    *,
+    judge: JudgeFit | None = None,
+) -> Path:
+    """Write a self-contained page about an estimate: intervals, what preferences added, what to distrust.
+
+    Parameters
+    ----------
+    estimate
+        From `pcal`.
+    path
+        File to write. It appears whole or not at all.
+    title
+        Heading of the page.
+    judge
+        The program behind the nuisance, if it is one.
+
+    Returns
+    -------
+    Path
+        The file written.
+    """
+    comparison = estimate.comparison()
+    se = comparison.pivot_table(index="parameter", columns="method", values="se", sort=False)
+    ratio = (se["PCAL"] / se["labels only"]).to_numpy()
+    shares = f"{ratio.min():.0%}" if np.ptp(ratio) < 0.005 else f"{ratio.min():.0%} to {ratio.max():.0%}"
+    judged = estimate.judged
+    labelled, more = int(judged.labelled.sum()), int((judged.compared & ~judged.labelled).sum())
+    headline = [
+        f"{labelled:,} labels, {more:,} preferences without a label and {len(judged) - labelled - more:,} units with "
+        f"neither give {estimate.level:.0%} intervals {shares} as long as the labels alone."
+    ]
+    picture = svg(plots_pcal.interval_comparison(comparison), "comparison")
+    sections = [
+        _Section("Intervals", "The same purchases, without preferences and from labels alone.", picture, comparison),
+        _Section("Diagnostics", "Multipliers, weights, precision and spending.", None, estimate.diagnostics()),
+        _Section(
+            "Calibration residuals",
+            "Labels less what the nuisance expects of them, by group; |z| above 3 speaks against the nuisance.",
+            None,
+            estimate.residuals(),
+        ),
+    ]
+    return _write(path, title, headline, estimate.warnings, sections + _about(judge, estimate.level))
+
+
+def _about(judge: JudgeFit | None, level: float) -> list[_Section]:
+    return [] if judge is None else [_Section("The judge", judge.gain(), None, judge.summary(level))]
+
+
+def _write(
+    path: str | os.PathLike[str], title: str, headline: list[str], warnings: tuple[str, ...], sections: list[_Section]
+) -> Path:
+    contents = {
+        "title": title, "version": prefdensity.__version__, "headline": headline, "warnings": warnings,
+        "sections": sections,
+    }  # fmt: skip
+    return write_page(render("pcal.html.jinja", contents), path)

@@ -1,0 +1,64 @@
+"""Independent tasks on the workers that the caller's joblib configuration names; a killed worker's are redone."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, TypeVar
+
+from joblib import Parallel, delayed
+
+from prefdensity.errors import FitError
+
+T = TypeVar("T")
+
+_PATIENCE = 3  # losses in a row without a result between them
+
+
+def each(function: Callable[..., T], calls: Sequence[tuple[Any, ...]], jobs: int | None = None) -> Iterator[T]:
+    """Yield function(*call) of every call, in order.
+
+    Parameters
+    ----------
+    function
+        What depends on its arguments alone (seeds among them), so that it may run anywhere, and again.
+    calls
+        Arguments of each task.
+    jobs
+        Processes; None: what `joblib.parallel_config(backend="loky", n_jobs=4)` says (or "dask", "ray"), in this
+        process where nothing was said.
+
+    Raises
+    ------
+    FitError
+        If workers are killed again and again.
+    """
+    done, losses = 0, 0
+    while done < len(calls):
+        # results come in order: what a killed worker held, and what came after, is asked for again
+        tasks = (delayed(function)(*call) for call in calls[done:])
+        try:
+            for result in _parallel(jobs)(tasks):
+                done, losses = done + 1, 0
+                yield result
+        except _killed() as error:
+            losses += 1
+            if losses == _PATIENCE:
+                raise FitError(
+                    f"workers were killed {_PATIENCE} times in a row, in or after task {done + 1} of {len(calls)}; "
+                    "most often for want of memory: use fewer jobs, or smaller tasks"
+                ) from error
+
+
+def _killed() -> tuple[type[Exception], ...]:
+    """Return how the loss of a worker is told; Dask tells nobody, and gives the task to another worker itself."""
+    ray = sys.modules.get("ray.exceptions")
+    return (BrokenProcessPool,) if ray is None else (BrokenProcessPool, ray.RayActorError, ray.WorkerCrashedError)
+
+
+def _parallel(jobs: int | None) -> Parallel:
+    try:
+        return Parallel(n_jobs=jobs, return_as="generator")
+    except ValueError:  # Ray's workers give all results at the end
+        return Parallel(n_jobs=jobs)
