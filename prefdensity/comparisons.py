@@ -162,7 +162,7 @@ class Comparisons:
     def completed(self, item_features: pd.DataFrame | None, item_measures: pd.DataFrame | None) -> Comparisons:
         """Return the table with what is known of its items; refuse a table without a judgement."""
         if not len(self):
-            raise DataError(f"{self.source}: no row is left: {', '.join(self.notes)}; one comparison at least is needed")
+            raise DataError(f"{self.source}: no row is left: {', '.join(self.notes)}")
         if self.count.sum() == 0:
             raise DataError(f"{self.source}: every count is 0; at least one comparison is needed")
         if self.grades == ("tie",):

@@ -74,10 +74,7 @@ def informed(
         For fits without annotators, unknown annotators, or too few for the pairs.
     """
     _require_annotators(post, program)
-    if most * len(annotators) < len(pairs):
-        raise DataError(
-            f"{len(pairs)} pairs are too many for {len(annotators)} annotators with at most {most} each; raise most"
-        )
+    _require_room(len(pairs), len(annotators), most)
     apart = _apart(post, np.random.default_rng(seed))
     told = []
     for who in annotators:
@@ -195,6 +192,8 @@ def study(
         )
     if seeds < 2:
         raise DataError(f"seeds={seeds} is too few for a standard error; use 2 or more")
+    if most is not None:
+        _require_room(int(np.diff(budgets).max()), len(post.annotators), most)
     rows: list[tuple[int, str, int, float]] = []
     with progress_bar(progress) as report:
         for number in range(seeds):
@@ -224,9 +223,9 @@ class _World:
         found: Posterior | None = None
         curve = []
         for budget in budgets:
-            n, stream = budget - len(rows), self.seed + len(rows)
-            pairs = self._pairs(found, n, stream)
-            rows += self._answers(pairs, self._people(way, found, pairs, most, stream))
+            of_pairs, of_people = map(int, np.random.SeedSequence([self.seed, len(rows)]).generate_state(2))
+            pairs = self._pairs(found, budget - len(rows), of_pairs)
+            rows += self._answers(pairs, self._people(way, found, pairs, most, of_people))
             frame = pd.DataFrame(rows, columns=["item_a", "item_b", "annotator", "outcome"])
             data = with_items(Comparisons.from_frame(frame), self.post.items)
             found = fit(self.program, data, method="laplace", seed=0, draws=_DRAWS, progress=False)
@@ -266,3 +265,8 @@ def _require_annotators(post: Posterior, program: Program | None) -> Program:
     if "annotator" not in known.needs or not post.annotators:
         raise DataError(f"{post.program} knows no annotators, so nobody's answer tells more; share pairs out by lot")
     return known
+
+
+def _require_room(n: int, people: int, most: int) -> None:
+    if most * people < n:
+        raise DataError(f"{n} pairs are too many for {people} annotators with at most {most} each; raise most")

@@ -21,8 +21,10 @@ from prefdensity.comparisons import Comparisons, checked_rows
 from prefdensity.errors import DataError
 from prefdensity.folding import gather
 from prefdensity.formats import FORMATS
+from prefdensity.progress import progress
 
 if TYPE_CHECKING:
+    from pyarrow import Table
     from pyarrow.parquet import ParquetFile
 
 # Name -> where the numbers come from.
@@ -263,7 +265,13 @@ def _json(path: Path) -> pd.DataFrame:
 def _parquet(path: Path, pick: _Pick) -> pd.DataFrame:
     with _opened(path) as file:
         table = file.read(columns=list(pick(file.schema_arrow.names)))
-    return table.to_pandas(ignore_metadata=True)  # an index that pandas stored is a column like any other
+    return _frame(table)
+
+
+def _frame(table: Table) -> pd.DataFrame:
+    # an index that pandas stored is a column like any other; an integer beside a null stays an integer
+    frame: pd.DataFrame = table.to_pandas(ignore_metadata=True, integer_object_nulls=True)
+    return frame
 
 
 @contextmanager
@@ -294,10 +302,10 @@ def _row_groups(path: Path, pick: _Pick) -> Iterator[tuple[str, pd.DataFrame]] |
 
 def _each_group(path: Path, names: list[str], texts: list[str]) -> Iterator[tuple[str, pd.DataFrame]]:
     # text comes as codes and the distinct values: neither parsing nor memory grows with its length
-    with _opened(path, read_dictionary=texts) as file, ThreadPoolExecutor(1) as ahead:
+    with _opened(path, read_dictionary=texts) as file, ThreadPoolExecutor(1) as ahead, progress() as report:
 
         def load(number: int) -> pd.DataFrame:
-            return file.read_row_group(number, columns=names).to_pandas(ignore_metadata=True)
+            return _frame(file.read_row_group(number, columns=names))
 
         total = file.num_row_groups
         waiting = ahead.submit(load, 0)
@@ -307,6 +315,7 @@ def _each_group(path: Path, names: list[str], texts: list[str]) -> Iterator[tupl
                 waiting = ahead.submit(load, number + 1)
             if len(frame):
                 yield f"{path}, row group {number + 1} of {total}", frame
+            report("reading", number + 1, total)
 
 
 def _folded(groups: Iterator[tuple[str, pd.DataFrame]], columns: dict[str, Any]) -> Comparisons:

@@ -188,7 +188,7 @@ BAD = [
         {},
         r"column 'item_a' \(item_a\) is empty in 1 rows, first in row 2",
     ),
-    (change(annotator=None), {"missing": "drop"}, "no row is left: .* rows with an empty item_a, item_b, outcome, annotator"),
+    (change(annotator=None), {"missing": "drop"}, "no row is left: .* rows with an empty item_a"),
     (None, {"missing": "ignore"}, "missing='ignore' is unknown; use 'error' or 'drop'"),
     (None, {"labels": {"a": "left"}}, "labels may translate to a, b, tie or drop, not to 'left'"),
     (

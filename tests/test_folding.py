@@ -169,6 +169,14 @@ def test_demands_on_the_whole_are_made_of_the_whole(tmp_path, votes):
         read(tmp_path / "votes.parquet", item_features=features)
 
 
+@pytest.mark.parametrize("group", [1, 3])
+def test_integers_beside_nulls_stay_integers(tmp_path, group):
+    large = 2**60 + 1
+    columns = {"item_a": pa.array([large, None, 1]), "item_b": pa.array([1, 1, large]), "outcome": ["a", "a", "b"]}
+    parquet.write_table(pa.table(columns), tmp_path / "votes.parquet", row_group_size=group)
+    assert read(tmp_path / "votes.parquet", missing="drop").items == ("1", str(large))
+
+
 def test_joined_parts_keep_their_judgements(votes):
     one, two = Comparisons.from_frame(votes.iloc[:2]), Comparisons.from_frame(votes.iloc[2:])
     assert_same(join([one, two]), Comparisons.from_frame(votes))

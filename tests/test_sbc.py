@@ -11,7 +11,7 @@ import prefdensity
 from prefdensity.posterior import approximates
 
 FALSE_ALARM = 1e-3  # of all programs and quantities together
-QUANTITIES = 8  # of one program, at most
+QUANTITIES = 10  # of one program, at most
 
 # Programs whose Laplace approximation holds the posterior, with the number of tables to simulate; the hierarchical
 # ones take longest.
@@ -25,7 +25,7 @@ HELD = dict.fromkeys(
 ) | dict.fromkeys(
     (
         "annotator_position_bias", "annotator_tastes", "annotator_types", "lapse", "ratings", "reliability",
-        "tie_habits",
+        "strength_habits", "tie_habits",
     ),
     100,
 )  # fmt: skip
