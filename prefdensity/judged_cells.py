@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from prefdensity.grades import mirror
 if TYPE_CHECKING:
     from prefdensity.programs import Layer
 
@@ -92,6 +93,11 @@ class JudgedCells:
     def first(self) -> Tensor:
         """Output 1 is shown first [judgement]."""
         return torch.ones_like(self.outputs[:, 0])
+
+    @property
+    def mirror(self) -> Tensor:
+        """The place of each outcome once the sides are exchanged, int64 [outcome]."""
+        return torch.tensor(mirror(self.outcomes), device=self.verdict.device)
 
     def at_points(self, per_unit: Tensor) -> Tensor:
         """Return values [..., point] of values [..., unit]."""
