@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from prefdensity.grades import mirror
+
 if TYPE_CHECKING:
     from prefdensity.programs import Layer
 
