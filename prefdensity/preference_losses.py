@@ -2,7 +2,7 @@
 
 The margin of a pair is d = r(chosen) - r(rejected) for a reward, and d = beta * (log-ratio of chosen - log-ratio of
 rejected) for a policy; see `dpo_margin`. Every loss takes margins [row] with the chosen response first and returns
-losses [row], except `dr_dpo`, whose loss is one of the batch.
+losses [row], except `dr_dpo` and `kl_dpo`, whose loss is one of the batch.
 """
 
 from __future__ import annotations
@@ -30,15 +30,32 @@ def dpo_margin(
     DataError
         If reference log-probabilities are missing or of another shape.
     """
-    _require_positive(beta=beta)
-    for name, values in (("ref_chosen", ref_chosen), ("ref_rejected", ref_rejected)):
-        if values is None:
-            raise DataError(f"{name} is missing: a margin compares the policy with log-probabilities of the reference")
-        if values.shape != chosen.shape:
-            raise DataError(f"{name} has shape {tuple(values.shape)}, the policy's log-probabilities {_shape(chosen)}")
-    assert ref_chosen is not None
-    assert ref_rejected is not None
-    return beta * ((chosen - ref_chosen) - (rejected - ref_rejected))
+    better, worse = _log_ratios(chosen, rejected, ref_chosen, ref_rejected, beta)
+    return beta * (better - worse)
+
+
+def chi_po_margin(
+    chosen: Tensor,
+    rejected: Tensor,
+    ref_chosen: Tensor | None,
+    ref_rejected: Tensor | None,
+    beta: float,
+    largest_reward: float,
+) -> Tensor:
+    """Return the margin of chi-squared preference optimisation [row], for `logistic` (arXiv 2407.13399, algorithm 1).
+
+    The ratio z of policy to reference enters as z + log z instead of log z, and the margin is held within twice the
+    `largest_reward`: a policy far from what the reference covers gains nothing by going further.
+
+    Raises
+    ------
+    DataError
+        If reference log-probabilities are missing or of another shape.
+    """
+    _require_positive(largest_reward=largest_reward)
+    better, worse = _log_ratios(chosen, rejected, ref_chosen, ref_rejected, beta)
+    bound = 2 * largest_reward
+    return (beta * (better.exp() + better - worse.exp() - worse)).clamp(-bound, bound)
 
 
 def logistic(d: Tensor) -> Tensor:
@@ -93,6 +110,16 @@ def dr_dpo(d: Tensor, temperature: float) -> Tensor:
     _require_positive(temperature=temperature)
     loss = logistic(d)
     return -temperature * ((-loss / temperature).logsumexp(0) - math.log(len(d)))
+
+
+def kl_dpo(d: Tensor, temperature: float) -> Tensor:
+    """Return the loss of the batch at its worst reweighting, b log mean exp(loss / b) (KLDPO, arXiv 2502.01930).
+
+    It is the largest of sum w loss - b KL(w || uniform) over weights w of the pairs: preferences may shift towards
+    the pairs of high loss. An infinite `temperature` b is DPO. `dr_dpo` does the opposite: it doubts such pairs.
+    """
+    _require_positive(temperature=temperature)
+    return temperature * ((logistic(d) / temperature).logsumexp(0) - math.log(len(d)))
 
 
 def ropo(d: Tensor, alpha: float) -> Tensor:
@@ -206,6 +233,21 @@ def _require_pairs(kind: str, d: Tensor, g: Tensor) -> None:
             f"the auxiliary probability of {kind} pair {row + 1} is {float(g[row]):g}; it must lie strictly between "
             "0 and 1"
         )
+
+
+def _log_ratios(
+    chosen: Tensor, rejected: Tensor, ref_chosen: Tensor | None, ref_rejected: Tensor | None, beta: float
+) -> tuple[Tensor, Tensor]:
+    """Return the log ratios of policy to reference [row] of the chosen and of the rejected response."""
+    _require_positive(beta=beta)
+    for name, values in (("ref_chosen", ref_chosen), ("ref_rejected", ref_rejected)):
+        if values is None:
+            raise DataError(f"{name} is missing: a margin compares the policy with log-probabilities of the reference")
+        if values.shape != chosen.shape:
+            raise DataError(f"{name} has shape {tuple(values.shape)}, the policy's log-probabilities {_shape(chosen)}")
+    assert ref_chosen is not None
+    assert ref_rejected is not None
+    return chosen - ref_chosen, rejected - ref_rejected
 
 
 def _require_rate(**values: float) -> None:

@@ -51,8 +51,8 @@ HOMES = {
     "markupsafe": "pages",
     "matplotlib": "pages plots plots_selection plots_pcal plots_study",
     "pandas": (
-        "causes checks choices comparisons data_report densities format_tools formats grades model_comparison posterior "
-        "estimators inference judge_fits judge_posterior preference_columns ratings readers "
+        "causes checks choices comparisons data_report densities format_tools formats grades model_comparison "
+        "posterior estimators inference judge_fits judge_posterior preference_columns ratings readers "
         "rater_study selection selection_study simulation_calibration tallies candidates judged study"
     ),
     "pyarrow": "readers",

@@ -5,16 +5,19 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import brentq
 from scipy.special import expit
 
 from prefdensity.errors import DataError
 from prefdensity.preference_losses import (
     cdpo,
+    chi_po_margin,
     dpo_margin,
     dr_dpo,
     expected_loss,
     hinge,
     ipo,
+    kl_dpo,
     logistic,
     r3m,
     ramp,
@@ -124,6 +127,39 @@ def test_dr_dpo_is_dpo_without_robustness_and_ignores_outliers_with_it():
     torch.testing.assert_close(d.grad, -weight * (-D).sigmoid())
 
 
+def test_kl_dpo_is_dpo_at_its_worst_weights():
+    assert float(kl_dpo(D, 1e7)) == pytest.approx(float(logistic(D).mean()), rel=1e-5)
+    assert float(kl_dpo(D, 1e-3)) == pytest.approx(float(logistic(D).max()), abs=0.01)
+    loss, rng = logistic(D).numpy(), np.random.default_rng(0)
+
+    def at(w):
+        return w @ loss - 0.5 * np.sum(w * np.log(w * len(w)))
+
+    worst = np.exp(loss / 0.5) / np.exp(loss / 0.5).sum()
+    assert float(kl_dpo(D, 0.5)) == pytest.approx(at(worst), rel=1e-12)
+    assert all(at(rng.dirichlet(np.full(len(loss), 5.0))) < at(worst) for _ in range(200))
+
+
+def test_chi_po_is_the_margin_of_its_own_optimal_policy():
+    # under chi-squared and KL regularisation the optimal policy solves r = beta (z + log z) + constant
+    reward, beta = torch.tensor([0.3, -0.2, 0.9, 0.1], dtype=torch.float64), 0.7
+    reference = torch.tensor([0.4, 0.3, 0.1, 0.2], dtype=torch.float64)
+
+    def ratios(constant):
+        return torch.tensor(
+            [brentq(lambda t, r=r: beta * (np.exp(t) + t) - r + constant, -60, 6) for r in reward.tolist()]
+        )
+
+    shift = brentq(lambda c: float((reference * ratios(c).exp()).sum()) - 1, -5, 5)
+    log_ratio = ratios(shift).double()
+    policy, ref = log_ratio + reference.log(), reference.log()
+    i, j = torch.triu_indices(4, 4, 1)
+    margin = chi_po_margin(policy[i], policy[j], ref[i], ref[j], beta, largest_reward=1.0)
+    torch.testing.assert_close(margin, reward[i] - reward[j], atol=1e-6, rtol=0)
+    far = chi_po_margin(policy[i] + 3, policy[j], ref[i], ref[j], beta, largest_reward=1.0)
+    assert float(far.max()) == 2.0
+
+
 def test_ropo_gradient_vanishes_for_pairs_that_look_flipped():
     a = 3.0
     d = D.clone().requires_grad_()
@@ -168,6 +204,9 @@ def test_margin_of_a_log_linear_policy_is_that_of_its_reward():
         (lambda: cdpo(D, -0.1), "smoothing=-0.1"),
         (lambda: r3m(D, 1.0), "penalty=1.0 must lie between 0 and 1"),
         (lambda: dr_dpo(D, 0), "temperature=0 must be positive"),
+        (lambda: kl_dpo(D, -1), "temperature=-1 must be positive"),
+        (lambda: chi_po_margin(D, D, D, None, 0.1, 1.0), "ref_rejected is missing"),
+        (lambda: chi_po_margin(D, D, D, D, 0.1, 0), "largest_reward=0 must be positive"),
     ],
 )
 def test_bad_input_gets_one_sentence(call, message):
