@@ -16,7 +16,7 @@ import pyro.distributions as dist
 from torch import Tensor
 from torch.nn.functional import pad
 
-from prefdensity.cells import Cells
+from prefdensity.cells import Cells, entries
 from prefdensity.outcomes import Judgements, cumulative_logit
 from prefdensity.programs import layer
 
@@ -42,11 +42,11 @@ def ratings(utility: Tensor, data: Cells) -> None:
         rise = pad(step.cumsum(-1), (1, 0))
     with pyro.plate("cut", level.shape[-1] - 1, dim=-1):
         cut = pyro.deterministic("rating_cut", first + rise)
-    score = utility.index_select(-1, item)
+    score = entries(utility, item)
     if who is not None:
         with pyro.plate("annotator", data.n_annotators, dim=-1):
             slope = pyro.sample("rating_slope", dist.LogNormal(0.0, 0.5))
             shift = pyro.sample("rating_shift", dist.Normal(0.0, 1.0))
-        score = slope.index_select(-1, who) * score + shift.index_select(-1, who)
+        score = entries(slope, who) * score + entries(shift, who)
     with pyro.plate("rating", len(item), dim=-1):
         pyro.sample("rating", Judgements(cumulative_logit(cut.unsqueeze(-2), score), level.sum(-1)), obs=level)

@@ -155,7 +155,7 @@ class TypeMixture(TorchDistribution):
         """Return the log likelihood [..., type, annotator] of each annotator's judgements under each type."""
         cell = (value.unsqueeze(-3) * self.outcome_log_prob).sum(-1)
         table = cell.new_zeros((*cell.shape[:-1], self.n_annotators))
-        return table.index_add(-1, self.annotator, cell)
+        return table.scatter_add(-1, self.annotator.expand(cell.shape), cell)  # its gradient is a gather: see `entries`
 
     def annotator_log_lik(self, value: Tensor) -> Tensor:
         """Return log p(judgements of annotator) [..., annotator] with the type summed out."""

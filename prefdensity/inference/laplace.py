@@ -18,7 +18,6 @@ from scipy.optimize import minimize, minimize_scalar
 from torch import Tensor
 
 from prefdensity.errors import FitError
-from prefdensity.inference.curvature import DENSE
 from prefdensity.inference.guide import LOG_2PI
 from prefdensity.inference.mode import Climber, Mode, first_guess
 from prefdensity.inference.precision import Gaussian, Precision
@@ -29,6 +28,8 @@ from prefdensity.inference.view import View
 _SPACING = 0.75
 _NEGLIGIBLE = 1e-5
 _POINTS = 60
+# The largest dimension of Gaussians that are kept for every point; larger ones are made again when needed.
+_KEPT = 1000
 
 
 @dataclass(frozen=True)
@@ -152,9 +153,9 @@ def laplace(view: View, start: Tensor | None = None) -> Mixture:
     if view.program.hyper and climber.local is not None:
         return _nested(view, tuple(view.sites[name].at.start for name in view.program.hyper), start)
     mode = climber.climb(start)
-    spread = _gaussian(climber.curvature(mode.z)[2])
+    spread = _gaussian(mode.precision or climber.curvature(mode.z)[2])
     one = torch.ones(1, dtype=mode.z.dtype, device=mode.z.device)
-    return Mixture(one, mode.z[None], (spread,), mode.converged, mode.iterations, mode)
+    return Mixture(one, mode.z[None], (spread,), mode.converged, mode.iterations, replace(mode, precision=None))
 
 
 def _gaussian(precision: Precision) -> Gaussian:
@@ -165,16 +166,19 @@ def _gaussian(precision: Precision) -> Gaussian:
 
 
 @dataclass(frozen=True)
-class _Near:
-    """A conditional mode [dimension], and how it moves with the hyperparameters [free, hyper]."""
+class _Point:
+    """What was found at one value of the hyperparameters.
 
-    z: Tensor
+    `value` is their marginal log density, `slope` [free, hyper] how the conditional mode moves with them; `inner` makes
+    the Gaussian of the rest, with its `log_det` and the standard error of that.
+    """
+
+    value: float
+    mode: Mode
     slope: Tensor
-
-
-def _slope(inner: Gaussian, cross: Tensor) -> Tensor:
-    """Return d mode / d hyper [free, hyper]."""
-    return -torch.stack([inner.covariance(column) for column in cross.T], 1)
+    inner: Callable[[], Gaussian]
+    log_det: float
+    log_det_error: float
 
 
 class _Profile:
@@ -183,28 +187,45 @@ class _Profile:
     def __init__(self, view: View, hyper: tuple[int, ...], start: Tensor) -> None:
         self.climber = Climber(view, fixed=hyper)
         self.hyper = list(hyper)
-        self.near = _Near(start, start.new_zeros(view.dimension - len(hyper), len(hyper)))
+        self.start = start
+        self.near: _Point | None = None  # where to start from
+        self.last: Gaussian | None = None  # the last curvature
         self.iterations = 0
 
-    def __call__(self, point: np.ndarray) -> tuple[float, Mode]:
-        """Return the marginal log density at `point` and the conditional mode, looked for from the last one."""
-        climber, z = self.climber, self.near.z.clone()
+    def __call__(self, point: np.ndarray) -> _Point:
+        """Return what is found at `point`, looked for from the last one."""
+        climber = self.climber
+        mode = climber.climb(self._guess(point), known=self.last)
+        inner, cross = self._inner(mode)
+        self.last = inner
+        self.iterations += mode.iterations
+        value = mode.value + inner.log_det + 0.5 * len(climber.free) * LOG_2PI
+        mode = replace(mode, precision=None)  # it may be large, and many modes are kept
+        kept = (lambda: inner) if len(mode.z) <= _KEPT else (lambda: self._inner(mode)[0])
+        slope = -torch.stack([inner.covariance(column) for column in cross.T], 1)
+        self.near = _Point(value, mode, slope, kept, inner.log_det, inner.log_det_error)
+        return self.near
+
+    def _guess(self, point: np.ndarray) -> Tensor:
+        """Return where the conditional mode should be [dimension]."""
+        z = self.start.clone() if self.near is None else self.near.mode.z.clone()
         goal = torch.as_tensor(point, dtype=z.dtype, device=z.device)
         moved = (goal - z[self.hyper]).clamp(-1.0, 1.0)  # a slope holds nearby
         z[self.hyper] = goal
-        z[climber.free] += self.near.slope @ moved
-        mode = climber.climb(z)
-        rest, cross = (mode.precision or climber.curvature(mode.z)[2]).part(climber.free, climber.held)
-        inner = _gaussian(rest)
-        self.near = _Near(mode.z, _slope(inner, cross))
-        self.iterations += mode.iterations
-        # a precision may be large, and many modes are kept
-        value = mode.value + inner.log_det + 0.5 * len(climber.free) * LOG_2PI
-        return value, replace(mode, precision=None)
+        if self.near is not None:
+            z[self.climber.free] += self.near.slope @ moved
+        return z
+
+    @torch.enable_grad()  # also when draws are weighed
+    def _inner(self, mode: Mode) -> tuple[Gaussian, Tensor]:
+        """Return the Gaussian of the rest given the hyperparameters, and minus the Hessian between the two."""
+        precision = mode.precision or self.climber.curvature(mode.z)[2]
+        rest, cross = precision.part(self.climber.free, self.climber.held)
+        return _gaussian(rest), cross
 
     def loss(self, point: np.ndarray) -> float:
         """Minus the marginal log density, bounded to the range of a sensible scale."""
-        return -self(np.clip(point, -8.0, 8.0))[0]
+        return -self(np.clip(point, -8.0, 8.0)).value
 
 
 def _nested(view: View, hyper: tuple[int, ...], start: Tensor) -> Mixture:
@@ -213,20 +234,17 @@ def _nested(view: View, hyper: tuple[int, ...], start: Tensor) -> Mixture:
     peak, settled = _peak(profile, first)
     axes = _axes(profile, peak) * _SPACING
     points = _spread_out(profile, peak, axes)
-    values = np.array([value for value, _ in points])
+    values = np.array([point.value for point in points])
     weight = np.exp(values - values.max())
     kept = [k for k in range(len(points)) if weight[k] > _NEGLIGIBLE]
-    modes = [mode for _, mode in points]
-    joints = tuple(_joint(profile, modes[k], axes) for k in kept)
-    best = int(np.argmax(values))
-    like = modes[best].z
+    best = points[int(np.argmax(values))].mode
     return Mixture(
-        weight=torch.tensor(weight[kept] / weight[kept].sum()).to(like),
-        base=torch.stack([modes[k].z for k in kept]),
-        spread=joints,
-        converged=settled and all(modes[k].converged for k in kept),
+        weight=torch.tensor(weight[kept] / weight[kept].sum()).to(best.z),
+        base=torch.stack([points[k].mode.z for k in kept]),
+        spread=tuple(_joint(profile.climber, points[k], axes) for k in kept),
+        converged=settled and all(points[k].mode.converged for k in kept),
         iterations=profile.iterations,
-        mode=modes[best],
+        mode=best,
     )
 
 
@@ -245,21 +263,22 @@ def _peak(profile: _Profile, first: np.ndarray) -> tuple[np.ndarray, bool]:
     return found.x, bool(found.success)
 
 
-def _spread_out(profile: _Profile, peak: np.ndarray, axes: np.ndarray) -> list[tuple[float, Mode]]:
-    """Return (log density, conditional mode) on a lattice about the peak, as far as the density reaches."""
-    found: dict[tuple[int, ...], tuple[float, Mode]] = {}
-    queue: list[tuple[tuple[int, ...], _Near]] = [((0,) * len(peak), profile.near)]
+def _spread_out(profile: _Profile, peak: np.ndarray, axes: np.ndarray) -> list[_Point]:
+    """Return what is found on a lattice about the peak, as far as the density reaches."""
+    found: dict[tuple[int, ...], _Point] = {}
+    queue: list[tuple[tuple[int, ...], _Point | None]] = [((0,) * len(peak), profile.near)]
     top = -math.inf
     while queue and len(found) < _POINTS:
-        step, near = queue.pop(0)
+        # along a line to one end first, so that the last curvature stays near
+        step, near = queue.pop(-1 if len(peak) == 1 else 0)
         if step in found:
             continue
         profile.near = near  # climb from a neighbour's mode
-        found[step] = value, mode = profile(peak + axes @ np.array(step))
-        top = max(top, value)
-        if value > top + math.log(_NEGLIGIBLE):
+        found[step] = here = profile(peak + axes @ np.array(step))
+        top = max(top, here.value)
+        if here.value > top + math.log(_NEGLIGIBLE):
             around = [(*step[:d], step[d] + s, *step[d + 1 :]) for d in range(len(step)) for s in (1, -1)]
-            queue += [(each, profile.near) for each in around]
+            queue += [(each, here) for each in around]
     return list(found.values())
 
 
@@ -282,17 +301,8 @@ def _axes(profile: _Profile, peak: np.ndarray) -> np.ndarray:
     return np.asarray(vectors / np.sqrt(np.maximum(values, 1.0)))
 
 
-def _joint(profile: _Profile, mode: Mode, axes: np.ndarray) -> _Joint:
+def _joint(climber: Climber, point: _Point, axes: np.ndarray) -> _Joint:
     """Return the joint Gaussian: the hyperparameters by `axes`, the rest given them."""
-    climber = profile.climber
-
-    @torch.enable_grad()  # also when draws are weighed
-    def parts() -> tuple[Gaussian, Tensor]:
-        rest, cross = climber.curvature(mode.z)[2].part(climber.free, climber.held)
-        return _gaussian(rest), cross
-
-    inner, cross = parts()
-    kept = (lambda: inner) if len(mode.z) <= DENSE else (lambda: parts()[0])
-    spread = torch.tensor(axes).to(cross)
-    log_det = inner.log_det + float(torch.linalg.slogdet(spread)[1])
-    return _Joint(climber.held, climber.free, spread, _slope(inner, cross), kept, log_det, inner.log_det_error)
+    spread = torch.tensor(axes).to(point.slope)
+    log_det = point.log_det + float(torch.linalg.slogdet(spread)[1])
+    return _Joint(climber.held, climber.free, spread, point.slope, point.inner, log_det, point.log_det_error)

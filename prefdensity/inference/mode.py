@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor
 from prefdensity.errors import FitError
 from prefdensity.grades import scores
 from prefdensity.inference.curvature import DENSE, LocalCurvature, agrees, dense_hessian
-from prefdensity.inference.precision import Dense, Precision
+from prefdensity.inference.precision import Dense, Gaussian, Precision
 from prefdensity.inference.types_curvature import TypesCurvature
 from prefdensity.inference.view import View
 
@@ -21,6 +22,11 @@ from prefdensity.inference.view import View
 _PASSES = 4e9
 # Twice the nats left to climb at which one more Newton step ends within rounding of the top.
 _CLOSE = 1e-6
+# A curvature serves another step while each leaves at most this share of the nats that were left (factoring a new one
+# costs as much as several steps); the last step with the curvature of where it starts leaves less than this share.
+_PACE, _FRESH = 0.1, 1e-8
+# Relative error of the sum over a large table.
+_ROUNDING = 1e-14
 # No utility difference that a table can support is this large; a climb beyond it has no end.
 _FAR = 40.0
 
@@ -112,9 +118,12 @@ class Climber:
         exact = local.applies and local.form is not None and (self.prior or small)
         return local if exact and local.holds(first_guess(self.view)) else None
 
-    def climb(self, start: Tensor, most: int = 100) -> Mode:
-        """Return the highest point reached from `start` [dimension], in at most so many steps of Newton's method."""
-        return self._quasi_newton(start) if self.local is None else self._newton(start, most)
+    def climb(self, start: Tensor, most: int = 100, known: Gaussian | None = None) -> Mode:
+        """Return the highest point reached from `start` [dimension], in at most so many steps of Newton's method.
+
+        `known`: the Gaussian of a curvature of the free coordinates near by, to try first.
+        """
+        return self._quasi_newton(start) if self.local is None else self._newton(start, most, known)
 
     def curvature(self, z: Tensor) -> tuple[float, Tensor, Precision]:
         """Return value, gradient [dimension] and minus the Hessian at z [dimension].
@@ -131,34 +140,61 @@ class Climber:
         gauge = 0.0 if self.gauge is None else self.gauge
         return float(self.objective(z[None]).detach()), gradient[0], Dense(gauge - hessian[0])
 
-    def _newton(self, z: Tensor, most: int) -> Mode:
-        here = self.curvature(z)
+    def _newton(self, z: Tensor, most: int, known: Gaussian | None) -> Mode:
+        precision: Precision | None = None  # at z
+        if known is None:
+            value, gradient, precision = self.curvature(z)
+            solve, pace = self._solver(precision), _FRESH
+        else:
+            value, gradient = self._slope(z)
+            solve, pace = self._within(known.covariance), _PACE
+        step = solve(gradient)
         for iteration in range(1, most + 1):
-            step = self._step(here)
-            gain = float(here[1] @ step)
-            if gain < _CLOSE:
-                return Mode(z + step, here[0] + gain / 2, True, iteration, here[2])
-            size = 1.0
-            while size > 1e-9:
-                there = self.curvature(z + size * step)
-                if there[0] >= here[0] + 1e-4 * size * gain:
+            gain = float(gradient @ step)
+            if max(gain, gain * pace / _FRESH) < _CLOSE:
+                return Mode(z + step, value + gain / 2, True, iteration, precision)
+            size, least = 1.0, 1e-9 if precision is not None else 0.1
+            while size > least:
+                there = self._slope(z + size * step)
+                if there[0] >= value + 1e-4 * size * gain - _ROUNDING * abs(value):
                     break
                 size /= 2
-            else:  # no ascent left that floating point can see
-                return Mode(z, here[0], gain < 1e-4, iteration, here[2])
-            z, here = z + size * step, there
+            else:
+                if precision is not None:  # no ascent left that floating point can see
+                    return Mode(z, value, gain < 1e-4, iteration, precision)
+                size, there = 0.0, (value, gradient)  # the curvature had changed too much
+            z, (value, gradient) = z + size * step, there
             if not self.prior and float(z.abs().max()) > _FAR:
                 break
-        return Mode(z, here[0], False, most, here[2])
+            step, precision = solve(gradient), None
+            pace = float(gradient @ step) / gain
+            if size < 1 or not pace < _PACE:
+                _, gradient, precision = self.curvature(z)
+                solve, pace = self._solver(precision), _FRESH
+                step = solve(gradient)
+        return Mode(z, value, False, most, precision)
 
-    def _step(self, here: tuple[float, Tensor, Precision]) -> Tensor:
-        """Return the Newton step [dimension] in the free coordinates."""
-        _, gradient, precision = here
-        if len(self.held) == 0:
-            return _ascent(precision, gradient)
-        step = torch.zeros_like(gradient)
-        step[self.free] = _ascent(precision.part(self.free, self.held)[0], gradient[self.free])
-        return step
+    def _slope(self, z: Tensor) -> tuple[float, Tensor]:
+        """Return value and gradient [dimension] at z [dimension]."""
+        free = z.detach()[None].requires_grad_()
+        value = self.objective(free).sum()
+        (gradient,) = torch.autograd.grad(value, free)
+        return float(value.detach()), gradient[0]
+
+    def _solver(self, precision: Precision) -> Callable[[Tensor], Tensor]:
+        """Return what makes a Newton step [dimension] in the free coordinates of a gradient [dimension]."""
+        rest = precision.part(self.free, self.held)[0] if len(self.held) else precision
+        return self._within(lambda gradient: _ascent(rest, gradient))
+
+    def _within(self, solve: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        """Return `solve` of the free coordinates, with 0 for those held."""
+
+        def whole(gradient: Tensor) -> Tensor:
+            step = torch.zeros_like(gradient)
+            step[self.free] = solve(gradient[self.free])
+            return step
+
+        return whole if len(self.held) else solve
 
     def _quasi_newton(self, start: Tensor) -> Mode:
         view, free = self.view, self.free

@@ -86,6 +86,9 @@ def share(cells: Cells, rank: int, count: int, by_annotator: bool) -> Cells:
 
 
 class _SharedView(View):
+    def chunks(self, z: Tensor) -> tuple[Tensor, ...]:
+        return (z,)  # all processes sum over the same passes, and their shares are not of one size
+
     def log_joint(self, z: Tensor) -> Tensor:
         log_prior, log_likelihood = self.log_parts(_GradientOfAll.apply(z))
         total: Tensor = _SumOfAll.apply(log_prior / processes() + log_likelihood)

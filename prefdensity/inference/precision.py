@@ -8,6 +8,7 @@ What is too large for either is known by its products alone: `prefdensity.infere
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -99,10 +100,18 @@ class Dense:
 
     def climb(self, gradient: Tensor, damping: float) -> Tensor | None:
         """See `Precision`."""
+        lower = self._lower if damping == 0 else self._root(damping)
+        return None if lower is None else torch.cholesky_solve(gradient[:, None], lower)[:, 0]
+
+    @cached_property
+    def _lower(self) -> Tensor | None:
+        return self._root(0.0)
+
+    def _root(self, damping: float) -> Tensor | None:
         damped = self.matrix.clone()
         damped.diagonal().add_(damping)
         lower, failed = torch.linalg.cholesky_ex(damped)
-        return None if failed else torch.cholesky_solve(gradient[:, None], lower)[:, 0]
+        return None if failed else lower
 
     def largest(self) -> float:
         """See `Precision`."""
@@ -171,7 +180,7 @@ class Arrow:
 
     def climb(self, gradient: Tensor, damping: float) -> Tensor | None:
         """See `Precision`."""
-        found = self._factored(damping)
+        found = self._exact if damping == 0 else self._factored(damping)
         return None if found is None else found.covariance(gradient)
 
     def largest(self) -> float:
@@ -200,7 +209,7 @@ class Arrow:
 
     def gaussian(self) -> Gaussian | None:
         """See `Precision`."""
-        found = self._factored(0.0)
+        found = self._exact
         if found is not None and found.least > _FLAT:
             return found
         return Dense(self.dense()).gaussian() if self.dimension <= _SPECTRAL else None
@@ -213,6 +222,10 @@ class Arrow:
         out[self.outer[:, :, None], self.inner] = self.arm
         out[self.inner[:, None, None], self.outer] = self.arm.permute(2, 0, 1)
         return out
+
+    @cached_property
+    def _exact(self) -> Eliminated | None:
+        return self._factored(0.0)
 
     def _factored(self, damping: float) -> Eliminated | None:
         tip, corner = self.tip.clone(), self.corner.clone()

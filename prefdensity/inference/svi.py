@@ -69,13 +69,13 @@ class Run:
         current = self.guide.at(self.parameters)
         half = current.noise(_PARTICLES // 2, self.generator)
         w, z = current.place(torch.cat([half, -half], 1))  # antithetic pairs
-        log_p = self.view.log_joint(z.flatten(0, 1)).reshape(w.shape[:2])
-        elbo = (log_p - current.detached().log_density(w)).mean(1)
+        log_p, slope = self.view.value_and_slope(z.detach().flatten(0, 1))
+        log_q = current.detached().log_density(w)
         self.optimiser.zero_grad()
-        (-elbo.sum()).backward()
+        ((log_q - (slope.reshape(z.shape) * z).sum(-1)).mean(1).sum()).backward()
         self.optimiser.step()
         self.step += 1
-        self.trace.append(float(elbo.detach().max()))
+        self.trace.append(float((log_p.reshape(w.shape[:2]) - log_q.detach()).mean(1).max()))
 
     def _end_stage(self) -> None:
         average = [s / self.summed for s in self.total]

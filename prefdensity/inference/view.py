@@ -132,6 +132,17 @@ class View:
         log_prior, log_likelihood = self.log_parts(z)
         return log_prior + log_likelihood
 
+    def value_and_slope(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Return `log_joint` of many vectors and its gradient [fit, dimension], in passes of bounded memory."""
+        values: list[Tensor] = []
+        slopes: list[Tensor] = []
+        for part in self.chunks(z):
+            free = part.detach().requires_grad_()
+            value = self.log_joint(free)
+            slopes += torch.autograd.grad(value.sum(), free)
+            values.append(value.detach())
+        return torch.cat(values), torch.cat(slopes)
+
     def log_likelihood(self, z: Tensor) -> Tensor:
         """Return log p(data | z) float64 [fit]: the objective of `mle`."""
         return self.log_parts(z)[1]
@@ -155,7 +166,7 @@ class View:
         """Return every latent and deterministic site [fit, ...] in its own units, and the dims behind `fit`."""
         draws: dict[str, list[Tensor]] = {}
         few = self.cells.head(1)
-        for part in self.chunks(z):
+        for part in z.split(max(1, _PASS // max(1, self.dimension))):
             values, _ = self.values(part)
             met = self.run(values, len(part), few).met
             for name in [*self.sites, *self.derived]:
