@@ -144,10 +144,10 @@ class Climber:
         precision: Precision | None = None  # at z
         if known is None:
             value, gradient, precision = self.curvature(z)
-            solve, pace = self._solver(precision), _FRESH
+            solve, pace, again = self._solver(precision), _FRESH, precision.factors
         else:
             value, gradient = self._slope(z)
-            solve, pace = self._within(known.covariance), _PACE
+            solve, pace, again = self._within(known.covariance), _PACE, True
         step = solve(gradient)
         for iteration in range(1, most + 1):
             gain = float(gradient @ step)
@@ -166,11 +166,13 @@ class Climber:
             z, (value, gradient) = z + size * step, there
             if not self.prior and float(z.abs().max()) > _FAR:
                 break
-            step, precision = solve(gradient), None
-            pace = float(gradient @ step) / gain
-            if size < 1 or not pace < _PACE:
+            pace, precision = 1.0, None
+            if again and size == 1:
+                step = solve(gradient)
+                pace = float(gradient @ step) / gain
+            if not pace < _PACE:
                 _, gradient, precision = self.curvature(z)
-                solve, pace = self._solver(precision), _FRESH
+                solve, pace, again = self._solver(precision), _FRESH, precision.factors
                 step = solve(gradient)
         return Mode(z, value, False, most, precision)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -45,7 +45,15 @@ class Gaussian(Protocol):
 
 
 class Precision(Protocol):
-    """A symmetric matrix P [dimension, dimension]; positive definite at a mode."""
+    """A symmetric matrix P [dimension, dimension]; positive definite at a mode.
+
+    Attributes
+    ----------
+    factors
+        Whether solving with P takes a factor, which then serves again at once.
+    """
+
+    factors: ClassVar[bool]
 
     def times(self, x: Tensor) -> Tensor:
         """Return P x [row, dimension] of each row of x [row, dimension]."""
@@ -91,6 +99,8 @@ class Triangle:
 @dataclass(frozen=True, eq=False)
 class Dense:
     """A full matrix [dimension, dimension]."""
+
+    factors: ClassVar[bool] = True
 
     matrix: Tensor
 
@@ -157,6 +167,8 @@ class Arrow:
     inner
         Coordinates of the rest, int [rest].
     """
+
+    factors: ClassVar[bool] = True
 
     tip: Tensor
     arm: Tensor

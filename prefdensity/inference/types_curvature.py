@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -38,6 +39,8 @@ class TypesPrecision:
     missing
         Gives what doubt about the types takes away [dimension, dimension]; None where there is no doubt.
     """
+
+    factors: ClassVar[bool] = True
 
     complete: Arrow
     missing: Callable[[], Tensor | None]
