@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -89,6 +90,11 @@ class Cells:
         """The place of each outcome once the sides are exchanged, int64 [outcome]."""
         return torch.tensor(mirror(self.outcomes), device=self.item_a.device)
 
+    @cached_property
+    def rows(self) -> Tensor:
+        """0, 1, ...: int64 [comparison]. Kept, for a plate asks for it in every run."""
+        return torch.arange(len(self), device=self.item_a.device)
+
     def measure(self, name: str) -> Tensor:
         """Return what is known of the items under this name [item]."""
         if name not in self.measures:
@@ -97,12 +103,12 @@ class Cells:
 
     def contrast(self, utility: Tensor) -> Tensor:
         """Return u_a - u_b [..., comparison] of a table [..., item]."""
-        return entries(utility, self.item_a) - entries(utility, self.item_b)
+        return self._read(utility, self.item_a) - self._read(utility, self.item_b)
 
     def of_annotator(self, table: Tensor) -> Tensor:
         """Return the entry [..., comparison] of a table [..., annotator] for who judged."""
         assert self.annotator is not None  # a program that needs annotators is refused without them
-        return entries(table, self.annotator)
+        return self._read(table, self.annotator)
 
     def shared(self, table: Tensor) -> Tensor:
         """Return a table [..., entry] that every comparison reads whole, as [..., comparison or 1, entry]."""
@@ -110,14 +116,14 @@ class Cells:
 
     def sides(self, table: Tensor) -> tuple[Tensor, Tensor]:
         """Return the entries [..., comparison] of a table [..., item] for side a and side b."""
-        return entries(table, self.item_a), entries(table, self.item_b)
+        return self._read(table, self.item_a), self._read(table, self.item_b)
 
     def annotator_contrast(self, table: Tensor) -> Tensor:
         """Return t_ja - t_jb [..., comparison] of a table [..., annotator, item], j being who judged."""
         assert self.annotator is not None  # refused without annotators
         flat = table.flatten(-2)
         row = self.annotator * self.n_items
-        margin = entries(flat, row + self.item_a) - entries(flat, row + self.item_b)
+        margin = self._read(flat, row + self.item_a) - self._read(flat, row + self.item_b)
         return margin.unsqueeze(-2) if table.dim() > 2 else margin  # keep the fit plate at dim -3
 
     def covariate_sum(self, effect: Tensor) -> Tensor:
@@ -138,22 +144,34 @@ class Cells:
 
     def head(self, rows: int) -> Cells:
         """Return the first `rows` cells only: one is enough to run a program for its latent sites."""
-        return self._at(slice(rows))
+        return self.at(slice(rows))
 
     def take(self, rows: Tensor) -> Cells:
         """Return the cells at `rows`, ascending; choice sets are numbered anew, and readers of the table lose it."""
-        part = replace(self._at(rows), term=None)
+        part = replace(self.at(rows), term=None)
         if part.choice is None:
             return part
         return replace(part, choice=torch.unique_consecutive(part.choice, return_inverse=True)[1])
 
-    def _at(self, rows: Tensor | slice) -> Cells:
-        names = ("item_a", "item_b", "annotator", "first", "covariates", "outcome", "total", "choice")
-        return replace(self, **{name: getattr(self, name)[rows] for name in names if getattr(self, name) is not None})
+    def at(self, rows: Tensor | slice) -> Cells:
+        """Return the cells at `rows` as they are; see `take` for choice sets."""
+        names = ("item_a", "item_b", "annotator", "first", "covariates", "total", "choice")
+        part = {name: getattr(self, name)[rows] for name in names if getattr(self, name) is not None}
+        if self.outcome is not None:
+            part["outcome"] = self.outcome.mT[:, rows].mT  # keeps the layout, outcome by outcome
+        return replace(self, **part)
 
     def without_outcomes(self) -> Cells:
         """Return the same cells with nothing observed: programs then simulate."""
         return replace(self, outcome=None)
+
+    def in_single_precision(self) -> Cells:
+        """Return the same cells, whose comparisons are worked out in single precision: half the memory to move."""
+        assert self.outcome is not None  # for likelihoods
+        return replace(self, outcome=self.outcome.float())
+
+    def _read(self, table: Tensor, index: Tensor) -> Tensor:
+        return entries(table if self.outcome is None else table.to(self.outcome.dtype), index)
 
 
 def entries(table: Tensor, index: Tensor) -> Tensor:

@@ -27,6 +27,8 @@ Objective = Callable[[Tensor], Tensor]
 
 # Rows of the Hessian per batched backward pass, in cell evaluations.
 _BACKWARD = 20_000_000
+# Comparisons (times fits) whose derivatives are worked out together: few enough for the cache.
+_PASS = 2**17
 # Largest dimension for which a full matrix is formed (200 MB in float64), and up to which nothing else is worth while.
 DENSE = 5000
 _SMALL = 500
@@ -242,27 +244,44 @@ class LocalCurvature:
         return utility_table(self.view, full)
 
     def _likelihood(self, z: Tensor, counts: Tensor | None) -> tuple[Tensor, Tensor, list[Block]]:
-        view, fits = self.view, len(z)
         leaves = [self._margin(z), *(self._leaf(site, z) for site in self.others)]
-        free = [leaf.value.detach().clone().requires_grad_() for leaf in leaves]
+        step = max(1, _PASS // len(z))
+        parts = [
+            self._derivatives(z, leaves, slice(start, start + step), counts)
+            for start in range(0, max(1, len(self.view.cells)), step)
+        ]
+        totals, firsts, seconds = zip(*parts, strict=True)
+        gradient = torch.zeros(len(z), self.view.dimension, dtype=self.view.dtype, device=self.view.device)
+        for leaf, *slopes in zip(leaves, *firsts, strict=True):
+            gradient[:, leaf.at] = leaf.pull(torch.cat(slopes, -1))
+        blocks = [
+            (leaves[k], leaves[m], torch.cat([second[k, m] for second in seconds], -1)) for k, m in sorted(seconds[0])
+        ]
+        return sum(totals, z.new_zeros(len(z))), gradient, blocks
+
+    def _derivatives(
+        self, z: Tensor, leaves: list[Leaf], rows: slice, counts: Tensor | None
+    ) -> tuple[Tensor, list[Tensor], dict[tuple[int, int], Tensor]]:
+        """Return the log likelihood [fit] of some comparisons, and its derivatives by leaves [fit, comparison]."""
+        view, fits, cells = self.view, len(z), self.view.cells.at(rows)
+        free = [leaf.value[:, rows].detach().clone().requires_grad_() for leaf in leaves]
         values, _ = view.values(z)
         found: dict[str, list[Tensor]] = {}
         for site, value in zip(self.others, free[1:], strict=True):
             found.setdefault(site.name, []).append(site.transform(value).reshape(fits, 1, -1))
         for name, parts in found.items():
             values[name] = torch.stack(parts, -1) if view.sites[name].dims == _SHARED else parts[0]
-        fields = {name: getattr(view.cells, name) for name in view.cells.__dataclass_fields__}
-        fields |= {"n_annotators": len(view.cells), "outcome": view.cells.outcome if counts is None else counts}
+        fields = {name: getattr(cells, name) for name in cells.__dataclass_fields__} | {"n_annotators": len(cells)}
+        if counts is not None:
+            fields["outcome"] = counts[..., rows, :]
         outcome = view.run(values, fits, LocalCells(**fields, margin=free[0].unsqueeze(-2))).met["outcome"]
         total = outcome["fn"].log_prob(outcome["value"]).flatten(1).sum(-1)
         first = torch.autograd.grad(total.sum(), free, create_graph=True)
-        gradient = torch.zeros(fits, view.dimension, dtype=view.dtype, device=view.device)
-        blocks = []
-        for k, (leaf, slope) in enumerate(zip(leaves, first, strict=True)):
-            gradient[:, leaf.at] = leaf.pull(slope.detach())
+        curved = {}
+        for k, slope in enumerate(first):
             second = torch.autograd.grad(slope.sum(), free[k:], retain_graph=True, allow_unused=True)
-            blocks += [(leaf, other, v.detach()) for other, v in zip(leaves[k:], second, strict=True) if v is not None]
-        return total.detach(), gradient, blocks
+            curved |= {(k, k + m): value.detach() for m, value in enumerate(second) if value is not None}
+        return total.detach(), [slope.detach() for slope in first], curved
 
 
 def agrees(

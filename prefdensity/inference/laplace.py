@@ -30,6 +30,8 @@ _NEGLIGIBLE = 1e-5
 _POINTS = 60
 # The largest dimension of Gaussians that are kept for every point; larger ones are made again when needed.
 _KEPT = 1000
+# Draws whose density is worked out together.
+_ROWS = 200
 
 
 @dataclass(frozen=True)
@@ -64,9 +66,10 @@ class Mixture:
             rows = (pick == k).to(z.device)
             if rows.any():
                 z[rows] = self.base[k] + spread.scale(noise[rows])
-        if len(self.weight) > 1:
-            return z, self._log_density(z)
-        return z, -0.5 * (noise**2).sum(-1) - self.spread[0].log_det - 0.5 * z.shape[-1] * LOG_2PI
+        if len(self.weight) == 1:
+            return z, -0.5 * (noise**2).sum(-1) - self.spread[0].log_det - 0.5 * z.shape[-1] * LOG_2PI
+        del noise  # as large as z
+        return z, self._log_density(z)
 
     def _log_density(self, z: Tensor) -> Tensor:
         parts = [
@@ -114,9 +117,12 @@ class _Joint:
         return out
 
     def square(self, x: Tensor) -> Tensor:
-        hyper = x[:, self.hyper]
-        outer = (torch.linalg.solve(self.axes, hyper.T) ** 2).sum(0)
-        return outer + self.inner().square(x[:, self.free] - hyper @ self.slope.T)
+        inner, parts = self.inner(), []
+        for part in x.split(_ROWS):
+            hyper = part[:, self.hyper]
+            outer = (torch.linalg.solve(self.axes, hyper.T) ** 2).sum(0)
+            parts.append(outer + inner.square(part[:, self.free] - hyper @ self.slope.T))
+        return torch.cat(parts)
 
     def covariance(self, x: Tensor) -> Tensor:
         hyper = self.axes @ (self.axes.T @ (x[self.hyper] + self.slope.T @ x[self.free]))

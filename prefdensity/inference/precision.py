@@ -203,7 +203,7 @@ class Arrow:
         """See `Precision`; none of `held` is an annotator's."""
         place = torch.full((self.dimension,), -1, device=self.inner.device)
         place[free] = torch.arange(len(free), device=free.device)
-        stays = place[self.inner] >= 0
+        stays = _run(torch.nonzero(place[self.inner] >= 0).flatten())
         spot = torch.empty_like(place)
         spot[self.inner] = torch.arange(len(self.inner), device=place.device)
         away = spot[held]
@@ -333,3 +333,9 @@ class Eliminated:
 def _backward(lower: Tensor, x: Tensor) -> Tensor:
     """Return lower^-T x."""
     return torch.linalg.solve_triangular(lower.mT, x, upper=True)
+
+
+def _run(index: Tensor) -> Tensor | slice:
+    """Return an ascending index as a slice where it is a run: what is sliced need not be copied."""
+    start, stop = int(index[0]), int(index[-1]) + 1
+    return slice(start, stop) if stop - start == len(index) else index
