@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # Above this many possible keys a sort is cheaper than a table of all of them.
 _DENSE_KEYS = 1 << 25
+# The columns of `Cells`, [comparison, ...].
+PER_COMPARISON = ("item_a", "item_b", "annotator", "first", "covariates", "total", "choice", "outcome")
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,11 +157,9 @@ class Cells:
 
     def at(self, rows: Tensor | slice) -> Cells:
         """Return the cells at `rows` as they are; see `take` for choice sets."""
-        names = ("item_a", "item_b", "annotator", "first", "covariates", "total", "choice")
-        part = {name: getattr(self, name)[rows] for name in names if getattr(self, name) is not None}
-        if self.outcome is not None:
-            part["outcome"] = self.outcome.mT[:, rows].mT  # keeps the layout, outcome by outcome
-        return replace(self, **part)
+        columns = {name: getattr(self, name) for name in PER_COMPARISON if getattr(self, name) is not None}
+        # what was laid out outcome by outcome stays so
+        return replace(self, **{name: held.movedim(0, -1)[..., rows].movedim(-1, 0) for name, held in columns.items()})
 
     def without_outcomes(self) -> Cells:
         """Return the same cells with nothing observed: programs then simulate."""
@@ -169,6 +169,17 @@ class Cells:
         """Return the same cells, whose comparisons are worked out in single precision: half the memory to move."""
         assert self.outcome is not None  # for likelihoods
         return replace(self, outcome=self.outcome.float())
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> Cells:
+        """Return the same cells with every tensor changed, such as moved to another device."""
+        changed: dict[str, Any] = {
+            name: change(held) for name, held in vars(self).items() if name != "rows" and isinstance(held, Tensor)
+        }
+        measures = {name: change(values) for name, values in self.measures.items()}
+        ratings = self.ratings and replace(
+            self.ratings, **{name: change(held) for name, held in vars(self.ratings).items() if held is not None}
+        )
+        return replace(self, **changed, measures=measures, ratings=ratings)
 
     def _read(self, table: Tensor, index: Tensor) -> Tensor:
         return entries(table if self.outcome is None else table.to(self.outcome.dtype), index)

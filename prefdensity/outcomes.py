@@ -206,7 +206,7 @@ def observe(outcome_log_prob: Tensor, data: Cells, type_weight: Tensor | None = 
         if data.choice is None
         else Picks(outcome_log_prob, data.total, data.choice)
     )
-    with pyro.plate("comparison", len(data), dim=-1):
+    with pyro.plate("comparison", len(data), subsample=data.rows, dim=-1):
         pyro.sample("outcome", judged, obs=data.outcome)
 
 

@@ -405,3 +405,12 @@ def test_draws_of_the_variance_drop_make_a_design_robust():
     assert bound <= worst * (1 + 1e-9)
     assert worst <= (drops / allocate(drops.mean(0), prices, 3.0)).sum(2).mean(1).max() * (1 + 1e-9)
     assert (p @ prices).mean() == pytest.approx(3.0)
+
+
+def test_steps_of_svi_leave_judged_units_in_double_precision(monkeypatch):
+    view, _ = view_of("gaussian+distance", data_for("gaussian+distance"))
+    z = vectors(view, 3)
+    value, slope = view.value_and_slope(z)
+    monkeypatch.setattr("prefdensity.inference.view._SINGLE", 0)
+    assert all(map(torch.equal, view.value_and_slope(z), (value, slope)))
+    torch.testing.assert_close(value, view.log_joint(z), rtol=1e-12, atol=0)

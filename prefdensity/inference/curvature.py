@@ -277,7 +277,7 @@ class LocalCurvature:
         outcome = view.run(values, fits, LocalCells(**fields, margin=free[0].unsqueeze(-2))).met["outcome"]
         total = outcome["fn"].log_prob(outcome["value"]).flatten(1).sum(-1)
         first = torch.autograd.grad(total.sum(), free, create_graph=True)
-        curved = {}
+        curved: dict[tuple[int, int], Tensor] = {}
         for k, slope in enumerate(first):
             second = torch.autograd.grad(slope.sum(), free[k:], retain_graph=True, allow_unused=True)
             curved |= {(k, k + m): value.detach() for m, value in enumerate(second) if value is not None}

@@ -22,6 +22,7 @@ from prefdensity.inference.mode import Climber
 from prefdensity.inference.precision import factor
 from prefdensity.inference.quality import Checked, check_guide
 from prefdensity.inference.starts import distinct, search
+from prefdensity.inference.streamed import Streamed
 from prefdensity.inference.view import View
 from prefdensity.progress import Report
 
@@ -43,6 +44,8 @@ class Settings:
     warmup: int
     checkpoint: str | Path | None
     key: dict[str, Any]  # tells whether a checkpoint belongs to this fit
+    place: str = "cpu"  # where svi takes its steps
+    parts: int = 1  # in which the table goes there; 1: it is there
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,8 @@ def by_svi(view: View, settings: Settings, report: Report) -> Answer:
     else:
         base, frame = parallel.from_first(_frames(view, settings, kind, report))
     guide = Guide.start(base, frame, "mean_field" if frame.dim() == 2 else kind)
-    run = svi.Run(parallel.shared(view), guide, settings.seed)
+    stepped = parallel.shared(view) if settings.parts == 1 else Streamed(view, settings.place, settings.parts)
+    run = svi.Run(stepped, guide, settings.seed)
     if saved is not None:
         run.resume(saved)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from prefdensity.inference.curvature import DENSE
 from prefdensity.inference.engines import Answer, Settings, by_laplace, by_map, by_mle, by_nuts, by_svi
 from prefdensity.inference.guide import KINDS
 from prefdensity.inference.mode import Climber
+from prefdensity.inference.streamed import parts_for
 from prefdensity.inference.view import View
 from prefdensity.posterior import FitStatus, Posterior, approximates
 from prefdensity.programs import Layer, Program, load_program
@@ -70,7 +72,8 @@ def fit(
     seed
         Of everything random; the same seed on the same machine gives the same result.
     device
-        "cpu", "cuda", or "auto": cuda if there is one and the table is large.
+        "cpu", "cuda", or "auto": cuda if there is one and the table is large. A table that does not fit on the GPU
+        stays in host memory, where its mode is found, and svi passes it through the GPU part by part.
     draws
         Posterior draws to keep (per chain for nuts).
     restarts
@@ -106,16 +109,23 @@ def fit(
     _require_settings(method, guide, device, draws, restarts, seed)
     warnings = suit(program, data)
     place = _device(device, data)
-    view = View(program, data.cells(program.outcomes, program.needs, device=place))
+    view = View(program, data.cells(program.outcomes, program.needs))
+    parts = parts_for(view, _room(place))
+    if parts == 1 and place != "cpu":
+        view = View(program, view.cells.each(lambda values: values.to(place)))
+    if parts > 1 and method not in ("auto", "svi"):
+        raise FitError(
+            f"the table does not fit on {place}; method='svi' passes it through in parts, device='cpu' holds it"
+        )
     pairs = data.pairs() if isinstance(data, Choices) else data
     if "utility" in view.sites:  # items that features place need not meet
         warnings += existence_warnings(pairs)
     key = {"program": _identity(program), "data": data.fingerprint(), "seed": seed}
     key |= {"guide": guide, "restarts": restarts}
     starts = restarts or _restarts(view)
-    settings = Settings(draws, starts, seed, guide, max_steps, chains, warmup, checkpoint, key)
+    settings = Settings(draws, starts, seed, guide, max_steps, chains, warmup, checkpoint, key, place, parts)
     with _threads(threads), show_progress(progress) as report:
-        answer = infer(method, view, pairs, settings, report)
+        answer = infer(method if parts == 1 else "svi", view, pairs, settings, report)
     status = FitStatus(
         seed=seed,
         seconds=time.monotonic() - started,
@@ -219,6 +229,11 @@ def _device(device: str, data: Comparisons | Choices) -> str:
     if device != "auto":
         return device
     return "cuda" if torch.cuda.is_available() and len(data) > _GPU_CELLS else "cpu"
+
+
+def _room(place: str) -> int:
+    """Return the free bytes of a device; the host takes what it is given."""
+    return torch.cuda.mem_get_info(place)[0] if place.startswith("cuda") else sys.maxsize
 
 
 @contextmanager

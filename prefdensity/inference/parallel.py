@@ -86,37 +86,13 @@ def share(cells: Cells, rank: int, count: int, by_annotator: bool) -> Cells:
 
 
 class _SharedView(View):
-    def chunks(self, z: Tensor) -> tuple[Tensor, ...]:
-        return (z,)  # all processes sum over the same passes, and their shares are not of one size
+    @property
+    def _terms(self) -> int:
+        return super()._terms * processes()
 
-    def log_joint(self, z: Tensor) -> Tensor:
-        log_prior, log_likelihood = self.log_parts(_GradientOfAll.apply(z))
-        total: Tensor = _SumOfAll.apply(log_prior / processes() + log_likelihood)
-        return total
-
-
-class _SumOfAll(torch.autograd.Function):
-    """The sum over processes; each passes the gradient of the sum on to its own term."""
-
-    @staticmethod
-    def forward(ctx: Any, term: Tensor) -> Tensor:
-        return _added(term.detach())
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        return gradients[0]
-
-
-class _GradientOfAll(torch.autograd.Function):
-    """The identity, whose gradient is the sum of the gradients of all processes."""
-
-    @staticmethod
-    def forward(ctx: Any, z: Tensor) -> Tensor:
-        return z.view_as(z)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        return _added(gradients[0])
+    def value_and_slope(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        value, slope = super().value_and_slope(z)
+        return _added(value), _added(slope)
 
 
 class Ended(Exception):

@@ -7,20 +7,28 @@ its latent sites substituted.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.distributions import ComposeTransform, Transform, biject_to
 
-from prefdensity.cells import Cells
+from prefdensity.cells import PER_COMPARISON, Cells
 from prefdensity.errors import ProgramError
+from prefdensity.inference.traced import Function, traced
 from prefdensity.programs import Program
 from prefdensity.running import Substitute, environment, run
 
 # Cell evaluations (fits x types x comparisons x outcomes) per pass; small enough for the cache.
 _PASS = 1_000_000
+# Comparisons from which on stochastic steps work in single precision, and as a graph, which takes a second to make.
+_SINGLE, _TRACED = 10_000, 100_000
+_PART = 500_000  # cell evaluations of one vector in a part of a large table
+_STREAMS = 64  # that large tables are read in, see `_step_cells`
+_BLOCK = 1024  # terms that may be summed in single precision
 
 
 @dataclass(frozen=True)
@@ -81,6 +89,7 @@ class View:
             self.sites[name] = site
             start = site.at.stop
         self.dimension = start
+        self._graphs: dict[tuple[int, int], Function] = {}
 
     def _trace(self) -> dict[str, dict[str, Any]]:
         """Run the program once on one cell and return what it met, by site."""
@@ -110,13 +119,15 @@ class View:
         """Run the program with `values` under a fit plate; sites without a value are drawn from their prior."""
         return run(self.program, cells or self.cells, values, fits)
 
-    def log_parts(self, z: Tensor, assignment: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def log_parts(
+        self, z: Tensor, assignment: Tensor | None = None, cells: Cells | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return log prior (with Jacobian) and log likelihood, each float64 [fit].
 
-        `assignment` [fit, type, annotator]: take the annotators' types as known.
+        `assignment` [fit, type, annotator]: take the annotators' types as known. `cells`: instead of the view's.
         """
         values, log_prior = self.values(z)
-        met = self.run(values, len(z)).met
+        met = self.run(values, len(z), cells).met
         for name in self.sites:
             log_prior = log_prior + _sum(met[name]["fn"].log_prob(met[name]["value"]))
         outcome = met["outcome"]
@@ -132,16 +143,67 @@ class View:
         log_prior, log_likelihood = self.log_parts(z)
         return log_prior + log_likelihood
 
+    @cached_property
+    def _step_cells(self) -> Cells:
+        """The cells as stochastic steps read them."""
+        cells, count = self.cells, len(self.cells)
+        if count < _SINGLE or not isinstance(cells, Cells):  # judged units stay as they are
+            return cells
+        if cells.choice is None:
+            # neighbours no longer share an item: sums over items would wait for one another
+            order = torch.arange(-(-count // _STREAMS) * _STREAMS, device=self.device).reshape(_STREAMS, -1).T.flatten()
+            cells = cells.take(order[order < count])
+        return cells.in_single_precision()
+
+    @cached_property
+    def _step_parts(self) -> list[Cells]:
+        """The same in parts: of a large table of a program that is a sum over comparisons, and little else."""
+        cells = self._step_cells
+        if len(cells) < _TRACED or self.n_types > 1 or "utility" not in self.sites or cells.choice is not None:
+            return [cells]
+        if cells.ratings is not None:
+            return [cells]
+        size = math.ceil(len(cells) / math.ceil(self.work / _PART))
+        return [cells.at(slice(start, start + size)) for start in range(0, len(cells), size)]
+
+    @property
+    def _terms(self) -> int:
+        """How many densities of parts of the cells add up to the whole, each with its share of the prior."""
+        return len(self._step_parts)
+
     def value_and_slope(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Return `log_joint` of many vectors and its gradient [fit, dimension], in passes of bounded memory."""
-        values: list[Tensor] = []
-        slopes: list[Tensor] = []
-        for part in self.chunks(z):
-            free = part.detach().requires_grad_()
-            value = self.log_joint(free)
-            slopes += torch.autograd.grad(value.sum(), free)
-            values.append(value.detach())
-        return torch.cat(values), torch.cat(slopes)
+        """Return `log_joint` of many vectors and its gradient [fit, dimension], in passes of bounded memory.
+
+        For stochastic steps: the comparisons of a large table are worked out in single precision, and summed in double.
+        """
+        fits = max(1, _PASS * len(self._step_parts) // self.work)
+        value, slope = z.new_zeros(len(z), dtype=torch.float64), torch.zeros_like(z)
+        with environment(self.dtype, device=self.device):  # a graph makes tensors as the program did
+            for few, total, steep in zip(z.split(fits), value.split(fits), slope.split(fits), strict=True):
+                for cells in self._step_parts:
+                    more, steeper = self._pass(few, cells)
+                    total += more  # views of what is returned
+                    steep += steeper
+        return value, slope
+
+    def _pass(self, z: Tensor, cells: Cells) -> tuple[Tensor, ...]:
+        """Return value and slope of a part, by a graph if the table is large."""
+        if len(self.cells) < _TRACED:
+            return self._one_pass(z, cells)
+        columns = {name: getattr(cells, name) for name in PER_COMPARISON if getattr(cells, name) is not None}
+        if (len(z), len(cells)) not in self._graphs:
+            self._graphs[len(z), len(cells)] = traced(
+                lambda z, *values: self._one_pass(z, replace(cells, **dict(zip(columns, values, strict=True)))),
+                (z, *columns.values()),
+            )
+        return self._graphs[len(z), len(cells)](z, *columns.values())
+
+    def _one_pass(self, z: Tensor, cells: Cells) -> tuple[Tensor, Tensor]:
+        free = z.detach().requires_grad_()
+        log_prior, log_likelihood = self.log_parts(free, cells=cells)
+        value = log_prior / self._terms + log_likelihood
+        (slope,) = torch.autograd.grad(value.sum(), free)
+        return value.detach(), slope
 
     def log_likelihood(self, z: Tensor) -> Tensor:
         """Return log p(data | z) float64 [fit]: the objective of `mle`."""
@@ -246,4 +308,22 @@ def _dims(name: str, node: dict[str, Any]) -> tuple[str, ...]:
 
 def _sum(log_prob: Tensor) -> Tensor:
     """Sum all but the fit dimension, in float64: a float32 total of 1e6 terms is off by .05."""
-    return log_prob.flatten(1).sum(-1, dtype=torch.float64) if log_prob.dim() > 1 else log_prob.double()
+    if log_prob.dim() == 1:
+        return log_prob.double()
+    terms = log_prob.flatten(1)
+    return terms.sum(-1) if terms.dtype == torch.float64 else _Total.apply(terms)
+
+
+class _Total(torch.autograd.Function):
+    """The sum [fit] in float64 of terms [fit, term] in float32, without a copy of them in float64."""
+
+    @staticmethod
+    def forward(ctx: Any, terms: Tensor) -> Tensor:
+        ctx.terms = terms.shape[-1]
+        whole = terms.shape[-1] // _BLOCK * _BLOCK
+        blocks = terms[:, :whole].unflatten(-1, (-1, _BLOCK)).sum(-1)
+        return blocks.sum(-1, dtype=torch.float64) + terms[:, whole:].sum(-1, dtype=torch.float64)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return gradients[0].float().unsqueeze(-1).expand(-1, ctx.terms)

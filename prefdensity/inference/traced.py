@@ -1,0 +1,41 @@
+"""A function of tensors as the graph of its operations: the same numbers, without running its Python again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Function = Callable[..., tuple[Tensor, ...]]
+
+_SAME = 1e-4  # of the largest entry: an accelerator sums in an order of its own
+
+
+def traced(function: Function, example: tuple[Tensor, ...]) -> Function:
+    """Return `function` as a graph for arguments shaped like `example`, or itself where no graph can hold it.
+
+    A graph holds tensor operations only (gradients among them), with everything else as it was for `example`. So a
+    function that looks at values, as in ``if x > 0``, is returned as it is, and so is one whose graph gives other
+    numbers.
+    """
+    from torch.fx.experimental.proxy_tensor import make_fx  # its first use takes most of a second
+
+    expected = function(*example)
+    try:
+        graph = make_fx(function)(*example)
+    except Exception:  # whatever stands in the way, `function` does without a graph
+        return function
+    for node in list(graph.graph.nodes):
+        if node.target is torch.ops.aten.detach.default:  # nothing here records gradients
+            node.replace_all_uses_with(node.args[0])
+            graph.graph.erase_node(node)
+    graph.graph.eliminate_dead_code()
+    graph.recompile()
+    run = torch.no_grad()(graph)
+    same = all(_agree(a, b) for a, b in zip(run(*example), expected, strict=True))
+    return run if same else function
+
+
+def _agree(a: Tensor, b: Tensor) -> bool:
+    return bool((a - b).abs().max() <= _SAME * b.abs().max())

@@ -1,0 +1,155 @@
+"""Steps of svi on large tables: single precision, another order of comparisons, a graph; never another answer."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from contract import PROGRAMS, vectors, view_of
+
+import prefdensity
+from prefdensity import simulate
+from prefdensity.inference import svi, view as views
+from prefdensity.inference.traced import traced
+from prefdensity.inference.view import View
+from prefdensity.programs import load_program, names
+from prefdensity.running import environment
+
+ROWS = 3000
+
+
+@pytest.fixture
+def every_table_is_large(monkeypatch):
+    """Take for tables of any size the way of large ones."""
+    monkeypatch.setattr(views, "_SINGLE", 0)
+    monkeypatch.setattr(views, "_TRACED", 0)
+
+
+def in_double(view, z):
+    """Value and gradient of the log density itself."""
+    free = z.clone().requires_grad_()
+    value = view.log_joint(free)
+    return value.detach(), torch.autograd.grad(value.sum(), free)[0]
+
+
+@pytest.mark.parametrize("name", [*PROGRAMS, "rankings"])
+def test_a_large_table_gives_the_value_and_slope_of_double_precision(name, monkeypatch):
+    monkeypatch.setattr(views, "_SINGLE", 0)
+    view = rankings() if name == "rankings" else view_of(name, rows=200)[0]
+    z = vectors(view, 3, scale=0.5)
+    value, slope = view.value_and_slope(z)
+    exact, gradient = in_double(view, z)
+    assert value.dtype == slope.dtype == torch.float64
+    torch.testing.assert_close(value, exact, rtol=2e-6, atol=0)
+    torch.testing.assert_close(slope, gradient, rtol=0, atol=1e-5 * float(gradient.abs().max()))
+
+
+def rankings():
+    rng = np.random.default_rng(0)
+    orders = [rng.permutation(list("vwxyz"))[:4] for _ in range(60)]
+    rows = [(str(k), item, place + 1) for k, order in enumerate(orders) for place, item in enumerate(order)]
+    table = prefdensity.Choices.from_rankings(pd.DataFrame(rows, columns=["who", "item", "rank"]), answer="who")
+    program = load_program("plackett_luce")
+    return View(program, table.cells(program.outcomes, program.needs))
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_program_but_one_that_looks_at_values_runs_as_a_graph_with_the_same_numbers(name):
+    view, _ = view_of(name)
+    first, other = vectors(view, 2, seed=1, scale=0.5), vectors(view, 2, seed=2, scale=0.5)
+
+    def plain(z):
+        return view._one_pass(z, view.cells)
+
+    with environment(view.dtype):
+        graph = traced(plain, (first,))
+        assert (graph is plain) == (name == "length_normalised")  # it looks whether lengths are positive
+        for found, expected in zip(graph(other), plain(other), strict=True):
+            assert torch.equal(found, expected)
+
+
+def looks_at_values(x):
+    return (x.exp() if float(x.sum()) > 0 else -x,)
+
+
+def draws_at_random(x):
+    return (x + torch.randn(len(x)),)
+
+
+@pytest.mark.parametrize("function", [looks_at_values, draws_at_random])
+def test_a_function_that_no_graph_can_hold_stays_as_it_is(function):
+    with torch.random.fork_rng():
+        assert traced(function, (torch.ones(3),)) is function
+
+
+def test_graphs_of_the_parts_of_a_table_add_up_and_are_made_once_for_each_shape(every_table_is_large, monkeypatch):
+    monkeypatch.setattr(views, "_PART", 100)
+    view = View(load_program("davidson"), simulate.population(12, 5, ROWS, seed=0)[0].cells(("a", "b", "tie")))
+    parts = [len(part) for part in view._step_parts]
+    assert sum(parts) == len(view.cells)
+    assert len(parts) > 1
+    assert max(parts) * 3 <= 100
+    for fits in (3, 3, 2):
+        z = vectors(view, fits)
+        torch.testing.assert_close(view.value_and_slope(z)[0], in_double(view, z)[0], rtol=2e-6, atol=0)
+    assert sorted(view._graphs) == sorted((fits, size) for fits in (2, 3) for size in set(parts))
+
+
+def test_neighbours_of_a_large_table_do_not_share_an_item():
+    data, _ = simulate.population(200, 5, 20_000, seed=0)
+    view = View(load_program("bradley_terry"), data.cells())
+    after = view._step_cells
+    same = [float((each[1:] == each[:-1]).double().mean()) for each in (view.cells.item_a, after.item_a)]
+    assert same[0] > 0.9
+    assert same[1] < 0.1
+    assert after.outcome.dtype == torch.float32
+    assert after.outcome.stride() == (1, len(after))  # outcome by outcome, as programs lay out their tables
+    assert contents(after) == contents(view.cells)
+
+
+def contents(cells):
+    return sorted(zip(cells.item_a.tolist(), cells.item_b.tolist(), cells.outcome.tolist(), strict=True))
+
+
+def test_many_terms_in_single_precision_are_summed_in_double():
+    terms = (torch.rand(2, 3_000_001, generator=torch.Generator().manual_seed(0)) - 3).requires_grad_()
+    total = views._sum(terms)
+    exact = [math.fsum(row) for row in terms.detach().double().tolist()]
+    np.testing.assert_allclose(total.detach(), exact, rtol=1e-8)
+    total.sum().backward()
+    assert torch.equal(terms.grad, torch.ones_like(terms))
+
+
+@pytest.mark.parametrize("name", ["davidson", "reliability", "annotator_types", "comparison_types"])
+def test_a_fit_by_the_way_of_large_tables_is_the_same_fit(name, every_table_is_large, monkeypatch):
+    data, _ = simulate.population(8, 12, ROWS, seed=3)
+    large = fit(name, data)
+    monkeypatch.undo()
+    usual = fit(name, data)
+    spread = usual.draws["utility"].std(0)
+    apart = large.draws["utility"].mean(0) - usual.draws["utility"].mean(0)
+    assert np.abs(apart / spread).max() < 0.02  # same noise, other rounding
+    assert large.status.elbo == pytest.approx(usual.status.elbo, abs=0.05)
+
+
+def fit(name, data, **options):
+    return prefdensity.fit(name, data, method="svi", restarts=1, max_steps=300, draws=400, progress=False, **options)
+
+
+def test_a_large_fit_resumes_bit_for_bit(tmp_path, every_table_is_large, monkeypatch):
+    data, _ = simulate.population(8, 12, ROWS, seed=3)
+    whole = fit("reliability", data)
+    advance = svi.Run.advance
+
+    def interrupted(run):
+        if run.step == svi.WINDOW:
+            raise KeyboardInterrupt
+        advance(run)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(svi.Run, "advance", interrupted)
+        fit("reliability", data, checkpoint=tmp_path / "state.npz")
+    resumed = fit("reliability", data, checkpoint=tmp_path / "state.npz")
+    assert resumed.status.elbo_trace == whole.status.elbo_trace
+    assert np.array_equal(resumed.draws["utility"], whole.draws["utility"])
