@@ -6,7 +6,7 @@ import torch
 
 import prefdensity
 from prefdensity.comparisons import Comparisons
-from prefdensity.inference import curvature
+from prefdensity.inference import curvature, krylov
 from prefdensity.inference.krylov import Pattern, Sparse
 from prefdensity.inference.laplace import laplace
 from prefdensity.inference.mode import Climber, first_guess
@@ -77,6 +77,22 @@ def test_the_gaussian_of_a_form(which):
         assert 0 < found.log_det_error < 0.5
         assert found.log_det == pytest.approx(exact.log_det, abs=4 * found.log_det_error)
         torch.testing.assert_close(found.frame(), full.diagonal().rsqrt())
+
+
+def test_dear_draws_come_in_single_precision_with_the_common_level_apart(monkeypatch):
+    monkeypatch.setattr(krylov, "_DEAR", 0)
+    generator = torch.Generator().manual_seed(0)
+    met = torch.triu(torch.rand(SIZE, SIZE, dtype=torch.float64, generator=generator), 1)
+    met = met + met.T
+    level = torch.diag(met.sum(0)) - met + 0.01 * torch.eye(SIZE)  # the prior alone holds the sum of all
+    row, column = torch.triu_indices(SIZE, SIZE)
+    for full, apart in ((level, True), (forms()[0], False)):
+        found = Pattern(row, column, SIZE).fill(full[row, column]).gaussian()
+        frame = found.scale(torch.eye(SIZE, dtype=torch.float64)).T
+        scale = torch.linalg.inv(full).diagonal().sqrt()
+        gap = (frame @ frame.T - torch.linalg.inv(full)) / torch.outer(scale, scale)
+        assert float(gap.abs().max()) < 1e-3
+        assert (found._slow is not None) == apart
 
 
 def test_a_saddle_is_mended_or_refused():

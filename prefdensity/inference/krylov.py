@@ -22,6 +22,7 @@ _SOLVED = 1e-10  # relative residual of a step
 # mean of log p - log q over draws of 10,000 coordinates moved by 4e-5 nats.
 _SETTLED = {torch.float64: 1e-7, torch.float32: 1e-3}
 _DEAR = 500_000  # entries off the diagonal
+_APART = 1e-3  # relative residual of a direction taken for an eigenvector
 _PRODUCTS = 400
 _PROBES = 32
 _TOGETHER = 320_000  # entries of draws that are multiplied together: what a processor's cache holds
@@ -170,13 +171,36 @@ class Krylov:
         """Whether P is positive definite as far as random vectors tell."""
         return self._roughly[2]
 
+    @cached_property
+    def _slow(self) -> tuple[Tensor, float] | None:
+        """The direction [dimension] in which A is least and its value there, where it stands apart.
+
+        By inverse iteration. The common level of utilities, which the prior alone holds, is one: most products would
+        go into its share.
+        """
+        root = self.precision.diagonal.sqrt()
+        found = root / root.norm()
+        for _ in range(3):
+            found = root * self.covariance(root * found)
+            found = found / found.norm()
+        image = self.precision.times((found / root)[None])[0] / root
+        value = float(found @ image)
+        return (found, value) if float((image - value * found).norm()) < _APART * value else None
+
     def scale(self, noise: Tensor) -> Tensor:
         """See `Gaussian`."""
         step = max(8, _TOGETHER // noise.shape[-1])
+        out = torch.empty_like(noise)
         dear = len(self.precision.side.values()) > _DEAR
         short = Krylov(self.precision.single()) if dear else self
-        parts = [short._lanczos(part.to(short.precision.diagonal), torch.rsqrt)[0] for part in noise.split(step)]
-        return torch.cat(parts).to(noise) * self.precision.diagonal.rsqrt()
+        slow = self._slow if dear else None
+        for part, place in zip(noise.split(step), out.split(step), strict=True):
+            rest, along = part, torch.zeros_like(part)
+            if slow is not None:
+                share = torch.outer(part @ slow[0], slow[0])
+                rest, along = part - share, share * slow[1] ** -0.5
+            place.copy_(short._lanczos(rest.to(short.precision.diagonal), torch.rsqrt)[0] + along)
+        return out.mul_(self.precision.diagonal.rsqrt())
 
     def square(self, x: Tensor) -> Tensor:
         """See `Gaussian`."""

@@ -61,13 +61,15 @@ class Mixture:
         """Return z [draw, dimension] and log q [draw]."""
         pick = torch.multinomial(self.weight.cpu(), draws, replacement=True, generator=generator)
         noise = torch.randn(draws, self.base.shape[-1], generator=generator, dtype=torch.float64).to(self.base)
+        if len(self.weight) == 1:
+            square = torch.linalg.vector_norm(noise, dim=-1) ** 2
+            log_q = -0.5 * square - self.spread[0].log_det - 0.5 * noise.shape[-1] * LOG_2PI
+            return self.spread[0].scale(noise).add_(self.base[0]), log_q
         z = torch.empty_like(noise)
         for k, spread in enumerate(self.spread):
             rows = (pick == k).to(z.device)
             if rows.any():
                 z[rows] = self.base[k] + spread.scale(noise[rows])
-        if len(self.weight) == 1:
-            return z, -0.5 * (noise**2).sum(-1) - self.spread[0].log_det - 0.5 * z.shape[-1] * LOG_2PI
         del noise  # as large as z
         return z, self._log_density(z)
 

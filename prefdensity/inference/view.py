@@ -157,8 +157,10 @@ class View:
 
     @cached_property
     def _step_parts(self) -> list[Cells]:
-        """The same in parts: of a large table of a program that is a sum over comparisons, and little else."""
-        cells = self._step_cells
+        return self._parts(self._step_cells)
+
+    def _parts(self, cells: Cells) -> list[Cells]:
+        """Return cells in parts: of a large table of a program that is a sum over comparisons, and little else."""
         if len(cells) < _TRACED or self.n_types > 1 or "utility" not in self.sites or cells.choice is not None:
             return [cells]
         if cells.ratings is not None:
@@ -220,8 +222,18 @@ class View:
 
     @torch.no_grad()
     def log_joint_of(self, z: Tensor) -> Tensor:
-        """Return `log_joint` of many vectors, without gradient, in passes of bounded memory."""
-        return torch.cat([self.log_joint(part) for part in self.chunks(z)])
+        """Return `log_joint` of many vectors, without gradient, in passes of bounded memory.
+
+        Of a large table in single precision, which is off by about .001 nats for a million comparisons.
+        """
+        if len(self.cells) < _TRACED or not isinstance(self.cells, Cells):
+            return torch.cat([self.log_joint(part) for part in self.chunks(z)])
+        parts = self._parts(self.cells.in_single_precision())
+        found = []
+        for few in z.split(max(1, _PASS * len(parts) // self.work)):
+            pairs = [self.log_parts(few, cells=cells) for cells in parts]
+            found.append(pairs[0][0] + sum(log_likelihood for _, log_likelihood in pairs))
+        return torch.cat(found)
 
     @torch.no_grad()
     def constrain(self, z: Tensor) -> tuple[dict[str, Tensor], dict[str, tuple[str, ...]]]:
@@ -246,9 +258,10 @@ class View:
     def type_probability(self, z: Tensor) -> Tensor:
         """Return p(type of annotator | data, z) [fit, annotator, type] of a program with types."""
         parts = []
+        cells = self.cells if len(self.cells) < _TRACED else self.cells.in_single_precision()
         for part in self.chunks(z):
-            outcome = self.run(self.values(part)[0], len(part)).met["outcome"]
-            parts.append(outcome["fn"].type_probability(outcome["value"]))
+            outcome = self.run(self.values(part)[0], len(part), cells).met["outcome"]
+            parts.append(outcome["fn"].type_probability(outcome["value"]).to(self.dtype))
         return torch.cat(parts)
 
     def curvature_scale(self, z: Tensor, probes: int = 32) -> Tensor:
