@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -12,6 +11,8 @@ import time
 from pathlib import Path
 
 import numpy as np
+
+from benchmarks.measuring import ROOT, peak_memory
 
 ITEMS, CELLS, GROUP = 10_000, 1_000_000, 1_000_000
 
@@ -52,7 +53,7 @@ def measure(path: Path, fit: bool) -> None:
     rows = data.n_judgements
     print(f"read: {rows:.0f} rows into {len(data)} distinct ones of {len(data.items)} items, {wall:.1f} s wall, "
           f"{spent:.1f} s CPU: {rows / wall / 1e6:.2f}M rows/s wall, {rows / spent / 1e6:.2f}M rows per CPU second, "
-          f"peak {_peak():.0f} MB (load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores)")  # fmt: skip
+          f"peak {peak_memory():.0f} MB (load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores)")  # fmt: skip
     if not fit:
         return
     began, cpu = time.perf_counter(), time.process_time()
@@ -60,12 +61,8 @@ def measure(path: Path, fit: bool) -> None:
     wall, spent = time.perf_counter() - began, time.process_time() - cpu
     truth = np.load(path.with_suffix(".npy"))[[int(item[-5:]) for item in data.items]]
     r = np.corrcoef(post.utilities().mean(0), truth)[0, 1]
-    print(f"fit ({post.status.method}): {wall:.1f} s wall, {spent:.1f} s CPU, peak {_peak():.0f} MB, correlation with "
-          f"the truth {r:.4f}")  # fmt: skip
-
-
-def _peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    print(f"fit ({post.status.method}): {wall:.1f} s wall, {spent:.1f} s CPU, peak {peak_memory():.0f} MB, "
+          f"correlation with the truth {r:.4f}")  # fmt: skip
 
 
 def main() -> None:
@@ -83,7 +80,8 @@ def main() -> None:
         write(path, asked.rows)
         print(f"file of {path.stat().st_size / 1e6:.0f} MB", flush=True)
         again = ["--no-fit"] if asked.no_fit else []
-        subprocess.run([sys.executable, __file__, "--file", path, *again], check=True)
+        command = [sys.executable, "-m", "benchmarks.larger_than_memory", "--file", path, *again]
+        subprocess.run(command, cwd=ROOT, check=True)
 
 
 if __name__ == "__main__":

@@ -121,6 +121,17 @@ def test_many_terms_in_single_precision_are_summed_in_double():
     assert torch.equal(terms.grad, torch.ones_like(terms))
 
 
+def test_adam_is_that_of_pytorch():
+    generator = torch.Generator().manual_seed(0)
+    ours, theirs = torch.ones(2, 5, dtype=torch.float64), torch.ones(2, 5, dtype=torch.float64).requires_grad_()
+    adam, plain = svi._Adam([ours]), torch.optim.Adam([theirs], lr=0.02)
+    for step in range(1, 101):
+        theirs.grad = torch.randn(2, 5, generator=generator, dtype=torch.float64)
+        adam.take((theirs.grad,), 0.02, step)
+        plain.step()
+    torch.testing.assert_close(ours, theirs.detach(), rtol=0, atol=1e-14)
+
+
 @pytest.mark.parametrize("name", ["davidson", "reliability", "annotator_types", "comparison_types"])
 def test_a_fit_by_the_way_of_large_tables_is_the_same_fit(name, every_table_is_large, monkeypatch):
     data, _ = simulate.population(8, 12, ROWS, seed=3)

@@ -21,7 +21,7 @@ from prefdensity.inference.guide import Guide
 from prefdensity.inference.svi import Run
 
 _EVERY = 5.0  # seconds between writes
-_NEEDED = ("base", "frame", "meta", "trace", "generator", "parameter0", "total0", "step0", "exp_avg0", "exp_avg_sq0")
+_NEEDED = ("base", "frame", "meta", "trace", "generator", "parameter0", "total0", "exp_avg0", "exp_avg_sq0")
 
 
 class Checkpoint:

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -33,7 +34,7 @@ from prefdensity.suitability import suit
 
 METHODS = ("auto", "laplace", "svi", "nuts", "map", "mle")
 _RECORDED = ("torch", "pyro-ppl", "numpy")
-_LARGE = 2_000_000  # cell evaluations of one density
+_LARGE = 1_000_000  # cell evaluations of one density
 _GPU_CELLS = 200_000  # below this a GPU spends its time on launches
 
 
@@ -68,7 +69,7 @@ def fit(
         "laplace": Gaussian at the mode, hyperparameters integrated on a grid, importance-corrected;
         "svi": Gaussian variational guide; "nuts": Markov chains; "map": posterior mode; "mle": maximum likelihood,
         refused where none exists; "auto": laplace, then svi where Pareto k-hat says that
-        laplace cannot hold the posterior.
+        laplace cannot hold the posterior, unless that would take very long (a million cells, 5,000 dimensions).
     seed
         Of everything random; the same seed on the same machine gives the same result.
     device
@@ -151,8 +152,12 @@ def infer(method: str, view: View, data: Comparisons | None, settings: Settings,
     if not Climber(view).has_curvature:
         return by_svi(view, settings, report)
     first = by_laplace(view, settings, report)
-    if approximates(first.facts["k_hat"], first.facts["log_weight_sd"]) or view.dimension > DENSE:
-        return first  # of a very large program svi has only independent coordinates to offer, which is less
+    if approximates(first.facts["k_hat"], first.facts["log_weight_sd"]):
+        return first
+    if view.dimension > DENSE or view.work > _LARGE:
+        # svi would offer independent coordinates only, which is less, or take thousands of dear steps
+        message = f"{first.facts['message']}; svi was not tried at this size, method='svi' does"
+        return replace(first, facts=first.facts | {"message": message})
     second = by_svi(view, settings, report)
     interrupted = "interrupted" in second.facts["message"]  # returned, not hidden
     return second if interrupted or second.facts["elbo"] > first.facts["elbo"] else first

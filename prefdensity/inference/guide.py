@@ -25,6 +25,8 @@ class Guide:
         [restart, dimension].
     frame
         F: [restart, dimension, dimension], or its diagonal [restart, dimension].
+    frame_log_det
+        Log |det F| [restart]; F stays as it is while T is fitted.
     loc, log_diagonal
         [restart, dimension]; T has diagonal exp(log_diagonal).
     lower
@@ -33,6 +35,7 @@ class Guide:
 
     base: Tensor
     frame: Tensor
+    frame_log_det: Tensor
     loc: Tensor
     log_diagonal: Tensor
     lower: Tensor | None = None
@@ -41,10 +44,11 @@ class Guide:
     def start(cls, base: Tensor, frame: Tensor, kind: str) -> Guide:
         """Return the Laplace approximation as a guide of `kind`: full, scaled (diagonal T) or mean_field."""
         zeros = torch.zeros_like(base)
+        log_det = frame.abs().log().sum(-1) if frame.dim() == 2 else torch.linalg.slogdet(frame)[1]
         if kind == "full":
             lower = torch.zeros(*base.shape, base.shape[-1], dtype=base.dtype, device=base.device)
-            return cls(base, frame, zeros, zeros.clone(), lower)
-        return cls(base, frame, zeros, zeros.clone())
+            return cls(base, frame, log_det, zeros, zeros.clone(), lower)
+        return cls(base, frame, log_det, zeros, zeros.clone())
 
     @property
     def log_q_error(self) -> float:
@@ -58,13 +62,14 @@ class Guide:
 
     def at(self, parameters: list[Tensor]) -> Guide:
         """Return the guide with other fitted tensors."""
-        return Guide(self.base, self.frame, *parameters)
+        return Guide(self.base, self.frame, self.frame_log_det, *parameters)
 
     def pick(self, restart: int) -> Guide:
         """Return the guide of one restart, with the leading dimension kept."""
         keep = slice(restart, restart + 1)
         lower = None if self.lower is None else self.lower[keep]
-        return Guide(self.base[keep], self.frame[keep], self.loc[keep], self.log_diagonal[keep], lower)
+        fixed = (self.base[keep], self.frame[keep], self.frame_log_det[keep])
+        return Guide(*fixed, self.loc[keep], self.log_diagonal[keep], lower)
 
     def triangle(self) -> Tensor:
         """Return T [restart, dimension, dimension]."""
@@ -103,13 +108,8 @@ class Guide:
                 self.triangle().transpose(-1, -2), w - self.loc[:, None], upper=True, left=False
             )
         size = w.shape[-1]
-        log_det = self.log_diagonal.sum(-1) + self._frame_log_det()
+        log_det = self.log_diagonal.sum(-1) + self.frame_log_det
         return -0.5 * (noise**2).sum(-1) - 0.5 * size * LOG_2PI - log_det[:, None]
-
-    def _frame_log_det(self) -> Tensor:
-        if self.frame.dim() == 2:
-            return self.frame.abs().log().sum(-1)
-        return torch.linalg.slogdet(self.frame)[1]
 
     def detached(self) -> Guide:
         """Return the guide with fitted tensors cut from the graph (the sticking-the-landing gradient)."""

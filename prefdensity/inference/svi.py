@@ -34,10 +34,7 @@ class Run:
     def __init__(self, view: View, guide: Guide, seed: int) -> None:
         self.view, self.guide = view, guide
         self.parameters = [p.clone().requires_grad_() for p in guide.parameters]
-        # d^2 entries of T wander together: their rate falls with the dimension
-        shares = [1.0, 1.0, guide.loc.shape[-1] ** -0.5]
-        groups = [{"params": [p], "share": s} for p, s in zip(self.parameters, shares, strict=False)]
-        self.optimiser = torch.optim.Adam(groups, lr=_RATE)
+        self.optimiser = _Adam(self.parameters)
         self.generator = torch.Generator().manual_seed(seed)
         self.step, self.stage, self.windows, self.settled = 0, 0, 0, False
         self.trace: list[float] = []
@@ -47,8 +44,6 @@ class Run:
 
     def advance(self) -> None:
         """Take `WINDOW` steps, then decide about averaging, the rate and stopping."""
-        for group in self.optimiser.param_groups:
-            group["lr"] = _RATE * 0.5**self.stage * group["share"]
         kept = []
         sums = [torch.zeros_like(p) for p in self.total]
         for _ in range(WINDOW):
@@ -71,10 +66,9 @@ class Run:
         w, z = current.place(torch.cat([half, -half], 1))  # antithetic pairs
         log_p, slope = self.view.value_and_slope(z.detach().flatten(0, 1))
         log_q = current.detached().log_density(w)
-        self.optimiser.zero_grad()
-        ((log_q - (slope.reshape(z.shape) * z).sum(-1)).mean(1).sum()).backward()
-        self.optimiser.step()
+        loss = (log_q - (slope.reshape(z.shape) * z).sum(-1)).mean(1).sum()
         self.step += 1
+        self.optimiser.take(torch.autograd.grad(loss, self.parameters), _RATE * 0.5**self.stage, self.step)
         self.trace.append(float((log_p.reshape(w.shape[:2]) - log_q.detach()).mean(1).max()))
 
     def _end_stage(self) -> None:
@@ -103,11 +97,11 @@ class Run:
             "trace": np.array(self.trace),
             "generator": self.generator.get_state().numpy(),
         }
-        moments = self.optimiser.state_dict()["state"]
         for k, p in enumerate(self.parameters):
             out[f"parameter{k}"] = _copied(p)
             out[f"total{k}"] = _copied(self.total[k])
-            out |= {f"{name}{k}": _copied(torch.as_tensor(v)) for name, v in moments.get(k, {}).items()}
+            out[f"exp_avg{k}"] = _copied(self.optimiser.mean[k])
+            out[f"exp_avg_sq{k}"] = _copied(self.optimiser.square[k])
             if self.previous is not None:
                 out[f"previous{k}"] = _copied(self.previous[k])
         return out
@@ -128,13 +122,29 @@ class Run:
             p.data.copy_(value)
         self.total = tensors("total")
         self.previous = tensors("previous") if meta["average"] else None
-        if "step0" in arrays:
-            saved = self.optimiser.state_dict()
-            names = ("step", "exp_avg", "exp_avg_sq")
-            saved["state"] = {
-                k: {n: torch.tensor(arrays[f"{n}{k}"]) for n in names} for k in range(len(self.parameters))
-            }
-            self.optimiser.load_state_dict(saved)
+        self.optimiser.mean, self.optimiser.square = tensors("exp_avg"), tensors("exp_avg_sq")
+
+
+class _Adam:
+    """Adam (Kingma and Ba 2015, arXiv 1412.6980). The first of PyTorch's own in a process costs most of a second."""
+
+    def __init__(self, parameters: list[Tensor]) -> None:
+        self.parameters = parameters
+        self.mean = [torch.zeros_like(p) for p in parameters]
+        self.square = [torch.zeros_like(p) for p in parameters]
+
+    @torch.no_grad()
+    def take(self, gradients: tuple[Tensor, ...], rate: float, step: int) -> None:
+        """Take the step of this number, counted from 1."""
+        # d^2 entries of T wander together: their rate falls with the dimension
+        shares = [1.0, 1.0, self.parameters[0].shape[-1] ** -0.5]
+        unbiased, root = 1 - 0.9**step, (1 - 0.999**step) ** 0.5
+        for p, gradient, mean, square, share in zip(
+            self.parameters, gradients, self.mean, self.square, shares, strict=False
+        ):
+            mean.lerp_(gradient, 0.1)
+            square.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
+            p.addcdiv_(mean, (square.sqrt() / root).add_(1e-8), value=-rate * share / unbiased)
 
 
 def optimise(run: Run, max_steps: int, after_window: Callable[[Run], None] = lambda run: None) -> Guide:
