@@ -31,6 +31,7 @@ RUNS: dict[str, Callable[[suite.Runner], str]] = {
     "pcal": suite.pcal,
     "selection": suite.selection,
     "reward": suite.reward,
+    "gpu": suite.gpu,
 }
 METHODS = {"bradley-terry": list(suite.PLAIN), "annotators": list(suite.ANNOTATED), "whole": list(suite.JOBS)}
 

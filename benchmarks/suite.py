@@ -149,3 +149,8 @@ def selection(run: Runner) -> str:
 def reward(run: Runner) -> str:
     """Variance-reduced reward learning beside maximum likelihood."""
     return run.script("reward", "--replicates", "200", "--worlds", "cyclic", "annotator", "--layouts", "fresh:6400")
+
+
+def gpu(run: Runner) -> str:
+    """A step on an accelerator, and the posterior of the CPU."""
+    return run.script("gpu")

@@ -276,6 +276,9 @@ def _order(data: Comparisons, pair: NDArray[np.int64]) -> tuple[float | None, fl
 
 def existence_warnings(data: Comparisons) -> list[str]:
     """Return sentences on items that no comparison relates, and on items that are undefeated or winless."""
+    label, *ends = _strong(data)
+    if label.max() == 0:  # everyone beat everyone, directly or through others
+        return []
     warnings = []
     part = components(data)
     if part.max() > 0:
@@ -285,7 +288,7 @@ def existence_warnings(data: Comparisons) -> list[str]:
             f"The items fall into {len(groups):,} groups that were never compared with each other "
             f"({_some(map(_joined, groups))}): differences between groups are set by the prior alone."
         )
-    top, bottom = undefeated(data), winless(data)
+    top, bottom = (_members(label, wanted, data.items) for wanted in ends)
     if top or bottom:
         found = [
             f"{len(groups):,} {kind} the rest ({_some(map(_joined, groups))})"
