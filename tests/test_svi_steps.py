@@ -121,6 +121,19 @@ def test_many_terms_in_single_precision_are_summed_in_double():
     assert torch.equal(terms.grad, torch.ones_like(terms))
 
 
+@pytest.mark.parametrize("name", ["bradley_terry", "davidson+reliability", "annotator_types", "gp", "rankings"])
+def test_draws_of_a_large_table_are_weighed_as_in_double(name, monkeypatch):
+    monkeypatch.setattr(views, "_TRACED", 0)
+    monkeypatch.setattr(views, "_PART", 100)  # several parts where a program is a sum over comparisons
+    view = rankings() if name == "rankings" else view_of(name, rows=200)[0]
+    z = vectors(view, 5, scale=0.5)
+    torch.testing.assert_close(view.log_joint_of(z), view.log_joint(z), rtol=2e-6, atol=0)
+    if view.n_types > 1:
+        found = view.type_probability(z)
+        monkeypatch.setattr(views, "_TRACED", math.inf)
+        torch.testing.assert_close(found, view.type_probability(z), rtol=0, atol=1e-5)
+
+
 def test_adam_is_that_of_pytorch():
     generator = torch.Generator().manual_seed(0)
     ours, theirs = torch.ones(2, 5, dtype=torch.float64), torch.ones(2, 5, dtype=torch.float64).requires_grad_()
