@@ -134,6 +134,20 @@ def test_draws_of_a_large_table_are_weighed_as_in_double(name, monkeypatch):
         torch.testing.assert_close(found, view.type_probability(z), rtol=0, atol=1e-5)
 
 
+def test_a_large_table_weighs_draws_to_a_hundredth_of_a_nat():
+    rng = np.random.default_rng(0)
+    pair = np.stack(np.triu_indices(480, 1), 1)
+    data = prefdensity.Comparisons(
+        items=tuple(f"i{k:03d}" for k in range(480)), item_a=pair[:, 0], item_b=pair[:, 1],
+        outcome=rng.integers(2, size=len(pair)).astype(np.int8), count=np.ones(len(pair)),
+    )  # fmt: skip
+    program = load_program("bradley_terry")
+    view = View(program, data.cells(program.outcomes, program.needs))
+    assert len(view.cells) > views._TRACED
+    z = vectors(view, 8)
+    assert float((view.log_joint_of(z) - view.log_joint(z)).abs().max()) < 0.01
+
+
 def test_adam_is_that_of_pytorch():
     generator = torch.Generator().manual_seed(0)
     ours, theirs = torch.ones(2, 5, dtype=torch.float64), torch.ones(2, 5, dtype=torch.float64).requires_grad_()

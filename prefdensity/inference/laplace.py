@@ -242,6 +242,7 @@ def _nested(view: View, hyper: tuple[int, ...], start: Tensor) -> Mixture:
     peak, settled = _peak(profile, first)
     axes = _axes(profile, peak) * _SPACING
     points = _spread_out(profile, peak, axes)
+    profile.last = None  # it may be large, and the points hold on to the profile
     values = np.array([point.value for point in points])
     weight = np.exp(values - values.max())
     kept = [k for k in range(len(points)) if weight[k] > _NEGLIGIBLE]

@@ -7,7 +7,6 @@ import math
 import torch
 from torch import Tensor
 
-from prefdensity.cells import Cells
 from prefdensity.errors import FitError
 from prefdensity.inference.parallel import processes, share
 from prefdensity.inference.view import View
@@ -42,6 +41,10 @@ class Streamed(View):
         # what is pinned is copied while the host goes on
         self.parts = [part.each(Tensor.pin_memory) if torch.cuda.is_available() else part for part in whole]
 
+    @property
+    def _terms(self) -> int:
+        return len(self.parts)
+
     def value_and_slope(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """See `View`."""
         there = z.detach().to(self.place)
@@ -49,13 +52,7 @@ class Streamed(View):
         for part in self.parts:
             cells = part.each(lambda values: values.to(self.place, non_blocking=True))
             for k, one in enumerate(there.split(1)):
-                here, steep = self._of(one, cells)
+                here, steep = self._one_pass(one, cells)
                 value[k] += here[0]
                 slope[k] += steep[0]
         return value.to(z.device), slope.to(z.device)
-
-    def _of(self, z: Tensor, cells: Cells) -> tuple[Tensor, Tensor]:
-        free = z.detach().requires_grad_()
-        log_prior, log_likelihood = self.log_parts(free, cells=cells)
-        value = log_prior / len(self.parts) + log_likelihood
-        return value.detach(), torch.autograd.grad(value.sum(), free)[0]
