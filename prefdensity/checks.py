@@ -23,6 +23,7 @@ from prefdensity.posterior import require_same_table
 from prefdensity.replication import Design, replications
 from prefdensity.tables import program_of
 from prefdensity.tallies import Curve, Tally
+from prefdensity.words import share
 
 if TYPE_CHECKING:
     from prefdensity.comparisons import Comparisons
@@ -209,7 +210,7 @@ def _cautions(post: Posterior, data: Comparisons, size: int, asked: int, parts: 
     if own is not None and own["observed"].sum() > 0:
         people = int((own["observed"] > 0).sum())
         said.append(
-            f"Intransitive: {own['observed'].sum():.1%} of the triads that one annotator judged go round in a circle, "
-            f"at {people} of {len(own)} annotators: not even utilities of their own explain these without noise."
+            f"Intransitive: {share(own['observed'].sum())} of the triads that one annotator judged go round in a "
+            f"circle, at {people} of {len(own)} annotators: not even utilities of their own explain these without noise."
         )
     return said

@@ -360,7 +360,7 @@ def _show_ranking(post: "Posterior", level: float, most: int = 10) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from prefdensity.pages import percent
+    from prefdensity.words import percent
 
     summary = post.summary(level=level)
     labels = ["type", "item"] if "type" in summary else ["item"]

@@ -26,6 +26,13 @@ class Ties(StrEnum):
     drop = "drop"
 
 
+class Repeats(StrEnum):
+    """What becomes of an annotator's further answers to the same question."""
+
+    all = "all"
+    once = "once"
+
+
 def _option(flag: str, words: str, metavar: str | None = "COLUMN", **more: Any) -> Any:
     return typer.Option(flag, help=words, metavar=metavar, rich_help_panel=_READING, **more)
 
@@ -95,6 +102,10 @@ def read_table(
     ties: Annotated[
         Ties, _option("--ties", "error: the model must explain them; half: half a win each; drop.", None)
     ] = Ties.error,
+    repeats: Annotated[
+        Repeats,
+        _option("--repeats", "once: of an annotator's judgements of a pair the first counts; all: each.", None),
+    ] = Repeats.all,
 ) -> "Comparisons | Choices":
     """Read the table as the options say; what was not said is left to the reader's defaults."""
     from prefdensity.readers import read
@@ -117,6 +128,8 @@ def read_table(
     }
     said = {name: value for name, value in given.items() if value is not None}
     long = {name: value for name, value in {"item": item, "rank": rank, "pick": pick}.items() if value is not None}
+    if answer is not None and repeats is Repeats.once:
+        raise DataError("--repeats is for comparisons of two, and --answer for rankings")
     if answer is not None:
         return _choices(file, said, long | {"answer": answer})
     if long:
@@ -129,6 +142,8 @@ def read_table(
     data = read(file, format=format, **said)
     if strength_dropped:
         data = data.without_strength()
+    if repeats is Repeats.once:
+        data = data.repeats_once()
     if ties is Ties.half:
         return data.ties_as_half_wins()
     return data.without_ties() if ties is Ties.drop else data

@@ -234,6 +234,45 @@ class Comparisons:
         grades = (*data.grades[:middle], *data.grades[middle + 1 :])
         return replace(data, grades=grades, grade=data.grade - (data.grade > middle))
 
+    def questions(self) -> NDArray[np.int64]:
+        """Return int64 [comparison]: numbers of the distinct questions, each one pair put to one annotator.
+
+        Two rows ask the same if all that is recorded of them agrees but the answer: annotator, pair, which item was
+        shown first, context and covariates.
+        """
+        side = np.where(self.item_a < self.item_b, 1, -1)
+        columns = {"low": np.minimum(self.item_a, self.item_b), "high": np.maximum(self.item_a, self.item_b)}
+        columns |= {"annotator": self.annotator, "context": self.context}
+        columns["first"] = None if self.first is None else self.first * side
+        for index, name in enumerate(self.covariate_names):
+            columns[f"covariate {name}"] = self.covariates[:, index] * side  # type: ignore[index]
+        recorded = pd.DataFrame({name: values for name, values in columns.items() if values is not None})
+        return recorded.groupby(list(recorded), sort=False).ngroup().to_numpy(np.int64)
+
+    def repeats_once(self) -> Comparisons:
+        """Return the table with the first answer to each of its `questions` (what goes is counted in `notes`).
+
+        An annotator who is asked again mostly repeats what they said; counted as if it were news, that makes
+        intervals too short.
+
+        Raises
+        ------
+        DataError
+            If nobody recorded who judged, there are no outcomes yet, or ties were made half wins before.
+        """
+        if self.outcome is None:
+            raise DataError("these pairs have no outcomes yet")
+        if self.annotator is None:
+            raise DataError("who repeats a judgement is not known; name the annotator column with annotator=...")
+        if (self.count != np.round(self.count)).any():
+            raise DataError("half a win repeats nothing; call repeats_once() before ties_as_half_wins()")
+        said = np.flatnonzero(self.count > 0)
+        earliest = np.unique(self.questions()[said], return_index=True)[1]
+        kept = self.take(said[np.sort(earliest)])
+        gone = self.n_judgements - len(kept)
+        note = f"{gone:g} judgements that repeat an annotator's earlier one of the same pair dropped on request"
+        return replace(kept, count=np.ones(len(kept)), notes=(*self.notes, note))
+
     def without_strength(self) -> Comparisons:
         """Return the table with grades collapsed to a, b and tie (counted in `notes`): who won alone counts."""
         if self.grade is None:

@@ -12,6 +12,7 @@ from scipy.sparse import csgraph, csr_matrix
 
 from prefdensity.comparisons import TIE, A, B, Comparisons
 from prefdensity.errors import DataError
+from prefdensity.words import share
 
 # Fewer judgements than this leave an item or annotator to the prior.
 _FEW = 5
@@ -66,15 +67,15 @@ class DataReport:
 
     def __str__(self) -> str:
         lines = [f"{self.n_judgements:,.0f} judgements of {self.n_items:,} items ({self.source})"]
-        lines.append(f"  ties          {self.tie_share:.1%}")
+        lines.append(f"  ties          {share(self.tie_share)}")
         possible = self.n_items * (self.n_items - 1) // 2
         parts = f"{self.n_components:,} component(s)"
         lines.append(f"  pairs         {self.n_pairs:,} of {possible:,}, in {parts}")
         if self.first_share is None:
             lines.append("  order shown   unknown")
         else:
-            lines.append(f"  order shown   the first won {self.first_share:.1%} of the decided judgements")
-            lines.append(f"                {self.both_orders:.1%} of the pairs were seen in both orders")
+            lines.append(f"  order shown   the first won {share(self.first_share)} of the decided judgements")
+            lines.append(f"                {share(self.both_orders)} of the pairs were seen in both orders")
         lines.append(f"  per item      {_spread(self.items['judgements'])} judgements")
         if self.n_annotators:
             each = _spread(self.annotators["judgements"])
@@ -122,7 +123,7 @@ def describe(data: Comparisons) -> DataReport:
             *_thin(annotators, "annotator", "little can be said about them"),
             *_one_sided(data),
             *order_warnings,
-            *_dependence(data, pair),
+            *_dependence(data),
         ),
     )
 
@@ -268,7 +269,7 @@ def _order(data: Comparisons, pair: NDArray[np.int64]) -> tuple[float | None, fl
         )
     if decided > 0 and abs(won - decided / 2) > _FAR * np.sqrt(decided / 4):
         warnings.append(
-            f"The item shown first won {won / decided:.1%} of {decided:,.0f} decided judgements, more "
+            f"The item shown first won {share(won / decided)} of {decided:,.0f} decided judgements, more "
             f"than chance: a program without position_bias would lay that on the items."
         )
     return float(both.mean()), float(won / decided) if decided > 0 else None, warnings
@@ -329,11 +330,9 @@ def _one_sided(data: Comparisons) -> list[str]:
     return [f"{len(names):,} annotator(s) always decide {side}, {_SAME_SIDE} times or more ({_some(names)})."]
 
 
-def _dependence(data: Comparisons, pair: NDArray[np.int64]) -> list[str]:
+def _dependence(data: Comparisons) -> list[str]:
     warnings = []
-    keys = {"pair": pair}
     if data.context is not None:
-        keys["context"] = data.context
         sizes = np.bincount(data.context, data.count, len(data.contexts))
         sizes = sizes[sizes > 0]
         if sizes.max() > 1:
@@ -342,14 +341,13 @@ def _dependence(data: Comparisons, pair: NDArray[np.int64]) -> list[str]:
                 f"{sizes.max():,.0f} from one: they are not independent, so compare models by context."
             )
     if data.annotator is not None:
-        keys["annotator"] = data.annotator
-        repeats = data.n_judgements - len(pd.DataFrame(keys).drop_duplicates())
-        share = repeats / data.n_judgements
-        if share >= _REPEATED:
+        repeats = data.n_judgements - len(np.unique(data.questions()))
+        if repeats >= _REPEATED * data.n_judgements:
             where = " in the same context" if data.context is not None else ""
             warnings.append(
-                f"{repeats:,.0f} judgements ({share:.1%}) repeat a pair that the same annotator judged before"
-                f"{where}: they carry less than fresh ones."
+                f"{repeats:,.0f} judgements ({share(repeats / data.n_judgements)}) repeat a pair that the same "
+                f"annotator judged before{where}: they carry less than fresh ones. If it was the same question, count "
+                "them once: data.repeats_once() (--repeats once)."
             )
     return warnings
 

@@ -14,19 +14,10 @@ import matplotlib
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from prefdensity.words import percent, share
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-
-def percent(share: float) -> str:
-    """Return a probability in words that never claim certainty."""
-    if not math.isfinite(share):
-        return "–"
-    if share > 0.995:
-        return ">99%"
-    if share < 0.005:
-        return "<1%"
-    return f"{share:.0%}"
 
 
 def number(value: Any, digits: int = 3) -> str:
@@ -59,7 +50,7 @@ def render(template: str, contents: dict[str, Any]) -> str:
     """Return the page that a template of this package makes of `contents`, in the common style."""
     tidy: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True}
     environment = Environment(autoescape=True, undefined=StrictUndefined, **tidy)
-    environment.filters.update(number=number, percent=percent, signed=signed)
+    environment.filters.update(number=number, percent=percent, share=share, signed=signed)
     here = files("prefdensity")
     source, style = (here.joinpath(name).read_text(encoding="utf-8") for name in (template, "page.css"))
     return environment.from_string(source).render(contents, style=Markup(style))

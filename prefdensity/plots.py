@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from prefdensity.errors import PrefDensityError
+from prefdensity.words import percent
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -317,7 +318,7 @@ def _write_shares(ax: Axes, share: NDArray[np.float64]) -> None:
     for row, column in np.argwhere(np.isfinite(share)):
         value = share[row, column]
         colour = "white" if abs(value - 0.5) > 0.32 else INK
-        ax.text(column, row, f"{value:.0%}".rstrip("%"), ha="center", va="center", fontsize=8, color=colour)
+        ax.text(column, row, percent(value).rstrip("%"), ha="center", va="center", fontsize=8, color=colour)
 
 
 def _reliability(draws: NDArray[np.float64], names: tuple[str, ...], most: int) -> Figure:

@@ -11,8 +11,9 @@ import numpy as np
 import prefdensity
 from prefdensity import plots
 from prefdensity.checks import CheckReport, check
-from prefdensity.pages import number, percent, render, svg, write_page
+from prefdensity.pages import number, render, svg, write_page
 from prefdensity.posterior import require_same_table
+from prefdensity.words import percent, share
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,11 +92,11 @@ def headline(post: Posterior) -> list[str]:
     summary, draws = post.summary(), post.utilities()
     if draws.ndim == 2:
         return [_leader(post, summary, draws)]
-    share = post.draws["type_probability"].mean(axis=(0, 1))
+    size = post.draws["type_probability"].mean(axis=(0, 1))
     said = []
     for k in range(draws.shape[1]):
         leader = _leader(post, summary[summary["type"] == k + 1], draws[:, k])
-        said.append(f"Annotators of type {k + 1} ({share[k]:.0%}): {leader}")
+        said.append(f"Annotators of type {k + 1} ({percent(size[k])}): {leader}")
     return said
 
 
@@ -143,7 +144,7 @@ def _contents(post: Posterior, data: Comparisons, level: float) -> dict[str, Any
 
 def _facts(about: DataReport) -> dict[str, str]:
     pairs = about.n_items * (about.n_items - 1) // 2
-    ties = f"{about.tie_share:.1%} of them" if about.tie_share else "no"
+    ties = f"{share(about.tie_share)} of them" if about.tie_share else "no"
     rows = {
         "source": about.source,
         "judgements": f"{about.n_judgements:,.0f}, {ties} ties",
@@ -155,7 +156,7 @@ def _facts(about: DataReport) -> dict[str, str]:
         "contexts": f"{about.n_contexts:,}" if about.n_contexts else "not recorded",
         "order shown": "not recorded"
         if about.first_share is None
-        else f"the first won {about.first_share:.1%} of the decided judgements",
+        else f"the first won {share(about.first_share)} of the decided judgements",
         "notes": "; ".join(about.notes),
     }
     return {name: value for name, value in rows.items() if value}

@@ -11,7 +11,6 @@ import pytest
 import prefdensity
 from prefdensity.comparisons import Comparisons
 from prefdensity.errors import DataError
-from prefdensity.pages import percent
 from prefdensity.report import headline, write_report
 
 VOID = {"meta", "br", "img", "input", "link", "hr"}
@@ -161,10 +160,3 @@ def test_report_appears_whole_or_not_at_all(tmp_path, monkeypatch):
         write_report(post, data, target)
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
     assert target.read_text() == "before"
-
-
-@pytest.mark.parametrize(
-    ("share", "words"), [(0.5, "50%"), (1.0, ">99%"), (0.0, "<1%"), (0.994, "99%"), (float("nan"), "–")]
-)
-def test_percent_never_claims_certainty(share, words):
-    assert percent(share) == words

@@ -1,0 +1,31 @@
+"""Numbers in words: probabilities that never claim certainty, and shares that are exact where they say so."""
+
+from __future__ import annotations
+
+import math
+
+
+def percent(probability: float) -> str:
+    """Return a probability in words, in the order of the numbers: <1%, 1%, ..., 99%, >99%.
+
+    Probabilities come from finitely many draws: none of 1,000 is no zero, and all of them no certainty.
+    """
+    if not math.isfinite(probability):
+        return "–"
+    if probability <= 0.005:
+        return "<1%"
+    return ">99%" if probability >= 0.995 else f"{probability:.0%}"
+
+
+def share(part: float) -> str:
+    """Return a share of what was counted, in the order of the numbers: 0%, <0.1%, 0.1%, ..., >99.9%, 100%.
+
+    0% is none at all, and 100% is all without exception.
+    """
+    if not math.isfinite(part):
+        return "–"
+    if part in (0, 1):
+        return f"{part:.0%}"
+    if part <= 0.0005:
+        return "<0.1%"
+    return ">99.9%" if part >= 0.9995 else f"{part:.1%}"
