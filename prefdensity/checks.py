@@ -211,6 +211,7 @@ def _cautions(post: Posterior, data: Comparisons, size: int, asked: int, parts: 
         people = int((own["observed"] > 0).sum())
         said.append(
             f"Intransitive: {share(own['observed'].sum())} of the triads that one annotator judged go round in a "
-            f"circle, at {people} of {len(own)} annotators: not even utilities of their own explain these without noise."
+            f"circle, at {people} of {len(own)} annotators: not even utilities of their own explain these without "
+            "noise."
         )
     return said

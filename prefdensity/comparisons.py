@@ -241,13 +241,17 @@ class Comparisons:
         shown first, context and covariates.
         """
         side = np.where(self.item_a < self.item_b, 1, -1)
-        columns = {"low": np.minimum(self.item_a, self.item_b), "high": np.maximum(self.item_a, self.item_b)}
-        columns |= {"annotator": self.annotator, "context": self.context}
-        columns["first"] = None if self.first is None else self.first * side
+        columns: dict[str, NDArray[Any] | None] = {
+            "low": np.minimum(self.item_a, self.item_b),
+            "high": np.maximum(self.item_a, self.item_b),
+            "annotator": self.annotator,
+            "context": self.context,
+            "first": None if self.first is None else self.first * side,
+        }
         for index, name in enumerate(self.covariate_names):
             columns[f"covariate {name}"] = self.covariates[:, index] * side  # type: ignore[index]
         recorded = pd.DataFrame({name: values for name, values in columns.items() if values is not None})
-        return recorded.groupby(list(recorded), sort=False).ngroup().to_numpy(np.int64)
+        return np.asarray(recorded.groupby(list(recorded), sort=False).ngroup(), np.int64)
 
     def repeats_once(self) -> Comparisons:
         """Return the table with the first answer to each of its `questions` (what goes is counted in `notes`).

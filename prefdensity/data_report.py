@@ -71,7 +71,7 @@ class DataReport:
         possible = self.n_items * (self.n_items - 1) // 2
         parts = f"{self.n_components:,} component(s)"
         lines.append(f"  pairs         {self.n_pairs:,} of {possible:,}, in {parts}")
-        if self.first_share is None:
+        if self.first_share is None or self.both_orders is None:
             lines.append("  order shown   unknown")
         else:
             lines.append(f"  order shown   the first won {share(self.first_share)} of the decided judgements")
