@@ -14,14 +14,28 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from prefdensity.errors import DataError
+from prefdensity.judged_columns import (
+    BUY as BUY,
+    COMPARED as COMPARED,
+    LABELLED as LABELLED,
+    TIE as TIE,
+    UNSEEN as UNSEEN,
+    VERDICTS as VERDICTS,
+    A as A,
+    B as B,
+    as_names,
+    first_row,
+    read_bought,
+    read_columns,
+    read_groups,
+    read_judgements,
+    read_numbers,
+    read_probabilities,
+    read_votes,
+    require_columns,
+)
 
 Array = NDArray[Any]
-
-VERDICTS = ("a", "b", "tie")
-A, B, TIE = 0, 1, 2
-LABELLED, COMPARED, UNSEEN = 1, 2, 3  # the patterns
-
-_CODES = {"a": A, "b": B, "tie": TIE, 1: A, 0: B, "1": A, "0": B}
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +44,12 @@ class Judged:
 
     Purchases are nested: a unit with a label has a preference too. The probabilities of being bought are the
     analyst's own and known, may depend on covariates and outputs, never on preferences or labels.
+
+    Verdicts must be made the same way whether or not a label is bought: the same judges, asked in the same shares,
+    who know the same. A second judge asked only where a label is bought, or a labeller who also compares, belongs to
+    `labellers`: a verdict that comes with the label is part of what the label brings, and is never used where there
+    is no label. Everything that is bought must also come back, or be lost for reasons that are seen
+    (`prefdensity.estimators.weigh_returns`). `prefdensity.estimators.purchases` tests both.
 
     Attributes
     ----------
@@ -51,6 +71,15 @@ class Judged:
         int64 [unit]: units of one cluster are dependent. None: units are independent.
     stage
         int64 [unit]: the batch that a unit was bought in. None: all in one.
+    asked
+        bool [unit]: whether a preference was bought, where some verdicts are set aside. None: where there is a verdict.
+    bought
+        int64 [unit]: the pattern that was asked for, whether or not it came back. None: not said.
+    returned
+        float64 [unit, 2]: estimated chances that a label and a preference asked for come back, which the
+        probabilities hold already. None: everything counts as come back.
+    aside
+        Judges whose verdicts are set aside, and how many these are.
     source
         Where the table came from.
     """
@@ -68,6 +97,10 @@ class Judged:
     cost: float | None = None
     cluster: Array | None = None
     stage: Array | None = None
+    asked: Array | None = None
+    bought: Array | None = None
+    returned: Array | None = None
+    aside: tuple[tuple[str, int], ...] = ()
     source: str = "data frame"
 
     def __len__(self) -> int:
@@ -87,6 +120,8 @@ class Judged:
         covariates: Sequence[str] = (),
         outputs: Sequence[str] = ("w1", "w2"),
         preference: str | Sequence[str] | None = "preference",
+        judge: str | Sequence[str] | None = None,
+        labellers: Sequence[str] = (),
         label: str | None = "label",
         label_probability: str | None = None,
         preference_probability: str | None = None,
@@ -94,6 +129,7 @@ class Judged:
         cost: float | None = None,
         cluster: str | None = None,
         stage: str | None = None,
+        buy: str | None = None,
         source: str = "data frame",
     ) -> Judged:
         """Validate a data frame of judged units, one row each.
@@ -107,6 +143,10 @@ class Judged:
         preference
             Column with a (output 1 is closer to the truth), b or tie, or 1 and 0; several columns, one for each judge;
             None: nobody compared.
+        judge
+            Column with who gave the verdict, one for each preference column; None: each preference column is a judge.
+        labellers
+            Judges whose verdicts come with the label; they are set aside and counted. See the class.
         label
             Numeric column; None: no labels yet, a table to plan for.
         label_probability, preference_probability
@@ -118,6 +158,8 @@ class Judged:
             Price of a label with its preference, in preferences; above 1.
         cluster, stage
             Columns; see the attributes.
+        buy
+            Column with what was asked for: label, preference or nothing, as `Design.assign` writes it.
         source
             Shown in errors.
 
@@ -126,37 +168,33 @@ class Judged:
         DataError
             Naming the column, the row (counted from 1, without the header) and what would be right.
         """
-        judges = () if preference is None else (preference,) if isinstance(preference, str) else tuple(preference)
+        columns, people = as_names(preference), as_names(judge)
         if isinstance(covariates, str) or isinstance(outputs, str) or len(outputs) != 2:
             raise DataError(f"outputs={outputs!r} and covariates={covariates!r} must be lists of columns, two outputs")
-        optional = (label, label_probability, preference_probability, cluster, stage)
-        _require(frame, [*covariates, *outputs, *judges, *(name for name in optional if name)], source)
+        if people and len(people) != len(columns):
+            raise DataError(f"judge={judge!r} names {len(people)} columns for {len(columns)} of preferences")
+        optional = [name for name in (label, label_probability, preference_probability, cluster, stage, buy) if name]
+        require_columns(frame, [*covariates, *outputs, *columns, *people, *optional], source)
         if cost is not None and not 1 < cost < np.inf:
             raise DataError(f"cost={cost!r} must exceed 1, the price of a preference alone")
-        y = np.full(len(frame), np.nan) if label is None else _numbers(frame, label, source, empty=True)
-        votes = [_votes(frame, name, verdicts, source) for name in judges]
+        y = np.full(len(frame), np.nan) if label is None else read_numbers(frame, label, source, empty=True)
+        votes = [read_votes(frame, name, verdicts, source) for name in columns]
         asked = np.any([vote >= 0 for vote in votes], axis=0) if votes else np.zeros(len(frame), bool)
         bare = ~np.isnan(y) & ~asked
         if bare.any():
-            raise DataError(f"{source} has a label but no preference in row {_first(bare)}; a label is bought with one")
-        p1, p2 = _probabilities(frame, label_probability, preference_probability, y, asked, source)
-        unit = [np.flatnonzero(vote >= 0) for vote in votes]
-        return cls(
-            covariates=_columns(frame, covariates, source),
-            outputs=_columns(frame, outputs, source),
-            label=y,
-            judged=np.concatenate([*unit, np.zeros(0, np.int64)]),
-            judge=np.repeat(np.arange(len(unit)), [len(each) for each in unit]),
-            verdict=np.concatenate([*(vote[vote >= 0] for vote in votes), np.zeros(0, np.int64)]),
-            features=(*map(str, covariates), *map(str, outputs)),
-            label_probability=p1,
-            preference_probability=p2,
-            judges=judges or ("judge",),
-            cost=cost,
-            cluster=None if cluster is None else _groups(frame, cluster, source),
-            stage=None if stage is None else _groups(frame, stage, source),
-            source=source,
-        )
+            row = first_row(bare)
+            raise DataError(f"{source} has a label but no preference in row {row}; a label is bought with one")
+        bought = None if buy is None else read_bought(frame, buy, ~np.isnan(y), asked, source)
+        p1, p2 = read_probabilities(frame, label_probability, preference_probability, y, asked, bought, source)
+        judges, judged, who, verdict = read_judgements(frame, columns, people, votes, source)
+        table = cls(
+            covariates=read_columns(frame, covariates, source), outputs=read_columns(frame, outputs, source), label=y,
+            judged=judged, judge=who, verdict=verdict, features=(*map(str, covariates), *map(str, outputs)),
+            label_probability=p1, preference_probability=p2, judges=judges or ("judge",), cost=cost,
+            cluster=None if cluster is None else read_groups(frame, cluster, source),
+            stage=None if stage is None else read_groups(frame, stage, source), bought=bought, source=source,
+        )  # fmt: skip
+        return table.set_aside(labellers) if labellers else table
 
     @property
     def labelled(self) -> Array:
@@ -166,9 +204,14 @@ class Judged:
     @property
     def compared(self) -> Array:
         """Whether a preference was bought [unit]."""
-        asked = np.zeros(len(self), bool)
-        asked[self.judged] = True
-        return asked
+        return self.voted if self.asked is None else self.asked
+
+    @property
+    def voted(self) -> Array:
+        """Whether there is a verdict, one that is not set aside [unit]."""
+        voted = np.zeros(len(self), bool)
+        voted[self.judged] = True
+        return voted
 
     @property
     def pattern(self) -> Array:
@@ -202,7 +245,10 @@ class Judged:
         place[index] = np.arange(len(index))
         at = place[self.judged]
         kept = at >= 0
-        names = ("covariates", "outputs", "label", "label_probability", "preference_probability", "cluster", "stage")
+        names = (
+            "covariates", "outputs", "label", "label_probability", "preference_probability", "cluster", "stage",
+            "asked", "bought", "returned",
+        )  # fmt: skip
         chosen = rows if isinstance(rows, slice) else index
         picked = {name: getattr(self, name)[chosen] for name in names if getattr(self, name) is not None}
         return replace(self, judged=at[kept], judge=self.judge[kept], verdict=self.verdict[kept], **picked)
@@ -210,10 +256,35 @@ class Judged:
     def judged_as(self, verdict: int, judge: int = 0) -> Judged:
         """Return the units with one verdict each, the same for all."""
         n = len(self)
-        return replace(self, judged=np.arange(n), judge=np.full(n, judge), verdict=np.full(n, verdict))
+        return replace(self, judged=np.arange(n), judge=np.full(n, judge), verdict=np.full(n, verdict), asked=None)
+
+    def set_aside(self, judges: Sequence[str]) -> Judged:
+        """Return the table without the verdicts of some judges, which are counted in `aside`.
+
+        What was bought stays as it is: a unit whose verdicts are all set aside tells what its covariates tell.
+
+        Raises
+        ------
+        DataError
+            For a judge that the table does not know.
+        """
+        judges = as_names(judges)
+        for name in judges:
+            if name not in self.judges:
+                raise DataError(f"{self.source} has no judge {name!r}; its judges are {', '.join(self.judges)}")
+        kept_judges = [index for index, name in enumerate(self.judges) if name not in judges]
+        place = np.full(len(self.judges), -1)
+        place[kept_judges] = np.arange(len(kept_judges))
+        kept = place[self.judge] >= 0
+        counts = np.bincount(self.judge, minlength=len(self.judges))
+        return replace(
+            self, judged=self.judged[kept], judge=place[self.judge[kept]], verdict=self.verdict[kept],
+            judges=tuple(self.judges[index] for index in kept_judges), asked=self.compared,
+            aside=(*self.aside, *((name, int(counts[self.judges.index(name)])) for name in judges)),
+        )  # fmt: skip
 
     def to_frame(self) -> pd.DataFrame:
-        """Return a data frame that `from_frame` reads back."""
+        """Return a data frame that `from_frame` reads back; verdicts that are set aside are not in it."""
         frame = pd.DataFrame(np.column_stack([self.covariates, self.outputs]), columns=list(self.features))
         votes = self.votes
         for index, name in enumerate(self.judges):
@@ -224,97 +295,6 @@ class Judged:
         for name in ("cluster", "stage"):
             if getattr(self, name) is not None:
                 frame[name] = getattr(self, name)
+        if self.bought is not None:
+            frame["buy"] = np.array(BUY, dtype=object)[self.bought - 1]
         return frame
-
-
-def _first(wrong: Array) -> int:
-    return int(np.flatnonzero(wrong)[0]) + 1
-
-
-def _require(frame: pd.DataFrame, columns: list[str], source: str) -> None:
-    missing = [name for name in columns if name not in frame.columns]
-    if missing:
-        raise DataError(f"{source} has no column {missing[0]!r}; its columns are {', '.join(map(str, frame.columns))}")
-    twice = [name for name in columns if columns.count(name) > 1 or (frame.columns == name).sum() > 1]
-    if twice:
-        raise DataError(f"{source}: the column {twice[0]!r} is named or given twice; every role needs its own column")
-    if len(frame) == 0:
-        raise DataError(f"{source} has no rows; at least one unit is needed")
-
-
-def _numbers(frame: pd.DataFrame, column: str, source: str, empty: bool = False) -> Array:
-    given = frame[column]
-    value = pd.to_numeric(given, errors="coerce").to_numpy(float, na_value=np.nan)
-    wrong = np.isinf(value) | (np.isnan(value) & (given.notna().to_numpy() if empty else True))
-    if wrong.any():
-        row = _first(wrong)
-        raise DataError(
-            f"{source}: column {column!r} holds {given.iloc[row - 1]!s} in row {row}; finite numbers are needed"
-        )
-    return value
-
-
-def _columns(frame: pd.DataFrame, columns: Sequence[str], source: str) -> Array:
-    parts = [_numbers(frame, name, source) for name in columns]
-    return np.column_stack(parts) if parts else np.zeros((len(frame), 0))
-
-
-def _votes(frame: pd.DataFrame, column: str, verdicts: Mapping[Any, str] | None, source: str) -> Array:
-    """Return the code of each verdict [unit], -1 where the cell is empty."""
-    given, codes = frame[column], dict(_CODES)
-    if verdicts is not None:
-        strange = [meaning for meaning in verdicts.values() if meaning not in VERDICTS]
-        if strange:
-            raise DataError(f"verdicts maps to {strange[0]!r}; a verdict is one of {', '.join(VERDICTS)}")
-        codes = {value: VERDICTS.index(meaning) for value, meaning in verdicts.items()}
-    out = np.full(len(frame), -1)
-    for row, value in enumerate(given):
-        if pd.isna(value):
-            continue
-        if value not in codes:
-            raise DataError(
-                f"{source}: column {column!r} holds {value!r} in row {row + 1}; "
-                f"{'known are ' + ', '.join(map(repr, codes)) if verdicts else 'a, b or tie, or 1 and 0, are needed'}"
-            )
-        out[row] = codes[value]
-    return out
-
-
-def _probabilities(
-    frame: pd.DataFrame, first: str | None, second: str | None, label: Array, asked: Array, source: str
-) -> tuple[Array, Array]:
-    labelled = ~np.isnan(label)
-    if first is None or second is None:
-        if (first or second) is not None:
-            raise DataError("label_probability and preference_probability belong together; give both or none")
-        if not (labelled.all() or not asked.any()):
-            missing = _first(~labelled)
-            raise DataError(
-                f"{source} has no label in row {missing} and no probabilities; give the columns label_probability and "
-                "preference_probability that labels and preferences were bought with"
-            )
-        return np.ones(len(frame)), np.ones(len(frame))
-    p1, p2 = _numbers(frame, first, source), _numbers(frame, second, source)
-    for name, p in ((first, p1), (second, p2)):
-        wrong = ~((p > 0) & (p <= 1))
-        if wrong.any():
-            row = _first(wrong)
-            raise DataError(f"{source}: column {name!r} holds {p[row - 1]:g} in row {row}; it must lie in (0, 1]")
-    if (p1 > p2).any():
-        row = _first(p1 > p2)
-        raise DataError(
-            f"{source}: {first!r} {p1[row - 1]:g} exceeds {second!r} {p2[row - 1]:g} in row {row}; "
-            "a label is bought with a preference"
-        )
-    for name, p, bought in ((first, p1, labelled), (second, p2, asked)):
-        wrong = (p == 1) & ~bought
-        if wrong.any():
-            raise DataError(f"{source}: {name!r} is 1 in row {_first(wrong)}, where nothing was bought")
-    return p1, p2
-
-
-def _groups(frame: pd.DataFrame, column: str, source: str) -> Array:
-    empty = frame[column].isna().to_numpy()
-    if empty.any():
-        raise DataError(f"{source}: column {column!r} is empty in row {_first(empty)}; every unit needs one")
-    return np.asarray(pd.factorize(frame[column], sort=True)[0], np.int64)

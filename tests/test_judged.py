@@ -52,6 +52,73 @@ def test_several_judges_stages_and_clusters():
     assert np.isnan(part.label[0])
 
 
+def panel(**columns):
+    """Four units, judged by people of whom a column tells the name; ann also labels."""
+    frame = {
+        "x": [0.0, 1.0, 2.0, 3.0],
+        "w1": [1.0, 2.0, 3.0, 1.0],
+        "w2": [2.0, 2.0, 1.0, 0.0],
+        "preference": ["a", "b", "tie", None],
+        "who": ["ann", "bob", "eve", None],
+        "label": [1.5, 2.0, None, None],
+        "buy": ["label", "label", "preference", "nothing"],
+        "p1": 0.5,
+        "p2": 0.8,
+    }
+    return pd.DataFrame(frame | columns)
+
+
+def test_a_column_says_who_judged():
+    judged = read(panel(), judge="who")
+    assert judged.judges == ("ann", "bob", "eve")
+    assert judged.votes.tolist() == [[0, -1, -1], [-1, 1, -1], [-1, -1, 2], [-1, -1, -1]]
+    two = read(panel(second=["b", None, "a", None], other=["bob", None, "ann", None]),
+               preference=["preference", "second"], judge=["who", "other"])  # fmt: skip
+    assert two.votes.tolist() == [[0, 1, -1], [-1, 1, -1], [0, -1, 2], [-1, -1, -1]]
+
+
+def test_verdicts_that_come_with_the_label_are_set_aside_and_counted():
+    judged = read(panel(), judge="who", labellers=["ann"])
+    assert judged.judges == ("bob", "eve")
+    assert judged.votes.tolist() == [[-1, -1], [1, -1], [-1, 2], [-1, -1]]
+    assert judged.pattern.tolist() == [1, 1, 2, 3]  # what was bought stays bought
+    assert judged.voted.tolist() == [False, True, True, False]
+    assert judged.aside == (("ann", 1),)
+    nobody = judged.set_aside(["bob", "eve"])
+    assert nobody.pattern.tolist() == [1, 1, 2, 3]
+    assert nobody.aside == (("ann", 1), ("bob", 1), ("eve", 1))
+    assert nobody.take(np.array([2, 0])).pattern.tolist() == [2, 1]
+    assert nobody.spent == judged.spent == read(panel(), judge="who").spent
+
+
+def test_what_was_asked_for_is_kept_beside_what_came():
+    judged = read(panel(label=[1.5, None, None, None]), buy="buy")
+    assert judged.bought.tolist() == [1, 1, 2, 3]
+    assert judged.pattern.tolist() == [1, 2, 2, 3]
+    assert read(judged.to_frame(), preference="preference", label_probability="label_probability",
+                preference_probability="preference_probability", buy="buy").bought.tolist() == [1, 1, 2, 3]  # fmt: skip
+    sure = read(panel(label=[1.5, None, None, None], p1=[1, 1, 0.5, 0.5], p2=[1, 1, 0.8, 0.8]), buy="buy")
+    assert sure.pattern.tolist() == [1, 2, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("columns", "options", "says"),
+    [
+        ({"who": ["ann", None, "eve", None]}, {"judge": "who"}, "'who' is empty in row 2, where 'preference' holds"),
+        ({}, {"judge": ["who", "buy"]}, "names 2 columns for 1"),
+        ({}, {"labellers": ["ann"]}, "no judge 'ann'; its judges are preference"),
+        ({"other": "ann", "second": "b"}, {"judge": ["who", "other"], "preference": ["preference", "second"]},
+         "'ann' judged row 1 twice"),
+        ({"buy": ["yes", "label", "preference", "nothing"]}, {"buy": "buy"}, "'buy' holds 'yes' in row 1; label, "),
+        ({"buy": ["label", "preference", "preference", "nothing"]}, {"buy": "buy"}, "a label in row 2, where 'buy'"),
+        ({"buy": ["label", "label", "nothing", "nothing"]}, {"buy": "buy"}, "a preference in row 3, where 'buy' says"),
+    ],
+)  # fmt: skip
+def test_bad_panels_and_purchases_are_one_sentence(columns, options, says):
+    with pytest.raises(DataError, match=says):
+        read(panel(**columns), **options)
+
+
 def test_frame_and_table_are_the_same():
     judged = read(table())
     again = read(judged.to_frame(), label_probability="label_probability",

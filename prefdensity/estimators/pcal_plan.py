@@ -17,11 +17,10 @@ from prefdensity.estimators.calibration import Bracket, multipliers, residuals
 from prefdensity.estimators.designs import allocate, allocate_worst_case, draw, require_budget
 from prefdensity.estimators.functionals import Functional, LinearRegression
 from prefdensity.estimators.nuisances import Expectation, GaussianNuisance, Nuisance, folds
-from prefdensity.judged import Judged
+from prefdensity.judged import BUY, Judged
 
 Array = NDArray[Any]
 
-BUY = ("label", "preference", "nothing")
 _ROBUST = ("average", "worst")
 
 
