@@ -7,7 +7,15 @@ from scipy.stats import norm
 
 from prefdensity.errors import DataError
 from prefdensity.estimators.functionals import LABEL, LabelFunction
-from prefdensity.estimators.judges import ConfusionJudge, LogisticJudge, ProbitJudge, levels_law, tell
+from prefdensity.estimators.judges import (
+    ConfusionJudge,
+    LogisticJudge,
+    ProbitJudge,
+    learn_judges,
+    levels_law,
+    tell,
+    truth,
+)
 from prefdensity.estimators.nuisances import GaussianNuisance
 from prefdensity.judged import Judged
 
@@ -144,7 +152,7 @@ def test_several_verdicts_multiply(judges):
 
 def test_what_several_judges_explain_is_the_variance_of_the_mean():
     judges = [BLURRED, ConfusionJudge.flipping(0.2)]
-    units = judged_units(2)
+    units = panelled(judged_units(2), [[0, 1]])
     fit = GaussianNuisance(judges).fit(units)
     drop = fit.variance_drop(units)
     mean = fit.expect(units, LABEL)[1][:, 0]
@@ -160,8 +168,41 @@ def test_what_several_judges_explain_is_the_variance_of_the_mean():
                 if joint.sum() > 0:
                     explained += (joint @ (label - mean[unit])) ** 2 / joint.sum()
         assert drop.explained[0, unit] == pytest.approx(explained, abs=1e-3)
-    one = GaussianNuisance([BLURRED]).fit(judged_units(1)).variance_drop(units).explained
-    assert (drop.explained >= one - 1e-9).all()
+    alone = [GaussianNuisance(judges).fit(panelled(units, [[k]])).variance_drop(units).explained for k in (0, 1)]
+    assert (drop.explained >= np.maximum(*alone) - 1e-9).all()
+    # one judge each, by turns: what a preference tells is the average
+    turns = GaussianNuisance(judges).fit(panelled(units, [[0], [1]])).variance_drop(units).explained
+    np.testing.assert_allclose(turns, (alone[0] + alone[1]) / 2, rtol=1e-9)
+
+
+def panelled(units, panels):
+    """Return units whose preferences come from the panels by turns; a is said by everybody."""
+    who = [(row, judge) for row in range(len(units)) for judge in panels[row % len(panels)]]
+    judged, judge = np.array(who).T
+    return Judged(**{**vars(units), "judged": judged, "judge": judge, "verdict": np.zeros(len(who), int)})
+
+
+def test_judges_with_few_verdicts_are_like_all_and_those_with_many_are_their_own():
+    rng = np.random.default_rng(5)
+    n = 6000
+    label = rng.normal(size=n)
+    outputs = label[:, None] * 0.3 + rng.normal(size=(n, 2))
+    judge = np.where(rng.random(n) < 0.5, 0, 1)
+    judge[:4] = 2
+    flip = np.array([0.1, 0.7, 0.1])[judge]  # the second says the contrary more often than not
+    said = np.where(
+        rng.random(n) < flip, 1 - truth(label[:, None], outputs)[:, 0], truth(label[:, None], outputs)[:, 0]
+    )
+    table = Judged(
+        covariates=np.zeros((n, 0)), outputs=outputs, label=label, judged=np.arange(n), judge=judge, verdict=said,
+        features=("w1", "w2"), label_probability=np.ones(n), preference_probability=np.ones(n),
+        judges=("sharp", "contrary", "new"),
+    )  # fmt: skip
+    sharp, contrary, new = (each.matrix for each in learn_judges(table))
+    # about 1,500 verdicts for each truth: 4 standard errors, and what ten borrowed verdicts move
+    assert sharp[0, 0] == pytest.approx(0.9, abs=4 * 0.008 + 0.004)
+    assert contrary[0, 0] == pytest.approx(0.3, abs=4 * 0.012 + 0.004)
+    assert new[:2, :2] == pytest.approx((sharp + contrary)[:2, :2] / 2, abs=0.2)
 
 
 def test_confusion_is_learned_by_counting():

@@ -31,8 +31,10 @@ _HOME = {
     "Sampled": "reward_fit",
     "pcal": "pcal_estimate",
     "pcal_design": "pcal_plan",
+    "purchases": "purchase_checks",
     "reward": "reward_fit",
     "reward_from_differences": "reward_fit",
+    "weigh_returns": "nonresponse",
 }
 
 _MODULES = ("policy_learning",)
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
         LogisticJudge as LogisticJudge,
         ProbitJudge as ProbitJudge,
     )
+    from prefdensity.estimators.nonresponse import weigh_returns as weigh_returns
     from prefdensity.estimators.nuisances import (
         GaussianNuisance as GaussianNuisance,
         GivenNuisance as GivenNuisance,
@@ -72,6 +75,7 @@ if TYPE_CHECKING:
         MovedNuisance as MovedNuisance,
         ProgramNuisance as ProgramNuisance,
     )
+    from prefdensity.estimators.purchase_checks import purchases as purchases
     from prefdensity.estimators.reward_fit import (
         Exact as Exact,
         RewardEstimate as RewardEstimate,

@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from scipy.special import expit, log_ndtr, ndtr
 
 from prefdensity.errors import DataError
-from prefdensity.judged import TIE, VERDICTS, A, B
+from prefdensity.judged import TIE, VERDICTS, A, B, Judged
 
 Array = NDArray[Any]
 
 _NODES = 16  # per piece: 1e-10 where 8 leave 1e-4
 _BULK = np.array([-9.0, -5.0, -2.5, 0.0, 2.5, 5.0, 9.0])  # pieces of a Gaussian label, in sd
 _TURN = np.array([-30.0, -8.0, 0.0, 8.0, 30.0])  # pieces of a logistic curve, in units of its logit
+_SHARED = 10.0  # verdicts of each truth that a judge among several borrows from all
 _LOG_ROOT = 0.5 * np.log(2 * np.pi)
 
 
@@ -94,10 +95,18 @@ class ConfusionJudge:
         return cls(np.array([[1 - rate, rate, 0], [rate, 1 - rate, 0], [0.5, 0.5, 0]]))
 
     @classmethod
-    def learn(cls, label: Array, outputs: Array, verdict: Array) -> ConfusionJudge:
-        """Count verdicts [unit] against labels; half a verdict is shared out as in the whole table for each truth."""
+    def learn(
+        cls, label: Array, outputs: Array, verdict: Array, towards: ConfusionJudge | None = None
+    ) -> ConfusionJudge:
+        """Count verdicts [unit] against labels; half a verdict is shared out as in the whole table for each truth.
+
+        With `towards`, ten verdicts of each truth count as that judge gives them, instead of the half.
+        """
         counts = np.zeros((3, 3))
         np.add.at(counts, (truth(label[:, None], outputs)[:, 0], verdict), 1.0)
+        if towards is not None:
+            counts += _SHARED * towards.matrix
+            return cls(counts / counts.sum(1, keepdims=True))
         share = counts.sum(0) + 1e-9  # no verdict at all: any
         counts += 0.5 * share / share.sum()
         return cls(counts / counts.sum(1, keepdims=True))
@@ -208,6 +217,16 @@ class LogisticJudge:
             mass = mass + ndtr(-sign * z)[:, None] * outside
             above = above + (sign * sd * np.exp(-0.5 * z**2 - _LOG_ROOT))[:, None] * outside
         return Told.of(mass, above, mean, sd**2)
+
+
+def learn_judges(seen: Judged) -> tuple[ConfusionJudge, ...]:
+    """Return a confusion matrix for each judge of labelled units; those with few verdicts are like all judges."""
+    label, outputs = seen.label[seen.judged], seen.outputs[seen.judged]
+    everybody = ConfusionJudge.learn(label, outputs, seen.verdict)
+    if len(seen.judges) == 1:
+        return (everybody,)
+    own = [seen.judge == index for index in range(len(seen.judges))]
+    return tuple(ConfusionJudge.learn(label[at], outputs[at], seen.verdict[at], everybody) for at in own)
 
 
 def truth(label: Array, outputs: Array) -> Array:

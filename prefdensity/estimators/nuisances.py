@@ -16,13 +16,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from prefdensity.errors import DataError
 from prefdensity.estimators.functionals import LabelFunction
-from prefdensity.estimators.judges import ConfusionJudge, Judge, gaussian_law, levels_law, sides
+from prefdensity.estimators.judges import ConfusionJudge, Judge, gaussian_law, learn_judges, levels_law, sides
 from prefdensity.judged import TIE, A, B, Judged
 
 Array = NDArray[Any]
 
 _PASS = 4000  # units per pass of quadrature
-_MOST_JUDGES = 5  # whose joint verdicts are listed one by one
+_MOST_JUDGES = 5  # on one unit, whose joint verdicts are listed one by one
+_MOST_PANELS = 20  # of judges asked together
+_OWN = 50  # verdicts on labelled units from which a judge has coefficients of their own
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,7 +187,8 @@ class GaussianNuisance(Nuisance):
     Attributes
     ----------
     judges
-        "learned": a confusion matrix for each judge, counted on labelled units. A judge, or one for each judge: known.
+        "learned": a confusion matrix for each judge, counted on labelled units and drawn towards that of all judges
+        (`learn_judges`). A judge, or one for each judge: known.
     levels
         Labels that occur, when they are few: the Gaussian is put on these. None: a continuum.
     """
@@ -206,15 +209,11 @@ class GaussianNuisance(Nuisance):
             )
         sd = float(np.sqrt(((seen.label - x @ slope) ** 2).sum() / spare))
         levels = None if self.levels is None else np.sort(np.asarray(self.levels, float))
-        return _GaussianFit(slope, max(sd, 1e-12), self._judges(seen), levels)
+        return _GaussianFit(slope, max(sd, 1e-12), self._judges(seen), levels, _panels(seen))
 
     def _judges(self, seen: Judged) -> tuple[Judge, ...]:
         if self.judges == "learned":
-            votes, learned = seen.votes, []
-            for column in votes.T:
-                asked = column >= 0
-                learned.append(ConfusionJudge.learn(seen.label[asked], seen.outputs[asked], column[asked]))
-            return tuple(learned)
+            return learn_judges(seen)
         if isinstance(self.judges, str):
             raise DataError(f"judges={self.judges!r} must be 'learned', a judge, or one for each judge")
         given = self.judges if isinstance(self.judges, (tuple, list)) else (self.judges,) * len(seen.judges)
@@ -229,6 +228,7 @@ class _GaussianFit:
     sd: float
     judges: tuple[Judge, ...]
     levels: Array | None
+    panels: tuple[tuple[tuple[int, ...], float], ...]  # which judges are asked together, and how often
 
     def expect(self, judged: Judged, function: LabelFunction) -> tuple[Array, Array]:
         mean = _features(judged) @ self.slope
@@ -241,9 +241,10 @@ class _GaussianFit:
         return np.concatenate([after for after, _ in parts]), np.concatenate([before for _, before in parts])
 
     def variance_drop(self, judged: Judged) -> VarianceDrop:
-        """Return what all judges together would tell [1 draw, unit]."""
-        if len(self.judges) > _MOST_JUDGES:
-            raise DataError(f"{len(self.judges)} judges on one unit are too many to list; at most {_MOST_JUDGES}")
+        """Return what the judges asked together would tell [1 draw, unit], on average over panels seen in training."""
+        most = max(len(panel) for panel, _ in self.panels)
+        if most > _MOST_JUDGES:
+            raise DataError(f"{most} judges on one unit are too many to list; at most {_MOST_JUDGES}")
         mean = _features(judged) @ self.slope
         parts = [
             self._drop(judged.outputs[start : start + _PASS], mean[start : start + _PASS])
@@ -253,18 +254,18 @@ class _GaussianFit:
         return VarianceDrop(explained, left)
 
     def _drop(self, outputs: Array, mean: Array) -> tuple[Array, Array]:
-        if len(self.judges) == 1 and self.levels is None:
+        if len(self.judges) == 1 and self.levels is None and self.panels[0][0]:
             told = self.judges[0].gaussian(mean, self.sd, outputs)
             return told.explained, told.left
         label, weight = self._law(outputs, mean, ())
         each = [judge.probability(label, outputs) for judge in self.judges]
-        centre = (weight * label).sum(1)
-        centred = label - centre[:, None]
+        centred = label - (weight * label).sum(1)[:, None]
         explained = np.zeros(len(mean))
-        for verdicts in product(range(3), repeat=len(each)):
-            joint = weight * np.prod([p[..., v] for p, v in zip(each, verdicts, strict=True)], axis=0)
-            mass, above = joint.sum(1), (joint * centred).sum(1)
-            explained += np.divide(above**2, mass, out=np.zeros_like(mass), where=mass > 0)
+        for panel, share in self.panels:
+            for verdicts in product(range(3), repeat=len(panel)):
+                joint = weight * np.prod([each[j][..., v] for j, v in zip(panel, verdicts, strict=True)], axis=0)
+                mass, above = joint.sum(1), (joint * centred).sum(1)
+                explained += share * np.divide(above**2, mass, out=np.zeros_like(mass), where=mass > 0)
         return explained, np.maximum((weight * centred**2).sum(1) - explained, 0.0)
 
     @property
@@ -285,7 +286,8 @@ class _GaussianFit:
     def _law(self, outputs: Array, mean: Array, jumps: tuple[float, ...]) -> tuple[Array, Array]:
         if self.levels is not None:
             return levels_law(mean, self.sd, self.levels)
-        breaks = [judge.breaks(outputs) for judge in self.judges]
+        # judges with the same breaks (all who go by which output is closer) split the grid once
+        breaks = list({each.tobytes(): each for each in (judge.breaks(outputs) for judge in self.judges)}.values())
         return gaussian_law(mean, self.sd, np.hstack([*breaks, np.tile(jumps, (len(mean), 1))]))
 
     def _by_quadrature(self, judged: Judged, mean: Array, function: LabelFunction) -> tuple[Array, Array]:
@@ -310,10 +312,12 @@ class _Regressed:
 
     def expect(self, judged: Judged, function: LabelFunction) -> tuple[Array, Array]:
         target = function.at_labels(self.seen)
-        after, before = (
-            self._predict(make(self.seen), target, make(judged)) for make in (_features_and_votes, _features)
-        )
-        return np.where(judged.compared[:, None], after, before), before
+        before = self._predict(_features(self.seen), target, _features(judged))
+        told, few = self.seen.voted, _few(self.seen)
+        if not told.any():
+            return before, before
+        train, test = (_features_and_votes(each, few) for each in (self.seen.take(told), judged))
+        return np.where(judged.voted[:, None], self._predict(train, target[told], test), before), before
 
     def _predict(self, train: Array, target: Array, test: Array) -> Array:
         if isinstance(self.regressor, _LeastSquares):
@@ -341,16 +345,30 @@ def _features(judged: Judged) -> Array:
     return np.column_stack([np.ones(len(judged)), judged.covariates, judged.outputs])
 
 
-def _features_and_votes(judged: Judged) -> Array:
-    """Return features, then for each judge the vote, which side it puts the label on, how far, and ties."""
-    gap = judged.outputs[:, 0] - judged.outputs[:, 1]
-    columns = [_features(judged)]
-    for vote in judged.votes.T:
-        said = np.where(vote == A, 1.0, np.where(vote == B, -1.0, 0.0))
-        columns.append(
-            np.column_stack([said, said * np.sign(gap), said * gap, vote == TIE, (vote == TIE) * np.abs(gap)])
-        )
-    return np.hstack(columns)
+def _few(seen: Judged) -> Array:
+    """Return whether a judge has too few verdicts on labelled units for columns of their own [judge]."""
+    return np.asarray(np.bincount(seen.judge, minlength=len(seen.judges)) < _OWN)
+
+
+def _features_and_votes(judged: Judged, few: Array) -> Array:
+    """Return features, then for each judge the vote, which side it puts the label on, how far, and ties.
+
+    Judges who are `few` share columns, in which their votes add up.
+    """
+    gap = (judged.outputs[:, 0] - judged.outputs[:, 1])[:, None]
+    vote = judged.votes
+    said, tie = np.where(vote == A, 1.0, np.where(vote == B, -1.0, 0.0)), (vote == TIE).astype(float)
+    if few.sum() > 1:
+        said, tie = (np.column_stack([each[:, ~few], each[:, few].sum(1)]) for each in (said, tie))
+    return np.hstack([_features(judged), said, said * np.sign(gap), said * gap, tie, tie * np.abs(gap)])
+
+
+def _panels(seen: Judged) -> tuple[tuple[tuple[int, ...], float], ...]:
+    """Return which judges were asked together and the share of units, the commonest panels only where many."""
+    asked, count = np.unique(seen.votes >= 0, axis=0, return_counts=True)
+    kept = np.argsort(-count, kind="stable")[:_MOST_PANELS]
+    share = count[kept] / count[kept].sum()
+    return tuple((tuple(np.flatnonzero(asked[k]).tolist()), float(s)) for k, s in zip(kept, share, strict=True))
 
 
 def _solve(x: Array, y: Array) -> Array:
