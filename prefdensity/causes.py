@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from prefdensity.errors import ProgramError
-from prefdensity.programs import Program, load_program, names
+from prefdensity.programs import Program, is_file, load_program, names
 from prefdensity.suitability import suit
 
 if TYPE_CHECKING:
@@ -220,7 +220,7 @@ def changed(program: Program, step: str) -> str:
         labels[known[new]] = f"{new}(k={types + 1})"
     elif new in known:
         return ""
-    elif not program.name.endswith(".py"):
+    elif not is_file(program.name):
         return f"{program.name}+{new}"
     else:
         labels.append(new)

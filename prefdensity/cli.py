@@ -321,10 +321,10 @@ app.add_typer(pcal, name="pcal")
 
 def _saved_fit(saved: Path, model: Path | None) -> "tuple[Posterior, Program | None]":
     from prefdensity.posterior import load_posterior
-    from prefdensity.programs import load_program
+    from prefdensity.programs import is_file, load_program
 
     post = load_posterior(saved)
-    if post.program.endswith(".py") and model is None:
+    if is_file(post.program) and model is None:
         raise DataError(f"{saved} was fitted with the file {post.program}; give it again with --model")
     return post, load_program(model) if model else None
 

@@ -17,13 +17,14 @@ import torch
 from numpy.typing import NDArray
 
 from prefdensity.errors import DataError, ProgramError
-from prefdensity.inference_data import read
 from prefdensity.judge_scale import Scale
 from prefdensity.judged import Judged
 from prefdensity.judged_cells import at_nodes
 from prefdensity.posterior import FitStatus, Posterior
+from prefdensity.posterior_files import read
 from prefdensity.programs import Layer, Program, judge_names, load_program
 from prefdensity.running import run
+from prefdensity.tables import program_of
 
 if TYPE_CHECKING:
     from prefdensity.cells import Cells
@@ -241,19 +242,32 @@ def _moments(label: Array, prior: torch.Tensor, told: torch.Tensor) -> tuple[Arr
     return (evidence / total).numpy(), ((joint * y).sum(1) / evidence).numpy(), variance.numpy()
 
 
-def load_judge(path: str | Path) -> JudgeFit:
-    """Read what `JudgeFit.save` wrote.
+def load_judge(path: str | Path, program: Program | None = None) -> JudgeFit:
+    """Read what `JudgeFit.save` wrote; nothing in the file is executed, nor any file that it names.
+
+    Parameters
+    ----------
+    path
+        The file.
+    program
+        Needed for a fit of a program from a user's file.
 
     Raises
     ------
     DataError
-        If the file is none, or holds another posterior.
+        If the file is none, is damaged, or holds another posterior.
+    ProgramError
+        When it was fitted with a user's file and no program is given.
     """
     posterior = read(path)
     saved = posterior.status.settings.get("scale")
     if saved is None:
         raise DataError(f"{path} holds a posterior of comparisons; use prefdensity.load_posterior")
-    return JudgeFit(judged_program(posterior.program), posterior, Scale.from_dict(saved))
+    try:
+        scale = Scale.from_dict(saved)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path} is damaged: its scale of measurement cannot be read") from error
+    return JudgeFit(judged_program(program_of(posterior, program)), posterior, scale)
 
 
 def judged_program(name: str | Path | Program | Layer) -> Program:

@@ -352,7 +352,7 @@ class Posterior:
 
     def save(self, path: str | Path) -> Path:
         """Write a netCDF file, atomically: an existing file stays intact if anything fails."""
-        from prefdensity.inference_data import write
+        from prefdensity.posterior_files import write
 
         return write(self, path)
 
@@ -403,6 +403,6 @@ def load_posterior(path: str | Path) -> Posterior:
     DataError
         If the file is missing, damaged, or not one of ours.
     """
-    from prefdensity.inference_data import read
+    from prefdensity.posterior_files import read
 
     return read(path)

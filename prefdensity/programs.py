@@ -350,9 +350,25 @@ def load_program(name: str | Path | Program | Layer) -> Program:
     if isinstance(name, Layer):
         return compose(name)
     text = str(name).strip()
-    if text.endswith(".py"):
-        return _from_file(Path(text))
-    parts = [_parse(node) for node in _terms(text)]
+    return _from_file(Path(text)) if is_file(text) else shipped(text)
+
+
+def is_file(name: str) -> bool:
+    """Say whether a program of this name comes from a user's file."""
+    return name.strip().endswith(".py")
+
+
+def shipped(name: str) -> Program:
+    """Return the program that a name spells by shipped layers alone: for names that come out of files.
+
+    No name, whatever it says, has a file read or run.
+
+    Raises
+    ------
+    ProgramError
+        As `load_program`.
+    """
+    parts = [_parse(node) for node in _terms(name)]
     if len(parts) == 1 and isinstance(parts[0], Program):
         return parts[0]
     return compose(*parts)

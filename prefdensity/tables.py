@@ -12,7 +12,7 @@ from torch import Tensor
 
 from prefdensity.cells import Cells
 from prefdensity.errors import ProgramError
-from prefdensity.programs import Program, load_program
+from prefdensity.programs import Program, is_file, shipped
 from prefdensity.running import run
 
 if TYPE_CHECKING:
@@ -106,12 +106,12 @@ def program_of(post: Posterior, program: Program | None) -> Program:
     """
     if program is not None:
         return program
-    if post.program.endswith(".py"):
+    if is_file(post.program):
         raise ProgramError(
             f"this posterior was fitted with the file {post.program}, and files are not run unasked; pass "
             "program=load_program(...)"
         )
-    return load_program(post.program)
+    return shipped(post.program)
 
 
 def _padded(post: Posterior, name: str, values: Tensor) -> Tensor:

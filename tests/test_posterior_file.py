@@ -1,12 +1,15 @@
 """Files of posteriors: nothing in them runs, damage is one clear error, and a failed save loses nothing."""
 
+import json
 import os
 import pickle
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import xarray as xr
@@ -14,7 +17,9 @@ from contract import table
 
 import prefdensity
 from prefdensity.errors import DataError, ProgramError
+from prefdensity.posterior_files import seal, write_tree
 from prefdensity.simulate import population
+from prefdensity.simulate_judged import JudgedWorld
 
 BASEBALL = prefdensity.read("example:baseball")
 
@@ -38,7 +43,57 @@ def without(path, change):
     with xr.open_datatree(path, engine="h5netcdf") as tree:
         kept = tree.load()
     path.unlink()
-    change(kept).to_netcdf(path, engine="h5netcdf")
+    write_tree(change(kept), path)
+
+
+def edited(change):
+    """Return what changes the HDF5 file itself by `change` (h5py.File), and seals it again."""
+
+    def damage(path):
+        bare = path.read_bytes()
+        path.write_bytes(bare[: -len(seal(b""))])
+        with h5py.File(path, "r+") as file:
+            change(file)
+        path.write_bytes(path.read_bytes() + seal(path.read_bytes()))
+
+    return damage
+
+
+def schema(change):
+    """Return what changes the schema of a file by `change` (dict)."""
+
+    def damage(tree):
+        found = json.loads(tree.attrs["schema"])
+        change(found)
+        tree.attrs["schema"] = json.dumps(found)
+        return tree
+
+    return lambda path: without(path, damage)
+
+
+def attribute(name, value):
+    """Return what changes an attribute of the file."""
+    return lambda path: without(path, lambda tree: (tree.attrs.update({name: value}), tree)[1])
+
+
+def replaced(name, **settings):
+    """Return what puts another dataset in the place of posterior/utility."""
+
+    def change(file):
+        del file[name]
+        file.create_dataset(name, **settings)
+
+    return edited(change)
+
+
+def virtual(file):
+    layout = h5py.VirtualLayout((3,), "f8")
+    layout[:] = h5py.VirtualSource("/etc/hostname", "data", (3,))
+    file.create_virtual_dataset("posterior/other", layout)
+
+
+def own_parent(file):
+    file["posterior/posterior"] = file["posterior"]
 
 
 def broken_schema(tree):
@@ -56,7 +111,7 @@ def no_draws(tree):
 
 
 def later_version(tree):
-    tree.attrs["format"] = "prefdensity-posterior-2"
+    tree.attrs["format"] = "prefdensity-posterior-9"
     return tree
 
 
@@ -86,6 +141,34 @@ DAMAGE = {
     "lesser schema": lambda path: without(path, lesser_schema),
     "no draws": lambda path: without(path, no_draws),
     "later version": lambda path: without(path, later_version),
+    "external link": edited(lambda file: file.__setitem__("fit/x", h5py.ExternalLink("/etc/hostname", "/x"))),
+    "soft link": edited(lambda file: file.__setitem__("fit/x", h5py.SoftLink("/posterior/utility"))),
+    "data elsewhere": replaced("posterior/utility", shape=(1, 100, 7), dtype="u1", external="/etc/hostname"),
+    "virtual data": edited(virtual),
+    "packed data": replaced("posterior/utility", data=np.zeros((1, 1000, 7)), compression="gzip"),
+    "a terabyte of nothing": replaced("posterior/utility", shape=(1, 1000, 1 << 27), chunks=(1, 1, 1024), dtype="f8"),
+    "a group in itself": edited(own_parent),
+    "text for draws": replaced("posterior/utility", data=np.full((1, 1000, 7), b"x")),
+    "draws that are not finite": edited(lambda file: file["posterior/utility"].__setitem__((0, 5, 2), np.nan)),
+    "a flipped bit": edited(lambda file: file["posterior/utility"].__setitem__((0, 5, 2), np.inf)),
+    "schema is a list": attribute("schema", "[1]"),
+    "schema is deep": attribute("schema", "[" * 60_000),
+    "schema is a number": attribute("schema", 3),
+    "format is an array": attribute("format", [1, 2]),
+    "a number for the program": schema(lambda found: found.update(program=3)),
+    "labels that are numbers": schema(lambda found: found.update(items=[1, 2, 3, 4, 5, 6, 7])),
+    "two equal labels": schema(lambda found: found["items"].__setitem__(0, found["items"][1])),
+    "an item too many": schema(lambda found: found["items"].append("Oakland")),
+    "dims of another name": schema(lambda found: found["dims"].update(utility=["annotator"])),
+    "one dim too many": schema(lambda found: found["dims"].update(utility=["item", "item"])),
+    "dims of nothing": schema(lambda found: found["dims"].update(worth=["item"])),
+    "negative event dims": schema(lambda found: found["event_dims"].update(utility=-1)),
+    "status is no table": schema(lambda found: found.update(status=[])),
+    "text for k-hat": schema(lambda found: found["status"].update(k_hat="good")),
+    "no seed": schema(lambda found: found["status"].pop("seed")),
+    "an unknown field": schema(lambda found: found["status"].update(colour="red")),
+    "no chains": schema(lambda found: found["status"].update(chains=0)),
+    "warnings in one text": schema(lambda found: found["status"].update(warnings="beware")),
     "directory": lambda path: (path.unlink(), path.mkdir()),
     "missing": lambda path: path.unlink(),
 }
@@ -101,6 +184,42 @@ def test_a_damaged_file_is_one_clear_error(simple, tmp_path, damage):
     assert "fit.nc" in text
     assert "\n" not in text
     assert len(text) < 300
+
+
+def test_no_damage_to_the_bytes_goes_unseen(simple, tmp_path):
+    """HDF5 itself loops on some of these, so the seal has to be looked at first."""
+    whole, path = simple.save(tmp_path / "fit.nc").read_bytes(), tmp_path / "fit.nc"
+    rng = np.random.default_rng(5)
+    for _ in range(200):
+        changed = bytearray(whole)
+        start, length = rng.integers(len(whole)), rng.integers(1, 200)
+        kind = rng.integers(4)
+        part = changed[start : start + length]
+        if kind == 0:
+            changed[start] ^= 1 << rng.integers(8)
+        elif kind == 1:
+            changed[start : start + length] = bytes(len(part)) if any(part) else b"\1" * len(part)
+        elif kind == 2:
+            changed[start:start] = rng.bytes(length)
+        else:
+            del changed[start : start + length]
+        path.write_bytes(changed)
+        with pytest.raises(DataError, match=r"fit\.nc is not as prefdensity saved it"):
+            prefdensity.load_posterior(path)
+
+
+def test_other_readers_of_netcdf_pass_over_the_seal(simple, tmp_path):
+    path = simple.save(tmp_path / "fit.nc")
+    with xr.open_datatree(path, engine="h5netcdf") as tree:
+        np.testing.assert_array_equal(tree["posterior"]["utility"].values[0], simple.draws["utility"])
+
+
+def test_what_could_not_be_read_again_is_not_saved(simple, tmp_path):
+    draws = simple.draws["utility"].copy()
+    draws[3, 4] = np.nan
+    with pytest.raises(DataError, match="cannot be saved, for the draws of utility are not all finite"):
+        replace(simple, draws={"utility": draws}).save(tmp_path / "fit.nc")
+    assert not list(tmp_path.iterdir())
 
 
 FILE = '''"""A user's program."""
@@ -130,6 +249,46 @@ def test_loading_runs_nothing(tmp_path):
     assert 0 < given["p_a"][0] < 1
     with pytest.raises(ProgramError, match="files are not run unasked"):
         again.win_probabilities()
+
+
+SPELLINGS = ["{}", "{} ", " {}", "{}\n", "{}\t", "{}\u00a0", "{}\u2003", "{}\x0b", "{}+davidson", "davidson+{}", "./{}"]
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+@pytest.mark.parametrize("form", ["{}", "{!r}", "items+{!r}", "type_weight({})"])
+def test_no_name_in_a_file_has_a_file_run(simple, tmp_path, monkeypatch, spelling, form):
+    trace = tmp_path / "trace.txt"
+    (tmp_path / "mine.py").write_text(FILE.format(trace=str(trace)))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    named = replace(simple, program=form.format(spelling.format("mine.py")))
+    again = prefdensity.load_posterior(named.save(tmp_path / "fit.nc"))
+    for ask in (
+        lambda: again.predict([("Boston", "Detroit")]),
+        lambda: again.win_probabilities(),
+        lambda: prefdensity.check(again, BASEBALL, replicates=20),
+        lambda: prefdensity.compare({"x": again, "y": simple}, BASEBALL, progress=False),
+        lambda: prefdensity.density.of(again),
+        lambda: prefdensity.loo(again, BASEBALL),
+    ):
+        with pytest.raises(ProgramError):
+            ask()
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("name", ["mine.py", "mine.py ", "mine.py\n", "\u00a0mine.py"])
+def test_loading_a_judge_runs_nothing(tmp_path, monkeypatch, name):
+    units = JudgedWorld.draw(seed=3).units(60, seed=3)
+    fit = prefdensity.fit_judge("gaussian+distance", units, method="map", progress=False)
+    trace = tmp_path / "trace.txt"
+    (tmp_path / "mine.py").write_text(FILE.format(trace=str(trace)))
+    monkeypatch.chdir(tmp_path)
+    saved = replace(fit, posterior=replace(fit.posterior, program=name)).save(tmp_path / "judge.nc")
+    with pytest.raises(ProgramError):
+        prefdensity.load_judge(saved)
+    assert not trace.exists()
+    given = prefdensity.load_judge(saved, program=fit.program)
+    np.testing.assert_array_equal(given.expect(units, lambda y: y)[0], fit.expect(units, lambda y: y)[0])
 
 
 FULL_DISK = """
@@ -188,7 +347,15 @@ def test_arviz_gets_named_axes(arviz):
     assert list(exported.coords["annotator"].values) == list(data.annotators)
     assert exported["tie_strength"].dims == ("chain", "draw")
     assert exported.attrs["sampler"] == "guide"
-    np.testing.assert_array_equal(exported["utility"].values[0], post.draws["utility"])
+    dealt = exported["utility"].values
+    np.testing.assert_array_equal(dealt.reshape(-1, *dealt.shape[2:]), post.draws["utility"])
+
+
+def test_arviz_judges_independent_draws(arviz, simple, caplog):
+    frame = arviz.summary(simple.to_arviz())
+    assert frame["r_hat"].astype(float).between(0.99, 1.03).all()
+    assert (frame["ess_bulk"].astype(float) > 300).all()
+    assert not caplog.records
 
 
 def test_arviz_summarises_what_it_gets(arviz):
