@@ -73,7 +73,7 @@ class Comparison:
 
     def save_arviz(self, name: str, path: str | Path) -> Path:
         """Write what `to_arviz` returns to a netCDF file, atomically, for `az.from_netcdf`."""
-        from prefdensity.inference_data import write_tree
+        from prefdensity.posterior_files import write_tree
 
         return write_tree(self._tree(name), path)
 
