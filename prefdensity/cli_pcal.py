@@ -205,12 +205,12 @@ def _judged(
 
 
 def _functional(target: Target, probability: float, intercept: bool) -> "Functional":
-    from prefdensity.estimators import functionals
+    from prefdensity.estimators import Quantile, functionals
 
     if target is Target.mean:
         return functionals.Mean()
     if target is Target.quantile:
-        return functionals.Quantile((probability,))
+        return Quantile((probability,))
     kind = {
         Target.linear: functionals.LinearRegression,
         Target.logistic: functionals.LogisticRegression,

@@ -25,7 +25,7 @@ _HOME = {
     "PoissonRegression": "functionals",
     "ProbitJudge": "judges",
     "ProgramNuisance": "program_nuisance",
-    "Quantile": "functionals",
+    "Quantile": "quantiles",
     "RegressorNuisance": "nuisances",
     "RewardEstimate": "reward_fit",
     "Sampled": "reward_fit",
@@ -49,7 +49,6 @@ if TYPE_CHECKING:
         LogisticRegression as LogisticRegression,
         Mean as Mean,
         PoissonRegression as PoissonRegression,
-        Quantile as Quantile,
     )
     from prefdensity.estimators.judges import (
         ConfusionJudge as ConfusionJudge,

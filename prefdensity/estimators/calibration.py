@@ -108,6 +108,27 @@ def multipliers(
     return [[number * np.eye(size) for number in each.scalars(metric, count)] for each in moments]
 
 
+def learned(parts: list[Bracket], labelled: Array, calibration: str) -> int:
+    """Return how many multipliers are learned from labels for each parameter, those of collinear guesses once."""
+    count = 0
+    for part in parts:
+        guesses = [guess[labelled] for guess in part.guesses]
+        if calibration == "scalar":
+            count += _rank(np.column_stack([guess.ravel() for guess in guesses]))
+        elif calibration == "split":
+            count += _rank(np.hstack(guesses))
+        elif calibration == "single":
+            count = max(count, _rank(np.hstack(guesses)))
+    return count
+
+
+def _rank(columns: Array) -> int:
+    gram = columns.T @ columns
+    size = np.sqrt(np.diag(gram))
+    size = np.where(size > 0, size, 1.0)
+    return int(np.linalg.matrix_rank(gram / np.outer(size, size), tol=1e-9, hermitian=True))
+
+
 @dataclass(frozen=True, eq=False)
 class _Moments:
     cross: Array  # E[k psi1 guesses'] [parameter, nuisance * parameter]

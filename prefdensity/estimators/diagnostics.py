@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from prefdensity.estimators.calibration import multipliers
 from prefdensity.judged import VERDICTS, A, B
 
 if TYPE_CHECKING:
-    from prefdensity.estimators.pcal_estimate import PcalEstimate, Stage
+    from prefdensity.estimators.pcal_estimate import PcalEstimate
 
 Array = NDArray[Any]
 
@@ -22,39 +23,23 @@ _STRANGE = 3.3  # |z| of a residual: once in a thousand by chance
 _WEAK = 0.5  # a multiplier this small: the nuisance promised twice what was found
 
 
-def without_preferences(estimate: PcalEstimate) -> dict[str, tuple[Array, Array]]:
-    """Return theta and se of "labels only" and "labels and unlabelled" from the same purchases."""
-    from prefdensity.estimators.pcal_estimate import _average, solve, spread
+def without_preferences(estimate: PcalEstimate) -> dict[str, PcalEstimate]:
+    """Return the estimates of "labels only" and "labels and unlabelled" from the same purchases."""
+    from prefdensity.estimators.pcal_estimate import assemble
 
+    # preferences at the price of labels: the bracket of preferences vanishes, psi3 takes all
     judged = estimate.judged
-    out = {}
-    for name, calibration in (("labels only", "none"), ("labels and unlabelled", estimate.calibration)):
-        stages = []
-        for stage in estimate.stages:
-            part = judged.take(stage.rows)
-            p1 = part.label_probability
-            # preferences at the price of labels: the bracket of preferences vanishes, psi3 takes all
-            bare = _replace(part, preference_probability=p1, judged=np.flatnonzero(part.labelled))
-            before = tuple(each[stage.rows] for each in estimate.before)
-            stages.append(solve(bare, estimate.functional, stage.theta, before, before, calibration, stage.rows))
-        theta, values = _average(stages, judged)
-        covariance = spread(values, judged.cluster)
-        if estimate.population is not None:
-            covariance = covariance - _full_variance(stages, judged) / estimate.population
-        out[name] = theta, np.sqrt(np.diag(covariance))
-    return out
-
-
-def _replace(part: Any, preference_probability: Array, judged: Array) -> Any:
-    from dataclasses import replace
-
-    nobody = np.zeros(len(judged), np.int64)
-    return replace(part, preference_probability=preference_probability, judged=judged, judge=nobody, verdict=nobody)
-
-
-def _full_variance(stages: list[Stage], judged: Any) -> Array:
-    full = np.concatenate([stage.psi * np.sqrt(stage.weight)[:, None] for stage in stages])
-    return np.asarray(full.T @ full / len(judged))
+    bare = replace(judged, preference_probability=judged.label_probability, asked=judged.labelled)
+    before, rule = estimate.before, estimate.rule
+    return {
+        name: assemble(
+            bare, estimate.functional, estimate.start, before, before, each, estimate.level, estimate.population, None
+        )
+        for name, each in (
+            ("labels only", replace(rule, calibration="none")),
+            ("labels and unlabelled", rule),
+        )
+    }
 
 
 def diagnose(estimate: PcalEstimate) -> pd.DataFrame:
@@ -171,7 +156,7 @@ def _shrinkage(estimate: PcalEstimate) -> list[tuple[str, float, float, float]]:
 
 def _gain(estimate: PcalEstimate) -> Array:
     """Return the standard error over that of labels only [parameter]."""
-    return np.asarray(estimate.standard_error / without_preferences(estimate)["labels only"][1])
+    return np.asarray(estimate.standard_error / without_preferences(estimate)["labels only"].standard_error)
 
 
 def _promise(estimate: PcalEstimate) -> Array:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,11 @@ from scipy.optimize import root
 from scipy.special import expit
 
 from prefdensity.errors import DataError, FitError
+from prefdensity.estimators.intervals import wilson
 from prefdensity.judged import Judged
+
+if TYPE_CHECKING:
+    from prefdensity.estimators.pcal_estimate import PcalEstimate
 
 Array = NDArray[Any]
 
@@ -78,9 +82,22 @@ class Functional:
         """Return -dE[m]/dtheta [parameter, parameter]; weight [unit] is 0 where there is no label."""
         raise NotImplementedError
 
-    def information(self, judged: Judged, theta: Array, weight: Array) -> Array:
-        """Return the weighted mean of -dm/dtheta [parameter, parameter]; needed where h is the label itself."""
+    def root_information(self, judged: Judged, theta: Array) -> Array:
+        """Return r [unit, parameter], where -dm/dtheta is r r'; needed where h is the label itself."""
         raise NotImplementedError
+
+    def known_variance(self, judged: Judged) -> bool:
+        """Return whether the variance of h is known when theta is, as for rates."""
+        return False
+
+    def settle(self, found: PcalEstimate) -> Array:
+        """Return theta [parameter], given the average of the stages' roots."""
+        return found.theta
+
+    def limits(self, found: PcalEstimate, critical: Array) -> tuple[Array, Array]:
+        """Return lower and upper limits [parameter] at critical values [parameter] of a standard normal or t."""
+        half = critical * found.standard_error
+        return found.theta - half, found.theta + half
 
 
 @dataclass(frozen=True)
@@ -156,12 +173,13 @@ class Regression(Functional):
 
     def slope(self, judged: Judged, theta: Array, weight: Array) -> Array:
         """See `Functional`; from all units, for it needs no label."""
-        return self.information(judged, theta, np.ones(len(judged)))
+        root = self.root_information(judged, theta)
+        return np.asarray(root.T @ root / len(root))
 
-    def information(self, judged: Judged, theta: Array, weight: Array) -> Array:
-        """Return the weighted mean of -dm/dtheta [parameter, parameter], for any weight [unit]."""
+    def root_information(self, judged: Judged, theta: Array) -> Array:
+        """See `Functional`."""
         x = self.design(judged)
-        return np.asarray((x * (weight * self.mean_slope(x @ theta))[:, None]).T @ x / len(x))
+        return np.asarray(x * np.sqrt(self.mean_slope(x @ theta))[:, None])
 
 
 @dataclass(frozen=True)
@@ -207,7 +225,7 @@ class PoissonRegression(Regression):
 
 @dataclass(frozen=True)
 class Mean(LinearRegression):
-    """The mean of the label."""
+    """The mean of the label; for labels 0 and 1 a rate, with Wilson's limits at the effective number of labels."""
 
     def names(self, judged: Judged) -> tuple[str, ...]:  # noqa: D102
         return ("mean",)
@@ -215,54 +233,16 @@ class Mean(LinearRegression):
     def design(self, judged: Judged) -> Array:  # noqa: D102
         return np.ones((len(judged), 1))
 
+    def known_variance(self, judged: Judged) -> bool:
+        """See `Functional`; a rate's, theta (1 - theta)."""
+        return bool(np.isin(judged.label[judged.labelled], (0.0, 1.0)).all())
 
-@dataclass(frozen=True)
-class Quantile(Functional):
-    """Quantiles of the label, one or several.
-
-    Attributes
-    ----------
-    probabilities
-        Each in (0, 1).
-    """
-
-    probabilities: tuple[float, ...] = (0.5,)
-
-    def __post_init__(self) -> None:
-        if not self.probabilities or not all(0 < q < 1 for q in self.probabilities):
-            raise DataError(f"probabilities={self.probabilities!r} must hold numbers strictly between 0 and 1")
-
-    def names(self, judged: Judged) -> tuple[str, ...]:
+    def limits(self, found: PcalEstimate, critical: Array) -> tuple[Array, Array]:
         """See `Functional`."""
-        return tuple(f"quantile {q:g}" for q in self.probabilities)
-
-    def start(self, judged: Judged, weight: Array) -> Array:
-        """See `Functional`."""
-        label, w = judged.label[judged.labelled], weight[judged.labelled]
-        order = np.argsort(label, kind="stable")
-        share = np.cumsum(w[order]) / w.sum()
-        return np.asarray(label[order][np.minimum(np.searchsorted(share, self.probabilities), len(label) - 1)])
-
-    def label_function(self, theta: Array) -> LabelFunction:
-        """See `Functional`; 1(y <= theta)."""
-        return LabelFunction(lambda judged, label: (label[..., None] <= theta).astype(float), jumps=tuple(theta))
-
-    def moment(self, judged: Judged, h: Array, theta: Array) -> Array:
-        """See `Functional`."""
-        return np.asarray(self.probabilities - h)
-
-    def slope(self, judged: Judged, theta: Array, weight: Array) -> Array:
-        """See `Functional`; a Gaussian kernel density of the labels at theta, it scales standard errors only."""
-        seen = judged.labelled
-        label, w = judged.label[seen], weight[seen] / weight[seen].sum()
-        centre = w @ label
-        sd = np.sqrt(w @ (label - centre) ** 2)
-        if np.ptp(label) == 0:
-            raise FitError(f"all labels are {label[0]:g}; quantiles need labels that differ")
-        width = 1.06 * sd * (w**2).sum() ** 0.2  # Silverman's rule at the effective number of labels
-        z = (theta[:, None] - label) / width
-        density = np.exp(-0.5 * z**2) @ w / (width * np.sqrt(2 * np.pi))
-        return np.diag(density)
+        if not self.known_variance(found.judged):
+            return super().limits(found, critical)
+        lower, upper = wilson(float(found.theta[0]), found.effective_labels, float(critical[0]))
+        return np.array([lower]), np.array([upper])
 
 
 @dataclass(frozen=True, eq=False)

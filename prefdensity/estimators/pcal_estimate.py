@@ -8,54 +8,27 @@ whatever the nuisances are.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy.stats import norm, t
 
 from prefdensity.errors import DataError, FitError
-from prefdensity.estimators.calibration import Bracket, brackets, influence, multipliers
+from prefdensity.estimators.criteria import Criterion, metric
 from prefdensity.estimators.functionals import Functional, LinearRegression
+from prefdensity.estimators.intervals import clustered, degrees, effective, inflation, spread
 from prefdensity.estimators.nuisances import GaussianNuisance, Nuisance, folds
+from prefdensity.estimators.stages import Guesses, Rule, Stage, average, solve_stages, stage_rows
 from prefdensity.judged import Judged
 
 Array = NDArray[Any]
 
-_STEPS = 100
 _MAX_T_DRAWS = 100_000
-
-
-@dataclass(frozen=True, eq=False)
-class Stage:
-    """The estimate from one stage alone.
-
-    Attributes
-    ----------
-    rows
-        bool [unit] of the whole table.
-    theta
-        [parameter].
-    psi
-        psi1 at theta [unit of the stage, parameter], 0 without label.
-    weight
-        S1/p1 [unit of the stage].
-    parts, matrices
-        The brackets, with psi2 and psi3 at theta, and their multipliers.
-    influence
-        [unit of the stage, parameter], mean 0.
-    """
-
-    rows: Array
-    theta: Array
-    psi: Array
-    weight: Array
-    parts: list[Bracket]
-    matrices: list[list[Array]]
-    influence: Array
+FEWEST_CLUSTERS = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,12 +43,17 @@ class PcalEstimate:
         Of the estimates [parameter, parameter].
     influence
         [unit, parameter]: theta - truth is about their mean; covariance is their spread, by cluster if there are any.
-    calibration, level
-        As asked for; mass of the intervals.
+        They are as large as the errors of few labels (HC2, CR2).
+    df
+        Degrees of freedom of the variances [parameter]; infinite where the variance is known.
+    rule, level
+        How nuisances are used; mass of the intervals.
     judged
         The table.
+    start
+        The estimate from labels alone [parameter], where nuisances were asked.
     stages
-        Estimates from the single stages, which `theta` averages by inverse variance.
+        Estimates from the single stages, which `theta` averages by their shares.
     after, before
         E[h(Y) | x, w, preferences] and E[h(Y) | x, w] [unit, k], out of fold, of each nuisance.
     population
@@ -88,13 +66,15 @@ class PcalEstimate:
     theta: Array
     covariance: Array
     influence: Array
-    calibration: str
+    df: Array
+    rule: Rule
     level: float
     judged: Judged
     functional: Functional
+    start: Array
     stages: list[Stage]
-    after: tuple[Array, ...]
-    before: tuple[Array, ...]
+    after: Guesses
+    before: Guesses
     population: int | None
     budget: float | None
 
@@ -104,35 +84,87 @@ class PcalEstimate:
     @cached_property
     def standard_error(self) -> Array:
         """Standard errors [parameter]."""
-        return np.asarray(np.sqrt(np.diag(self.covariance)))
+        return np.asarray(np.sqrt(np.maximum(np.diag(self.covariance), 0.0)))  # a census rounds to either side of 0
+
+    @property
+    def calibration(self) -> str:
+        """As asked for."""
+        return self.rule.calibration
+
+    @cached_property
+    def stage_weight(self) -> Array:
+        """How often a unit counts [unit], for the share of its stage in the average; 1 on average."""
+        out = np.empty(len(self.judged))
+        for stage in self.stages:
+            out[stage.rows] = stage.share * len(out) / stage.rows.sum()
+        return out
+
+    @cached_property
+    def label_weight(self) -> Array:
+        """S1/p1 times the weight of the stage [unit]."""
+        return np.asarray(self.stage_weight * self.judged.labelled / self.judged.label_probability)
+
+    @cached_property
+    def effective_labels(self) -> float:
+        """Number of independent labels 0 and 1 that would tell a rate as well; infinite for a census."""
+        weight, label = self.label_weight, np.nan_to_num(self.judged.label)
+        unit = (weight**2).sum() / len(weight) ** 2
+        rate = weight @ label / weight.sum()
+        yes, no = (weight[label == side] for side in (1.0, 0.0))
+        events = min(effective(side[side > 0]) if side.any() else 0.0 for side in (yes, no))
+        values = np.concatenate([s.influence * self.stage_weight[s.rows, None] for s in self.stages])
+        rows = np.concatenate([np.flatnonzero(s.rows) for s in self.stages])
+        sums = clustered(values, None if self.judged.cluster is None else self.judged.cluster[rows])
+        variance = (sums**2).sum(0) / len(weight) ** 2
+        if self.judged.cluster is not None:
+            variance = variance * len(sums) / (len(sums) - 1)
+        times = float(inflation(variance, np.array([rate * (1 - rate) * unit]), np.array([events]))[0])
+        left = times / effective(weight[weight > 0]) - (0.0 if self.population is None else 1 / self.population)
+        return 1 / left if left > 0 else np.inf
 
     def summary(self, level: float | None = None) -> pd.DataFrame:
-        """Return one row per parameter: parameter, estimate, se, lower, upper (Wald)."""
-        return _table(self.names, self.theta, self.standard_error, norm.ppf(0.5 + self._level(level) / 2))
+        """Return one row per parameter: parameter, estimate, se, lower, upper.
+
+        Limits are those of Student's t with `df` degrees of freedom; Wilson's for a rate; of an inverted test for a
+        quantile.
+
+        Raises
+        ------
+        FitError
+            If labels are too few for an interval with two ends.
+        """
+        table = self._table(self._critical(level))
+        for end in ("lower", "upper"):
+            for name in table["parameter"][~np.isfinite(table[end])]:
+                raise FitError(
+                    f"the interval of {name} has no {end} end: {int(self.judged.labelled.sum())} labels are too few "
+                    "for it; buy more, or ask for a quantile nearer to the middle"
+                )
+        return table
 
     def bands(self, level: float | None = None, seed: int = 0) -> pd.DataFrame:
         """Return intervals that hold for all parameters at once: max-t by a Gaussian multiplier bootstrap.
 
         The bootstrap of influence values with Gaussian multipliers is Gaussian with their correlation: so it is drawn.
+        An end that so few labels cannot give is infinite.
         """
-        se = self.standard_error
+        se = np.where(self.standard_error > 0, self.standard_error, 1.0)
         correlation = self.covariance / np.outer(se, se)
         root = np.linalg.cholesky(correlation + 1e-12 * np.eye(len(se)))
         draws = np.random.default_rng(seed).normal(size=(_MAX_T_DRAWS, len(se))) @ root.T
-        return _table(self.names, self.theta, se, float(np.quantile(np.abs(draws).max(1), self._level(level))))
+        most = float(np.quantile(np.abs(draws).max(1), self._level(level)))
+        return self._table(t.isf(norm.sf(most), self.df))
 
     def comparison(self, level: float | None = None) -> pd.DataFrame:
         """Return what the same purchases tell without preferences, and from the labels alone.
 
-        One row per method ("labels only", "labels and unlabelled", "PCAL") and parameter, as in `summary`.
+        One row per method ("labels only", "labels and unlabelled", "PCAL") and parameter, as in `summary`; an end
+        that so few labels cannot give is infinite.
         """
         from prefdensity.estimators.diagnostics import without_preferences
 
-        quantile = norm.ppf(0.5 + self._level(level) / 2)
-        rows = []
-        for name, each in without_preferences(self).items():
-            rows.append(_table(self.names, *each, quantile).assign(method=name))
-        rows.append(self.summary(level).assign(method="PCAL"))
+        methods = without_preferences(self) | {"PCAL": self}
+        rows = [each._table(each._critical(level)).assign(method=name) for name, each in methods.items()]
         return pd.concat(rows, ignore_index=True)[["method", "parameter", "estimate", "se", "lower", "upper"]]
 
     def diagnostics(self) -> pd.DataFrame:
@@ -157,6 +189,14 @@ class PcalEstimate:
 
         return warn(self)
 
+    def _table(self, critical: Array) -> pd.DataFrame:
+        lower, upper = self.functional.limits(self, critical)
+        columns = {"estimate": self.theta, "se": self.standard_error, "lower": lower, "upper": upper}
+        return pd.DataFrame({"parameter": self.names, **columns})
+
+    def _critical(self, level: float | None) -> Array:
+        return np.asarray(t.ppf(0.5 + self._level(level) / 2, self.df))
+
     def _level(self, level: float | None) -> float:
         level = self.level if level is None else level
         if not 0 < level < 1:
@@ -169,6 +209,7 @@ def pcal(
     functional: Functional | None = None,
     nuisance: Nuisance | Sequence[Nuisance] | None = None,
     *,
+    criterion: Criterion = "relative",
     calibration: str = "scalar",
     n_folds: int = 5,
     level: float = 0.9,
@@ -181,12 +222,16 @@ def pcal(
     Parameters
     ----------
     judged
-        The table. Stages are estimated apart and averaged by inverse variance; nuisances learn from all of them.
+        The table. Stages are estimated apart and averaged by what their plans tell (see `stages.shares`); nuisances
+        learn from all of them.
     functional
         What to estimate; None: `LinearRegression()`.
     nuisance
         Where conditional expectations come from; several are a dictionary, combined as `calibration` says; None:
         `GaussianNuisance()`.
+    criterion
+        What "scalar" multipliers and the shares of stages make precise, as in `pcal_design`: give the same here for
+        intervals as short as the design promised.
     calibration
         "scalar", "split", "single", "identity" or "none" (labels only); see `calibration.multipliers`. All but
         "identity" are never longer than labels only in large samples, whatever the nuisances are.
@@ -209,10 +254,10 @@ def pcal(
     Raises
     ------
     DataError
-        If the table cannot tell the parameters: too few labels, linearly dependent covariates, a population smaller
-        than the table or with clusters.
+        If the table cannot tell the parameters: too few labels or clusters, linearly dependent covariates, a
+        population smaller than the table or with clusters.
     FitError
-        If the estimating equation has no root.
+        If the estimating equation has no root, or an interval has no end.
     """
     functional = functional or LinearRegression()
     recipes = _recipes(nuisance)
@@ -221,127 +266,46 @@ def pcal(
         raise DataError(f"level={level!r} must lie strictly between 0 and 1")
     _require_labels(judged, len(names))
     _require_population(judged, population)
-    start = functional.start(judged, judged.labelled / judged.label_probability)
+    weight = judged.labelled / judged.label_probability
+    start = functional.start(judged, weight)
     function = functional.label_function(start)
+    back = np.linalg.pinv(functional.slope(judged, start, weight)).T
+    psi = functional.moment(judged, np.nan_to_num(function.at_labels(judged)), start) @ back * judged.labelled[:, None]
+    if not psi.any():
+        raise FitError(f"all labels are {judged.label[judged.labelled][0]:g}; an interval needs labels that differ")
+    rule = Rule(calibration, metric(criterion, names, psi, weight))
     after, before = _expectations(recipes, judged, function, calibration, n_folds, seed)
-    stages = [_solve_stage(judged, functional, start, rows, after, before, calibration) for rows in _stage_rows(judged)]
-    theta, values = _average(stages, judged)
+    found = assemble(judged, functional, start, after, before, rule, level, population, budget)
+    found.summary()  # an interval without an end is refused here
+    return found
+
+
+def assemble(
+    judged: Judged, functional: Functional, start: Array, after: Guesses, before: Guesses, rule: Rule, level: float,
+    population: int | None, budget: float | None,
+) -> PcalEstimate:  # fmt: skip
+    """Return the estimate that given expectations lead to; see `pcal` and `PcalEstimate`."""
+    stages = solve_stages(judged, functional, start, after, before, rule)
+    theta, values = average(stages, judged)
     covariance = spread(values, judged.cluster)
     if population is not None:
-        full = np.concatenate([stage.psi * np.sqrt(stage.weight)[:, None] for stage in stages])
+        full = np.concatenate([stage.full for stage in stages])
         covariance = covariance - full.T @ full / len(judged) / population
-    return PcalEstimate(
-        names,
-        theta,
-        covariance,
-        values,
-        calibration,
-        level,
-        judged,
-        functional,
-        stages,
-        after,
-        before,
-        population,
-        budget,
-    )
+    found = PcalEstimate(
+        functional.names(judged), theta, covariance, values, _degrees(judged, functional, values), rule, level, judged,
+        functional, start, stages, after, before, population, budget,
+    )  # fmt: skip
+    return replace(found, theta=functional.settle(found))
 
 
-def spread(values: Array, cluster: Array | None) -> Array:
-    """Return the covariance of a mean of influence values [unit, parameter], by cluster where there are any."""
-    n = len(values)
-    if cluster is not None:
-        sums = np.zeros((int(cluster.max()) + 1, values.shape[1]))
-        np.add.at(sums, cluster, values)
-        values = sums[np.unique(cluster)]
-        values = values * np.sqrt(len(values) / max(len(values) - 1, 1))
-    return np.asarray(values.T @ values / n**2)
-
-
-def solve(
-    judged: Judged,
-    functional: Functional,
-    start: Array,
-    after: tuple[Array, ...],
-    before: tuple[Array, ...],
-    calibration: str,
-    rows: Array | None = None,
-) -> Stage:
-    """Return the root of the calibrated estimating equation of one stage.
-
-    Multipliers are those at `start`. For functionals of the label itself the root is exact; for others (quantiles)
-    it is one Newton step, for the expectations were made at `start`.
-    """
-    weight = judged.labelled / judged.label_probability
-    function = functional.label_function(start)
-    labels = np.nan_to_num(function.at_labels(judged))
-    theta, matrices, step = start, None, np.inf
-    back = np.linalg.pinv(functional.slope(judged, start, weight)).T
-
-    def psi_of(h: Array, theta: Array) -> Array:
-        return functional.moment(judged, h, theta) @ back
-
-    for _ in range(_STEPS if function.is_label else 2):
-        psi = psi_of(labels, theta) * judged.labelled[:, None]
-        guesses = [tuple(psi_of(h, theta) for h in each) for each in (after, before)]
-        parts = brackets(
-            judged.label_probability, judged.preference_probability, judged.labelled, judged.compared, *guesses
-        )
-        matrices = matrices or multipliers(psi, weight, parts, calibration)
-        values = influence(psi, weight, parts, matrices)
-        step = values.mean(0)
-        if not function.is_label or np.abs(step).max() <= 1e-12 * (1 + np.abs(theta).max()):
-            theta = theta + step
-            break
-        theta = theta + _newton(judged, functional, theta, back, weight, parts, matrices, step)
-    if not np.isfinite(theta).all() or (function.is_label and np.abs(step).max() > 1e-8 * (1 + np.abs(theta).max())):
-        raise FitError(f"{type(functional).__name__} has no root near the estimate from labels alone; buy more labels")
-    everything = np.ones(len(judged), bool) if rows is None else rows
-    return Stage(everything, theta, psi, weight, parts, matrices or [], values - values.mean(0))
-
-
-def _newton(
-    judged: Judged, functional: Functional, theta: Array, back: Array, weight: Array, parts: list[Bracket],
-    matrices: list[list[Array]], step: Array,
-) -> Array:  # fmt: skip
-    """Return the Newton step that sets the mean influence `step` to 0: weighted as the brackets weigh."""
-    slope = back.T @ functional.information(judged, theta, weight)
-    for part, each in zip(parts, matrices, strict=True):
-        slope = slope - sum(each) @ back.T @ functional.information(judged, theta, part.weight)
-    return np.asarray(np.linalg.lstsq(slope, step, rcond=None)[0])
-
-
-def _solve_stage(
-    judged: Judged, functional: Functional, start: Array, rows: Array, after: tuple[Array, ...],
-    before: tuple[Array, ...], calibration: str,
-) -> Stage:  # fmt: skip
-    if rows.all():
-        return solve(judged, functional, start, after, before, calibration, rows)
-    picked = [tuple(each[rows] for each in part) for part in (after, before)]
-    return solve(judged.take(rows), functional, start, picked[0], picked[1], calibration, rows)
-
-
-def _average(stages: list[Stage], judged: Judged) -> tuple[Array, Array]:
-    """Return the inverse-variance average of stages and its influence values [unit, parameter]."""
-    if len(stages) == 1:
-        return stages[0].theta, stages[0].influence
-    precision = [np.linalg.pinv(spread(each.influence, _cluster(judged, each.rows)), hermitian=True) for each in stages]
-    total = np.linalg.pinv(sum(precision), hermitian=True)
-    theta = total @ sum(each @ stage.theta for each, stage in zip(precision, stages, strict=True))
-    values = np.empty((len(judged), len(theta)))
-    for each, stage in zip(precision, stages, strict=True):
-        values[stage.rows] = len(judged) / stage.rows.sum() * stage.influence @ (total @ each).T
-    return theta, values
-
-
-def _cluster(judged: Judged, rows: Array) -> Array | None:
-    return None if judged.cluster is None else judged.cluster[rows]
-
-
-def _stage_rows(judged: Judged) -> list[Array]:
-    if judged.stage is None:
-        return [np.ones(len(judged), bool)]
-    return [judged.stage == each for each in np.unique(judged.stage)]
+def _degrees(judged: Judged, functional: Functional, values: Array) -> Array:
+    if functional.known_variance(judged):
+        if judged.cluster is None:
+            return np.full(values.shape[1], np.inf)
+        labels = judged.labelled / judged.label_probability
+        return np.full(values.shape[1], max(effective(labels, judged.cluster) - 1, 1.0))
+    seen = judged.labelled.sum() if judged.cluster is None else len(np.unique(judged.cluster[judged.labelled]))
+    return degrees(values, judged.cluster, int(seen))
 
 
 def _recipes(nuisance: Nuisance | Sequence[Nuisance] | None) -> tuple[Nuisance, ...]:
@@ -369,13 +333,20 @@ def _expectations(
 
 
 def _require_labels(judged: Judged, size: int) -> None:
-    for rows in _stage_rows(judged):
+    for rows in stage_rows(judged):
         count = int(judged.labelled[rows].sum())
         if count <= size:
             where = "" if judged.stage is None else f" of stage {int(judged.stage[rows][0])}"
             raise DataError(
                 f"{count} units{where} have a label; more than {size}, the number of parameters, are needed"
             )
+    if judged.cluster is None:
+        return
+    clusters = len(np.unique(judged.cluster[judged.labelled]))
+    if clusters < FEWEST_CLUSTERS:
+        raise DataError(
+            f"{clusters} clusters have a label; at least {FEWEST_CLUSTERS} are needed to tell how much they differ"
+        )
 
 
 def _require_population(judged: Judged, population: int | None) -> None:
@@ -385,15 +356,3 @@ def _require_population(judged: Judged, population: int | None) -> None:
         raise DataError(f"population={population} is smaller than the {len(judged)} units drawn from it")
     if judged.cluster is not None:
         raise DataError("a finite population is for units drawn one by one; clusters have no such correction here")
-
-
-def _table(names: tuple[str, ...], theta: Array, se: Array, quantile: float) -> pd.DataFrame:
-    return pd.DataFrame(
-        {
-            "parameter": names,
-            "estimate": theta,
-            "se": se,
-            "lower": theta - quantile * se,
-            "upper": theta + quantile * se,
-        }
-    )

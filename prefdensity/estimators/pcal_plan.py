@@ -13,6 +13,7 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 
 from prefdensity.errors import DataError
+from prefdensity.estimators import criteria
 from prefdensity.estimators.calibration import Bracket, multipliers, residuals
 from prefdensity.estimators.designs import allocate, allocate_worst_case, draw, require_budget
 from prefdensity.estimators.functionals import Functional, LinearRegression
@@ -265,7 +266,7 @@ def pcal_design(
     function = functional.label_function(theta)
     back = np.linalg.pinv(functional.slope(pilot, theta, weight)).T
     psi = functional.moment(pilot, np.nan_to_num(function.at_labels(pilot)), theta) @ back * pilot.labelled[:, None]
-    metric = _metric(criterion, names, psi, weight)
+    metric = criteria.metric(criterion, names, psi, weight)
     after, before = (
         functional.moment(pilot, h, theta) @ back
         for h in nuisance.cross_fit(pilot, function, folds(pilot, n_folds, seed))
@@ -289,33 +290,6 @@ def _drops(
 
     told, untold = (size(residuals(psi, part, each)) for part, each in zip(parts, matrices, strict=True))
     return (told, untold - told), size(psi) - untold
-
-
-def _metric(criterion: Any, names: tuple[str, ...], psi: Array, weight: Array) -> Array:
-    """Return Q [parameter, parameter]."""
-    if isinstance(criterion, str):
-        if criterion == "trace" or (criterion == "relative" and len(names) == 1):
-            return np.eye(len(names))
-        if criterion == "relative":
-            return np.diag(len(psi) / np.maximum(weight @ psi**2, 1e-300))
-        if criterion not in names:
-            raise DataError(
-                f"criterion={criterion!r} must be 'relative', 'trace', a contrast, a matrix, or one of "
-                f"{', '.join(names)}"
-            )
-        contrast = np.array([float(name == criterion) for name in names])
-        return np.outer(contrast, contrast)
-    matrix = np.asarray(criterion, float)
-    if matrix.shape == (len(names),):
-        return np.outer(matrix, matrix)
-    if (
-        matrix.shape != (len(names), len(names))
-        or np.linalg.eigvalsh((matrix + matrix.T) / 2).min() < -1e-10 * np.abs(matrix).max()
-    ):
-        raise DataError(
-            f"criterion has shape {matrix.shape}; a contrast [{len(names)}] or a positive semidefinite matrix is needed"
-        )
-    return np.asarray((matrix + matrix.T) / 2)
 
 
 def _pull(functional: Functional, theta: Array, back: Array, metric: Array) -> Any:
