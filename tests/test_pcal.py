@@ -218,14 +218,12 @@ def test_stages_count_by_what_their_plans_buy():
     alone = [pcal(judged.take(staged.stage == s), LINEAR, calibration="none") for s in (0, 1)]
     labels = pcal(staged, LINEAR, calibration="none")
     # labels alone: the variance of a stage is in proportion to its mean of 1 / p1, whatever the labels are
-    share = np.array(
-        [(staged.stage == s).sum() / (1 / judged.label_probability[staged.stage == s]).mean() for s in (0, 1)]
-    )
+    rows = [staged.stage == s for s in (0, 1)]
+    share = np.array([row.sum() / (1 / judged.label_probability[row]).mean() for row in rows])
     share /= share.sum()
     np.testing.assert_allclose(labels.theta, share @ [each.theta for each in alone], rtol=1e-8)
-    np.testing.assert_allclose(
-        labels.covariance, sum(s**2 * e.covariance for s, e in zip(share, alone, strict=True)), rtol=1e-8
-    )
+    covariance = sum(s**2 * each.covariance for s, each in zip(share, alone, strict=True))
+    np.testing.assert_allclose(labels.covariance, covariance, rtol=1e-8)
     together = pcal(staged, LINEAR)
     assert (together.standard_error < min(each.standard_error.min() for each in alone) * 1.2).all()
 

@@ -26,6 +26,44 @@ _ROBUST = ("average", "worst")
 
 
 @dataclass(frozen=True, eq=False)
+class Evidence:
+    """Labels of a pilot beside what the nuisance expects of them, as influence values.
+
+    Attributes
+    ----------
+    psi, after, before
+        psi1 (anything where there is no label), and its expectations out of fold [unit, parameter].
+    weight
+        S1/p1 in the pilot [unit].
+    calibration
+        Of the estimate to come.
+    """
+
+    psi: Array
+    after: Array
+    before: Array
+    weight: Array
+    calibration: str
+
+    def left(self, first: Array, second: Array, metric: Array) -> tuple[float, float]:
+        """Return tr(Q .) of the residuals after and before the preferences, weighted by `first` and `second` [unit]."""
+        parts = [
+            Bracket("preferences", first, first, (self.after,)),
+            Bracket("unlabelled", second, second, (self.before,)),
+        ]
+        matrices = multipliers(self.psi, self.weight, parts, self.calibration, metric)
+        told, untold = (
+            criteria.size(residuals(self.psi, part, each), metric, self.weight * part.variance)
+            for part, each in zip(parts, matrices, strict=True)
+        )
+        return told, untold
+
+    def variance(self, p1: Array, p2: Array, metric: Array) -> float:
+        """Return tr(Q Sigma) of purchases at these probabilities [unit]."""
+        return criteria.size(self.psi, metric, self.weight) + sum(self.left(1 / p1 - 1 / p2, 1 / p2 - 1, metric))
+
+
+@dataclass(frozen=True, eq=False)
 class Design:
     """Probabilities of buying labels and preferences, learned from a pilot.
 
@@ -38,10 +76,10 @@ class Design:
     drops
         Variance of the criterion, in one unit, that a label takes away beyond a preference, and a preference beyond
         covariates and outputs; a negative one says that the nuisance harms.
-    base
-        The variance that stays when everything is bought, less the drops.
     functional, theta, back, criterion
         What is estimated, its pilot estimate, the inverse slope, and Q of tr(Q Sigma).
+    evidence
+        What the pilot's labels say of the nuisance.
     expectation
         The nuisance fitted to the pilot.
     robust
@@ -55,11 +93,11 @@ class Design:
     floor: float
     aware: bool
     drops: tuple[float, float]
-    base: float
     functional: Functional
     theta: Array
     back: Array
     criterion: Array
+    evidence: Evidence
     expectation: Expectation
     robust: str
     pilot: Judged
@@ -122,12 +160,13 @@ class Design:
         p = planned[["label_probability", "preference_probability"]].to_numpy()
         return planned.assign(buy=np.array(BUY, dtype=object)[draw(p, seed)])
 
-    def variance(self, units: Judged | None = None) -> float:
-        """Return tr(Q Sigma): n times the variance of the criterion, at the design's own probabilities."""
-        units = self.pilot if units is None else units
-        p = np.stack(self.probabilities(units), 1)
-        drops = self.unit_drops(units).mean(0) if self.aware else np.array([self.drops])
-        return float(self.base + (drops / p).sum(1).mean())
+    def variance(self) -> float:
+        """Return tr(Q Sigma): n times the variance of the criterion.
+
+        It is that of `pcal` with the same criterion and calibration, at the design's probabilities of the pilot's
+        units and their own residuals: wrong where the nuisance says they lie it costs precision, not the promise.
+        """
+        return self.evidence.variance(*self.probabilities(self.pilot), self.criterion)
 
     @property
     def single(self) -> bool:
@@ -271,25 +310,12 @@ def pcal_design(
         functional.moment(pilot, h, theta) @ back
         for h in nuisance.cross_fit(pilot, function, folds(pilot, n_folds, seed))
     )
-    drops, base = _drops(psi, weight, after, before, metric, calibration)
+    evidence = Evidence(psi, after, before, weight, calibration)
+    told, untold = evidence.left(np.ones(len(pilot)), np.ones(len(pilot)), metric)
     return Design(
-        budget, cost, floor, aware, drops, base, functional, theta, back, metric, nuisance.fit(pilot), robust, pilot
-    )
-
-
-def _drops(
-    psi: Array, weight: Array, after: Array, before: Array, metric: Array, calibration: str
-) -> tuple[tuple[float, float], float]:
-    """Return the drops (label beyond preference, preference beyond neither) and the base of tr(Q Sigma)."""
-    one = np.ones(len(psi))
-    parts = [Bracket("preferences", one, one, (after,)), Bracket("unlabelled", one, one, (before,))]
-    matrices = multipliers(psi, weight, parts, calibration, metric if calibration == "scalar" else None)
-
-    def size(values: Array) -> float:
-        return float(weight @ np.einsum("ui,ij,uj->u", values, metric, values) / len(values))
-
-    told, untold = (size(residuals(psi, part, each)) for part, each in zip(parts, matrices, strict=True))
-    return (told, untold - told), size(psi) - untold
+        budget, cost, floor, aware, (told, untold - told), functional, theta, back, metric, evidence,
+        nuisance.fit(pilot), robust, pilot,
+    )  # fmt: skip
 
 
 def _pull(functional: Functional, theta: Array, back: Array, metric: Array) -> Any:
