@@ -55,6 +55,9 @@ Label = Annotated[str, _option("--label", "Column of the label.")]
 Cost = Annotated[float, typer.Option(help="Price of a label with its preference; a preference costs 1.")]
 TargetOption = Annotated[Target, typer.Option("--target", help="What to estimate.", rich_help_panel=_TARGET)]
 Probability = Annotated[float, _option("--probability", "Which quantile.", _TARGET, "P")]
+CriterionOption = Annotated[
+    str, _option("--criterion", "What is to be precise: relative, trace, or a coefficient.", _TARGET, "WHAT")
+]
 Intercept = Annotated[
     bool, typer.Option("--intercept/--no-intercept", rich_help_panel=_TARGET, help="Of a regression.")
 ]
@@ -85,9 +88,7 @@ def design(
     target: TargetOption = Target.linear,
     probability: Probability = 0.5,
     intercept: Intercept = True,
-    criterion: Annotated[
-        str, _option("--criterion", "relative, trace, or the name of a coefficient.", _TARGET, "WHAT")
-    ] = "relative",
+    criterion: CriterionOption = "relative",
     constant: Annotated[bool, typer.Option("--constant", help="The same probabilities for all units.")] = False,
     floor: Annotated[float, typer.Option(help="Least probability of a label.")] = 0.02,
     nuisance: NuisanceOption = "gaussian",
@@ -149,6 +150,7 @@ def estimate(
     target: TargetOption = Target.linear,
     probability: Probability = 0.5,
     intercept: Intercept = True,
+    criterion: CriterionOption = "relative",
     population: Annotated[int | None, typer.Option(help="Size of the finite population drawn from.", min=1)] = None,
     nuisance: NuisanceOption = "gaussian",
     calibration: CalibrationOption = Calibration.scalar,
@@ -170,8 +172,8 @@ def estimate(
     )  # fmt: skip
     guess, judge = _nuisance(nuisance, table, seed)
     found = pcal(
-        table, _functional(target, probability, intercept), guess, calibration=calibration.value, level=level,
-        population=population, budget=budget, seed=seed,
+        table, _functional(target, probability, intercept), guess, criterion=criterion, calibration=calibration.value,
+        level=level, population=population, budget=budget, seed=seed,
     )  # fmt: skip
     typer.echo(found.summary().to_string(index=False, float_format=lambda value: f"{value:.4g}"))
     comparison, warnings = found.comparison(), found.warnings

@@ -83,10 +83,9 @@ def solve_stages(
     parts = shares(judged, functional, start, after, before, rule, every)
     out = []
     for rows, share in zip(every, parts, strict=True):
-        whole = rows.all()
-        picked = [guess if whole else tuple(each[rows] for each in guess) for guess in (after, before)]
-        part = judged if whole else judged.take(rows)
-        out.append(_solve(part, functional, start, *picked, rule, rows, share))
+        told, untold = (tuple(each[rows] for each in guess) for guess in (after, before))
+        part = judged if rows.all() else judged.take(rows)
+        out.append(_solve(part, functional, start, told, untold, rule, rows, float(share)))
     return out
 
 
@@ -154,22 +153,20 @@ def _solve(
     """
     weight = judged.labelled / judged.label_probability
     of_label = functional.label_function(start).is_label
-    theta, matrices = start, None
     back = np.linalg.pinv(functional.slope(judged, start, weight)).T
-    for _ in range(_STEPS if of_label else 1):
-        psi, parts = _influences(judged, functional, theta, back, after, before)
-        if matrices is None:
-            matrices = multipliers(psi, weight, parts, rule.calibration, rule.metric)
-        values = influence(psi, weight, parts, matrices)
-        step = values.mean(0)
-        if of_label:
-            slope = _Equation(judged, functional, theta, back).slope(weight, parts, matrices)
-            step = np.linalg.lstsq(slope, step, rcond=None)[0]
+    psi, parts = _influences(judged, functional, start, back, after, before)
+    matrices = multipliers(psi, weight, parts, rule.calibration, rule.metric)
+    values = influence(psi, weight, parts, matrices)
+    theta, step = start + (0.0 if of_label else values.mean(0)), np.zeros(len(start))
+    for _ in range(_STEPS if of_label else 0):
+        slope = _Equation(judged, functional, theta, back).slope(weight, parts, matrices)
+        step = np.linalg.lstsq(slope, values.mean(0), rcond=None)[0]
         theta = theta + step
-        done = np.abs(step).max() <= 1e-12 * (1 + np.abs(theta).max())
-        if done:
+        psi, parts = _influences(judged, functional, theta, back, after, before)
+        values = influence(psi, weight, parts, matrices)
+        if np.abs(step).max() <= 1e-12 * (1 + np.abs(theta).max()):
             break
-    if not np.isfinite(theta).all() or (of_label and np.abs(step).max() > 1e-8 * (1 + np.abs(theta).max())):
+    if not np.isfinite(theta).all() or np.abs(step).max() > 1e-8 * (1 + np.abs(theta).max()):
         raise FitError(f"{type(functional).__name__} has no root near the estimate from labels alone; buy more labels")
     values = values - values.mean(0)
     at = _Equation(judged, functional, theta, back)
