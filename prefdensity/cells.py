@@ -47,7 +47,9 @@ class Cells:
     first
         [comparison]: +1 item_a shown first, -1 item_b, 0 neither or unknown; None = order not recorded.
     covariates
-        [comparison, covariate], or None; positive values speak for side a.
+        [comparison, covariate], or None; positive values speak for side a. A unit is the covariate's root mean square.
+    covariate_scale
+        That root mean square in the users' units [covariate], or None.
     features
         Standardised [item, feature], or None.
     measures
@@ -77,6 +79,7 @@ class Cells:
     annotator: Tensor | None = None
     first: Tensor | None = None
     covariates: Tensor | None = None
+    covariate_scale: Tensor | None = None
     features: Tensor | None = None
     measures: Mapping[str, Tensor] = field(default_factory=dict)
     outcome: Tensor | None = None
@@ -132,6 +135,11 @@ class Cells:
         """Return the sum of covariates times effects [..., covariate], per comparison [..., comparison]."""
         assert self.covariates is not None  # refused without covariates
         return effect @ self.covariates.T
+
+    def per_unit(self, effect: Tensor) -> Tensor:
+        """Return effects [..., covariate] of one unit as the users measure covariates."""
+        assert self.covariate_scale is not None  # refused without covariates
+        return effect / self.covariate_scale
 
     def log_sum_of_set(self, score: Tensor) -> Tensor:
         """Return log sum exp of scores [..., comparison] over the alternatives of each row's choice set."""
@@ -220,7 +228,9 @@ def compress(
     sign = np.where(flip, -1, 1)
     annotator = data.annotator if "annotator" in needs else None
     first = data.first * sign if "first" in needs and data.first is not None else None
-    covariates = data.covariates * sign[:, None] if "covariates" in needs and data.covariates is not None else None
+    covariates = None
+    if "covariates" in needs and data.covariates is not None:
+        covariates = data.covariates / data.covariate_scale * sign[:, None]
     keys = [(item_a, len(data.items)), (item_b, len(data.items))]
     if annotator is not None:
         keys.append((annotator, len(data.annotators)))
@@ -257,6 +267,7 @@ def compress(
         annotator=integer(None if annotator is None else annotator[rows]),
         first=real(None if first is None else first[rows]),
         covariates=real(None if covariates is None else covariates[rows]),
+        covariate_scale=real(None if covariates is None else data.covariate_scale),
         features=real(None if data.item_features is None else standardised(data.item_features)),
         measures={name: real(values) for name, values in measures(data).items()},  # type: ignore[misc]
         # laid out outcome by outcome, like the tables of `outcomes.by_outcome`

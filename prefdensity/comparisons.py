@@ -58,6 +58,9 @@ class Comparisons:
         Names and float64 [item, feature] in the users' units, or None.
     covariate_names, covariates
         Names and float64 [comparison, covariate], or None; positive values speak for side a.
+    covariate_scale
+        float64 [covariate]: the root mean square over judgements (1 for a covariate that is always 0), in which
+        programs measure covariates. Parts of a table keep that of the whole.
     measure_names, item_measures
         Names and float64 [item, measure] of what is known of items and is no feature, or None: lengths, log
         probabilities under a reference policy.
@@ -83,11 +86,16 @@ class Comparisons:
     item_features: NDArray[np.float64] | None = None
     covariate_names: tuple[str, ...] = ()
     covariates: NDArray[np.float64] | None = None
+    covariate_scale: NDArray[np.float64] | None = None
     measure_names: tuple[str, ...] = ()
     item_measures: NDArray[np.float64] | None = None
     ratings: Ratings | None = None
     source: str = "data frame"
     notes: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        if self.covariates is not None and self.covariate_scale is None:
+            object.__setattr__(self, "covariate_scale", _root_mean_square(self.covariates, self.count))
 
     def __len__(self) -> int:
         return len(self.item_a)
@@ -616,3 +624,11 @@ def feature_table(
     names = tuple(map(str, table.columns))
     table = table.loc[list(items)].set_axis(list(names), axis=1)
     return names, _numbers(table, list(names), role, role)
+
+
+def _root_mean_square(columns: NDArray[np.float64], count: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the root mean square [column], 1 where it is 0; of the largest value first, which may overflow squared."""
+    top = np.abs(columns).max(0, initial=0.0)
+    top = np.where(top > 0, top, 1.0)
+    mean = (count @ (columns / top) ** 2) / max(float(count.sum()), 1.0)
+    return np.asarray(top * np.sqrt(np.where(mean > 0, mean, 1.0)))

@@ -101,7 +101,8 @@ def join(parts: Sequence[Comparisons]) -> Comparisons:
     for name in ("outcome", "count", "first", "covariates"):
         if getattr(parts[0], name) is not None:
             arrays[name] = np.concatenate([getattr(part, name) for part in parts])
-    return replace(parts[0], notes=_added([note for part in parts for note in part.notes]), **arrays)
+    notes = _added([note for part in parts for note in part.notes])
+    return replace(parts[0], notes=notes, covariate_scale=None, **arrays)
 
 
 def _union(plural: str, parts: Sequence[Comparisons]) -> tuple[str, ...]:

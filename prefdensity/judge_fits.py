@@ -22,6 +22,7 @@ from prefdensity.judge_posterior import JudgeFit, judged_program
 from prefdensity.judge_scale import Scale
 from prefdensity.judged import COMPARED, LABELLED, Judged
 from prefdensity.posterior import FitStatus, Posterior
+from prefdensity.program_checks import require_probabilities
 from prefdensity.programs import Layer, Program
 from prefdensity.progress import progress as show_progress
 
@@ -97,6 +98,8 @@ def fit_judge(
     scale = scale or Scale.of(judged)
     scale.require(program, judged)
     used = _chosen(judged, labelled, hidden, seed)
+    few = used.take(slice(0, len(used), max(1, len(used) // 50)))
+    require_probabilities(program, cast("Cells", scale.cells(program, few)))
     view = _view(program, scale, used)
     settings = Settings(draws, 1, seed, None, max_steps, 4, 500, None, {})
     with show_progress(progress) as report:

@@ -75,6 +75,7 @@ def _cells(post: Posterior, pairs: list[tuple[str, str]], program: Program, firs
         annotator=who,
         first=_FIRST[first] * ones if "first" in program.needs else None,
         covariates=torch.zeros(n, len(post.covariate_names), dtype=torch.float64) if post.covariate_names else None,
+        covariate_scale=torch.ones(len(post.covariate_names), dtype=torch.float64) if post.covariate_names else None,
         measures={name: torch.tensor(values, dtype=torch.float64) for name, values in post.measures.items()},
         features=None if post.features is None else torch.tensor(post.features, dtype=torch.float64),
     )

@@ -15,7 +15,9 @@ import importlib.util
 import inspect
 import pkgutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
@@ -45,6 +47,20 @@ _GRADES = "graded"  # and where one is about strengths of preference
 _JUDGED = {"label": "gaussian", "judge": "distance", "choice": "logit"}  # of programs of judged units
 _LISTED = "`prefdensity models`, or prefdensity.names(), lists them"
 _PACKAGE, _JUDGES = "prefdensity.models", "prefdensity.models.judges"
+
+
+# Who is shown what every layer returns; see `watched`.
+_WATCHER: ContextVar[Callable[[Layer, Any], None] | None] = ContextVar("watcher", default=None)
+
+
+@contextmanager
+def watched(watcher: Callable[[Layer, Any], None]) -> Iterator[None]:
+    """Show `watcher` every layer that runs and what it returns."""
+    before = _WATCHER.set(watcher)
+    try:
+        yield
+    finally:
+        _WATCHER.reset(before)
 
 
 @dataclass(frozen=True)
@@ -96,7 +112,11 @@ class Layer:
         """Run the stage on its inputs; with keywords only, return the layer with these arguments."""
         if options and not args:
             return self._configured(options)
-        return self.function(*args, **dict(self.options), **options)
+        found = self.function(*args, **dict(self.options), **options)
+        watcher = _WATCHER.get()
+        if watcher is not None:
+            watcher(self, found)
+        return found
 
     def _configured(self, options: dict[str, Any]) -> Layer:
         known = [p.name for p in inspect.signature(self.function).parameters.values() if p.default is not p.empty]

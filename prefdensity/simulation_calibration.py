@@ -145,6 +145,8 @@ def _simulated(
     picked = {name: values.numpy()[rows] for name, values in kept.items() if values is not None}
     if "first" in picked:
         picked["first"] = picked["first"].astype(np.int8)
+    if "covariates" in picked:
+        picked["covariates"] = picked["covariates"] * design.covariate_scale
     picked |= columns(cells.outcomes, outcome) | {"count": count[rows, outcome]}
     if "rating" in met:
         picked["ratings"] = _rated(design, cells, met["rating"]["fn"], seed)

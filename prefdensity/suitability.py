@@ -75,6 +75,8 @@ def suit(program: Program, data: Comparisons | Choices) -> list[str]:
         _require_order(program, data)
     if "features" in program.needs:
         warnings += _feature_warnings(data)
+    if "covariates" in program.needs and isinstance(data, Comparisons):
+        warnings += _covariate_warnings(data)
     behaviour = next((each.label for each in program.layers if each.stage == "behaviour"), None)
     if behaviour is not None:
         warnings.append(f"Utilities are log densities under {behaviour}: predict() says who wins, not their order.")
@@ -149,3 +151,43 @@ def _feature_warnings(data: Comparisons | Choices) -> list[str]:
             "are set by their prior alone."
         ]
     return []
+
+
+def _covariate_warnings(data: Comparisons) -> list[str]:
+    """Say which covariates can teach nothing, are the same, or decide every judgement that they speak to."""
+    assert data.covariates is not None
+    assert data.covariate_scale is not None
+    table, names, found = data.covariates / data.covariate_scale, data.covariate_names, []
+    for name, column in zip(names, table.T, strict=True):
+        if not column.any():
+            found.append(f"The covariate {name!r} is 0 in every row; its effect is that of the prior alone.")
+        elif _separates(column, data.outcome):
+            found.append(
+                f"The covariate {name!r} separates the judgements: whenever it is not 0, the side it speaks for wins "
+                "(or always loses), so the size of its effect is set by the prior."
+            )
+    kept = [k for k in range(len(names)) if table[:, k].any()]
+    for place, k in enumerate(kept):
+        twin = next((m for m in kept[:place] if _parallel(table[:, k], table[:, m])), None)
+        if twin is not None:
+            found.append(
+                f"The covariates {names[twin]!r} and {names[k]!r} are multiples of each other; only the sum of their "
+                "effects is known, leave one out."
+            )
+    distinct = np.unique(table[:, kept], axis=0)
+    if not any("multiples" in each for each in found) and np.linalg.matrix_rank(distinct) < len(kept):
+        listed = ", ".join(names[k] for k in kept)
+        found.append(f"The covariates {listed} are linearly dependent; their single effects are set by the prior.")
+    return found
+
+
+def _separates(column: np.ndarray, outcome: np.ndarray | None) -> bool:
+    if outcome is None:
+        return False
+    spoken = column != 0
+    lead = np.array([1.0, -1.0, 0.0])[outcome[spoken]] * np.sign(column[spoken])
+    return bool(spoken.sum() > 1 and (lead == lead[0]).all() and lead[0] != 0)
+
+
+def _parallel(one: np.ndarray, other: np.ndarray) -> bool:
+    return bool(np.allclose(one, other, atol=1e-9) or np.allclose(one, -other, atol=1e-9))

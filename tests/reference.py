@@ -42,7 +42,7 @@ def margins(layers, sites, data, row, utility):
             taste = sites["taste_spread"] * sites["taste_offset"][who]
             margin = margin + taste[a] - taste[b]
         if name == "covariate_bias":
-            margin = margin + sites["covariate_effect"] @ data.covariates[row]
+            margin = margin + sites["covariate_offset"] @ (data.covariates[row] / data.covariate_scale)
         if name == "annotator_factors":
             loading, score = sites["factor_loading"], sites["factor_score"]
             margin = margin + sites["factor_scale"] * score[:, who] @ (loading[:, a] - loading[:, b])
@@ -284,7 +284,7 @@ PRIORS = {
         + stats.norm.logpdf(s["position_bias_offset"]).sum()
     ),
     "annotator_tastes": lambda s: stats.halfnorm.logpdf(s["taste_spread"]) + stats.norm.logpdf(s["taste_offset"]).sum(),
-    "covariate_bias": lambda s: stats.norm.logpdf(s["covariate_effect"], 0, 0.5).sum(),
+    "covariate_bias": lambda s: stats.norm.logpdf(s["covariate_offset"], 0, 0.5).sum(),
     "crowd_bt": lambda s: stats.beta.logpdf(s["accuracy"], 8, 2).sum(),
     "comparison_types": lambda s, k=2: _log_dirichlet(s["type_weight"], 2.0),
     "dirichlet_types": lambda s, most=5: (

@@ -13,7 +13,7 @@ FOLDERS = {"prefdensity": ROOT / "prefdensity", "prefdensity.models": ROOT / "mo
 
 # A part of prefdensity may import from rows above its own only.
 LADDER = """
-errors progress data psis acquisition pages
+errors progress data psis acquisition pages plain_values
 grades workers
 comparisons judged domains pair_sets preference_losses
 cells judged_cells data_report densities format_tools simulate
@@ -21,8 +21,10 @@ simulate_judged pair_metric greedy outcome_belief candidates selection_worlds
 folding choices formats outcomes ratings distances policies toy selection_rules selection_tables
 readers programs
 models running suitability posterior
+program_checks
 judge_scale
 tables inference_data misspecified
+posterior_files
 judge_posterior
 inference density
 elpd predict plots replication causes judge_fits
@@ -41,6 +43,7 @@ DEFERRED = {
     ("comparisons", "cells"),
     ("comparisons", "data_report"),
     ("posterior", "inference_data"),
+    ("posterior", "posterior_files"),
     ("posterior", "predict"),
 }
 
@@ -61,7 +64,7 @@ HOMES = {
     "transformers": "trl",
     "trl": "trl",
     "typer": "cli cli_table cli_select cli_pcal cli_study",
-    "xarray": "inference_data",
+    "xarray": "inference_data posterior_files",
 }
 
 

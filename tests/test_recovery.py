@@ -21,7 +21,7 @@ TRUTH = {
     "tie_excess": 0.6,
     "lapse": 0.15,
     "reliability_spread": 0.5,
-    "covariate_effect": np.array([0.5, -0.3]),
+    "covariate_offset": np.array([0.5, -0.3]),
     "position_bias_spread": 0.5,
     "position_bias_offset": np.array([1.1, -0.6, 0.3, -1.5, 0.8, -0.2, 1.3, -0.9]),
     "accuracy": np.array([0.95, 0.9, 0.85, 0.8, 0.75, 0.9, 0.7, 0.3]),
@@ -92,6 +92,8 @@ def judged(program, data, truth, seed):
     picked = {name: None if values is None else values.numpy()[rows] for name, values in kept.items()}
     if picked["first"] is not None:
         picked["first"] = picked["first"].astype(np.int8)
+    if picked["covariates"] is not None:
+        picked["covariates"] = picked["covariates"] * data.covariate_scale
     return replace(data, outcome=outcome.astype(np.int8), count=counts.numpy()[rows, outcome], **picked)
 
 

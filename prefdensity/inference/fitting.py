@@ -28,6 +28,7 @@ from prefdensity.inference.mode import Climber
 from prefdensity.inference.streamed import parts_for
 from prefdensity.inference.view import View
 from prefdensity.posterior import FitStatus, Posterior, approximates
+from prefdensity.program_checks import require_probabilities, sample_of
 from prefdensity.programs import Layer, Program, load_program
 from prefdensity.progress import Report, progress as show_progress
 from prefdensity.suitability import suit
@@ -110,7 +111,7 @@ def fit(
     _require_settings(method, guide, device, draws, restarts, seed)
     warnings = suit(program, data)
     place = _device(device, data)
-    view = View(program, data.cells(program.outcomes, program.needs))
+    view = viewed(program, data)
     parts = parts_for(view, _room(place))
     if parts == 1 and place != "cpu":
         view = View(program, view.cells.each(lambda values: values.to(place)))
@@ -139,6 +140,13 @@ def fit(
         **answer.facts,
     )
     return _posterior(view, data, answer, status)
+
+
+def viewed(program: Program, data: Comparisons | Choices) -> View:
+    """Return a program with its data, once what it calls probabilities has been looked at."""
+    cells = data.cells(program.outcomes, program.needs)
+    require_probabilities(program, sample_of(cells))
+    return View(program, cells)
 
 
 def infer(method: str, view: View, data: Comparisons | None, settings: Settings, report: Report) -> Answer:

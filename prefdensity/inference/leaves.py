@@ -37,6 +37,10 @@ class LocalCells(Cells):
         """Return sums that were taken before."""
         return effect
 
+    def per_unit(self, effect: Tensor) -> Tensor:
+        """Return what has no covariates any more as it is."""
+        return effect
+
 
 @dataclass(frozen=True, eq=False)
 class Leaf:

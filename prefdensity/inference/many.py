@@ -20,6 +20,7 @@ from prefdensity.inference.mode import first_guess
 from prefdensity.inference.quality import systematic
 from prefdensity.inference.view import View
 from prefdensity.posterior import FitStatus, Posterior
+from prefdensity.program_checks import require_probabilities, sample_of
 from prefdensity.programs import Layer, Program, load_program
 from prefdensity.progress import progress as show_progress
 from prefdensity.psis import USABLE, smooth
@@ -141,9 +142,11 @@ def fit_many(
     program = load_program(program)
     counts = _require_counts(data, counts)
     suit(program, data)
+    cells = data.cells(program.outcomes, program.needs)
+    require_probabilities(program, sample_of(cells))
     if not fits_together(program):
         raise FitError(f"{program.name} may have several modes or a spread to integrate; call fit for each table")
-    view = View(program, data.cells(program.outcomes, program.needs))
+    view = View(program, cells)
     size = max(1, _BATCH // view.work)
     parts = []
     with show_progress(progress) as report:
