@@ -14,7 +14,7 @@ FOLDERS = {"prefdensity": ROOT / "prefdensity", "prefdensity.models": ROOT / "mo
 # A part of prefdensity may import from rows above its own only.
 LADDER = """
 errors progress data psis acquisition pages plain_values
-grades workers
+grades workers judged_columns words
 comparisons judged domains pair_sets preference_losses
 cells judged_cells data_report densities format_tools simulate
 simulate_judged pair_metric greedy outcome_belief candidates selection_worlds
@@ -56,7 +56,7 @@ HOMES = {
     "pandas": (
         "causes checks choices comparisons data_report densities format_tools formats grades model_comparison "
         "posterior estimators inference judge_fits judge_posterior preference_columns ratings readers "
-        "rater_study selection selection_study simulation_calibration tallies candidates judged study"
+        "rater_study selection selection_study simulation_calibration tallies candidates judged judged_columns study"
     ),
     "pyarrow": "readers",
     "pyro": "inference judged_cells models outcomes programs running",
