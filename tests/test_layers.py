@@ -13,9 +13,9 @@ FOLDERS = {"prefdensity": ROOT / "prefdensity", "prefdensity.models": ROOT / "mo
 
 # A part of prefdensity may import from rows above its own only.
 LADDER = """
-errors progress data psis acquisition pages plain_values
-grades workers judged_columns words
-comparisons judged domains pair_sets preference_losses
+errors progress data psis acquisition words plain_values
+grades workers judged_columns
+comparisons judged domains pair_sets preference_losses pages
 cells judged_cells data_report densities format_tools simulate
 simulate_judged pair_metric greedy outcome_belief candidates selection_worlds
 folding choices formats outcomes ratings distances policies toy selection_rules selection_tables
