@@ -1,6 +1,6 @@
 """Best-worst scaling (MaxDiff): of the items shown, the pair that lies furthest apart is named.
 
-    u_i ~ Normal(0, 1.5)                                  i = 1..items
+    u_i ~ Normal(0, s),   s learned                       i = 1..items
     P(i best, j worst in S) = exp(u_i - u_j) / sum_{k != l in S} exp(u_k - u_l)
 
 The composition items + luce_choice, for `prefdensity.Choices.from_best_worst`. With two items it is Bradley-Terry with

@@ -1,6 +1,6 @@
 """Bradley-Terry (1952): the odds that a beats b are the ratio of their worths.
 
-    u_i ~ Normal(0, 1.5)                                  i = 1..items
+    u_i ~ Normal(0, s),   s learned                       i = 1..items
     P(a beats b) = exp(u_a) / (exp(u_a) + exp(u_b))
 
 The composition items + logit. The maximum-likelihood estimate exists if and only if no group of items is

@@ -1,10 +1,10 @@
 """One utility per item, independent a priori.
 
-    u_i ~ Normal(0, prior_scale)        i = 1..items
+    u_i ~ Normal(0, s)                  i = 1..items
 
-Site: u `utility` (item). Reading: exp(u) is the implicit preference density up to a constant under the
-logit rule. Prior: with scale 1.5 a difference has sd 2.1, so 95 % of pair probabilities lie in (.015, .985).
-Identification: only differences enter the likelihood; the prior fixes the shift, reports centre the utilities.
+Site: u `utility` (item); s is the scale layer's, learned unless it is given (utility_scale). Reading: exp(u) is the
+implicit preference density up to a constant under the logit rule. Identification: only differences enter the
+likelihood; the prior fixes the shift, reports centre the utilities.
 Cannot express: what an item's utility owes to its features, or that annotators differ.
 Reference: Zermelo (1929); Bradley and Terry (1952), Biometrika 39, 324-345.
 """
@@ -18,6 +18,6 @@ from prefdensity.programs import layer
 
 
 @layer("utility", meanings={"utility": "log preference density of the item, up to a constant"})
-def items(data: Cells, prior_scale: float = 1.5) -> Tensor:
+def items(data: Cells, scale: Tensor) -> Tensor:
     with pyro.plate("item", data.n_items, dim=-1):
-        return pyro.sample("utility", dist.Normal(0.0, prior_scale))
+        return pyro.sample("utility", dist.Normal(0.0, scale))

@@ -1,10 +1,10 @@
 """Utilities that are linear in item features.
 
-    w_f ~ Normal(0, prior_scale / sqrt(features))        f = 1..features
+    w_f ~ Normal(0, s / sqrt(features))                  f = 1..features
     u_i = sum_f w_f x_if                                  x standardised over items
 
 Sites: w `weight` (feature), per standard deviation of the feature; u `utility` (item). No intercept: only
-differences of utility enter. Prior: utilities have about sd 1.5 whatever the number of features.
+differences of utility enter. s, the scale layer's, is about the sd of utilities whatever the number of features.
 Identification: a feature (or combination) that never differs within a pair is set by its prior alone.
 Cannot express: anything about an item that its features do not say.
 Reference: Springall (1973), Applied Statistics 22, 59-68.
@@ -19,10 +19,10 @@ from prefdensity.programs import layer
 
 
 @layer("utility", needs=["features"], meanings={"weight": "utility per standard deviation of the feature"})
-def linear(data: Cells, prior_scale: float = 1.5) -> Tensor:
+def linear(data: Cells, scale: Tensor) -> Tensor:
     assert data.features is not None  # refused without item features
     n_features = data.features.shape[-1]
     with pyro.plate("feature", n_features, dim=-1):
-        weight = pyro.sample("weight", dist.Normal(0.0, prior_scale / n_features**0.5))
+        weight = pyro.sample("weight", dist.Normal(0.0, scale / n_features**0.5))
     with pyro.plate("item", data.n_items, dim=-1):
         return pyro.deterministic("utility", weight @ data.features.T)

@@ -2,7 +2,7 @@
 
     h_0 = input_scale x                                   x standardised features of the item
     h_k = tanh(W_k h_{k-1} + b_k)                         k = 1..depth, `width` units each
-    u   = prior_scale w . h_depth
+    u   = amplitude w . h_depth
     W_k, b_k, w ~ Normal(0, 1 / fan-in)
 
 Sites: the weights of all layers in a row, standardised, `neural_offset` (weight); u `utility` (item). A large
@@ -29,7 +29,7 @@ from prefdensity.programs import layer
     unimodal=False,
     meanings={"utility": "log preference density of the item, up to a constant"},
 )
-def neural(data: Cells, width: int = 16, depth: int = 2, input_scale: float = 3.0, prior_scale: float = 5.0) -> Tensor:
+def neural(data: Cells, width: int = 16, depth: int = 2, input_scale: float = 3.0, amplitude: float = 5.0) -> Tensor:
     assert data.features is not None  # refused without item features
     sizes = [data.features.shape[-1], *[width] * depth]
     count = sum((a + 1) * b for a, b in pairwise(sizes)) + width
@@ -44,4 +44,4 @@ def neural(data: Cells, width: int = 16, depth: int = 2, input_scale: float = 3.
         start = stop + fan_out
     last = flat[..., start:].reshape(*flat.shape[:-2], width, 1)
     with pyro.plate("item", data.n_items, dim=-1):
-        return pyro.deterministic("utility", prior_scale * (hidden @ last).squeeze(-1) / width**0.5)
+        return pyro.deterministic("utility", amplitude * (hidden @ last).squeeze(-1) / width**0.5)

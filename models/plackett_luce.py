@@ -1,6 +1,6 @@
 """Plackett-Luce: a ranking is a sequence of Luce choices, the best first, each from what is left.
 
-    u_i ~ Normal(0, 1.5)                                  i = 1..items
+    u_i ~ Normal(0, s),   s learned                       i = 1..items
     P(i_1 before i_2 before ... i_m) = prod_r exp(u_{i_r}) / sum_{s >= r} exp(u_{i_s})
 
 The composition items + luce_choice, for `prefdensity.Choices`. Top-k lists stop after k choices. Cannot express: ties,

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from prefdensity.judged_cells import JudgedCells
 
 STAGES = {
-    "utility": "(data) -> utility [..., item]",
+    "scale": "(data) -> standard deviation of utilities, for all types; of utility layers that take a `scale`",
+    "utility": "(data) or (data, scale) -> utility [..., item]",
     "types": "(data) -> type weights [..., type]; the utility stage then runs once per type",
     "rating": "(utility, data) -> None; observes ratings of the same items beside the comparisons",
     "behaviour": "(utility, data) -> score [..., item]; scores are compared in the place of utilities",
@@ -42,6 +43,7 @@ STAGES = {
 }
 _REPEATABLE = ("margin", "noise")
 _DEFAULTS = {"utility": "items", "choice": "logit"}
+_SCALE = "utility_scale"  # where a utility layer takes a scale
 _TIES = "davidson"  # the choice rule where a layer is about ties
 _GRADES = "graded"  # and where one is about strengths of preference
 _JUDGED = {"label": "gaussian", "judge": "distance", "choice": "logit"}  # of programs of judged units
@@ -90,7 +92,7 @@ class Layer:
     meanings
         site -> what it measures, for tables.
     options
-        Literal arguments given in the name, as in ``items(prior_scale=3)``.
+        Literal arguments given in the name, as in ``utility_scale(fixed=1.5)``.
     """
 
     name: str
@@ -124,6 +126,10 @@ class Layer:
             if key not in known:
                 raise ProgramError(f"{self.name} has no argument {key!r}; it takes {', '.join(known) or 'none'}")
         return replace(self, options=tuple(sorted({**dict(self.options), **options}.items())))
+
+    def takes(self, argument: str) -> bool:
+        """Say whether the function has an argument of this name."""
+        return argument in inspect.signature(self.function).parameters
 
     @property
     def label(self) -> str:
@@ -189,7 +195,8 @@ class Program:
     """A generative model of comparisons: ``program(cells)`` runs it as a Pyro program.
 
     A composition of layers (`compose`), or any Pyro function of `Cells` whose observed site ``outcome`` is
-    declared by `prefdensity.outcomes.observe`. `doc` is the generative story.
+    declared by `prefdensity.outcomes.observe`. `given` are the layers that were named, without the defaults filled in;
+    `doc` is the generative story.
     """
 
     name: str
@@ -198,6 +205,7 @@ class Program:
     needs: tuple[str, ...] = ()
     unimodal: bool = False
     layers: tuple[Layer, ...] = ()
+    given: tuple[Layer, ...] = ()
     doc: str = ""
 
     def __call__(self, data: Cells) -> None:
@@ -245,7 +253,7 @@ def compose(*parts: Layer | Program | str, name: str = "", story: str = "") -> P
         piece = _find(part) if isinstance(part, str) else part
         if isinstance(piece, Program) and not piece.layers:
             raise ProgramError(f"{piece.name} is a plain Pyro function, not layers; it cannot be composed")
-        flat += piece.layers if isinstance(piece, Program) else [piece]
+        flat += piece.given if isinstance(piece, Program) else [piece]
         labels.append(piece.name if isinstance(piece, Program) else piece.label)
         stories.append("" if story else piece.doc)
     _require_room(flat)
@@ -257,7 +265,11 @@ def compose(*parts: Layer | Program | str, name: str = "", story: str = "") -> P
     if any("grades" in each.needs for each in flat):
         usual = usual | {"choice": _GRADES}
     defaults = [_default(name) for stage, name in usual.items() if stage not in taken]
+    given = tuple(flat)
     flat += defaults
+    if "scale" not in taken and any(each.stage == "utility" and each.takes("scale") for each in flat):
+        defaults.append(_default(_SCALE))
+        flat.append(defaults[-1])
     stories += ["" if story else each.doc for each in defaults]
     ordered = tuple(each for stage in STAGES for each in flat if each.stage == stage)
     return Program(
@@ -267,6 +279,7 @@ def compose(*parts: Layer | Program | str, name: str = "", story: str = "") -> P
         needs=tuple(dict.fromkeys(need for each in ordered for need in each.needs)),
         unimodal=all(each.unimodal for each in ordered),
         layers=ordered,
+        given=given,
         doc="\n\n".join(filter(None, stories)),
     )
 
@@ -278,12 +291,13 @@ def _run(layers: tuple[Layer, ...], data: Cells) -> None:
 
     stage = {each.stage: each for each in layers}
     type_weight = None
+    known = {"scale": stage["scale"](data)} if "scale" in stage else {}
     if "types" in stage:
         type_weight = stage["types"](data)
         with pyro.plate("type", type_weight.shape[-1], dim=-2):
-            utility = stage["utility"](data)
+            utility = stage["utility"](data, **known)
     else:
-        utility = stage["utility"](data)
+        utility = stage["utility"](data, **known)
     if "rating" in stage:
         stage["rating"](utility, data)
     score = stage["behaviour"](utility, data) if "behaviour" in stage else utility
@@ -315,11 +329,16 @@ def _require_room(layers: Sequence[Layer]) -> None:
                 stage, f"{stage} layers"
             )
             raise ProgramError(f"two {kind}, {found[0]} and {found[1]}: a program has one; leave one out")
+    scale = [each.label for each in layers if each.stage == "scale"]
+    unscaled = [each.label for each in layers if each.stage == "utility" and not each.takes("scale")]
+    if scale and unscaled:
+        raise ProgramError(f"{unscaled[0]} takes no scale, so {scale[0]} would have no effect; leave one out")
     rating = [each.label for each in layers if each.stage == "rating"]
     if rating and any(each.stage == "types" for each in layers):
         raise ProgramError(f"{rating[0]} grades one utility per item, and types have several; leave one out")
     judged = [each.label for each in layers if each.stage in ("label", "judge")]
-    other = [each.label for each in layers if each.stage in ("utility", "types", "rating", "behaviour") or each.tall]
+    of_items = ("scale", "utility", "types", "rating", "behaviour")
+    other = [each.label for each in layers if each.stage in of_items or each.tall]
     if judged and other:
         raise ProgramError(f"{judged[0]} is for judged units and {other[0]} for comparisons of items; leave one out")
     ties = [each.label for each in layers if each.ties]

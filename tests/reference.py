@@ -164,18 +164,18 @@ def utilities(layers, sites, data, kind):
     return gaussian_process(scaled, **options["gp"]) @ own["gp_offset"]
 
 
-def gaussian_process(features, lengthscale=0.5, amplitude=3.0):
-    """A square root of the Matern-5/2 covariance, entry by entry."""
+def gaussian_process(features, lengthscale=0.5):
+    """A square root of the Matern-5/2 correlation, entry by entry."""
     count = len(features)
     covariance = np.empty((count, count))
     for i in range(count):
         for j in range(count):
             r = np.sqrt(5) * np.linalg.norm(features[i] - features[j]) / lengthscale
             covariance[i, j] = (1 + r + r**2 / 3) * np.exp(-r) + 1e-6 * (i == j)
-    return amplitude * np.linalg.cholesky(covariance)
+    return np.linalg.cholesky(covariance)
 
 
-def network(features, weights, width=16, depth=2, input_scale=3.0, prior_scale=5.0):
+def network(features, weights, width=16, depth=2, input_scale=3.0, amplitude=5.0):
     """Utilities [item] of a tanh network, from standardised weights: those of a layer, then its biases."""
     weights = iter(weights)
     hidden = input_scale * features
@@ -184,7 +184,7 @@ def network(features, weights, width=16, depth=2, input_scale=3.0, prior_scale=5
         table = np.array([[next(weights) for _ in range(width)] for _ in range(size)])
         bias = np.array([next(weights) for _ in range(width)])
         hidden = np.tanh((hidden @ table + bias) / np.sqrt(size))
-    return prior_scale * hidden @ np.array([next(weights) for _ in range(width)]) / np.sqrt(width)
+    return amplitude * hidden @ np.array([next(weights) for _ in range(width)]) / np.sqrt(width)
 
 
 def probabilities(layers, sites, data):
@@ -260,9 +260,11 @@ def _log_log_normal(x, mean, sd):
 
 # layer -> log prior of its sites, given its options and the sites
 PRIORS = {
-    "items": lambda s, prior_scale=1.5: stats.norm.logpdf(s["utility"], 0, prior_scale).sum(),
-    "linear": lambda s, prior_scale=1.5: stats.norm.logpdf(
-        s["weight"], 0, prior_scale / np.sqrt(np.shape(s["weight"])[-1])
+    "utility_scale": lambda s, fixed=None: 0.0 if fixed else _log_log_normal(s["utility_scale"], 0, 1),
+    "items": lambda s: stats.norm.logpdf(s["utility"], 0, s["utility_scale"]).sum(),
+    "student_items": lambda s, df=3.0: stats.t.logpdf(s["utility"], df, 0, s["utility_scale"]).sum(),
+    "linear": lambda s: stats.norm.logpdf(
+        s["weight"], 0, s["utility_scale"] / np.sqrt(np.shape(s["weight"])[-1])
     ).sum(),
     "annotator_types": lambda s, k=2: _log_dirichlet(s["type_weight"], 2.0),
     "position_bias": lambda s: stats.norm.logpdf(s["position_bias"], 0, 0.5),
@@ -295,7 +297,7 @@ PRIORS = {
         stats.halfnorm.logpdf(s["curl_scale"], scale=0.5) + stats.norm.logpdf([*s["blade"], *s["chest"]]).sum()
     ),
     "neural": lambda s, **options: stats.norm.logpdf(s["neural_offset"]).sum(),
-    "gp": lambda s, lengthscale=0.5, amplitude=3.0: stats.norm.logpdf(s["gp_offset"]).sum(),
+    "gp": lambda s, lengthscale=0.5: stats.norm.logpdf(s["gp_offset"], 0, s["utility_scale"]).sum(),
     "ratings": lambda s: (
         stats.norm.logpdf(s["rating_cut_first"], 0, 3)
         + np.sum(_log_log_normal(s["rating_step"], 0, 1))
@@ -333,11 +335,13 @@ PRIORS = {
 
 def log_prior(layers, sites):
     """Log density of the sites in their own units."""
+    fixed = dict(layers).get("utility_scale", {}).get("fixed")
+    sites = sites if fixed is None else sites | {"utility_scale": fixed}
     return sum(PRIORS[name](sites, **options) for name, options in layers)
 
 
 POSITIVE = ("tie_strength", "tie_excess", "reliability_spread", "position_bias_spread", "taste_spread", "curl_scale",
-            "concentration", "rating_step", "rating_slope", "strength_step",
+            "utility_scale", "concentration", "rating_step", "rating_slope", "strength_step",
             "strength_weight", "tie_habit_spread", "strength_habit_spread",
             "factor_scale", "ideal_scale", "noise_spread")  # fmt: skip
 SHARES = ("lapse", "accuracy", "stick")

@@ -77,16 +77,16 @@ def test_a_behaviour_is_bradley_terry_of_its_scores(name):
     data = drawn(np.log(P), 60, seed=0)
     u = torch.randn(4, len(ITEMS), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     score = torch.tensor(BEHAVIOURS[name].score(normalise(u.numpy(), TRUTH.domain)))
-    found = view_of(name, data).log_likelihood(u)
-    expected = view_of("bradley_terry", data).log_likelihood(score)
+    found = view_of(f"{name}+utility_scale(fixed=1.0)", data).log_likelihood(u)
+    expected = view_of("utility_scale(fixed=1.0)", data).log_likelihood(score)
     torch.testing.assert_close(found, expected, rtol=1e-13, atol=0)
 
 
 def test_tempered_is_bradley_terry_of_another_prior_scale():
     data = drawn(np.log(P), 60, seed=0)
     u = torch.randn(4, len(ITEMS), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    found = view_of("tempered(beta=2.5)+items(prior_scale=0.6)", data).log_joint(u)
-    expected = view_of("items(prior_scale=1.5)", data).log_joint(2.5 * u)
+    found = view_of("tempered(beta=2.5)+utility_scale(fixed=0.6)", data).log_joint(u)
+    expected = view_of("utility_scale(fixed=1.5)", data).log_joint(2.5 * u)
     torch.testing.assert_close(found, expected + len(ITEMS) * np.log(2.5), rtol=1e-13, atol=0)
 
 
@@ -102,7 +102,7 @@ def test_with_unlimited_data_a_fit_finds_the_implied_density(name):
 @pytest.mark.parametrize("annotators", [PBDE.luce(), BEHAVIOURS["length_normalised"]])
 def test_with_unlimited_data_lengths_tilt_the_density(annotators):
     data = expected_counts(annotators.score(TRUTH), total=1e9)
-    post = prefdensity.fit("length_normalised+items(prior_scale=30)", data, method="map", seed=0)
+    post = prefdensity.fit("length_normalised+utility_scale(fixed=30.0)", data, method="map", seed=0)
     aim = target(annotators, BEHAVIOURS["length_normalised"], TRUTH)
     np.testing.assert_allclose(density.of(post).log_p[0], aim.log_p, atol=1e-5)
 

@@ -14,7 +14,9 @@ IMPOSSIBLE = [
     ("davidson+rao_kupper", "two choice rules, davidson and rao_kupper: a program has one"),
     ("bradley_terry+davidson", "two choice rules, logit and davidson"),
     ("bradley_terry+items", "two utilities, items and items"),
-    ("linear+items(prior_scale=2)", r"two utilities, linear and items\(prior_scale=2\)"),
+    ("linear+items", r"two utilities, linear and items"),
+    ("utility_scale+utility_scale(fixed=2)", r"two scale layers, utility_scale and utility_scale\(fixed=2\)"),
+    ("neural+utility_scale", "neural takes no scale, so utility_scale would have no effect; leave one out"),
     ("annotator_types+annotator_types(k=3)", "two type layers, annotator_types and"),
     ("lapse+lapse", "two noise layers, lapse and lapse"),
     ("position_bias+position_bias", "two margin layers, position_bias and position_bias"),
@@ -22,7 +24,7 @@ IMPOSSIBLE = [
     ("davidson(k=3)", "davidson has no argument 'k'; it takes none"),
     ("annotator_types(k=size)", r"arguments in 'annotator_types\(k=size\)' must be literals like k=3"),
     ("annotator_types(3)", "write a name, or a name with arguments"),
-    ("bradley_terry(prior_scale=2)", "bradley_terry is a composition; give arguments to its layers: items"),
+    ("bradley_terry(fixed=2)", "bradley_terry is a composition; give arguments to its layers: utility_scale"),
     ("davidson-lapse", "write a name, or a name with arguments"),
     ("davidson+", "names no program; write names joined by +"),
     ("", "names no program"),
@@ -77,7 +79,7 @@ def test_an_order_that_follows_from_the_items_is_refused():
 
 
 def test_a_stage_and_its_layer_must_be_sensible():
-    with pytest.raises(ProgramError, match="there is no stage 'margins'; stages are utility"):
+    with pytest.raises(ProgramError, match="there is no stage 'margins'; stages are scale"):
         layer("margins")
     with pytest.raises(ProgramError, match="says which outcomes it explains"):
         layer("choice")
@@ -100,7 +102,7 @@ def test_programs_and_layers_are_taken_where_names_are():
     assert load_program(davidson).name == "davidson"
     z = vectors(view_of(expected, data)[0], 2)
     assert torch.equal(view_of(composed, data)[0].log_joint(z), view_of(expected, data)[0].log_joint(z))
-    assert load_program("items(prior_scale=3)+probit").name == "items(prior_scale=3)+probit"
+    assert load_program("utility_scale(fixed=3)+probit").name == "utility_scale(fixed=3)+probit"
 
 
 def test_every_file_of_models_is_listed_and_loads():

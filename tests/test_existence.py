@@ -101,7 +101,7 @@ def test_an_undefeated_item_is_flagged_and_the_prior_decides():
     post = prefdensity.fit("bradley_terry", data, method="laplace")
     assert any("never lost to or tied with the rest (i3)" in line for line in post.status.warnings)
     assert post.summary()["item"][0] == "i3"
-    wider = prefdensity.fit("items(prior_scale=5)", data, method="laplace")
+    wider = prefdensity.fit("utility_scale(fixed=5.0)", data, method="laplace")
     assert wider.summary()["mean"][0] > post.summary()["mean"][0] + 0.5
 
 

@@ -11,7 +11,7 @@ DOMAIN = toy.domain(400)
 POINTS = np.linspace(-10, 10, 401)[:-1] + 0.025
 TRUTH = np.ravel(toy.preference(DOMAIN, toy.WEIGHTS).probability)
 PROPOSAL = np.ravel(toy.pretrained(DOMAIN).probability)
-PROGRAM = f"gp(lengthscale={1 / POINTS.std():.4f}, amplitude=8)"  # lengthscale 1 in the units of the domain
+PROGRAM = f"gp(lengthscale={1 / POINTS.std():.4f})"  # lengthscale 1 in the units of the domain
 
 
 def judged(n, seed):

@@ -51,7 +51,7 @@ def test_a_batch_is_that_many_laplace_fits(name, ties):
         _, frame = alone.main
         covariance = frame @ frame.T
         np.testing.assert_allclose(many.covariance[k], covariance, atol=1e-5 * float(covariance.abs().max()))
-        assert many.log_evidence[k] == pytest.approx(alone.log_evidence(), abs=1e-6)
+        assert many.log_evidence[k] == pytest.approx(alone.log_evidence, abs=1e-6)
 
 
 def test_leaving_annotators_out_is_counting_them_zero_times():
@@ -73,7 +73,7 @@ def test_utilities_far_from_the_start_are_reached():
     z = torch.tensor(many.z[:1], requires_grad=True)
     (slope,) = torch.autograd.grad(view.log_joint(z).sum(), z)
     assert many.converged.all()
-    assert slope.abs().max() < 1e-3
+    assert slope[:, view.sites["utility"].at].abs().max() < 1e-3
 
 
 def test_bootstrap_of_annotators_takes_whole_people():
@@ -112,8 +112,8 @@ def test_bad_counts_are_refused_in_words(counts, message):
         fit_many("bradley_terry", data_of(), counts)
 
 
-@pytest.mark.parametrize("name", ["reliability", "annotator_types", "intransitive"])
-def test_programs_with_several_modes_or_a_spread_are_refused(name):
+@pytest.mark.parametrize("name", ["crowd_bt", "annotator_types", "intransitive"])
+def test_programs_with_several_modes_are_refused(name):
     data = data_of()
     with pytest.raises(FitError, match="call fit for each table"):
         fit_many(name, data, data.count[None])

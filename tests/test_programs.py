@@ -71,7 +71,7 @@ def test_without_outcomes_it_simulates(name):
 def test_log_density_equals_the_numpy_twin(name):
     view, data = view_of(name)
     layers = layers_of(view.program)
-    for z in vectors(view, 4, seed=3):
+    for z in vectors(view, 4, seed=3, scale=0.8):
         sites = sites_at(view, z)
         prior, likelihood = view.log_parts(z[None])
         assert float(likelihood) == pytest.approx(reference.log_likelihood(layers, sites, data), rel=1e-10)
@@ -296,13 +296,14 @@ def test_layers_run_in_the_order_written():
     met = [view.run(values, 1).met["outcome"] for view in (one, two)]
     first, second = (each["fn"].log_prob(each["value"]).sum() for each in met)
     assert abs(float(first - second)) > 1e-3
-    assert [name for name, _ in layers_of(before)] == ["items", "position_bias", "reliability", "logit"]
+    names = [name for name, _ in layers_of(before)]
+    assert names == ["utility_scale", "items", "position_bias", "reliability", "logit"]
 
 
 def test_compositions_are_the_same_however_spelled():
     data = table()
     z = vectors(view_of("bradley_terry", data)[0], 3)
     expected = view_of("bradley_terry", data)[0].log_joint(z)
-    for name in ("items+logit", "logit", "items", "items(prior_scale=1.5)"):
+    for name in ("items+logit", "logit", "items", "utility_scale"):
         assert torch.equal(view_of(name, data)[0].log_joint(z), expected)
     assert set(COMPOSITIONS).isdisjoint(names())

@@ -35,7 +35,7 @@ def votes(judgements, people, weight, seed):
 
 
 def gp(seen):
-    return f"gp(lengthscale={1 / POINTS[seen].std():.4f}, amplitude=8)"  # lengthscale 1 in the units of the domain
+    return f"gp(lengthscale={1 / POINTS[seen].std():.4f})"  # lengthscale 1 in the units of the domain
 
 
 def share(utility):

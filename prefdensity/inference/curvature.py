@@ -68,9 +68,10 @@ class LocalCurvature:
         self.view = view
         stages = {each.stage for each in view.program.layers}
         # types sum annotators up, ratings see utilities outside comparisons
-        utility = _utility_sites(view) if "utility" in stages and not stages & {"types", "rating"} else []
+        utility = sites_of(view, "utility") if "utility" in stages and not stages & {"types", "rating"} else []
         self.utility = [view.sites[name] for name in utility]
-        self.others = [part for name, site in view.sites.items() if name not in utility for part in _parts(site)]
+        away = [*utility, *sites_of(view, "scale")]  # a scale is felt by the utilities alone
+        self.others = [part for name, site in view.sites.items() if name not in away for part in _parts(site)]
         self.applies = len(self.utility) == 1 and all(map(_is_local, self.others))
         self._pattern: Pattern | None = None
 
@@ -284,6 +285,16 @@ class LocalCurvature:
         return total.detach(), [slope.detach() for slope in first], curved
 
 
+def local_curvature(view: View, z: Tensor) -> LocalCurvature | None:
+    """Return the curvature of a local program, checked at z [dimension]; None for other programs."""
+    if "local" not in view.memo:
+        local = LocalCurvature(view)
+        exact = local.applies and local.form is not None and local.holds(z)
+        view.memo["local"] = local if exact else None
+    found: LocalCurvature | None = view.memo["local"]
+    return found
+
+
 def agrees(
     curvature: Callable[[View], Callable[[Tensor], tuple[float, Tensor, Precision]]], view: View, z: Tensor
 ) -> bool:
@@ -328,11 +339,15 @@ def _log_prior(view: View, z: Tensor) -> Tensor:
     return total
 
 
-def _utility_sites(view: View) -> list[str]:
-    """Return the sites sampled by the utility layer: those met when it runs alone."""
-    layer = next(each for each in view.program.layers if each.stage == "utility")
-    with environment(view.dtype, 0, view.device), Substitute({}) as seen:
-        layer(view.cells)
+def sites_of(view: View, stage: str) -> list[str]:
+    """Return the sites sampled by the layer of a stage that starts from the data: those met when it runs alone."""
+    layer = next((each for each in view.program.layers if each.stage == stage), None)
+    if layer is None:
+        return []
+    with environment(view.dtype, 0, view.device):
+        known = {"scale": torch.ones(())} if layer.takes("scale") else {}
+        with Substitute({}) as seen:
+            layer(view.cells, **known)
     return [name for name in seen.met if name in view.sites]
 
 

@@ -17,8 +17,9 @@ from prefdensity.inference import nuts, parallel, svi
 from prefdensity.inference.checkpoint import Checkpoint
 from prefdensity.inference.guide import Guide
 from prefdensity.inference.laplace import Mixture, laplace
-from prefdensity.inference.maximum import maximum_likelihood
+from prefdensity.inference.maximum import maximum_likelihood, unfelt
 from prefdensity.inference.mode import Climber
+from prefdensity.inference.nested import summit
 from prefdensity.inference.precision import factor
 from prefdensity.inference.quality import Checked, check_guide
 from prefdensity.inference.starts import distinct, search
@@ -50,11 +51,15 @@ class Settings:
 
 @dataclass(frozen=True)
 class Answer:
-    """What an engine found: vectors z [draw, dimension], a point [dimension], and facts for the status."""
+    """What an engine found: vectors z [draw, dimension], a point [dimension], and facts for the status.
+
+    `left_out`: sites that the method does not estimate.
+    """
 
     z: Tensor
     point: Tensor
     facts: dict[str, Any]
+    left_out: tuple[str, ...] = ()
     log_p: np.ndarray = field(default_factory=lambda: np.empty(0))
     log_q: np.ndarray = field(default_factory=lambda: np.empty(0))
     warnings: tuple[str, ...] = ()
@@ -72,13 +77,17 @@ def by_mle(view: View, data: Comparisons, settings: Settings) -> Answer:
         "message": "the likelihood's maximum, checked to exist",
         "steps": mode.iterations,
     }
-    return Answer(mode.z + noise @ frame.T, mode.z, facts)
+    held = unfelt(view, mode.z)
+    left_out = tuple(name for name, site in view.sites.items() if site.at.start in held)
+    return Answer(mode.z + noise @ frame.T, mode.z, facts, left_out)
 
 
 def by_map(view: View, settings: Settings, report: Report) -> Answer:
-    """Posterior mode."""
+    """Posterior mode, given the marginal mode of hyperparameters: with a scale the joint density may have no top."""
     modes = search(view, settings.restarts, settings.seed, report)
     best = modes[0]
+    if view.hyper and Climber(view).has_curvature:
+        best = summit(view, best.z)
     facts = {
         "method": "map",
         "converged": best.converged,
@@ -190,7 +199,9 @@ def _answer(view: View, checked: Checked, point: Tensor, facts: dict[str, Any]) 
         "elbo": checked.elbo, "elbo_se": checked.elbo_se, "log_evidence": checked.log_evidence + copies,
         "effective": checked.effective * len(checked.log_p),
     }  # fmt: skip
-    return Answer(checked.z, point, facts | quality, checked.log_p.cpu().numpy(), checked.log_q.cpu().numpy())
+    return Answer(
+        checked.z, point, facts | quality, log_p=checked.log_p.cpu().numpy(), log_q=checked.log_q.cpu().numpy()
+    )
 
 
 def by_nuts(view: View, settings: Settings, report: Report) -> Answer:

@@ -174,6 +174,8 @@ def infer(method: str, view: View, data: Comparisons | None, settings: Settings,
 def _posterior(view: View, data: Comparisons | Choices, answer: Answer, status: FitStatus) -> Posterior:
     draws, dims = sites_at(view, answer.z)
     point, _ = sites_at(view, answer.point[None])
+    for name in answer.left_out:
+        del draws[name], dims[name], point[name]
     used = "features" in view.program.needs
     return Posterior(
         program=view.program.name,
@@ -182,7 +184,7 @@ def _posterior(view: View, data: Comparisons | Choices, answer: Answer, status: 
         outcomes=view.cells.outcomes,
         draws=draws,
         dims=dims,
-        event_dims={name: len(site.event) for name, site in view.sites.items()},
+        event_dims={name: len(site.event) for name, site in view.sites.items() if name in draws},
         point={name: value[0] for name, value in point.items()},
         log_p=answer.log_p,
         log_q=answer.log_q,

@@ -14,9 +14,11 @@ from torch import Tensor
 
 from prefdensity.comparisons import Comparisons
 from prefdensity.errors import DataError, FitError
-from prefdensity.inference.curvature import LocalCurvature, dense_hessian
-from prefdensity.inference.guide import LOG_2PI
-from prefdensity.inference.mode import first_guess
+from prefdensity.inference.batch import Batch, climb
+from prefdensity.inference.laplace import Mixture, at_mode, of_nested
+from prefdensity.inference.mode import Mode, first_guess
+from prefdensity.inference.nested import nested_many
+from prefdensity.inference.precision import Dense
 from prefdensity.inference.quality import systematic
 from prefdensity.inference.view import View
 from prefdensity.posterior import FitStatus, Posterior
@@ -28,10 +30,6 @@ from prefdensity.suitability import suit
 
 # Cell evaluations (fits x comparisons x outcomes) per batch: small enough for the cache.
 _BATCH = 400_000
-_ITERATIONS = 100
-# Twice the nats left to climb at which one more Newton step ends within rounding of the top.
-_CLOSE = 1e-9
-_SMALLEST = 1e-9  # of a step
 
 
 @dataclass(frozen=True)
@@ -123,7 +121,7 @@ def fit_many(
     Parameters
     ----------
     program
-        With one mode and no spread-like parameters (reliability has one): those need `fit`, one at a time.
+        With one mode: programs that may have several, and those with types, need `fit`, one at a time.
     data
         The rows that any of the fits may use, with their outcomes.
     counts
@@ -145,15 +143,14 @@ def fit_many(
     cells = data.cells(program.outcomes, program.needs)
     require_probabilities(program, sample_of(cells))
     if not fits_together(program):
-        raise FitError(f"{program.name} may have several modes or a spread to integrate; call fit for each table")
+        raise FitError(f"{program.name} may have several modes; call fit for each table")
     view = View(program, cells)
-    size = max(1, _BATCH // view.work)
-    parts = []
+    found = []
     with show_progress(progress) as report:
-        for start in range(0, len(counts), size):
-            parts.append(_fit_batch(view, torch.tensor(counts[start : start + size], dtype=view.dtype)))
-            report("fits", min(start + size, len(counts)), len(counts))
-    z, covariance, log_evidence, converged = (torch.cat([part[k] for part in parts]) for k in range(4))
+        for some in _split(view, counts):
+            found += [_arrays(each) for each in _approximations(view, some)]
+            report("fits", len(found), len(counts))
+    z, covariance, log_evidence, converged = (torch.stack(list(column)) for column in zip(*found, strict=True))
     point, _ = view.constrain(z)
     return ManyFits(
         program=program.name,
@@ -167,8 +164,8 @@ def fit_many(
 
 
 def fits_together(program: Program) -> bool:
-    """Say whether `fit_many` takes the program: one mode, no spread to integrate, no types."""
-    return program.unimodal and not program.hyper and program.type_layer is None
+    """Say whether `fit_many` takes the program: one mode, no types."""
+    return program.unimodal and program.type_layer is None
 
 
 def posteriors(
@@ -179,39 +176,75 @@ def posteriors(
     Draws are those of the Laplace approximation, importance-resampled where k-hat allows. Arguments and errors are
     those of `fit_many`.
     """
-    many = fit_many(program, data, counts, progress=False)
+    counts = _require_counts(data, counts)
     view = View(program, data.cells(program.outcomes, program.needs))
-    batch = _Batch(view, torch.tensor(counts, dtype=view.dtype))
     generator = torch.Generator().manual_seed(seed)
-    for k in range(len(many)):
-        lower = torch.linalg.cholesky(torch.tensor(many.covariance[k]))
-        noise = torch.randn(draws, view.dimension, generator=generator, dtype=torch.float64)
-        z = torch.tensor(many.z[k]) + noise @ lower.T
-        log_q = -0.5 * (noise**2).sum(-1) - lower.diagonal().log().sum() - 0.5 * view.dimension * LOG_2PI
-        with torch.no_grad():
-            parts = z.split(max(1, _BATCH // view.work))
-            log_p = torch.cat([batch.log_joint(part, torch.full((len(part),), k)) for part in parts])
-        log_weight, shape = smooth(log_p - log_q)
-        corrected = float(shape) < USABLE
-        kept = systematic(log_weight.exp(), draws, generator) if corrected else torch.arange(draws)
-        sites, dims = view.constrain(z[kept])
-        yield Posterior(
-            program=program.name,
-            items=data.items,
-            annotators=data.annotators,
-            outcomes=view.cells.outcomes,
-            draws={name: value.numpy() for name, value in sites.items()},
-            dims=dims,
-            event_dims={name: len(site.event) for name, site in view.sites.items()},
-            point={name: value[k] for name, value in many.point.items()},
-            log_p=log_p[kept].numpy(),
-            log_q=log_q[kept].numpy(),
-            status=FitStatus(
-                "laplace", bool(many.converged[k]), "Gaussian at the posterior mode, one of a batch", seed, 0.0, 0,
-                math.nan, k_hat=float(shape), log_weight_sd=float((log_p - log_q).std()), corrected=corrected,
-            ),
-            n_comparisons=float(counts[k].sum()),
-        )  # fmt: skip
+    for some in _split(view, counts):
+        batch = Batch(view, some)
+        for k, approximation in enumerate(_approximations(view, some)):
+            yield _posterior(data, batch, k, approximation, draws, generator, seed)
+
+
+def _posterior(
+    data: Comparisons,
+    batch: Batch,
+    table: int,
+    approximation: Mixture,
+    draws: int,
+    generator: torch.Generator,
+    seed: int,
+) -> Posterior:
+    view = batch.view
+    z, log_q = approximation.draw(draws, generator)
+    with torch.no_grad():
+        parts = z.split(max(1, _BATCH // view.work))
+        log_p = torch.cat([batch.log_joint(part, torch.full((len(part),), table)) for part in parts])
+    log_weight, shape = smooth(log_p - log_q)
+    corrected = float(shape) < USABLE
+    kept = systematic(log_weight.exp(), draws, generator) if corrected else torch.arange(draws)
+    sites, dims = view.constrain(z[kept])
+    point, _ = view.constrain(approximation.mode.z[None])
+    return Posterior(
+        program=view.program.name,
+        items=data.items,
+        annotators=data.annotators,
+        outcomes=view.cells.outcomes,
+        draws={name: value.numpy() for name, value in sites.items()},
+        dims=dims,
+        event_dims={name: len(site.event) for name, site in view.sites.items()},
+        point={name: value[0].numpy() for name, value in point.items()},
+        log_p=log_p[kept].numpy(),
+        log_q=log_q[kept].numpy(),
+        status=FitStatus(
+            "laplace", approximation.converged, "Gaussian at the posterior mode, one of a batch", seed, 0.0, 0,
+            math.nan, k_hat=float(shape), log_weight_sd=float((log_p - log_q).std()), corrected=corrected,
+        ),
+        n_comparisons=float(batch.counts[table].sum()),
+    )  # fmt: skip
+
+
+def _arrays(found: Mixture) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return mode, covariance, log evidence and whether it converged."""
+    z, frame = found.main
+    return z, frame @ frame.T, torch.tensor(found.log_evidence, dtype=torch.float64), torch.tensor(found.converged)
+
+
+def _split(view: View, counts: NDArray[np.float64]) -> tuple[Tensor, ...]:
+    """Return counts [fit, row] in parts that can be fitted together."""
+    return torch.tensor(counts, dtype=view.dtype).split(max(1, _BATCH // view.work))
+
+
+def _approximations(view: View, counts: Tensor) -> list[Mixture]:
+    """Return the Laplace approximation of each table of `counts` [table, row]."""
+    if view.hyper:
+        return [of_nested(each) for each in nested_many(view, counts)]
+    everything = torch.arange(view.dimension)
+    start = first_guess(view).expand(len(counts), -1)
+    top = climb(Batch(view, counts), start, torch.arange(len(counts)), everything)
+    return [
+        at_mode(Mode(z, float(value), bool(converged), top.iterations, Dense(precision)))
+        for z, value, converged, precision in zip(top.z, top.value, top.converged, top.precision, strict=True)
+    ]
 
 
 def _require_counts(data: Comparisons, counts: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -224,84 +257,3 @@ def _require_counts(data: Comparisons, counts: NDArray[np.float64]) -> NDArray[n
     if len(empty):
         raise DataError(f"fit {empty[0]} of counts has no judgement at all")
     return counts
-
-
-class _Batch:
-    """The log joint densities of one program on tables that share their cells."""
-
-    def __init__(self, view: View, counts: Tensor) -> None:
-        self.view = view
-        cells = view.cells
-        assert cells.term is not None  # cells come from a table
-        flat = torch.zeros(len(counts), len(cells) * len(cells.outcomes), dtype=view.dtype)
-        flat.index_add_(1, cells.term, counts)
-        outcome = flat.reshape(len(counts), 1, len(cells), len(cells.outcomes))
-        local = LocalCurvature(view)
-        exact = local.applies and local.batches and local.holds(first_guess(view))
-        self.local = local if exact else None
-        # laid out outcome by outcome, like the tables of `outcomes.by_outcome`
-        self.outcome = outcome.transpose(-1, -2).contiguous().transpose(-1, -2)
-
-    def log_joint(self, z: Tensor, rows: Tensor) -> Tensor:
-        """Return log p(z, table) [fit] of z [fit, dimension] for the tables `rows`."""
-        values, total = self.view.values(z)
-        met = self.view.run(values, len(z)).met
-        for name in self.view.sites:
-            total = total + met[name]["fn"].log_prob(met[name]["value"]).flatten(1).sum(-1)
-        return total + met["outcome"]["fn"].log_prob(self.outcome[rows]).flatten(1).sum(-1)
-
-
-def _fit_batch(view: View, counts: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return mode, covariance, log evidence and whether it converged, of every fit."""
-    batch = _Batch(view, counts)
-    z = first_guess(view).expand(len(counts), -1).clone()
-    everyone = torch.arange(len(counts))
-    open_ = everyone
-    for _ in range(_ITERATIONS):
-        gradient, precision = _slopes(batch, z[open_], open_)
-        step = torch.linalg.solve(precision, gradient)
-        gain = (gradient * step).sum(-1)
-        z[open_] = _line_search(batch, z[open_], step, gain, open_)
-        open_ = open_[gain > _CLOSE]
-        if len(open_) == 0:
-            break
-    _, precision = _slopes(batch, z, everyone)
-    factor = torch.linalg.cholesky(precision)
-    with torch.no_grad():
-        top = batch.log_joint(z, everyone)
-    log_det = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-    converged = torch.ones(len(counts), dtype=torch.bool)
-    converged[open_] = False
-    return z, torch.cholesky_inverse(factor), top + 0.5 * z.shape[-1] * LOG_2PI - log_det, converged
-
-
-def _slopes(batch: _Batch, z: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Return gradient and minus the Hessian, damped until it is positive definite."""
-    if batch.local is not None:
-        _, gradient, hessian = batch.local.batch(z, outcome=batch.outcome[rows])
-    else:
-        gradient, hessian = dense_hessian(lambda x: batch.log_joint(x, rows), z, batch.view.work)
-    precision = -hessian
-    _, failed = torch.linalg.cholesky_ex(precision)
-    damping = 1e-6 * precision.diagonal(dim1=-2, dim2=-1).abs().amax(-1)
-    while failed.any():
-        precision = precision + (damping * (failed > 0))[:, None, None] * torch.eye(z.shape[-1], dtype=z.dtype)
-        damping = 4 * damping
-        _, failed = torch.linalg.cholesky_ex(precision)
-    return gradient, precision
-
-
-@torch.no_grad()
-def _line_search(batch: _Batch, z: Tensor, step: Tensor, gain: Tensor, rows: Tensor) -> Tensor:
-    """Return z + t step with the first t of 1, 1/2, 1/4, ... that climbs enough, for each fit."""
-    size = torch.ones(len(z), dtype=z.dtype)
-    here = batch.log_joint(z, rows)
-    slack = 1e-12 * here.abs()  # what floating point cannot see
-    left = torch.arange(len(z))
-    while len(left):
-        there = batch.log_joint(z[left] + size[left, None] * step[left], rows[left])
-        poor = ~(there >= here[left] + 1e-4 * size[left] * gain[left] - slack[left])
-        left = left[poor]
-        size[left] /= 2
-        left = left[size[left] > _SMALLEST]
-    return z + torch.where(size > _SMALLEST, size, 0.0)[:, None] * step

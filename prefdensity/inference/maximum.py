@@ -26,15 +26,17 @@ def maximum_likelihood(view: View, data: Comparisons) -> tuple[Mode, Tensor]:
     FitError
         Where no finite estimate exists or a parameter is not identified, with the reason.
     """
-    _require_concave(view)
-    _require_finite(view, data)
-    climber = Climber(view, prior=False)
     start = first_guess(view)
+    held = unfelt(view, start)
+    _require_concave(view, held)
+    _require_finite(view, data)
+    climber = Climber(view, fixed=held, prior=False)
     mode = climber.climb(start)
     _, _, precision = climber.curvature(mode.z)
     if not isinstance(precision, Dense):
         raise FitError("mle needs the whole information matrix, which is too large here; use method='laplace'")
     information = precision.matrix
+    information[held, held] = 1.0  # not estimated, and left out of what is reported
     values, vectors = torch.linalg.eigh(information)
     if not mode.converged or float(values[0]) < _NOTHING:
         name = _loudest(view, vectors[:, 0])
@@ -45,9 +47,16 @@ def maximum_likelihood(view: View, data: Comparisons) -> tuple[Mode, Tensor]:
     return mode, information
 
 
-def _require_concave(view: View) -> None:
+def unfelt(view: View, z: Tensor) -> tuple[int, ...]:
+    """Return the hyperparameters that the likelihood does not feel at z [dimension]: scales of priors."""
+    free = z.detach()[None].requires_grad_()
+    (gradient,) = torch.autograd.grad(view.log_likelihood(free).sum(), free)
+    return tuple(k for k in view.hyper if float(gradient[0, k]) == 0.0)
+
+
+def _require_concave(view: View, held: tuple[int, ...]) -> None:
     program = view.program
-    if not program.unimodal or program.hyper:
+    if not program.unimodal or len(held) < len(view.hyper):
         raise FitError(
             f"mle needs a program without hierarchy or several modes, and {program.name} is not one; its priors are "
             "part of the model. Use method='laplace' or 'map'"

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from prefdensity.errors import FitError
 from prefdensity.grades import scores
-from prefdensity.inference.curvature import DENSE, LocalCurvature, agrees, dense_hessian
+from prefdensity.inference.curvature import DENSE, LocalCurvature, agrees, dense_hessian, local_curvature
 from prefdensity.inference.precision import Dense, Gaussian, Precision
 from prefdensity.inference.types_curvature import TypesCurvature
 from prefdensity.inference.view import View
@@ -114,9 +114,7 @@ class Climber:
             typed = TypesCurvature(self.view)
             exact = typed.applies and self.prior and agrees(TypesCurvature, self.view, first_guess(self.view))
             return typed if exact else None
-        local = LocalCurvature(self.view)
-        exact = local.applies and local.form is not None and (self.prior or small)
-        return local if exact and local.holds(first_guess(self.view)) else None
+        return local_curvature(self.view, first_guess(self.view)) if self.prior or small else None
 
     def climb(self, start: Tensor, most: int = 100, known: Gaussian | None = None) -> Mode:
         """Return the highest point reached from `start` [dimension], in at most so many steps of Newton's method.

@@ -17,8 +17,8 @@ _STEPS = 3
 
 
 def search(view: View, restarts: int, seed: int, report: Report) -> list[Mode]:
-    """Climb from `restarts` starts and return the modes, highest first."""
-    climber = Climber(view)
+    """Climb from `restarts` starts, at the middle of the hyperparameters' prior; return the modes, highest first."""
+    climber = Climber(view, fixed=view.hyper)  # with them free, the density may be highest where it is all spike
     modes = []
     for k, start in enumerate(_starts(climber, restarts, seed)):
         modes.append(_heaviest_first(view, climber.climb(start)))

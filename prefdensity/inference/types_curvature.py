@@ -16,7 +16,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from prefdensity.inference.curvature import DENSE, log_prior_rows
+from prefdensity.inference.curvature import DENSE, log_prior_rows, sites_of
 from prefdensity.inference.leaves import Leaf, LocalCells
 from prefdensity.inference.precision import Arrow, Dense, Gaussian, Precision
 from prefdensity.inference.view import Site, View
@@ -46,9 +46,14 @@ class TypesPrecision:
     missing: Callable[[], Tensor | None]
 
     @cached_property
+    def doubt(self) -> Tensor | None:
+        """What `missing` gives, once."""
+        return self.missing()
+
+    @cached_property
     def whole(self) -> Precision:
         """Minus the Hessian."""
-        missing = self.missing()
+        missing = self.doubt
         return self.complete if missing is None else Dense(self.complete.dense() - missing)
 
     def times(self, x: Tensor) -> Tensor:
@@ -68,8 +73,14 @@ class TypesPrecision:
         return self.complete.largest()
 
     def part(self, free: Tensor, held: Tensor) -> tuple[Precision, Tensor]:
-        """See `Precision`."""
-        return self.whole.part(free, held)
+        """See `Precision`; none of `held` is felt by the judgements, so doubt about the types leaves it alone."""
+        complete, cross = self.complete.part(free, held)
+
+        def missing() -> Tensor | None:
+            everything = self.doubt
+            return None if everything is None else everything[free[:, None], free[None]]
+
+        return TypesPrecision(complete, missing), cross
 
     def gaussian(self) -> Gaussian | None:
         """See `Precision`."""
@@ -86,7 +97,8 @@ class TypesCurvature:
         self.view, self.assignment = view, assignment
         self.utility = view.sites.get("utility")
         self.weight = view.sites.get("type_weight")
-        self.others = [site for name, site in view.sites.items() if name not in ("utility", "type_weight")]
+        away = ["utility", "type_weight", *sites_of(view, "scale")]  # a scale is felt by the utilities alone
+        self.others = [site for name, site in view.sites.items() if name not in away]
         plain = self.utility is not None and self.utility.dims == ("type", "item") and self.weight is not None
         simple = all(site.is_scalar or site.dims == ("covariate",) for site in self.others)
         kept = {each.stage for each in view.program.layers}.isdisjoint({"rating", "behaviour"})
@@ -122,7 +134,7 @@ class TypesCurvature:
         """Return a matrix [dimension, dimension] without entries between types as an arrow."""
         everything = torch.arange(self.view.dimension, device=self.view.device)
         outer = torch.stack([everything[self._of_type(k)] for k in range(self.view.n_types)])
-        shared = self._support(0)[self.view.cells.n_items :]
+        shared = everything[~torch.isin(everything, outer)]
         tip = torch.stack([matrix[at[:, None], at[None]] for at in outer])
         arm = torch.stack([matrix[at[:, None], shared[None]] for at in outer])
         return Arrow(tip, arm, matrix[shared[:, None], shared[None]], outer, shared)

@@ -90,6 +90,12 @@ class View:
             start = site.at.stop
         self.dimension = start
         self._graphs: dict[tuple[int, int], Function] = {}
+        self.memo: dict[str, Any] = {}  # what others worked out about this view, once
+
+    @property
+    def hyper(self) -> tuple[int, ...]:
+        """Coordinates of the scalars that shape the posterior of the rest; a layer may do without its own."""
+        return tuple(self.sites[name].at.start for name in self.program.hyper if name in self.sites)
 
     def _trace(self) -> dict[str, dict[str, Any]]:
         """Run the program once on one cell and return what it met, by site."""

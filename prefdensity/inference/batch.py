@@ -1,0 +1,107 @@
+"""Newton's method for many densities of one program at once: tables of counts of their own, or coordinates held."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from prefdensity.inference.curvature import dense_hessian, local_curvature
+from prefdensity.inference.mode import first_guess
+from prefdensity.inference.view import View
+
+_ITERATIONS = 100
+# Twice the nats left to climb at which one more Newton step ends within rounding of the top.
+_CLOSE = 1e-9
+_SMALLEST = 1e-9  # of a step
+_ROUNDING = 1e-12  # relative error of a log density
+
+
+class Batch:
+    """The log joint densities of one program, on its view's table or on tables that share its cells.
+
+    `counts` [table, row]: how often each row of the view's table counts in each.
+    """
+
+    def __init__(self, view: View, counts: Tensor | None = None) -> None:
+        self.view, self.counts = view, counts
+        self.outcome: Tensor | None = None
+        if counts is not None:
+            cells = view.cells
+            assert cells.term is not None  # cells come from a table
+            flat = torch.zeros(len(counts), len(cells) * len(cells.outcomes), dtype=view.dtype)
+            flat.index_add_(1, cells.term, counts)
+            outcome = flat.reshape(len(counts), 1, len(cells), len(cells.outcomes))
+            # laid out outcome by outcome, like the tables of `outcomes.by_outcome`
+            self.outcome = outcome.transpose(-1, -2).contiguous().transpose(-1, -2)
+        local = local_curvature(view, first_guess(view))
+        self.local = local if local is not None and local.batches else None
+
+    def log_joint(self, z: Tensor, tables: Tensor) -> Tensor:
+        """Return log p(z, table) [row] of z [row, dimension] for the tables [row]."""
+        if self.outcome is None:
+            return self.view.log_joint(z)
+        values, total = self.view.values(z)
+        met = self.view.run(values, len(z)).met
+        for name in self.view.sites:
+            total = total + met[name]["fn"].log_prob(met[name]["value"]).flatten(1).sum(-1)
+        return total + met["outcome"]["fn"].log_prob(self.outcome[tables]).flatten(1).sum(-1)
+
+    def slopes(self, z: Tensor, tables: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return value [row], gradient [row, dimension] and Hessian [row, dimension, dimension]."""
+        if self.local is not None:
+            return self.local.batch(z, outcome=None if self.outcome is None else self.outcome[tables])
+        gradient, hessian = dense_hessian(lambda x: self.log_joint(x, tables), z, self.view.work)
+        with torch.no_grad():
+            return self.log_joint(z, tables), gradient, hessian
+
+
+@dataclass(frozen=True)
+class Summits:
+    """Where the climbs ended: z [row, dimension], its value [row], minus the Hessian [row, dimension, dimension]."""
+
+    z: Tensor
+    value: Tensor
+    precision: Tensor
+    converged: Tensor
+    iterations: int
+
+
+def climb(batch: Batch, z: Tensor, tables: Tensor, free: Tensor) -> Summits:
+    """Climb from z [row, dimension] in the coordinates `free`, every row for the table of its own."""
+    z = z.clone()
+    rows, size = z.shape
+    value = z.new_full((rows,), -torch.inf)
+    step, gain, share = torch.zeros_like(z), z.new_zeros(rows), z.new_ones(rows)
+    precision = z.new_empty(rows, size, size)
+    converged = torch.zeros(rows, dtype=torch.bool)
+    left, iteration = torch.arange(rows), 0
+    while len(left) and iteration < _ITERATIONS:
+        iteration += 1
+        here = z[left] + share[left, None] * step[left]
+        there, gradient, hessian = batch.slopes(here, tables[left])
+        rose = there >= value[left] + 1e-4 * share[left] * gain[left] - _ROUNDING * there.abs()
+        share[left] = torch.where(rose, 1.0, share[left] / 2)
+        up = left[rose]
+        z[up], value[up], precision[up] = here[rose], there[rose], -hessian[rose]
+        step[up[:, None], free] = _steps(-hessian[rose], gradient[rose], free)
+        gain[up] = (gradient[rose][:, free] * step[up[:, None], free]).sum(-1)
+        done = up[gain[up] < _CLOSE]
+        z[done] += step[done]
+        value[done] += gain[done] / 2
+        converged[done] = True
+        left = left[~converged[left] & (share[left] > _SMALLEST)]
+    return Summits(z, value, precision, converged, iteration)
+
+
+def _steps(precision: Tensor, gradient: Tensor, free: Tensor) -> Tensor:
+    """Return Newton steps [row, free], the curvature damped until it is positive definite."""
+    inner = precision[:, free[:, None], free[None]]
+    lower, failed = torch.linalg.cholesky_ex(inner)
+    damping = 1e-6 * inner.diagonal(dim1=-2, dim2=-1).abs().amax(-1)
+    while failed.any():
+        inner = inner + (damping * (failed > 0))[:, None, None] * torch.eye(len(free), dtype=inner.dtype)
+        damping = 4 * damping
+        lower, failed = torch.linalg.cholesky_ex(inner)
+    return torch.cholesky_solve(gradient[:, free, None], lower)[..., 0]

@@ -1,0 +1,400 @@
+"""Hyperparameters and the rest given them: nested Laplace approximations.
+
+A scale such as the spread of reliabilities bends the posterior of everything below it, and a joint Gaussian
+misses that. Given the scale, the rest is nearly Gaussian; so the scale is laid on a grid around the mode of
+its own (Laplace-approximated) marginal, and each grid point carries its conditional Gaussian (Rue, Martino and
+Chopin 2009, JRSS-B 71, 319-392; Tierney and Kadane 1986). Where a scale is so sharply known that it bends
+nothing, one joint Gaussian holds it and the rest.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from prefdensity.errors import FitError
+from prefdensity.inference.batch import Batch, climb
+from prefdensity.inference.guide import LOG_2PI
+from prefdensity.inference.mode import Climber, Mode, first_guess
+from prefdensity.inference.precision import Dense, Gaussian, Precision
+from prefdensity.inference.view import View
+
+# The grid of hyperparameters: spacing in their posterior standard deviations, how far it reaches in steps, the relative
+# density below which a point is left out, and the most points: what does not fit is left to k-hat to tell.
+_SPACING = 0.75
+_REACH = 6
+_NEGLIGIBLE = 1e-4
+_POINTS = 60
+# One posterior standard deviation that moves the hyperparameters (mostly logarithms) by less than this bends nothing.
+_SHARP = 0.15
+# The peak of their marginal: distance of the first finite differences, the longest step, in how many standard
+# deviations a last step may land, after how many rounds at most.
+_FIRST, _LONGEST, _LAST, _ROUNDS = 0.5, 1.5, 0.4, 12
+_BOUND = 8.0  # of a sensible scale: its logarithm
+_FLATTEST = 0.25  # curvature of a marginal below which steps towards its peak do not follow it
+# The largest dimension of Gaussians that are kept for every point; larger ones are made again when needed.
+_KEPT = 1000
+# Points are worked out together up to this dimension, and this many cell evaluations for each.
+_TOGETHER, _WORK = 200, 20_000
+# Entries of draws whose density is worked out together.
+_ENTRIES = 400_000
+
+
+@dataclass(frozen=True)
+class Joint:
+    """Hyperparameters h = A e and the rest, given them: slope h + F e.
+
+    `hyper` and `free` are their coordinates; A is `axes`; `inner` makes the Gaussian F e when it is needed: many
+    large ones would not fit in memory side by side.
+    """
+
+    hyper: Tensor
+    free: Tensor
+    axes: Tensor
+    slope: Tensor
+    inner: Callable[[], Gaussian]
+    log_det: float
+    log_det_error: float
+
+    def scale(self, noise: Tensor) -> Tensor:
+        """See `Gaussian`."""
+        out = torch.empty_like(noise)
+        out[:, self.hyper] = noise[:, self.hyper] @ self.axes.T
+        out[:, self.free] = out[:, self.hyper] @ self.slope.T + self.inner().scale(noise[:, self.free])
+        return out
+
+    def square(self, x: Tensor) -> Tensor:
+        """See `Gaussian`."""
+        inner, parts = self.inner(), []
+        for part in x.split(max(1, _ENTRIES // x.shape[-1])):
+            hyper = part[:, self.hyper]
+            outer = (torch.linalg.solve(self.axes, hyper.T) ** 2).sum(0)
+            parts.append(outer + inner.square(part[:, self.free] - hyper @ self.slope.T))
+        return torch.cat(parts)
+
+    def covariance(self, x: Tensor) -> Tensor:
+        """See `Gaussian`."""
+        hyper = self.axes @ (self.axes.T @ (x[self.hyper] + self.slope.T @ x[self.free]))
+        out = torch.empty_like(x)
+        out[self.hyper] = hyper
+        out[self.free] = self.slope @ hyper + self.inner().covariance(x[self.free])
+        return out
+
+    def frame(self) -> Tensor:
+        """See `Gaussian`."""
+        inner = self.inner().frame()
+        size = len(self.hyper) + len(self.free)
+        if inner.dim() == 1:
+            scales = inner.new_empty(size)
+            scales[self.free] = inner
+            scales[self.hyper] = self.axes.norm(dim=1)
+            return scales
+        frame = inner.new_zeros(size, size)
+        frame[self.hyper[:, None], self.hyper[None]] = self.axes
+        frame[self.free[:, None], self.hyper[None]] = self.slope @ self.axes
+        frame[self.free[:, None], self.free[None]] = inner
+        return frame
+
+
+@dataclass(frozen=True)
+class Point:
+    """What was found at one value of the hyperparameters.
+
+    `value` is their marginal log density, `slope` [free, hyper] how the conditional mode moves with them; `inner` makes
+    the Gaussian of the rest, with its `log_det` and the standard error of that.
+    """
+
+    value: float
+    mode: Mode
+    slope: Tensor
+    inner: Callable[[], Gaussian]
+    log_det: float
+    log_det_error: float
+
+
+@dataclass(frozen=True)
+class Nested:
+    """Points of the hyperparameters' grid, or their one peak.
+
+    Attributes
+    ----------
+    points
+        With their marginal log densities.
+    axes
+        A of the Gaussian around every point [hyper, hyper].
+    full
+        The same for a single Gaussian in the place of the grid.
+    peak
+        The highest point of the marginal.
+    log_evidence
+        Sum over the grid, and Laplace approximation where there is none (nats).
+    hyper, free
+        Coordinates.
+    """
+
+    points: list[Point]
+    axes: Tensor
+    full: Tensor
+    peak: Point
+    log_evidence: float
+    converged: bool
+    iterations: int
+    hyper: Tensor
+    free: Tensor
+
+    def joint(self, point: Point, axes: Tensor | None = None) -> Joint:
+        """Return the joint Gaussian about a point: the hyperparameters by `axes`, the rest given them."""
+        spread = self.axes if axes is None else axes
+        log_det = point.log_det + float(torch.linalg.slogdet(spread)[1])
+        return Joint(self.hyper, self.free, spread, point.slope, point.inner, log_det, point.log_det_error)
+
+
+class Profile:
+    """The hyperparameters' marginal log density, by a Laplace approximation over the rest at each point."""
+
+    def __init__(self, view: View, start: Tensor, climber: Climber | None = None) -> None:
+        self.climber = climber or Climber(view, fixed=view.hyper)
+        self.free, self.held = self.climber.free, self.climber.held
+        self.start = start
+        self.known: dict[int, list[Point]] = {}  # what was found for each table
+        self.last: Gaussian | None = None  # the last curvature
+        self.iterations = 0
+
+    def __call__(self, h: Tensor, tables: Tensor) -> list[Point]:
+        """Return what is found at h [row, hyper] for the tables [row], looked for from what is near."""
+        found = []
+        for each in h:
+            found.append(self._point(self._guess(each, 0)))
+            self.known.setdefault(0, []).append(replace(found[-1], inner=_forgotten))
+        return found
+
+    def _point(self, guess: Tensor) -> Point:
+        mode = self.climber.climb(guess, known=self.last)
+        inner, cross = self._inner(mode)
+        self.last = inner
+        self.iterations += mode.iterations
+        value = mode.value + inner.log_det + 0.5 * len(self.free) * LOG_2PI
+        mode = replace(mode, precision=None)  # it may be large, and many modes are kept
+        kept = (lambda: inner) if len(mode.z) <= _KEPT else (lambda: self._inner(mode)[0])
+        slope = -torch.stack([inner.covariance(column) for column in cross.T], 1)
+        return Point(value, mode, slope, kept, inner.log_det, inner.log_det_error)
+
+    def _guess(self, h: Tensor, table: int) -> Tensor:
+        """Return where the conditional mode should be [dimension]."""
+        known = self.known.get(table)
+        if not known:
+            z = self.start.clone()
+        else:
+            near = min(known, key=lambda point: float((point.mode.z[self.held] - h).square().sum()))
+            z = near.mode.z.clone()
+            z[self.free] += near.slope @ (h - z[self.held]).clamp(-1.0, 1.0)  # a slope holds nearby
+        z[self.held] = h
+        return z
+
+    @torch.enable_grad()  # also when draws are weighed
+    def _inner(self, mode: Mode) -> tuple[Gaussian, Tensor]:
+        """Return the Gaussian of the rest given the hyperparameters, and minus the Hessian between the two."""
+        precision = mode.precision or self.climber.curvature(mode.z)[2]
+        rest, cross = precision.part(self.free, self.held)
+        return gaussian_of(rest), cross
+
+
+class BatchProfile(Profile):
+    """The same for small programs, all points of all tables together."""
+
+    def __init__(self, view: View, start: Tensor, batch: Batch) -> None:
+        self.batch = batch
+        everything = torch.arange(view.dimension)
+        self.held = torch.tensor(view.hyper, dtype=torch.int64)
+        self.free = everything[~torch.isin(everything, self.held)]
+        self.start = start
+        self.known = {}
+        self.iterations = 0
+
+    def __call__(self, h: Tensor, tables: Tensor) -> list[Point]:
+        """See `Profile`."""
+        guesses = [self._guess(each, int(k)) for each, k in zip(h, tables, strict=True)]
+        top = climb(self.batch, torch.stack(guesses), tables, self.free)
+        self.iterations += top.iterations
+        inner = top.precision[:, self.free[:, None], self.free[None]]
+        cross = top.precision[:, self.free[:, None], self.held[None]]
+        found = []
+        for k, table in enumerate(tables.tolist()):
+            mode = Mode(top.z[k], float(top.value[k]), bool(top.converged[k]), 0)
+            found.append(self._found(mode, inner[k], cross[k]))
+            self.known.setdefault(table, []).append(found[-1])
+        return found
+
+    def _found(self, mode: Mode, precision: Tensor, cross: Tensor) -> Point:
+        inner = Dense(precision).gaussian()
+        value = mode.value + inner.log_det + 0.5 * len(self.free) * LOG_2PI
+        slope = -inner.matrix @ (inner.matrix.T @ cross)
+        return Point(value, mode, slope, lambda: inner, inner.log_det, 0.0)
+
+
+def gaussian_of(precision: Precision) -> Gaussian:
+    """Return the Gaussian with this precision.
+
+    Raises
+    ------
+    FitError
+        If it is not positive definite, and too large to mend.
+    """
+    found = precision.gaussian()
+    if found is None:
+        raise FitError("the curvature at the mode is not that of a peak in every direction; use method='svi'")
+    return found
+
+
+def nested(view: View, start: Tensor) -> Nested:
+    """Return the nested approximation reached from `start` [dimension]."""
+    return _grids(_profile(view, start), start[list(view.hyper)][None])[0]
+
+
+def summit(view: View, start: Tensor) -> Mode:
+    """Return the conditional mode at the highest point of the hyperparameters' marginal, reached from `start`."""
+    profile = _profile(view, start)
+    peak, _, settled = _peak(profile, start[list(view.hyper)][None])
+    mode = profile(peak, torch.zeros(1, dtype=torch.int64))[0].mode
+    return replace(mode, converged=mode.converged and bool(settled[0]), iterations=profile.iterations)
+
+
+def nested_many(view: View, counts: Tensor) -> list[Nested]:
+    """Return the nested approximation of each of the tables of `counts` [table, row]."""
+    start = first_guess(view)
+    profile = BatchProfile(view, start, Batch(view, counts))
+    return _grids(profile, start[list(view.hyper)].expand(len(counts), -1))
+
+
+def _profile(view: View, start: Tensor) -> Profile:
+    plain = view.program.type_layer is None and view.device.type == "cpu"
+    if plain and view.dimension <= _TOGETHER and view.work <= _WORK:
+        batch = Batch(view)
+        if batch.local is not None:
+            return BatchProfile(view, start, batch)
+    return Profile(view, start)
+
+
+def _forgotten() -> Gaussian:
+    raise AssertionError("a Gaussian that was not kept")
+
+
+def _peak(profile: Profile, start: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the mode of each table's marginal [table, hyper], minus the Hessian there, and whether it was reached.
+
+    Newton's method from finite differences, whose distances shrink to the standard deviations found.
+    """
+    tables, size = start.shape
+    stencil = _stencil(size).to(start)
+    at, apart = start.clone(), torch.full_like(start, _FIRST)
+    curvature = torch.eye(size).to(start).expand(tables, size, size).clone()
+    settled = torch.zeros(tables, dtype=torch.bool, device=start.device)
+    for _ in range(_ROUNDS):
+        left = torch.nonzero(~settled).flatten()
+        h = at[left, None] + stencil * apart[left, None]
+        found = profile(h.flatten(0, 1), left.repeat_interleave(len(stencil)))
+        value = torch.tensor([point.value for point in found]).to(start).reshape(len(left), -1)
+        slope, curvature[left] = _differences(value, apart[left])
+        values, vectors = torch.linalg.eigh(curvature[left])
+        along = (vectors.mT @ slope.unsqueeze(-1)).squeeze(-1)
+        step = (vectors @ (along / values.clamp_min(_FLATTEST)).unsqueeze(-1)).squeeze(-1)
+        step = step * (_LONGEST / step.norm(dim=-1, keepdim=True)).clamp_max(1.0)
+        far = (along.square() / values.clamp_min(_FLATTEST)).sum(-1).sqrt()
+        fine = apart[left] < 2 * values.clamp_min(_FLATTEST).rsqrt().amin(-1, keepdim=True)
+        at[left] = (at[left] + step).clamp(-_BOUND, _BOUND)
+        settled[left] = (far < _LAST) & fine.all(-1)
+        deviation = curvature[left].diagonal(dim1=-2, dim2=-1).clamp_min(_FLATTEST).rsqrt()
+        apart[left] = deviation.clamp(0.01, _FIRST)
+        if settled.all():
+            break
+    return at, curvature, settled
+
+
+def _stencil(size: int) -> Tensor:
+    """Return where a quadratic [point, hyper] is read off: 0, each e_i and -e_i, each e_i + e_j."""
+    eye = torch.eye(size)
+    pairs = [eye[i] + eye[j] for i, j in itertools.combinations(range(size), 2)]
+    return torch.stack([torch.zeros(size), *eye, *-eye, *pairs])
+
+
+def _differences(value: Tensor, apart: Tensor) -> tuple[Tensor, Tensor]:
+    """Return gradient [table, hyper] and minus the Hessian [table, hyper, hyper] from values on the stencil."""
+    size = apart.shape[-1]
+    top, up, down = value[:, 0], value[:, 1 : size + 1], value[:, size + 1 : 2 * size + 1]
+    slope, second = (up - down) / (2 * apart), (up + down - 2 * top[:, None]) / apart**2
+    hessian = torch.diag_embed(second)
+    for k, (i, j) in enumerate(itertools.combinations(range(size), 2)):
+        both = value[:, 2 * size + 1 + k]
+        mixed = both - up[:, i] - up[:, j] + top
+        hessian[:, i, j] = hessian[:, j, i] = mixed / (apart[:, i] * apart[:, j])
+    return slope, -hessian
+
+
+def _grids(profile: Profile, start: Tensor) -> list[Nested]:
+    """Return the grid of each table, around the peak that is reached from `start` [table, hyper]."""
+    peak, curvature, settled = _peak(profile, start)
+    values, vectors = torch.linalg.eigh(curvature)
+    # a nearly flat marginal is the prior's: no wider than a unit scale on the log or logit
+    full = vectors * values.clamp_min(1.0).rsqrt().unsqueeze(-2)
+    wide = full.norm(dim=-2) > _SHARP
+    found: list[dict[tuple[int, ...], Point]] = [{} for _ in peak]
+    wave = [_lattice(each) for each in wide.tolist()]
+    while any(wave):
+        rows = [(k, step) for k, steps in enumerate(wave) for step in steps]
+        tables = torch.tensor([k for k, _ in rows])
+        steps = torch.tensor([step for _, step in rows]).to(peak)
+        h = peak[tables] + _SPACING * (full[tables] @ steps.unsqueeze(-1)).squeeze(-1)
+        for (k, step), point in zip(rows, profile(h, tables), strict=True):
+            found[k][step] = point
+        wave = [_further(each, few) for each, few in zip(found, wide.tolist(), strict=True)]
+    profile.last = None  # it may be large, and the points hold on to the profile
+    return [
+        _nested(profile, list(each.values()), full[k], wide[k], bool(settled[k])) for k, each in enumerate(found)
+    ]
+
+
+def _lattice(wide: list[bool]) -> list[tuple[int, ...]]:
+    """Return the steps of a grid along the wide axes, the peak first, then outward and one side after the other."""
+    sides = [range(-_REACH, _REACH + 1) if each else range(1) for each in wide]
+    inside = [step for step in itertools.product(*sides) if math.hypot(*step) <= _REACH]
+    nearest = sorted(inside, key=lambda step: math.hypot(*step))[:_POINTS]
+    return sorted(nearest, key=lambda step: (min(step) < 0, math.hypot(*step)))
+
+
+def _further(found: dict[tuple[int, ...], Point], wide: list[bool]) -> list[tuple[int, ...]]:
+    """Return the steps beside the outermost points that still count."""
+    if len(found) >= _POINTS or not any(wide):
+        return []
+    least = max(point.value for point in found.values()) + math.log(_NEGLIGIBLE)
+    beside = {}
+    for step, point in found.items():
+        for d in range(len(step)):
+            for s in (1, -1):
+                other = (*step[:d], step[d] + s, *step[d + 1 :])
+                if wide[d] and other not in found and point.value > least:
+                    beside[other] = None
+    return list(beside)[: _POINTS - len(found)]
+
+
+def _nested(profile: Profile, points: list[Point], full: Tensor, wide: Tensor, settled: bool) -> Nested:
+    values = torch.tensor([point.value for point in points], dtype=torch.float64)
+    axes = full * torch.where(wide, _SPACING, 1.0)
+    # a cell of the grid for the wide axes, the whole Gaussian for the sharp ones
+    cell = float(torch.linalg.slogdet(axes)[1]) + 0.5 * int((~wide).sum()) * LOG_2PI
+    kept = [point for point in points if point.value > float(values.max()) + math.log(_NEGLIGIBLE)]
+    return Nested(
+        points=kept,
+        axes=axes,
+        full=full,
+        peak=points[0],
+        log_evidence=float(values.logsumexp(0)) + cell,
+        converged=settled and all(point.mode.converged for point in kept),
+        iterations=profile.iterations,
+        hyper=profile.held,
+        free=profile.free,
+    )
