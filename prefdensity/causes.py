@@ -6,14 +6,17 @@ Each rule names one check as its evidence. Rules are few because the checks are 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+import re
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from prefdensity.errors import ProgramError
-from prefdensity.programs import Program, is_file, load_program, names
+from prefdensity.programs import Layer, Program, names, shipped
+from prefdensity.running import run
 from prefdensity.suitability import suit
 
 if TYPE_CHECKING:
@@ -73,11 +76,13 @@ class Rule:
     steps
         Changes of the program that may cure it; see `changed`.
     otherwise
-        Advice where no program here helps.
+        Advice where no program here helps; it must be possible with the data as they are.
+    reading
+        Data -> advice to read the table otherwise, or "" where that would change nothing; it comes first.
     behind
         Causes that also bring this check about: found together with one, the evidence counts half.
-    never_with
-        A layer of the program that leaves the suspect no room.
+    only_with
+        What a program must need for the suspect to have a meaning.
     """
 
     cause: str
@@ -86,14 +91,23 @@ class Rule:
     steps: tuple[str, ...]
     otherwise: str
     behind: tuple[str, ...] = ()
-    never_with: str = ""
+    only_with: str = ""
+    reading: Callable[[Comparisons], str] = lambda data: ""
+
+
+def _count_once(data: Comparisons) -> str:
+    whole = (data.count == np.round(data.count)).all()
+    if data.annotator is None or not whole or data.n_judgements == data.repeats_once().n_judgements:
+        return ""
+    otherwise = "" if data.context is not None else "; if about something else, name the context column"
+    return f"Where the same was asked again, count it once: data.repeats_once() (--repeats once){otherwise}."
 
 
 TASTES, RELIABILITY = "annotators want different things", "annotators are not equally reliable"
 TIE_HABITS = "annotators call ties unequally often"
 INTRANSITIVE, MIXED = "preferences go round in circles", "each comparison mixes several preferences"
 
-_RULES = (
+RULES = (
     Rule(TASTES, "own tastes", 1, ("annotator_types", "annotator_tastes"), "Fit groups of annotators apart."),
     Rule(
         RELIABILITY,
@@ -103,7 +117,13 @@ _RULES = (
         "Look at the annotators named.",
         behind=(TASTES, TIE_HABITS),
     ),
-    Rule("an effect of the order", "order", 0, ("position_bias",), "Show every pair in both orders."),
+    Rule(
+        "an effect of the order",
+        "order",
+        0,
+        ("position_bias",),
+        "Fit the judgements of either order apart, and see whether the ranking stands.",
+    ),
     Rule(
         "annotators lean to a side unequally",
         "order habits",
@@ -114,7 +134,9 @@ _RULES = (
     Rule("annotators lapse", "calibration", -1, ("lapse",), "Look at the upsets of clear favourites."),
     Rule("another curve of choice", "calibration", 1, ("logit > probit",), "Compare other choice rules."),
     Rule(INTRANSITIVE, "form fit", 1, ("intransitive",), "No utility expresses circles; report the pairs themselves."),
-    Rule(MIXED, "form fit", 1, ("comparison_types",), "Record contexts and who judged, and fit them apart."),
+    Rule(
+        MIXED, "form fit", 1, ("comparison_types",), "Read the ranking as an average over judgements of several kinds."
+    ),
     Rule(
         "ties depend otherwise on the difference",
         "ties",
@@ -127,17 +149,18 @@ _RULES = (
         "features do not say all about the items",
         "item totals",
         1,
-        ("linear > items",),
-        "Add item features.",
-        never_with="items",
+        ("utility > items",),
+        "Read the ranking as what the features say, and no more.",
+        only_with="features",
     ),
     Rule(
         "annotators repeat themselves",
         "self-agreement",
         1,
         (),
-        "Count repeated judgements once: they carry less than fresh ones.",
+        "Read intervals as too short: an annotator's judgements of one pair are not independent.",
         behind=(TASTES, RELIABILITY, INTRANSITIVE, MIXED),
+        reading=_count_once,
     ),
 )
 
@@ -156,17 +179,17 @@ def suspects(
     """
     off = {row["check"]: row for row in table.to_dict("records") if row["verdict"] in ("doubtful", "contradicted")}
     ruled_out = MIXED if "clear cycles" in off else INTRANSITIVE
-    layers = {each.name for each in program.layers}
     found = []
-    for rule in (*_RULES, *_covariate_rules(off)):
-        if rule.check in off and rule.cause != ruled_out and rule.never_with not in layers:
+    for rule in (*RULES, *covariate_rules(off)):
+        if rule.check in off and rule.cause != ruled_out and (not rule.only_with or rule.only_with in program.needs):
             z = off[rule.check]["z"]
             if (z * rule.sign if rule.sign else abs(z)) >= NOTEWORTHY:
                 found.append((rule, abs(z)))
     return tuple(_cause(rule, z, off[rule.check]["meaning"], parts, program, data) for rule, z in _ranked(found))
 
 
-def _covariate_rules(checks: Iterable[str]) -> list[Rule]:
+def covariate_rules(checks: Iterable[str]) -> list[Rule]:
+    """Return a rule for each check of a covariate among `checks`."""
     advice = "Compare within pairs of like items."
     return [
         Rule(f"an effect of {name.removeprefix('covariate ')}", name, 0, ("covariate_bias",), advice)
@@ -184,8 +207,9 @@ def _ranked(found: list[tuple[Rule, float]]) -> list[tuple[Rule, float]]:
 def _cause(
     rule: Rule, z: float, meaning: str, parts: dict[str, pd.DataFrame], program: Program, data: Comparisons
 ) -> Cause:
-    tried = (changed(program, step) for step in rule.steps)
-    suited = tuple(name for name in tried if name and _suits(name, data))
+    tried = {name: step for step in rule.steps if (name := changed(program, step))}
+    suited = tuple(name for name in tried if suits(name, data))
+    how = " or ".join(name + _replaced(program, tried[name]) for name in suited)
     compared = ", and compare" if suited[1:] else ""
     return Cause(
         name=rule.cause,
@@ -194,7 +218,7 @@ def _cause(
         meaning=meaning,
         carried_by=parts[rule.check],
         next_programs=suited,
-        advice=f"Try {' or '.join(suited)}{compared}." if suited else rule.otherwise,
+        advice=rule.reading(data) or (f"Try {how}{compared}." if suited else rule.otherwise),
     )
 
 
@@ -206,30 +230,74 @@ def changed(program: Program, step: str) -> str:
     program
         Where to start.
     step
-        A layer to add (one type more where there are types already); "old > new": in place of another if there.
+        A layer to add (one type more where there are types already); "old > new": in the place of the layer or of the
+        stage `old` if the program has it, otherwise added too.
     """
-    labels = [each.label for each in program.layers]
-    known = {each.name: position for position, each in enumerate(program.layers)}
+    there = names()
     old, _, new = step.rpartition(" > ")
-    if not labels or not set(known) <= set(names()) or new not in names():
+    if not program.layers or new not in there or any(each.name not in there for each in program.layers):
         return ""  # a user's own function or layers, or nothing of that name is shipped
-    if old in known:
-        labels[known[old]] = new
-    elif new == "annotator_types" and new in known:
-        types = dict(program.layers[known[new]].options).get("k", 2)
-        labels[known[new]] = f"{new}(k={types + 1})"
+    known = {each.name: each for each in program.layers}
+    out, label = _taken_out(program, old), new
+    if new in known and known[new].stage == "types":
+        out, label = known[new], f"{new}(k={dict(known[new].options).get('k', 2) + 1})"
     elif new in known:
         return ""
-    elif not is_file(program.name):
-        return f"{program.name}+{new}"
-    else:
-        labels.append(new)
-    return "+".join(label for label in labels if label not in ("items", "logit")) or "bradley_terry"
-
-
-def _suits(name: str, data: Comparisons) -> bool:
+    kept = {each.label for each in program.layers if each is not out}
     try:
-        suit(load_program(name), data)
+        name = _named(program, out, label)
+        return name if kept <= {each.label for each in shipped(name).layers} else ""
+    except ProgramError:  # there is no room for it
+        return ""
+
+
+def _named(program: Program, out: Layer | None, label: str) -> str:
+    """Return the name of a program with a layer added, in the place of another if one goes out, as short as before."""
+    terms = re.split(r"\+(?![^(]*\))", program.name) if _spelled(program) else []
+    if terms and out is None:
+        return f"{program.name}+{label}"
+    if out is None:
+        return _shortest([*(each.label for each in program.layers), label])
+    if len(terms) > 1 and out.label in terms:
+        return "+".join(label if term == out.label else term for term in terms)
+    return _shortest([label if each is out else each.label for each in program.layers])
+
+
+def _spelled(program: Program) -> bool:
+    """Say whether the name of a program is what to write for it, and not a file or a name that its author gave it."""
+    try:
+        return shipped(program.name).layers == program.layers
+    except ProgramError:
+        return False
+
+
+def _taken_out(program: Program, old: str) -> Layer | None:
+    """Return the layer of a program that a step takes out: by its name or its stage."""
+    return next((each for each in program.layers if old and old in (each.name, each.stage)), None)
+
+
+def _shortest(labels: list[str]) -> str:
+    """Return the labels without those that composition adds by itself, or the one name of the whole."""
+    whole = shipped("+".join(labels)).layers
+    for label in list(labels):
+        rest = [each for each in labels if each != label]
+        if rest and shipped("+".join(rest)).layers == whole:
+            labels = rest
+    alone = (name for name in names() if shipped(name).layers == whole)
+    return next(alone, "") if len(labels) == 1 else "+".join(labels)
+
+
+def _replaced(program: Program, step: str) -> str:
+    out = _taken_out(program, step.rpartition(" > ")[0])
+    return f" (in the place of {out.label})" if out else ""
+
+
+def suits(name: str, data: Comparisons) -> bool:
+    """Say whether a program composes, can be fitted to the data, and runs on them."""
+    try:
+        program = shipped(name)
+        suit(program, data)
+        run(program, data.take(np.arange(1)).cells(program.outcomes, program.needs), {}, 1, seed=0)
     except ProgramError:
         return False
     return True

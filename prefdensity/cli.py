@@ -21,6 +21,7 @@ from prefdensity.cli_table import reads_a_table
 from prefdensity.errors import DataError, PrefDensityError
 
 if TYPE_CHECKING:
+    from prefdensity.checks import CheckReport
     from prefdensity.choices import Choices
     from prefdensity.comparisons import Comparisons
     from prefdensity.posterior import Posterior
@@ -170,26 +171,47 @@ def fit(
 
 
 def _write_fit(post: "Posterior", data: "Comparisons | Choices", program: "Program", out: Path, level: float) -> None:
+    from prefdensity.checks import check
     from prefdensity.comparisons import Comparisons
-    from prefdensity.report import write_report
+    from prefdensity.report import cautions, write_report
 
     ranked = "utility" in post.draws  # a user's own program may know no single utility
+    checked = check(post, data, program=program) if isinstance(data, Comparisons) else None  # sets have no checks yet
     with _staged(out) as folder:
         folder.mkdir()
         post.save(folder / "fit.nc")
         post.parameters(level=level).to_csv(folder / "parameters.csv", index=False)
         if ranked:
             post.summary(level=level).to_csv(folder / "summary.csv", index=False)
-        if ranked and isinstance(data, Comparisons):  # reports know nothing of choices from sets yet
-            write_report(post, data, folder / "report.html", level=level, command=_typed(), program=program)
+        if ranked and isinstance(data, Comparisons):
+            target = folder / "report.html"
+            write_report(post, data, target, level=level, command=_typed(), program=program, checked=checked)
         written = sorted(path.name for path in folder.iterdir())
     if ranked:
         _show_ranking(post, level)
     typer.echo("\n".join(post.quality()))
     typer.echo(f"wrote {out}: {', '.join(written)}")
-    of_table = data.report().warnings if isinstance(data, Comparisons) else ()
-    for sentence in dict.fromkeys([*of_table, *post.status.warnings]):
-        typer.echo(f"warning: {sentence}", err=True)
+    said = [*post.quality(), *([checked.caution] if checked else [])]
+    for sentence in cautions(post, data, program, checked):
+        if sentence not in said:  # once is enough
+            typer.echo(f"warning: {sentence}", err=True)
+    _show_verdict(post, checked, ranked)
+
+
+def _show_verdict(post: "Posterior", checked: "CheckReport | None", ranked: bool = True) -> None:
+    """End with what a stranger wants to know: who leads and how sure, what the data say against it, what to do next."""
+    from prefdensity.report import lead, leaders
+
+    if checked is None:
+        said = [*leaders(post), "Nothing has been held against this fit: checks know nothing of choices from sets yet."]
+    else:
+        said = lead(post, checked) if ranked else [checked.headline]
+        said.append(_next(checked))
+    typer.echo("\n" + "\n".join(said))
+
+
+def _next(checked: "CheckReport") -> str:
+    return f"Next: {checked.advice[0].lower()}{checked.advice[1:]}"
 
 
 @app.command(epilog="Example: prefdensity report results/fit.nc votes.csv --ordered")
@@ -209,11 +231,15 @@ def report(
     level: Annotated[float, typer.Option(help="Posterior mass of intervals.", min=0.01, max=0.999)] = 0.9,
 ) -> None:
     """Write the report of a saved fit again; FILE and its options must be those of the fit."""
+    from prefdensity.checks import check
     from prefdensity.report import write_report
 
     post, program = _saved_fit(saved, model)
+    checked = check(post, data, program=program)
     target = out or saved.with_name("report.html")
-    typer.echo(f"wrote {write_report(post, data, target, title, level=level, program=program)}")
+    written = write_report(post, data, target, title, level=level, program=program, checked=checked)
+    typer.echo(f"wrote {written}")
+    _show_verdict(post, checked)
 
 
 @app.command(epilog="Example: prefdensity check results/fit.nc votes.csv --ordered")
@@ -238,6 +264,7 @@ def check(
     post, program = _saved_fit(saved, model)
     found = checks.check(post, data, replicates=replicates, seed=seed, program=program)
     typer.echo(str(found))
+    typer.echo(_next(found))
     if out is not None:
         with _staged(out) as folder:
             folder.mkdir()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +22,29 @@ _SAME_SIDE = 10
 _FAR = 4.0
 # Share of repeated judgements that is worth a remark; a random design has a few.
 _REPEATED = 0.01
+
+
+@dataclass(frozen=True)
+class Remark:
+    """What a careful statistician would say of a table, and of which programs it is true.
+
+    Attributes
+    ----------
+    says
+        The sentence.
+    concerns
+        Only programs that know of this: "item" where each item has a utility of its own, or a label or column of the
+        table such as "annotator"; "" all programs.
+    answered_by
+        Programs that know of this account for what the sentence warns of; "" none does.
+    tested_by
+        The check of a fit that tells whether it matters to the program; "" none does.
+    """
+
+    says: str
+    concerns: str = ""
+    answered_by: str = ""
+    tested_by: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,8 +69,8 @@ class DataReport:
         groups of `undefeated` and `winless`.
     annotators
         annotator, judgements, tie_share, first_share (of the decided judgements; NaN where there are none).
-    warnings
-        Sentences that a careful statistician would say.
+    remarks
+        What a careful statistician would say.
     """
 
     source: str
@@ -63,7 +86,22 @@ class DataReport:
     n_components: int
     items: pd.DataFrame
     annotators: pd.DataFrame
-    warnings: tuple[str, ...]
+    remarks: tuple[Remark, ...]
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Sentences to read before fitting any program."""
+        return tuple(remark.says for remark in self.remarks)
+
+    def given(self, known: Collection[str], passed: Collection[str] = ()) -> tuple[str, ...]:
+        """Return the sentences that are true of a program, by what it knows of and the checks it passed."""
+        return tuple(
+            remark.says
+            for remark in self.remarks
+            if (not remark.concerns or remark.concerns in known)
+            and remark.answered_by not in known
+            and remark.tested_by not in passed
+        )
 
     def __str__(self) -> str:
         lines = [f"{self.n_judgements:,.0f} judgements of {self.n_items:,} items ({self.source})"]
@@ -101,7 +139,7 @@ def describe(data: Comparisons) -> DataReport:
     pair = _pair(data)
     items = _item_frame(data)
     annotators = _annotator_frame(data)
-    both_orders, first_share, order_warnings = _order(data, pair)
+    both_orders, first_share, order_remarks = _order(data, pair)
     n_components = int(components(data).max()) + 1
     return DataReport(
         source=data.source,
@@ -117,12 +155,12 @@ def describe(data: Comparisons) -> DataReport:
         n_components=n_components,
         items=items,
         annotators=annotators,
-        warnings=(
-            *existence_warnings(data),
+        remarks=(
+            *(Remark(says, concerns="item") for says in existence_warnings(data)),
             *_thin(items, "item", "their utilities rest on the prior"),
             *_thin(annotators, "annotator", "little can be said about them"),
-            *_one_sided(data),
-            *order_warnings,
+            *map(Remark, _one_sided(data)),
+            *order_remarks,
             *_dependence(data),
         ),
     )
@@ -252,8 +290,8 @@ def _sums(unit: NDArray[np.int64], weight: NDArray[np.float64], size: int) -> ND
     return np.bincount(unit, weight, size).astype(np.float64)
 
 
-def _order(data: Comparisons, pair: NDArray[np.int64]) -> tuple[float | None, float | None, list[str]]:
-    """Return the share of pairs seen in both orders, the share won by the first shown, and warnings."""
+def _order(data: Comparisons, pair: NDArray[np.int64]) -> tuple[float | None, float | None, list[Remark]]:
+    """Return the share of pairs seen in both orders, the share won by the first shown, and remarks."""
     if data.first is None or not data.first.any():
         return None, None, []
     low_first = (data.item_a < data.item_b) == (data.first > 0)
@@ -262,17 +300,17 @@ def _order(data: Comparisons, pair: NDArray[np.int64]) -> tuple[float | None, fl
         seen[order, pair[rows & (data.first != 0)]] = True
     both = seen.all(0)
     (won,), (decided,) = _by_side(data, np.zeros(len(data), np.int64), 1)
-    warnings = []
+    remarks = []
     if not both.any():
-        warnings.append(
-            "No pair was seen in both orders: only the model tells an effect of the order from quality."
-        )
+        said = "No pair was seen in both orders: only the model tells an effect of the order from quality."
+        remarks.append(Remark(said, concerns="first"))
     if decided > 0 and abs(won - decided / 2) > _FAR * np.sqrt(decided / 4):
-        warnings.append(
-            f"The item shown first won {share(won / decided)} of {decided:,.0f} decided judgements, more "
-            f"than chance: a program without position_bias would lay that on the items."
+        said = (
+            f"The item shown first won {share(won / decided)} of {decided:,.0f} decided judgements, far from half: a "
+            "program that knows no effect of the order lays that on the items."
         )
-    return float(both.mean()), float(won / decided) if decided > 0 else None, warnings
+        remarks.append(Remark(said, answered_by="first", tested_by="order"))
+    return float(both.mean()), float(won / decided) if decided > 0 else None, remarks
 
 
 def existence_warnings(data: Comparisons) -> list[str]:
@@ -303,11 +341,12 @@ def existence_warnings(data: Comparisons) -> list[str]:
     return warnings
 
 
-def _thin(table: pd.DataFrame, kind: str, meaning: str) -> list[str]:
+def _thin(table: pd.DataFrame, kind: str, meaning: str) -> list[Remark]:
     few = table[kind][table["judgements"] < _FEW]
     if len(few) == 0:
         return []
-    return [f"{len(few):,} {kind}(s) with fewer than {_FEW} judgements ({_some(few)}): {meaning}."]
+    said = f"{len(few):,} {kind}(s) with fewer than {_FEW} judgements ({_some(few)}): {meaning}."
+    return [Remark(said, concerns=kind)]
 
 
 def _one_sided(data: Comparisons) -> list[str]:
@@ -330,26 +369,28 @@ def _one_sided(data: Comparisons) -> list[str]:
     return [f"{len(names):,} annotator(s) always decide {side}, {_SAME_SIDE} times or more ({_some(names)})."]
 
 
-def _dependence(data: Comparisons) -> list[str]:
-    warnings = []
+def _dependence(data: Comparisons) -> list[Remark]:
+    remarks = []
     if data.context is not None:
         sizes = np.bincount(data.context, data.count, len(data.contexts))
         sizes = sizes[sizes > 0]
         if sizes.max() > 1:
-            warnings.append(
+            said = (
                 f"{data.n_judgements:,.0f} judgements come from {len(sizes):,} contexts, up to "
                 f"{sizes.max():,.0f} from one: they are not independent, so compare models by context."
             )
+            remarks.append(Remark(said))
     if data.annotator is not None:
         repeats = data.n_judgements - len(np.unique(data.questions()))
         if repeats >= _REPEATED * data.n_judgements:
             where = " in the same context" if data.context is not None else ""
-            warnings.append(
+            said = (
                 f"{repeats:,.0f} judgements ({share(repeats / data.n_judgements)}) repeat a pair that the same "
                 f"annotator judged before{where}: they carry less than fresh ones. If it was the same question, count "
                 "them once: data.repeats_once() (--repeats once)."
             )
-    return warnings
+            remarks.append(Remark(said, tested_by="self-agreement"))
+    return remarks
 
 
 def _joined(group: Sequence[str]) -> str:

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
 
 _REFITS = 10  # folds into which units with a bad k-hat are put
+# Nats of elpd: standard errors of smaller differences are too small (Sivula, Magnusson, Matamoros and Vehtari 2020,
+# arXiv 2008.10296), the more so of programs nested in one another.
+_CLEAR = 4.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,8 +91,19 @@ class Comparison:
     def __str__(self) -> str:
         twice = " A comparison counts with both of its items." if self.unit == "item" else ""
         head = f"Left out: one {self.unit} at a time.{twice} Higher elpd predicts better."
-        lines = [head, self._text(), self._verdict()]
+        lines = [head, self._text(), *([self.caution] if self.caution else []), self._verdict()]
         return "\n".join([*lines, *(f"- {warning}" for warning in self.warnings)])
+
+    @property
+    def caution(self) -> str:
+        """What to know of the standard errors of differences before reading them, or nothing."""
+        close = self.table["program"][1:][self.table["elpd_diff"][1:] > -_CLEAR]
+        if close.empty:
+            return ""
+        return (
+            f"se_diff is too small where elpd differs by less than {_CLEAR:.0f} ({', '.join(close)}): such a "
+            "difference is no evidence, however many standard errors it is."
+        )
 
     def _text(self) -> str:
         return self.table.to_string(index=False, float_format=lambda x: f"{x:.2f}", na_rep="")
@@ -99,7 +113,7 @@ class Comparison:
             return ""
         best, second = self.table.iloc[0], self.table.iloc[1]
         gap, se = -second["elpd_diff"], second["se_diff"]
-        clear = "clearly better than" if gap > 4 and gap > 2 * se else "not clearly better than"
+        clear = "clearly better than" if gap > _CLEAR and gap > 2 * se else "not clearly better than"
         return f"{best['program']} is {clear} {second['program']}: elpd difference {gap:.1f} (se {se:.1f})."
 
 

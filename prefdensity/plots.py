@@ -237,7 +237,8 @@ def comparison(found: Comparison) -> Figure:
     _intervals(ax, gap, gap - reach, gap + reach, COLOURS[0])
     ax.axvline(0, color=FAINT, linewidth=0.8, zorder=1)
     _item_labels(ax, list(table["program"]))
-    _caption(figure, f"elpd against the best (nats), by {found.unit}, ± 2 se")
+    short = ", too short for the closest" if found.caution else ""
+    _caption(figure, f"elpd against the best (nats), by {found.unit}, ± 2 se{short}")
     return figure
 
 
@@ -256,8 +257,8 @@ def _panels(post: Posterior, level: float, most: int) -> tuple[list[tuple[str, p
     if "type" not in summary:
         items = list(summary["item"][:most])
         return [("", summary.set_index("item").loc[items])], items
-    share = post.draws["type_probability"].mean(axis=(0, 1))  # a small type must not set the order
-    weighted = summary["mean"] * share[summary["type"].to_numpy() - 1]
+    weight = post.draws["type_weight"].mean(axis=0)  # a small type must not set the order
+    weighted = summary["mean"] * weight[summary["type"].to_numpy() - 1]
     means = weighted.groupby(summary["item"], sort=False).sum()
     items = list(means.sort_values(ascending=False, kind="stable").index[:most])
     parts = summary.groupby("type", sort=False)

@@ -177,8 +177,15 @@ class Posterior:
             raise DataError(f"{self.program} has no site 'utility'; read its draws and parameters() instead")
         return sites["utility"]
 
+    def types_by_size(self) -> list[int]:
+        """Return the types, counted from 0, by falling expected weight: the order in which tables list them.
+
+        Exchangeable types are numbered so; types that a program builds one upon another keep its numbers.
+        """
+        return [int(k) for k in (-self.draws["type_weight"].mean(0)).argsort(kind="stable")]
+
     def summary(self, level: float = 0.9) -> pd.DataFrame:
-        """Return the ranking: one row per item (and type), best first.
+        """Return the ranking: one row per item (and type), best first, the largest type first.
 
         Columns: item, mean (of the centred utility), sd, lower, upper (central interval of probability `level`),
         rank_lower, rank_upper (the same for the rank, 1 = best), p_best. For mle the mean is the estimate and
@@ -192,7 +199,7 @@ class Posterior:
         if draws.ndim == 2:
             return self._ranking(draws, centre, level).sort_values("mean", ascending=False, ignore_index=True)
         parts = []
-        for k in range(draws.shape[1]):
+        for k in self.types_by_size():
             part = self._ranking(draws[:, k], centre[k], level).sort_values("mean", ascending=False)
             part.insert(0, "type", k + 1)
             parts.append(part)
@@ -323,25 +330,36 @@ class Posterior:
 
     def quality(self) -> list[str]:
         """Return sentences on how far this fit can be trusted."""
+        return [sentence for sentence, _ in self._appraisal()]
+
+    def troubles(self) -> list[str]:
+        """Return those sentences of `quality` that speak against the fit; none where it stands."""
+        return [sentence for sentence, good in self._appraisal() if not good]
+
+    def _appraisal(self) -> list[tuple[str, bool]]:
+        """Return sentences on the fit, and whether each is good news or no news."""
         s = self.status
         ended = "The search settled" if s.converged else "The search did NOT settle"
-        lines = [f"{ended}: {s.message}."]
+        lines = [(f"{ended}: {s.message}.", s.converged)]
         if s.k_hat is not None:
-            lines.append(_k_hat_sentence(s))
+            lines.append((_k_hat_sentence(s), approximates(s.k_hat, s.log_weight_sd)))
         if s.r_hat is not None:
             good = s.r_hat < R_HAT and (s.effective or 0) > 100 * s.chains
-            lines.append(
+            said = (
                 f"Split R-hat is at most {s.r_hat:.3f} and the smallest effective sample size {s.effective:.0f}: "
                 + ("the chains agree." if good else "run longer before trusting intervals.")
             )
+            lines.append((said, good))
         if s.divergences:
-            lines.append(f"{s.divergences} transitions diverged: the sampler missed part of the posterior.")
+            said = f"{s.divergences} transitions diverged: the sampler missed part of the posterior."
+            lines.append((said, False))
         if len(s.restart_values) > 1:
             best = max(s.restart_values)
             near = sum(value > best - 0.5 for value in s.restart_values)
-            lines.append(f"{near} of {len(s.restart_values)} restarts came within half a nat of the best ({best:.1f}).")
+            said = f"{near} of {len(s.restart_values)} restarts came within half a nat of the best ({best:.1f})."
+            lines.append((said, True))
         if self.is_point:
-            lines.append("A posterior mode has no intervals; fit with laplace, svi or nuts to get them.")
+            lines.append(("A posterior mode has no intervals; fit with laplace, svi or nuts to get them.", True))
         return lines
 
     def to_arviz(self) -> Any:

@@ -11,8 +11,10 @@ import numpy as np
 import prefdensity
 from prefdensity import plots
 from prefdensity.checks import CheckReport, check
+from prefdensity.comparisons import Comparisons
 from prefdensity.pages import number, render, svg, write_page
 from prefdensity.posterior import require_same_table
+from prefdensity.tables import program_of
 from prefdensity.words import percent, share
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-    from prefdensity.comparisons import Comparisons
+    from prefdensity.choices import Choices
     from prefdensity.data_report import DataReport
     from prefdensity.posterior import Posterior
     from prefdensity.programs import Program
@@ -39,6 +41,7 @@ def write_report(
     level: float = 0.9,
     command: str | None = None,
     program: Program | None = None,
+    checked: CheckReport | None = None,
 ) -> Path:
     """Write a self-contained HTML report: no scripts, no links, opens offline.
 
@@ -58,6 +61,8 @@ def write_report(
         Shell command that reproduces the fit; the Python call is always shown.
     program
         Needed when the fit is of a program from a user's file; files are never run unasked.
+    checked
+        What `check` found of this fit; worked out here if it is not given.
 
     Returns
     -------
@@ -70,51 +75,101 @@ def write_report(
         If `data` is not the table that was fitted.
     """
     require_same_table(post, data)
-    checked = check(post, data, program=program)
+    program = program_of(post, program)
+    checked = checked or check(post, data, program=program)
     figures = _figures(post, data, level, program) | _check_figures(checked)
     drawn = {name: svg(figure, name) for name, figure in figures.items()}
     page = render(
         "report.html.jinja",
         _contents(post, data, level)
+        | {"lead": lead(post, checked), "cautions": cautions(post, data, program, checked)}
         | {"figures": drawn, "title": title or os.path.basename(data.source), "command": command, "checked": checked},
     )
     return write_page(page, path)
 
 
-def headline(post: Posterior) -> list[str]:
-    """Return who leads and how sure that is, in sentences; one paragraph for each annotator type.
+def lead(post: Posterior, checked: CheckReport) -> list[str]:
+    """Return who leads, how sure that is, and what the data say against the program, what matters most first.
 
     Parameters
     ----------
     post
         A fit.
+    checked
+        What `check` found. Claims of a program that the data contradict are worded as such.
+    """
+    warned = ["The fit failed its own checks: read the warnings before these numbers."] if post.troubles() else []
+    if checked.verdict == "contradicted":
+        return [checked.headline, *leaders(post, checked), *warned]
+    often = " So much doubt falls on some one in seven programs that are right."
+    return [*leaders(post), *warned, checked.headline + (often if checked.verdict == "in doubt" else "")]
+
+
+def leaders(post: Posterior, contradicted: CheckReport | None = None) -> list[str]:
+    """Return who leads and how sure that is, in sentences; one paragraph for each annotator type, the largest first.
+
+    Parameters
+    ----------
+    post
+        A fit.
+    contradicted
+        A check that contradicts the program: then these are no more than what the program would say.
     """
     summary, draws = post.summary(), post.utilities()
+    supposing = f"if {post.program} were right, " if contradicted else ""
     if draws.ndim == 2:
-        return [_leader(post, summary, draws)]
-    size = post.draws["type_probability"].mean(axis=(0, 1))
+        only = _leader(post, summary, draws, supposing)
+        return [only[0].upper() + only[1:] if supposing else only]
+    weight = post.draws["type_weight"].mean(0)
+    whose = "Annotators" if "type_probability" in post.draws else "Judgements"
     said = []
-    for k in range(draws.shape[1]):
-        leader = _leader(post, summary[summary["type"] == k + 1], draws[:, k])
-        said.append(f"Annotators of type {k + 1} ({percent(size[k])}): {leader}")
+    for k in post.types_by_size():
+        leader = _leader(post, summary[summary["type"] == k + 1], draws[:, k], supposing)
+        said.append(f"{whose} of type {k + 1} ({percent(weight[k])}): {leader}")
     return said
 
 
-def _leader(post: Posterior, summary: pd.DataFrame, draws: NDArray[np.float64]) -> str:
+def _leader(post: Posterior, summary: pd.DataFrame, draws: NDArray[np.float64], supposing: str) -> str:
+    """Return who leads among the draws [draw, item]; in the conditional mood after `supposing`."""
+    has, is_best, is_worse, cannot = (
+        ("would have", "be the best", "would be worse", "could not")
+        if supposing
+        else ("has", "is the best", "is worse", "cannot")
+    )
     name, size = summary["item"].iloc[0], len(summary)
-    called = f"Item {name}" if name.isdigit() else name
+    called = supposing + (f"item {name}" if supposing else f"Item {name}") if name.isdigit() else supposing + name
     if post.is_point:
-        return f"{called} has the highest estimate of {size} items; a point fit does not say how sure this is."
+        return f"{called} {has} the highest estimate of {size} items; a point fit does not say how sure this is."
     sure = percent(summary["p_best"].iloc[0])
-    lead = f"{called} has the highest utility of {size} items, and is the best with probability {sure}."
+    first = f"{called} {has} the highest utility of {size} items, and {is_best} with probability {sure}."
     beats = (draws > draws[:, [post.items.index(name)]]).mean(axis=0)
     rivals = [post.items[i] for i in beats.argsort(kind="stable")[::-1] if beats[i] > _DOUBT]
     if not rivals:
-        return f"{lead} Every other item is worse with probability {1 - _DOUBT:.0%} or more."
+        return f"{first} Every other item {is_worse} with probability {1 - _DOUBT:.0%} or more."
     named = ", ".join(rivals[:5]) + (f" and {len(rivals) - 5} more" if len(rivals) > 5 else "")
     many = "1 item" if len(rivals) == 1 else f"{len(rivals)} items"
     doubt = f"better with probability above {_DOUBT:.0%}"
-    return f"{lead} {many} cannot be told apart from it ({doubt}): {named}."
+    return f"{first} {many} {cannot} be told apart from it ({doubt}): {named}."
+
+
+def cautions(
+    post: Posterior, data: Comparisons | Choices, program: Program, checked: CheckReport | None = None
+) -> list[str]:
+    """Return what to read before relying on a fit, each sentence once, what matters most first.
+
+    Parameters
+    ----------
+    post, data
+        A fit and the table that it was fitted to.
+    program
+        The program fitted: what it accounts for is no matter of concern.
+    checked
+        What `check` found; what it does not bear out is not said.
+    """
+    against = [checked.caution] if checked and checked.caution else []
+    passed = checked.table["check"][checked.table["verdict"] == "as expected"].tolist() if checked else []
+    of_data = data.report().given(_known(post, program), passed) if isinstance(data, Comparisons) else ()
+    return list(dict.fromkeys([*against, *post.troubles(), *of_data, *post.status.warnings]))
 
 
 def _contents(post: Posterior, data: Comparisons, level: float) -> dict[str, Any]:
@@ -123,8 +178,6 @@ def _contents(post: Posterior, data: Comparisons, level: float) -> dict[str, Any
     shared = parameters[~parameters["parameter"].isin(personal)].head(_ROWS)
     shown = summary.groupby("type").head(_ROWS_OF_TYPE) if "type" in summary else summary.head(_ROWS)
     return {
-        "headline": headline(post),
-        "warnings": _cautions(post, about),
         "facts": _facts(about),
         "summary": shown.to_dict("records"),
         "typed": "type" in summary,
@@ -175,11 +228,10 @@ def _annotator_caption(post: Posterior) -> str:
     return "Habits of the annotators as counted in the data, one dot each; the program takes them as alike."
 
 
-def _cautions(post: Posterior, about: DataReport) -> list[str]:
-    """Return what to say before anything else; a fit that failed its own checks says so first."""
-    status = post.status
-    failed = [] if status.trusted else post.quality()
-    return list(dict.fromkeys([*failed, *about.warnings, *status.warnings]))
+def _known(post: Posterior, program: Program) -> set[str]:
+    """Return what a program knows of, in the words of `data_report.Remark`: its needs, and items if these are free."""
+    free = "utility" in post.event_dims  # drawn for each item, not made of its features
+    return {*program.needs, "item"} if free else set(program.needs)
 
 
 def _call(post: Posterior) -> str:

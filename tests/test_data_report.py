@@ -141,7 +141,7 @@ def test_dependence_is_said(votes):
 
 def test_the_effect_of_the_order_is_remarked_on():
     data, _ = simulate.population(5, 4, 2000, seed=0, position_bias=1.0)
-    assert any("without position_bias" in warning for warning in describe(data).warnings)
+    assert any("knows no effect of the order" in warning for warning in describe(data).warnings)
 
 
 def test_notes_are_shown(votes):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import prefdensity
-from prefdensity import simulate
+from prefdensity import plots, simulate
 from prefdensity.elpd import loo, unit_log_lik
 from prefdensity.errors import DataError
 from prefdensity.model_comparison import kfold, pseudo_bma_weights, stacking_weights
@@ -123,6 +123,22 @@ def test_the_true_program_wins_and_the_table_says_so():
     assert found.table["stacking"].iloc[0] > 0.9
     assert found.table["stacking"].sum() == pytest.approx(1)
     assert "clearly better" in str(found)
+
+
+def test_small_gaps_are_said_to_be_no_evidence_however_small_their_errors():
+    """Nested programs of which the larger adds nothing, and one that is far behind."""
+    data = simulate.population(8, 30, 3000, seed=6, position_bias=0.8)[0]
+    names = ("bradley_terry", "bradley_terry+position_bias", "bradley_terry+position_bias+lapse")
+    found = prefdensity.compare({name: prefdensity.fit(name, data) for name in names}, data, progress=False)
+    gaps = found.table.set_index("program")["elpd_diff"]
+    assert gaps["bradley_terry"] < -4 < gaps.nlargest(2).iloc[1]
+    second = found.table["program"][1]
+    assert f"se_diff is too small where elpd differs by less than 4 ({second}):" in str(found)
+    assert "not clearly better than" in str(found)
+    far = replace(found, table=found.table[found.table["program"].isin([found.table["program"][0], "bradley_terry"])])
+    assert far.caution == ""
+    assert "too short for the closest" in plots.comparison(found).axes[0].get_xlabel()
+    assert "too short" not in plots.comparison(far).axes[0].get_xlabel()
 
 
 def test_stacking_finds_the_optimum_of_a_known_problem():

@@ -11,7 +11,7 @@ import pytest
 import prefdensity
 from prefdensity.comparisons import Comparisons
 from prefdensity.errors import DataError
-from prefdensity.report import headline, write_report
+from prefdensity.report import leaders, write_report
 
 VOID = {"meta", "br", "img", "input", "link", "hr"}
 
@@ -122,7 +122,7 @@ def test_long_tables_are_trimmed_with_a_note(tmp_path):
 
 def test_point_fits_claim_no_certainty(tmp_path):
     post, data = fitted(method="map")
-    assert "a point fit does not say how sure" in headline(post)[0]
+    assert "a point fit does not say how sure" in leaders(post)[0]
     page = Page(written(post, data, tmp_path))
     assert "100%" not in page.text
     assert ">99%" not in page.text
@@ -134,7 +134,7 @@ def test_headline_counts_the_rivals_of_the_leader():
     rng = np.random.default_rng(0)
     clear = rng.normal([9, 0, 0, 0, 0, 0], 0.1, (500, 6))
     close = rng.normal([1, 0.95, 0.9, -9, -9, -9], 0.1, (500, 6))
-    said = [headline(replace(post, draws={**post.draws, "utility": draws}))[0] for draws in (clear, close)]
+    said = [leaders(replace(post, draws={**post.draws, "utility": draws}))[0] for draws in (clear, close)]
     assert "with probability >99%. Every other item is worse with probability 95% or more." in said[0]
     assert "2 items cannot be told apart from it" in said[1]
     assert said[1].endswith(f"{post.items[1]}, {post.items[2]}.")

@@ -176,6 +176,9 @@ def _posterior(view: View, data: Comparisons | Choices, answer: Answer, status: 
     point, _ = sites_at(view, answer.point[None])
     for name in answer.left_out:
         del draws[name], dims[name], point[name]
+    if "type_weight" in view.sites:  # sampled as one simplex, so that types are exchangeable
+        order = (-draws["type_weight"].mean(0)).argsort(kind="stable")
+        draws, point = (_reordered(sites, dims, "type", order) for sites in (draws, point))
     used = "features" in view.program.needs
     return Posterior(
         program=view.program.name,
@@ -207,6 +210,14 @@ def sites_at(view: View, z: Tensor) -> tuple[dict[str, np.ndarray], dict[str, tu
         draws["type_probability"] = view.type_probability(z)
         dims = dims | {"type_probability": ("annotator", "type")}
     return {name: value.cpu().numpy() for name, value in draws.items()}, dims
+
+
+def _reordered(
+    sites: dict[str, np.ndarray], dims: dict[str, tuple[str, ...]], dim: str, order: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Return arrays [draw, ...] with the entries along one named axis in another order."""
+    axes = {name: dims[name].index(dim) + 1 for name in sites if dim in dims[name]}
+    return sites | {name: sites[name].take(order, axis) for name, axis in axes.items()}
 
 
 def _identity(program: Program) -> str:
