@@ -26,6 +26,7 @@ from prefdensity.inference.engines import Answer, Settings, by_laplace, by_map, 
 from prefdensity.inference.guide import KINDS
 from prefdensity.inference.mode import Climber
 from prefdensity.inference.streamed import parts_for
+from prefdensity.inference.tails import prior_tails
 from prefdensity.inference.view import View
 from prefdensity.posterior import FitStatus, Posterior, approximates
 from prefdensity.program_checks import require_probabilities, sample_of
@@ -128,6 +129,7 @@ def fit(
     settings = Settings(draws, starts, seed, guide, max_steps, chains, warmup, checkpoint, key, place, parts)
     with _threads(threads), show_progress(progress) as report:
         answer = infer(method if parts == 1 else "svi", view, pairs, settings, report)
+    tails = prior_tails(view, answer.z) if method != "mle" else ()
     status = FitStatus(
         seed=seed,
         seconds=time.monotonic() - started,
@@ -135,7 +137,7 @@ def fit(
         device=place,
         settings={"draws": draws, "restarts": starts, "guide": guide, "max_steps": max_steps}
         | ({"chains": chains, "warmup": warmup} if method == "nuts" else {}),
-        warnings=(*warnings, *answer.warnings),
+        warnings=(*warnings, *tails, *answer.warnings),
         versions={"prefdensity": prefdensity.__version__} | {name: version(name) for name in _RECORDED},
         **answer.facts,
     )

@@ -25,7 +25,7 @@ from prefdensity.posterior import FitStatus, Posterior
 from prefdensity.program_checks import require_probabilities, sample_of
 from prefdensity.programs import Layer, Program, load_program
 from prefdensity.progress import progress as show_progress
-from prefdensity.psis import USABLE, smooth
+from prefdensity.psis import smooth
 from prefdensity.suitability import suit
 
 # Cell evaluations (fits x comparisons x outcomes) per batch: small enough for the cache.
@@ -173,7 +173,7 @@ def posteriors(
 ) -> Iterator[Posterior]:
     """Yield the posterior of each row of `counts`, all modes found in one batch.
 
-    Draws are those of the Laplace approximation, importance-resampled where k-hat allows. Arguments and errors are
+    Draws are those of the Laplace approximation, importance-resampled. Arguments and errors are
     those of `fit_many`.
     """
     counts = _require_counts(data, counts)
@@ -195,13 +195,12 @@ def _posterior(
     seed: int,
 ) -> Posterior:
     view = batch.view
-    z, log_q = approximation.draw(draws, generator)
+    z, log_q = approximation.draw(4 * draws, generator)
     with torch.no_grad():
         parts = z.split(max(1, _BATCH // view.work))
         log_p = torch.cat([batch.log_joint(part, torch.full((len(part),), table)) for part in parts])
     log_weight, shape = smooth(log_p - log_q)
-    corrected = float(shape) < USABLE
-    kept = systematic(log_weight.exp(), draws, generator) if corrected else torch.arange(draws)
+    kept = systematic(log_weight.exp(), draws, generator)  # also where k-hat is high: still nearer than raw draws
     sites, dims = view.constrain(z[kept])
     point, _ = view.constrain(approximation.mode.z[None])
     return Posterior(
@@ -217,7 +216,7 @@ def _posterior(
         log_q=log_q[kept].numpy(),
         status=FitStatus(
             "laplace", approximation.converged, "Gaussian at the posterior mode, one of a batch", seed, 0.0, 0,
-            math.nan, k_hat=float(shape), log_weight_sd=float((log_p - log_q).std()), corrected=corrected,
+            math.nan, k_hat=float(shape), log_weight_sd=float((log_p - log_q).std()), corrected=True,
         ),
         n_comparisons=float(batch.counts[table].sum()),
     )  # fmt: skip

@@ -1,0 +1,36 @@
+"""Where a posterior lies in its own prior's tail: what the prior then does is more than to steady the answer."""
+
+from __future__ import annotations
+
+import numpy as np
+from torch import Tensor
+
+from prefdensity.inference.view import View
+
+# Draws of the prior; the share of them, on either side, beyond which a posterior median lies in the tail.
+_DRAWS, _TAIL = 4000, 0.005
+
+
+def prior_tails(view: View, z: Tensor) -> tuple[str, ...]:
+    """Return a sentence for each scalar site whose posterior median, of draws z [draw, dimension], lies in the tail.
+
+    The tail is beyond 99 % of the prior: were truths drawn from it, that would happen in less than 1 % of the fits.
+    """
+    scalars = [(name, site) for name, site in view.sites.items() if site.is_scalar]
+    if not scalars:
+        return ()
+    prior = view.prior(_DRAWS, seed=0)
+    found = []
+    for name, site in scalars:
+        edges = np.quantile(prior[:, site.at].cpu().numpy(), [_TAIL, 1 - _TAIL])
+        middle = float(z[:, site.at].median())
+        if edges[0] <= middle <= edges[1]:
+            continue
+        raw = z.new_tensor([*edges, middle])
+        lower, upper, value = (float(each) for each in site.transform(raw))
+        found.append(
+            f"{name} lies in the tail of its prior: its posterior median is {value:.3g}, and 99 % of the prior is "
+            f"between {lower:.3g} and {upper:.3g}. The prior pulls it there, and what depends on it may be off: "
+            f"see whether the program misses something, or write the layer of {name} with a wider prior"
+        )
+    return tuple(found)

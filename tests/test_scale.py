@@ -1,0 +1,121 @@
+"""The learned scale of utilities: against quadrature, long grids, held likelihoods; what is said of prior tails."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import stats
+
+import prefdensity
+from prefdensity import ProgramError, fit, load_program
+from prefdensity.inference.laplace import laplace
+from prefdensity.inference.view import View
+
+
+def played(utility, each, seed, outcome=None):
+    """A round robin, every pair met `each` times."""
+    utility = np.asarray(utility, float)
+    a, b = np.triu_indices(len(utility), 1)
+    a, b = np.repeat(a, each), np.repeat(b, each)
+    lost = np.random.default_rng(seed).random(len(a)) > 1 / (1 + np.exp(utility[b] - utility[a]))
+    return prefdensity.Comparisons(
+        items=tuple(f"i{k}" for k in range(len(utility))),
+        item_a=a,
+        item_b=b,
+        outcome=lost.astype(np.int8) if outcome is None else np.full(len(a), outcome, np.int8),
+        count=np.ones(len(a)),
+    )
+
+
+def two_items(won, lost):
+    """Log evidence, posterior mean and sd of the scale of two items, by quadrature over log scale and difference."""
+    log_s = np.linspace(-6, 5, 1500)
+    z = np.linspace(-9, 9, 3000)  # of the difference, in its own prior standard deviations
+    d = np.sqrt(2) * np.exp(log_s)[:, None] * z
+    given = np.exp(-won * np.logaddexp(0, -d) - lost * np.logaddexp(0, d)) @ stats.norm.pdf(z) * (z[1] - z[0])
+    joint = given * stats.norm.pdf(log_s)
+    total = np.trapezoid(joint, log_s)
+    mean = np.trapezoid(joint * np.exp(log_s), log_s) / total
+    return np.log(total), mean
+
+
+@pytest.mark.parametrize(("won", "lost"), [(7, 2), (40, 0), (100, 100)])
+def test_two_items_by_quadrature(won, lost):
+    data = replace(played([0, 0], 2, 0), outcome=np.array([0, 1], np.int8), count=np.array([won, lost], float))
+    data = data.take(data.count > 0)
+    post = fit("bradley_terry", data, method="laplace", draws=4000, seed=1)
+    evidence, mean = two_items(won, lost)
+    assert post.status.log_evidence == pytest.approx(evidence, abs=0.05)
+    scale = post.draws["utility_scale"]
+    # a log-normal tail: the mean of 4,000 draws has a standard error of about sd / 60, with room for resampling
+    assert abs(scale.mean() - mean) < 4 * scale.std() / np.sqrt(1000)
+
+
+def test_a_given_scale_is_the_layers_without_its_site():
+    data = played([1, 0.2, 0, -1], 12, 1)
+    post = fit("bradley_terry+utility_scale(fixed=1.5)", data, method="laplace")
+    assert "utility_scale" not in post.draws
+    learned = fit("bradley_terry", data, method="laplace")
+    assert learned.parameters()["parameter"].tolist() == ["utility_scale"]
+    with pytest.raises(ProgramError, match=r"utility_scale\(fixed=-1\): a standard deviation is above 0"):
+        fit("utility_scale(fixed=-1)", data)
+
+
+def test_the_scale_is_one_for_all_types_and_found_whatever_the_units():
+    data = played([2, 1, 0, -1, -2], 30, 2)
+    views = {
+        name: View(load_program(name), replace(data, annotators=("p", "q"), annotator=np.arange(len(data)) % 2).cells(
+            load_program(name).outcomes, load_program(name).needs))
+        for name in ("annotator_types+davidson", "dirichlet_types", "comparison_types")
+    }  # fmt: skip
+    for view in views.values():
+        assert view.sites["utility_scale"].is_scalar
+        assert len(view.hyper) == 1
+
+
+@pytest.mark.parametrize("sd", [0.3, 3.0])
+def test_many_items_tell_the_scale_and_a_joint_gaussian_carries_it(sd):
+    utility = np.random.default_rng(3).normal(0, sd, 150)
+    data = played(utility, 2, 4)
+    found = laplace(View(load_program("bradley_terry"), data.cells(("a", "b"), ())))
+    assert len(found.weight) == 1
+    post = fit("bradley_terry", data, method="laplace", seed=0)
+    scale = post.draws["utility_scale"]
+    assert post.status.k_hat < 0.7
+    assert abs(scale.mean() - sd) < 4 * (scale.std() + sd / np.sqrt(2 * 150))
+    assert scale.std() < 0.12 * sd
+
+
+def test_mle_does_not_feel_the_scale_and_does_not_report_it():
+    data = played([1, 0.2, 0, -1], 12, 5)
+    found = fit("bradley_terry", data, method="mle")
+    given = fit("bradley_terry+utility_scale(fixed=0.01)", data, method="mle")
+    np.testing.assert_allclose(found.point["utility"], given.point["utility"], atol=1e-8)
+    assert list(found.draws) == ["utility"]
+
+
+def test_map_is_the_conditional_mode_and_not_the_spike_at_scale_zero():
+    data = played([1, 0.2, 0, -1], 12, 6)
+    found = fit("bradley_terry", data, method="map")
+    assert float(found.point["utility_scale"]) > 0.2
+    given = fit(f"utility_scale(fixed={float(found.point['utility_scale'])})", data, method="map")
+    np.testing.assert_allclose(found.point["utility"], given.point["utility"], atol=1e-5)
+
+
+def test_a_far_item_keeps_its_place_under_student_utilities():
+    utility = [6, 0.8, 0.4, 0.2, 0, -0.1, -0.3, -0.5, -0.9]
+    data = played(utility, 40, 7)
+    plain, heavy = (fit(name, data, method="laplace", seed=0) for name in ("bradley_terry", "student_items"))
+    assert heavy.status.log_evidence > plain.status.log_evidence
+    assert heavy.draws["utility_scale"].mean() < plain.draws["utility_scale"].mean()
+
+
+def test_a_posterior_in_the_tail_of_its_prior_is_told():
+    data = played([0, 0, 0, 0], 400, 8, outcome=0)
+    data = replace(data, first=np.ones(len(data), np.int8))  # whoever is shown first wins, always
+    post = fit("position_bias+utility_scale(fixed=0.1)", data, method="laplace")
+    (told,) = [each for each in post.status.warnings if "tail of its prior" in each]
+    assert told.startswith("position_bias lies in the tail of its prior: its posterior median is ")
+    assert "99 % of the prior is between -1.2" in told or "99 % of the prior is between -1.3" in told
+    fair = replace(played([0.5, 0, 0, -0.5], 50, 9), first=np.ones(300, np.int8))
+    assert not [each for each in fit("position_bias", fair).status.warnings if "tail of its prior" in each]
