@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -56,6 +57,9 @@ class FitStatus:
         With k exchangeable types the evidence counts all k! labellings, taken to be well apart; the bound counts one.
     log_likelihood
         Log likelihood of the judgements at the point estimate (nats), without multinomial coefficients.
+    n_parameters, deviance
+        Of mle: how many numbers were estimated (a common shift of utilities is none), and twice the nats to a program
+        that gives each distinct comparison (who judged, order and covariates as recorded) its observed shares.
     r_hat, effective, divergences
         Of nuts.
     restart_values
@@ -75,6 +79,8 @@ class FitStatus:
     seconds: float
     steps: int
     log_likelihood: float
+    n_parameters: int | None = None
+    deviance: float | None = None
     k_hat: float | None = None
     log_weight_sd: float | None = None
     corrected: bool = False
@@ -92,6 +98,11 @@ class FitStatus:
     settings: dict[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def aic(self) -> float | None:
+        """Akaike's criterion (1974) of mle: 2 (n_parameters - log_likelihood)."""
+        return None if self.n_parameters is None else 2 * (self.n_parameters - self.log_likelihood)
 
     @property
     def trusted(self) -> bool:
@@ -212,6 +223,9 @@ class Posterior:
         order = (-draws).argsort(1).argsort(1) + 1
         frame["sd"] = draws.std(0, ddof=1) if len(draws) > 1 else np.nan
         frame["lower"], frame["upper"] = np.quantile(draws, tails, axis=0)
+        if self.status.method == "mle":  # Wald's intervals
+            reach = NormalDist().inv_cdf(tails[1]) * frame["sd"]
+            frame["lower"], frame["upper"] = frame["mean"] - reach, frame["mean"] + reach
         ranks = np.quantile(order, tails, axis=0, method="closest_observation")
         frame["rank_lower"], frame["rank_upper"] = ranks.astype(int)
         frame["p_best"] = (order == 1).mean(0)
@@ -357,6 +371,12 @@ class Posterior:
             best = max(s.restart_values)
             near = sum(value > best - 0.5 for value in s.restart_values)
             said = f"{near} of {len(s.restart_values)} restarts came within half a nat of the best ({best:.1f})."
+            lines.append((said, True))
+        if s.aic is not None and s.deviance is not None:
+            said = (
+                f"Log likelihood {s.log_likelihood:.2f} with {s.n_parameters} parameters: AIC {s.aic:.2f}, residual "
+                f"deviance {s.deviance:.2f}; standard errors are those of the information matrix."
+            )
             lines.append((said, True))
         if self.is_point:
             lines.append(("A posterior mode has no intervals; fit with laplace, svi or nuts to get them.", True))

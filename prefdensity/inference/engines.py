@@ -18,7 +18,7 @@ from prefdensity.inference.checkpoint import Checkpoint
 from prefdensity.inference.guide import Guide
 from prefdensity.inference.laplace import Mixture, laplace
 from prefdensity.inference.maximum import maximum_likelihood, unfelt
-from prefdensity.inference.mode import Climber
+from prefdensity.inference.mode import Climber, shift_gauge
 from prefdensity.inference.nested import summit
 from prefdensity.inference.precision import factor
 from prefdensity.inference.quality import Checked, check_guide
@@ -66,20 +66,43 @@ class Answer:
 
 
 def by_mle(view: View, data: Comparisons, settings: Settings) -> Answer:
-    """Maximum likelihood, with draws from the asymptotic normal distribution of the estimate."""
+    """Maximum likelihood, with draws from the asymptotic normal distribution of the estimate.
+
+    Mean and covariance of the draws are the estimate and the inverse information to rounding, so that standard errors
+    are those of the information matrix.
+    """
     mode, information = maximum_likelihood(view, data)
     frame, _ = factor(information, floor=0.0)
     generator = torch.Generator().manual_seed(settings.seed)
-    noise = torch.randn(settings.draws, view.dimension, generator=generator, dtype=torch.float64).to(frame)
+    draws = max(settings.draws, view.dimension + 2)
+    noise = _whitened(torch.randn(draws, view.dimension, generator=generator, dtype=torch.float64)).to(frame)
+    held = unfelt(view, mode.z)
     facts = {
         "method": "mle",
         "converged": True,
         "message": "the likelihood's maximum, checked to exist",
         "steps": mode.iterations,
+        "n_parameters": view.dimension - len(held) - int(shift_gauge(view).any()),
+        "deviance": 2 * (_saturated(data, view) - mode.value),
     }
-    held = unfelt(view, mode.z)
     left_out = tuple(name for name, site in view.sites.items() if site.at.start in held)
     return Answer(mode.z + noise @ frame.T, mode.z, facts, left_out)
+
+
+def _whitened(noise: Tensor) -> Tensor:
+    """Return noise [draw, dimension] with mean 0 and the identity for its covariance (divided by draws - 1)."""
+    noise = noise - noise.mean(0)
+    covariance = noise.T @ noise / (len(noise) - 1)
+    return torch.linalg.solve_triangular(torch.linalg.cholesky(covariance), noise.T, upper=False).T
+
+
+def _saturated(data: Comparisons, view: View) -> float:
+    """Return the log likelihood of a program that gives every distinct comparison its observed shares."""
+    kept = {"grades"} & set(view.program.needs)
+    cells = data.cells(view.cells.outcomes, ("annotator", "first", "covariates", *kept))
+    assert cells.outcome is not None  # a view has data
+    counts = cells.outcome.double()
+    return float(torch.xlogy(counts, counts / counts.sum(-1, keepdim=True)).sum())
 
 
 def by_map(view: View, settings: Settings, report: Report) -> Answer:
