@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from prefdensity.estimators.calibration import multipliers
+from prefdensity.estimators.calibration import learned, multipliers
+from prefdensity.estimators.intervals import effective
 from prefdensity.judged import VERDICTS, A, B
 
 if TYPE_CHECKING:
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 
-_FEW = 50  # effective labels below which Wald intervals are rough
+_FEW = 30  # effective labels beyond the parameters, below which intervals are rough
+_FEW_CLUSTERS = 7  # clusters beyond the parameters
+_LABELS_A_MULTIPLIER = 5
 _HEAVY = 0.05  # share of all label weight on one unit
 _STRANGE = 3.3  # |z| of a residual: once in a thousand by chance
 _WEAK = 0.5  # a multiplier this small: the nuisance promised twice what was found
@@ -50,7 +53,7 @@ def diagnose(estimate: PcalEstimate) -> pd.DataFrame:
         ("labelled", float(judged.labelled.sum()), "units with a label"),
         ("preferences only", float((judged.compared & ~judged.labelled).sum()), "units with a preference and no label"),
         ("neither", float((~judged.compared).sum()), "units with neither"),
-        ("effective labels", _effective(weight), "(sum of weights)^2 / sum of squared weights"),
+        ("effective labels", effective(weight), "(sum of weights)^2 / sum of squared weights"),
         ("largest weight", float(weight.max() / weight.sum()), "share of all label weight on one unit"),
     ]
     if judged.cost is not None:
@@ -105,8 +108,7 @@ def warn(estimate: PcalEstimate) -> tuple[str, ...]:
     judged = estimate.judged
     weight = judged.labelled / judged.label_probability
     out = []
-    if (effective := _effective(weight)) < _FEW:
-        out.append(f"only {effective:.0f} effective labels: Wald intervals are rough below {_FEW}")
+    out += _few(estimate, weight)
     if (share := float(weight.max() / weight.sum())) > _HEAVY:
         out.append(f"one unit carries {share:.0%} of the label weight: raise the floor of the design")
     for name, number, se, _ in _shrinkage(estimate):
@@ -127,8 +129,27 @@ def warn(estimate: PcalEstimate) -> tuple[str, ...]:
     return tuple(out)
 
 
-def _effective(weight: Array) -> float:
-    return float(weight.sum() ** 2 / (weight**2).sum())
+def _few(estimate: PcalEstimate, weight: Array) -> list[str]:
+    """Return what is too few for the number of parameters: labels, clusters, labels for multipliers."""
+    judged, size = estimate.judged, len(estimate.names)
+    parameters = f"{size} parameter{'s' if size > 1 else ''}"
+    out = []
+    if (labels := effective(weight)) < size + _FEW:
+        out.append(f"only {labels:.0f} effective labels for {parameters}: intervals are rough below {size + _FEW}")
+    if judged.cluster is not None:
+        clusters = len(np.unique(judged.cluster[judged.labelled]))
+        if clusters < size + _FEW_CLUSTERS:
+            out.append(
+                f"only {clusters} clusters with labels for {parameters}: intervals are rough below "
+                f"{size + _FEW_CLUSTERS}"
+            )
+    most = max(learned(stage.parts, stage.weight > 0, estimate.calibration) for stage in estimate.stages)
+    if most > labels / _LABELS_A_MULTIPLIER:
+        out.append(
+            f"calibration={estimate.calibration!r} learns {most} multipliers for each parameter from {labels:.0f} "
+            "effective labels; use 'scalar'"
+        )
+    return out
 
 
 def _shrinkage(estimate: PcalEstimate) -> list[tuple[str, float, float, float]]:

@@ -271,7 +271,7 @@ def pcal(
     function = functional.label_function(start)
     back = np.linalg.pinv(functional.slope(judged, start, weight)).T
     psi = functional.moment(judged, np.nan_to_num(function.at_labels(judged)), start) @ back * judged.labelled[:, None]
-    if not psi.any():
+    if not (psi.any() or functional.known_variance(judged)):
         raise FitError(f"all labels are {judged.label[judged.labelled][0]:g}; an interval needs labels that differ")
     rule = Rule(calibration, metric(criterion, names, psi, weight))
     after, before = _expectations(recipes, judged, function, calibration, n_folds, seed)
