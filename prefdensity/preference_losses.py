@@ -19,6 +19,8 @@ from prefdensity.errors import DataError
 
 Loss = Callable[[Tensor], Tensor]
 
+CLIP = 5.0  # odds of 148 to 1: more than people agree on, and a bound for networks that can raise any margin
+
 
 def dpo_margin(
     chosen: Tensor, rejected: Tensor, ref_chosen: Tensor | None, ref_rejected: Tensor | None, beta: float
@@ -177,14 +179,15 @@ def vr_margin_loss(
     lambda_: float = 1.0,
     z: Tensor | None = None,
     weights: Tensor | None = None,
-    clip: float | None = None,
+    fresh_weights: Tensor | None = None,
+    clip: float | None = CLIP,
 ) -> VRTerms:
     """Return the variance-reduced preference loss of a batch (Ye et al. 2025, arXiv 2504.03784).
 
     The labels' loss, minus what an auxiliary model expects it to be, plus what the model expects on fresh pairs of
     the same law: the same minimum in expectation whatever the auxiliary, with less noise if it is good. The
-    logistic form tilts labelled margins linearly; train a whole network with `ramp` or `clip`, or only its
-    last layer (`prefdensity.estimators.reward`).
+    logistic form tilts labelled margins linearly, without bound where a network can raise them alone; with a `clip`
+    the loss has a bound below, and the same minimum as long as margins there are smaller.
 
     Parameters
     ----------
@@ -199,26 +202,32 @@ def vr_margin_loss(
     z
         Labels [row], 1 where the first is preferred; None: everywhere.
     weights
-        [row], law of the fresh pairs over that of the labelled ones.
+        [row], the law aimed at over the law of the labelled pairs, where they differ.
+    fresh_weights
+        [pair], the law aimed at over the law of the fresh pairs. Pairs that were drawn for the prompt of a row, or
+        so as to differ from its pair, take the weight of the row.
     clip
-        Margins of labelled pairs are held within -clip and clip in the auxiliary difference.
+        Margins of labelled pairs are held within -clip and clip in the auxiliary difference; None: as published.
 
     Raises
     ------
     DataError
-        If shapes differ, probabilities are not inside (0, 1), or lambda_ is not in [0, 1].
+        If shapes differ, probabilities are not inside (0, 1), lambda_ is not in [0, 1], or clip is not positive.
     """
     _require_pairs("labelled", d, g)
     _require_pairs("fresh", d_fresh, g_fresh)
     if not 0 <= lambda_ <= 1:
         raise DataError(f"lambda_={lambda_!r} must lie between 0 and 1")
+    if clip is not None:
+        _require_positive(clip=clip)
     label = torch.ones_like(d) if z is None else z
     weight = torch.ones_like(d) if weights is None else weights
+    away = torch.ones_like(d_fresh) if fresh_weights is None else fresh_weights
     held = d if clip is None else d.clamp(-clip, clip)
     observed = (weight * expected_loss(d, label, loss)).mean()
     expected = (weight * expected_loss(held, g, loss)).mean()
     held_observed = observed if clip is None else (weight * expected_loss(held, label, loss)).mean()
-    fresh = expected_loss(d_fresh, g_fresh, loss).mean()
+    fresh = (away * expected_loss(d_fresh, g_fresh, loss)).mean()
     total = (1 - lambda_) * observed + lambda_ * (held_observed - expected + fresh)
     return VRTerms(observed, expected, fresh, total)
 

@@ -1,96 +1,70 @@
 """Variance-reduced training in trl: subclasses of DPOTrainer and RewardTrainer, and their collator.
 
-A batch holds each row twice over: chosen with rejected, and the fresh pair a_1 with a_2. So the first half of it are
-first responses and the second half second ones, as trl's own code expects. Needs the extra `prefdensity[trl]`.
+A fresh pair is prepared by trl as if a_1 were chosen and a_2 rejected, once, when the trainer is made. A batch holds
+each row twice over: chosen with rejected, and a_1 with a_2. So the first half of it are first responses and the
+second half second ones, as trl's own code expects. Rows without fresh pair are left to trl: with lambda_=0, and in
+evaluation sets that have none. Needs the extra `prefdensity[trl]`.
 """
 
 from __future__ import annotations
 
+import copy
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import torch
+from datasets import Dataset, concatenate_datasets
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 from trl import DPOTrainer, RewardTrainer
 
-from prefdensity.errors import DataError
+from prefdensity.errors import DataError, require_positive
 from prefdensity.preference_columns import require_columns
-from prefdensity.preference_losses import Loss, dpo_margin, logistic, vr_margin_loss
+from prefdensity.preference_losses import CLIP, Loss, VRTerms, dpo_margin, logistic, vr_margin_loss
 
 Batch = dict[str, Any]
 
-_AUXILIARY = "auxiliary"
-_REFERENCE = ("ref_chosen_logps", "ref_rejected_logps", "ref_a_1_logps", "ref_a_2_logps")
+_AUXILIARY, _WEIGHT, _ROW = "auxiliary", "weight", "a_row"
+_OLD_IDS = ("chosen_input_ids", "rejected_input_ids")
+_IDS = {"prompt_ids": "a_prompt_ids", "chosen_ids": "a_1_ids", "rejected_ids": "a_2_ids"}
+_REFERENCE = {"ref_chosen_logps": "ref_a_1_logps", "ref_rejected_logps": "ref_a_2_logps"}
+_OF_FRESH = _IDS | _REFERENCE  # what trl reads of a row -> the same of its fresh pair
+_PROBABILITIES = ("chosen_preference", "a_1_preference")
 # options of DPOConfig that would change trl's loss, with the value that does not
 _PLAIN = {
     "loss_type": ["sigmoid"],
+    "loss_weights": None,
     "f_divergence_type": "reverse_kl",
     "ld_alpha": None,
     "use_weighting": False,
     "label_smoothing": 0.0,
-    "precompute_ref_log_probs": False,
 }
 
 
 @dataclass
 class FreshPairCollator:
-    """Collates rows of trl's trainers together with their fresh pairs.
+    """Collates rows that the trainers below have prepared.
 
     Attributes
     ----------
     base
-        The collator of the trainer, for rows of token ids.
-    tokenizer
-        For a_1 and a_2, which are tokenised here.
-    max_length
-        Tokens a fresh response may have where `base` does not truncate; None: any number.
+        The collator of trl, for rows of token ids.
     """
 
     base: Callable[[list[Batch]], Batch]
-    tokenizer: PreTrainedTokenizerBase
-    max_length: int | None = None
 
     def __call__(self, examples: list[Batch]) -> Batch:
-        """Return the batch of `base`, twice as long, with auxiliary probabilities [2 * row]."""
-        for example in examples:
-            require_columns(example, f"the row with prompt {str(example.get('prompt', ''))[:40]!r}")
-            if example.get("margin") is not None:
-                raise DataError("a column 'margin' would shift the loss of labels only, not what is expected; drop it")
-        batch = self.base([_bare(example) for example in examples] + [self._fresh(example) for example in examples])
-        first = [example["chosen_preference"] for example in examples]
-        batch[_AUXILIARY] = torch.tensor(first + [example["a_1_preference"] for example in examples])
+        """Return the batch of `base`; twice as long, with probabilities and weights [2 * row], with fresh pairs."""
+        if "a_1_ids" not in examples[0]:
+            return self.base(examples)
+        batch = self.base(examples + [_fresh(example) for example in examples])
+        batch[_AUXILIARY] = torch.tensor([float(example[name]) for name in _PROBABILITIES for example in examples])
+        if _WEIGHT in examples[0]:
+            batch[_WEIGHT] = torch.tensor([float(example[_WEIGHT]) for _ in "ab" for example in examples])
         return batch
-
-    def _fresh(self, example: Batch) -> Batch:
-        """Return the fresh pair as if it were a row of its own."""
-        one, two = (self._ids(example.get("prompt"), example[name]) for name in ("a_1", "a_2"))
-        if "prompt_ids" not in example:
-            longest = max(len(one), len(two))
-            if self.max_length is not None and longest > self.max_length:
-                raise DataError(f"a_1 or a_2 has {longest} tokens with its prompt; max_length is {self.max_length}")
-            return {"chosen_ids": one, "rejected_ids": two}
-        start = min(_common(example["prompt_ids"], ids) for ids in (one, two))
-        pair = {"prompt_ids": one[:start], "chosen_ids": one[start:], "rejected_ids": two[start:]}
-        found = [name in example for name in _REFERENCE]
-        if any(found):
-            if not all(found):
-                raise DataError(
-                    f"a row has no {_REFERENCE[found.index(False)]!r}: reference log-probabilities are "
-                    "needed of all of chosen, rejected, a_1 and a_2, or of none"
-                )
-            pair |= {"ref_chosen_logps": example["ref_a_1_logps"], "ref_rejected_logps": example["ref_a_2_logps"]}
-        return pair
-
-    def _ids(self, prompt: Any, response: Any) -> list[int]:
-        """Return token ids of prompt and response, ended as trl ends them."""
-        if isinstance(response, str):
-            end = self.tokenizer.eos_token
-            whole = (prompt or "") + (response if response.endswith(end) else response + end)
-            return list(self.tokenizer(whole)["input_ids"])
-        found = self.tokenizer.apply_chat_template((prompt or []) + response, tokenize=True, return_dict=True)
-        return list(found["input_ids"])
 
 
 @dataclass(frozen=True)
@@ -100,60 +74,106 @@ class VROptions:
     Attributes
     ----------
     loss
-        A loss of margins. The default is the logistic one; for a whole network `ramp`, or a `clip`, stays bounded.
+        A loss of margins.
     lambda_
-        Weight of the auxiliary; 0 trains as trl does, and needs no fresh pairs.
+        Weight of the auxiliary. The default is the best for a perfect auxiliary with one fresh pair for each row; 1
+        is as published. 0 trains as trl does, and needs no fresh pairs.
     clip
-        Bound of labelled margins in the auxiliary terms, or None.
+        Bound of labelled margins in the auxiliary terms. None is as published: where a network can raise labelled
+        margins alone, most losses then have no bound below.
     """
 
     loss: Loss = logistic
-    lambda_: float = 1.0
-    clip: float | None = None
+    lambda_: float = 0.5
+    clip: float | None = CLIP
 
     def __post_init__(self) -> None:
         if not 0 <= self.lambda_ <= 1:
             raise DataError(f"lambda_={self.lambda_!r} must lie between 0 and 1")
+        if self.lambda_ == 0 and self.loss is not logistic:
+            raise DataError("lambda_=0 trains as trl does, with the loss_type of its config; leave out loss=...")
+        if self.clip is not None:
+            require_positive(clip=self.clip)
 
 
 class _VarianceReduced:
-    """What both trainers share: the loss of a batch of margins, and its terms in the log."""
+    """What both trainers share: rows with fresh pairs, and the loss of a batch of margins."""
 
+    accelerator: Any
     args: Any
     data_collator: Any
     model: Any
-    processing_class: Any
+    train_dataset: Any
+    vr: VROptions
+    _metrics: Any
+    _signature_columns: list[str] | None
 
-    def _begin(self, vr: VROptions | None, max_length: int | None) -> None:
+    def __init__(self, *args: Any, vr: VROptions | None = None, **kwargs: Any) -> None:
         self.vr = vr or VROptions()
-        self._terms: dict[str, list[float]] = {}
+        super().__init__(*args, **kwargs)
         if self.vr.lambda_ > 0:
-            self.args.remove_unused_columns = False  # a_1 and a_2 must reach the collator
-            self.data_collator = FreshPairCollator(self.data_collator, self.processing_class, max_length)
+            if "a_1_ids" not in _columns(self.train_dataset):
+                require_columns({}, "the training set")
+            self.data_collator = FreshPairCollator(self.data_collator)
 
-    def _margin_loss(self, margin: Tensor, auxiliary: Tensor | None) -> Tensor:
-        """Return the loss of margins [2 * row], labelled then fresh; without auxiliary those of labelled rows [row]."""
-        if auxiliary is None:
-            self._note(margin)
-            return self.vr.loss(margin).mean()
-        d, away = margin.chunk(2)
-        g, g_away = auxiliary.to(margin).chunk(2)
-        found = vr_margin_loss(d, g, away, g_away, loss=self.vr.loss, lambda_=self.vr.lambda_, clip=self.vr.clip)
-        self._note(d, observed=found.observed, expected=found.expected, fresh=found.fresh)
-        return found.total
+    def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
+        """Return the rows as trl prepares them; with fresh pairs also a_1_ids and a_2_ids, prepared in the same way."""
+        columns, where = set(_columns(dataset)), f"the {dataset_name} set"
+        prepare = partial(super()._prepare_dataset, processing_class=processing_class, dataset_name=dataset_name)  # type: ignore[misc]
+        if _ROW in columns:  # prepared before
+            return prepare(dataset, args=args)
+        if self.vr.lambda_ == 0 or not columns & {"a_1", "a_2", "a_1_ids"}:
+            if _WEIGHT in columns:
+                raise DataError(f"{where} has a column 'weight', and trl's loss has no weights; drop it")
+            return prepare(dataset, args=args)
+        if columns & {"image", "images"}:
+            raise DataError(f"{where} has images; fresh pairs are prepared for texts and messages only")
+        if "margin" in columns:
+            raise DataError(f"{where} has a column 'margin', which would shift the loss of labels only; drop it")
+        rows = dataset.map(partial(_numbered, where=where), with_indices=True)
+        if "a_1_ids" not in columns:
+            unlimited = copy.copy(args)
+            unlimited.max_length = None  # trl drops what is too long; here that would part the pairs from their rows
+            ids = _fresh_ids(rows, partial(prepare, args=unlimited), where)
+            rows = concatenate_datasets([rows, ids], axis=1)
+        found = _prepared(rows, partial(prepare, args=args), f"chosen and rejected of {where}")
+        if isinstance(dataset, Dataset) and len(found) < len(dataset):
+            warnings.warn(
+                f"trl leaves out {len(dataset) - len(found)} of {len(dataset)} rows of {where}: they are longer than "
+                f"max_length={args.max_length}",
+                stacklevel=2,
+            )
+        if args.max_length is None or getattr(args, "truncation_mode", "keep_start") == "keep_end":
+            return found
+        return found.filter(partial(_has_room, limit=args.max_length, where=where))
 
-    def _note(self, d: Tensor, **terms: Tensor) -> None:
-        start = "" if self.model.training else "eval_"
-        noted = {"rewards/margins": d.mean(), "rewards/accuracies": (d > 0).float().mean()}
-        for name, value in (noted | {f"vr/{name}": value for name, value in terms.items()}).items():
-            self._terms.setdefault(start + name, []).append(float(value.detach()))
+    def _set_signature_columns_if_needed(self) -> None:
+        """Keep what the collator reads among the columns that Trainer does not remove."""
+        if self._signature_columns is None:
+            super()._set_signature_columns_if_needed()  # type: ignore[misc]
+            assert self._signature_columns is not None
+            self._signature_columns += [*_OF_FRESH.values(), *_PROBABILITIES, _WEIGHT]
 
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log the means of the terms since the last time, with everything else."""
-        start = "" if self.model.training else "eval_"
-        due = [name for name in self._terms if name.startswith("eval_") == bool(start)]
-        means = {name: sum(values) / len(values) for name in due for values in [self._terms.pop(name)]}
-        super().log(logs | means, start_time)  # type: ignore[misc]
+    def _margin_loss(self, margin: Tensor, auxiliary: Tensor, weight: Tensor | None) -> Tensor:
+        """Return the loss of margins [2 * row], labelled then fresh, and note its terms."""
+        (d, away), (g, g_away) = margin.chunk(2), auxiliary.to(margin).chunk(2)
+        own, other = (None, None) if weight is None else weight.to(margin).chunk(2)
+        terms: VRTerms = vr_margin_loss(
+            d, g, away, g_away, loss=self.vr.loss, lambda_=self.vr.lambda_, clip=self.vr.clip,
+            weights=own, fresh_weights=other,
+        )  # fmt: skip
+        noted = self._metrics["train" if self.model.training else "eval"]
+        for name in ("observed", "expected", "fresh"):
+            value = self.accelerator.gather(getattr(terms, name).detach())
+            noted[f"vr/{name}"].append(value.mean().item())
+        return terms.total
+
+    def prediction_step(self, model: Any, inputs: Batch, *args: Any, **kwargs: Any) -> Any:
+        """Return loss, logits and labels; the last two of labelled rows only, as `compute_metrics` expects."""
+        loss, *rest = super().prediction_step(model, inputs, *args, **kwargs)  # type: ignore[misc]
+        if _AUXILIARY in inputs:
+            rest = [_labelled(each) if isinstance(each, Tensor) else each for each in rest]
+        return (loss, *rest)
 
 
 class VarianceReducedDPOTrainer(_VarianceReduced, DPOTrainer):
@@ -164,75 +184,163 @@ class VarianceReducedDPOTrainer(_VarianceReduced, DPOTrainer):
     vr
         The loss and how much of the auxiliary to use.
     args, kwargs
-        Those of DPOTrainer. Rows have the columns of `prefdensity.preference_columns`; the options of DPOConfig that
-        choose another loss are refused.
+        Those of DPOTrainer. Rows have the columns of `prefdensity.preference_columns`, in any format of trl: `a_1`
+        and `a_2` are written as `chosen` and `rejected` are. Evaluation sets without them have trl's own loss.
+        Reference log-probabilities may be given in columns, `ref_chosen_logps`, `ref_rejected_logps`, `ref_a_1_logps`
+        and `ref_a_2_logps`.
 
     Raises
     ------
     DataError
-        For such options, and at the first batch for rows without fresh pair or with improper probabilities.
+        When the trainer is made: for options of DPOConfig that choose another loss, and, by row and column, for rows
+        without fresh pair, with improper probabilities, or whose fresh pair trl cannot prepare. Rows that are streamed
+        are looked at as they come.
     """
 
     def __init__(self, *args: Any, vr: VROptions | None = None, **kwargs: Any) -> None:
         config = kwargs.get("args", args[2] if len(args) > 2 else None)
         for name, plain in _PLAIN.items():
-            if config is not None and getattr(config, name, plain) != plain:
+            if (vr or VROptions()).lambda_ > 0 and config is not None and getattr(config, name, plain) != plain:
                 raise DataError(f"{name}={getattr(config, name)!r} changes trl's loss; choose one in vr=... instead")
-        super().__init__(*args, **kwargs)
-        self._begin(vr, None)  # trl's collator truncates
+        super().__init__(*args, vr=vr, **kwargs)
 
-    def compute_loss(self, model: Any, inputs: Batch, return_outputs: bool = False, **_: Any) -> Any:
+    def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
+        """Return the rows with reference log-probabilities of all their responses."""
+        compute, columns = super()._precompute_ref_logps, _columns(dataset)
+        if "a_1_ids" not in columns:
+            return compute(dataset, name, batch_size)
+        if set(_REFERENCE) <= set(columns):  # given
+            return dataset
+        labelled = dataset.select_columns(list(_IDS))
+        fresh = dataset.select_columns(list(_IDS.values())).rename_columns({ours: ids for ids, ours in _IDS.items()})
+        one, two = (compute(each, name, batch_size).select_columns(list(_REFERENCE)) for each in (labelled, fresh))
+        return concatenate_datasets([dataset, one, two.rename_columns(_REFERENCE)], axis=1)
+
+    def compute_loss(self, model: Any, inputs: Batch, return_outputs: bool = False, **more: Any) -> Any:
         """Return the loss of a batch, and the model's outputs if asked."""
-        inputs = dict(inputs)
-        auxiliary = inputs.pop(_AUXILIARY, None)
-        if "ref_chosen_logps" in inputs:
-            reference = inputs["ref_chosen_logps"], inputs["ref_rejected_logps"]
-        else:
-            reference = self.compute_ref_log_probs(self.ref_model or self.model, inputs)
-        outputs = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False)
-        log_p = completion_log_probs(outputs.logits, inputs["input_ids"], inputs["completion_mask"])
-        one, two = log_p.chunk(2)
-        loss = self._margin_loss(dpo_margin(one, two, *reference, self.beta), auxiliary)
+        if _AUXILIARY not in inputs:
+            return super().compute_loss(model, inputs, return_outputs, **more)
+        rows = {name: value for name, value in inputs.items() if name not in (_AUXILIARY, _WEIGHT)}
+        given = {name: value for name, value in rows.items() if name not in ("completion_mask", *_REFERENCE)}
+        if "ref_chosen_logps" not in rows:
+            found = self.compute_ref_log_probs(self.ref_model or self.model, rows)
+            rows |= dict(zip(_REFERENCE, found, strict=True))
+        reference = [rows[name] for name in _REFERENCE]
+        # the forward pass of trl's own loss, whose head returns log-probabilities of labels
+        labels = rows["input_ids"].masked_fill(rows["completion_mask"] == 0, -100)
+        router = {"output_router_logits": True} if self.aux_loss_enabled else {}
+        outputs = model(**given, **router, labels=labels, use_cache=False, fused_lm_head=True)
+        log_p = outputs.log_probs[:, 1 - labels.shape[1] :].sum(1)  # a prompt that is tuned comes before the tokens
+        margin = dpo_margin(*log_p.chunk(2), *reference, self.beta)
+        loss = self._margin_loss(margin, inputs[_AUXILIARY], inputs.get(_WEIGHT))
+        if self.aux_loss_enabled:
+            loss = loss + self.router_aux_loss_coef * outputs.aux_loss
+        self._note_labelled(outputs, rows)
+        if return_outputs:  # the head above makes no logits
+            with torch.no_grad():
+                outputs = model(**given, use_cache=False)
         return (loss, outputs) if return_outputs else loss
+
+    def _note_labelled(self, outputs: Any, rows: Batch) -> None:
+        """Let trl note its metrics of labelled rows, from outputs that are there already."""
+        size = len(rows["input_ids"])
+        there = SimpleNamespace(**{name: _labelled(v) if _is_rows(v, size) else v for name, v in outputs.items()})
+        labelled = {name: _labelled(v) if name not in _REFERENCE else v[: size // 4] for name, v in rows.items()}
+        precomputed, self.precompute_ref_logps = self.precompute_ref_logps, True
+        try:
+            with torch.no_grad():
+                super()._compute_loss(lambda **_: there, labelled, False)
+        finally:
+            self.precompute_ref_logps = precomputed
 
 
 class VarianceReducedRewardTrainer(_VarianceReduced, RewardTrainer):
     """trl's RewardTrainer with the variance-reduced loss; parameters as in `VarianceReducedDPOTrainer`."""
 
-    def __init__(self, *args: Any, vr: VROptions | None = None, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._begin(vr, self.args.max_length)
-
-    def compute_loss(self, model: Any, inputs: Batch, return_outputs: bool = False, **_: Any) -> Any:
+    def compute_loss(self, model: Any, inputs: Batch, return_outputs: bool = False, **more: Any) -> Any:
         """Return the loss of a batch, and the model's outputs if asked."""
-        inputs = dict(inputs)
-        auxiliary, shift = inputs.pop(_AUXILIARY, None), inputs.pop("margin", 0.0)
-        outputs = model(**inputs, use_cache=False)
+        if _AUXILIARY not in inputs:
+            return super().compute_loss(model, inputs, return_outputs, **more)
+        rows = {name: value for name, value in inputs.items() if name not in (_AUXILIARY, _WEIGHT)}
+        outputs = model(**rows, use_cache=False)
         one, two = outputs.logits.squeeze(-1).chunk(2)
-        loss = self._margin_loss(one - two - shift, auxiliary)
+        loss = self._margin_loss(one - two, inputs[_AUXILIARY], inputs.get(_WEIGHT))
         if self.args.center_rewards_coefficient is not None:
-            rows = len(one) if auxiliary is None else len(one) // 2
-            loss = loss + self.args.center_rewards_coefficient * ((one + two)[:rows] ** 2).mean()
+            labelled = (one + two)[: len(one) // 2]
+            loss = loss + self.args.center_rewards_coefficient * (labelled**2).mean()
+        with torch.no_grad():  # trl notes its metrics of labelled rows, from outputs that are there already
+            there = SimpleNamespace(logits=_labelled(outputs.logits))
+            super().compute_loss(lambda **_: there, {name: _labelled(value) for name, value in rows.items()})
         return (loss, outputs) if return_outputs else loss
 
 
-def completion_log_probs(logits: Tensor, input_ids: Tensor, completion_mask: Tensor) -> Tensor:
-    """Return summed log-probabilities [row] of the completion's tokens from logits [row, position, token]."""
-    log_p = logits[:, :-1].float().log_softmax(-1).gather(-1, input_ids[:, 1:, None])[..., 0]
-    return (log_p * completion_mask[:, 1:]).sum(-1)
+def _columns(dataset: Any) -> list[str]:
+    return list(dataset.column_names or next(iter(dataset)))
 
 
-def _bare(example: Mapping[str, Any]) -> Batch:
-    """Return the columns that trl's collators read."""
-    names = ("prompt_ids", "chosen_ids", "rejected_ids", "ref_chosen_logps", "ref_rejected_logps")
-    return {name: example[name] for name in names if name in example}
+def _numbered(row: Mapping[str, Any], index: int, where: str) -> dict[str, int]:
+    """Return the number of a row that can be trained on, as a column."""
+    found = f"row {index + 1} of {where}"
+    tokens = {name: row[f"{name}_ids"] for name in ("a_1", "a_2") if f"{name}_ids" in row}
+    require_columns({**row, **tokens}, found)
+    given = [name for names in _REFERENCE.items() for name in names if row.get(name) is not None]
+    missing = next((name for names in _REFERENCE.items() for name in names if name not in given), None)
+    if given and missing:
+        raise DataError(
+            f"{found} has no {missing!r}: reference log-probabilities are needed of all of chosen, rejected, a_1 and "
+            "a_2, or of none"
+        )
+    return {_ROW: index + 1}
 
 
-def _common(one: list[int], two: list[int]) -> int:
-    """Return how many leading ids agree."""
-    same = 0
-    for a, b in zip(one, two, strict=False):
-        if a != b:
-            break
-        same += 1
-    return same
+def _fresh_ids(rows: Any, prepare: Callable[[Any], Any], where: str) -> Any:
+    """Return token ids of fresh pairs, which trl prepares as if they were labelled ones."""
+    own = {"chosen", "rejected", *_IDS, *_OLD_IDS} & set(_columns(rows))
+    alone = rows.remove_columns([*own, _ROW]).rename_columns({"a_1": "chosen", "a_2": "rejected"})
+    found = _prepared(alone, prepare, f"a_1 and a_2 of {where}")
+    names = {name: ours for name, ours in _IDS.items() if name in _columns(found)}
+    return found.select_columns(list(names)).rename_columns(names)
+
+
+def _prepared(rows: Any, prepare: Callable[[Any], Any], what: str) -> Any:
+    """Return what trl makes of rows; where it cannot, raise `DataError` naming the first row that it cannot do."""
+    try:
+        return prepare(rows)
+    except Exception as error:
+        if not isinstance(rows, Dataset):
+            raise
+        low, high, reason = 0, len(rows), error
+        while high - low > 1:
+            middle = (low + high) // 2
+            try:
+                prepare(rows.select(range(low, middle)))
+                low = middle
+            except Exception as found:
+                high, reason = middle, found
+        raise DataError(f"row {high}: trl cannot prepare {what} ({type(reason).__name__}: {reason})") from error
+
+
+def _has_room(row: Mapping[str, Any], limit: int, where: str) -> bool:
+    """Return True, or raise `DataError` for a fresh pair that trl would drop for its length."""
+    if "a_prompt_ids" in row:  # responses are truncated, and one token of them must be left
+        sizes, most = {"the prompt of a_1 and a_2": len(row["a_prompt_ids"])}, limit - 1
+    else:
+        sizes, most = {name: len(row[f"{name}_ids"]) for name in ("a_1", "a_2")}, limit
+    for what, size in sizes.items():
+        if size > most:
+            raise DataError(f"row {row[_ROW]} of {where}: {what} has {size} tokens, and max_length is {limit}")
+    return True
+
+
+def _fresh(row: Batch) -> Batch:
+    """Return a row whose labelled pair is the fresh pair."""
+    return row | {name: row[fresh] for name, fresh in _OF_FRESH.items() if fresh in row}
+
+
+def _labelled(values: Any) -> Any:
+    """Return what belongs to labelled rows of a batch: the first half of either half."""
+    return torch.cat([half[: len(half) // 2] for half in values.chunk(2)])
+
+
+def _is_rows(value: Any, size: int) -> bool:
+    return isinstance(value, Tensor) and value.dim() > 0 and len(value) == size

@@ -37,6 +37,17 @@ def no_global_state_is_left_behind():
     assert not changed, f"this test changed {', '.join(changed)}"
 
 
+@pytest.fixture
+def torch_as_it_was():
+    """For trainers, which set seeds that the process must not keep."""
+    import torch
+
+    before, state = torch.get_rng_state(), np.random.get_state()  # noqa: NPY002
+    yield
+    torch.set_rng_state(before)
+    np.random.set_state(state)  # noqa: NPY002
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder of real tables that is not part of the package."""

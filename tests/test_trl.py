@@ -1,10 +1,5 @@
-"""The trainers of prefdensity.trl in real trl and transformers, with a tiny random model made in memory."""
+"""The trainers of prefdensity.trl in real trl and transformers: their loss, what they log, and what they refuse."""
 
-import os
-
-os.environ["HF_HUB_OFFLINE"] = "1"
-
-import warnings
 from functools import partial
 
 import numpy as np
@@ -12,106 +7,19 @@ import pytest
 import torch
 
 pytest.importorskip("trl")
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    from datasets import Dataset
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification, PreTrainedTokenizerFast
-    from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer
-
-    from prefdensity.trl import VarianceReducedDPOTrainer, VarianceReducedRewardTrainer, VROptions
+import tiny_trl as tiny
+from tiny_trl import BARE, causal, dpo, first_loss, rows, scored, scorer
 
 from prefdensity.errors import DataError
-from prefdensity.preference_losses import ramp, vr_margin_loss
+from prefdensity.preference_losses import ipo, ramp, vr_margin_loss
+from prefdensity.trl import VROptions
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::UserWarning"),
-]
-
-WORDS = "why is the sky blue red it was rain light and dust made so".split()
-
-
-@pytest.fixture(autouse=True)
-def torch_as_it_was():
-    """Trainers set seeds, which the process must not keep."""
-    before, state = torch.get_rng_state(), np.random.get_state()  # noqa: NPY002
-    yield
-    torch.set_rng_state(before)
-    np.random.set_state(state)  # noqa: NPY002
+pytestmark = tiny.QUIET
 
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    vocabulary = {word: k for k, word in enumerate(["<pad>", "<eos>", "<unk>", *WORDS])}
-    core = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    core.pre_tokenizer = pre_tokenizers.Whitespace()
-    core.add_special_tokens(["<pad>", "<eos>", "<unk>"])
-    return PreTrainedTokenizerFast(tokenizer_object=core, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>")
-
-
-def config(**more):
-    return LlamaConfig(
-        vocab_size=len(WORDS) + 3, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
-        num_key_value_heads=2, pad_token_id=0, eos_token_id=1, bos_token_id=None, **more,
-    )  # fmt: skip
-
-
-def causal(seed):
-    torch.manual_seed(seed)
-    return LlamaForCausalLM(config())
-
-
-def scorer(seed):
-    torch.manual_seed(seed)
-    return LlamaForSequenceClassification(config(num_labels=1))
-
-
-def rows(**change):
-    table = {
-        "prompt": ["why is the sky blue", "why is the rain red", "why is it so", "why is dust"],
-        "chosen": [" it was light", " dust made it", " the sky", " rain made it so"],
-        "rejected": [" rain", " it was", " blue and red", " light"],
-        "a_1": [" light and dust", " rain and light", " it was made so", " the sky made it"],
-        "a_2": [" the rain made it so", " dust", " red", " blue"],
-        "chosen_preference": [0.9, 0.6, 0.7, 0.2],
-        "rejected_preference": [0.1, 0.4, 0.3, 0.8],
-        "a_1_preference": [0.3, 0.8, 0.55, 0.4],
-        "a_2_preference": [0.7, 0.2, 0.45, 0.6],
-    }
-    table |= change
-    return Dataset.from_dict({name: values for name, values in table.items() if values is not None})
-
-
-def settings(kind, folder, **more):
-    return kind(
-        output_dir=str(folder), per_device_train_batch_size=2, max_steps=2, learning_rate=1e-2, report_to=[],
-        use_cpu=True, save_strategy="no", logging_steps=1, disable_tqdm=True, bf16=False, gradient_checkpointing=False,
-        **more,
-    )  # fmt: skip
-
-
-def dpo(folder, tokenizer, kind=VarianceReducedDPOTrainer, data=None, options=None, **more):
-    return kind(
-        model=causal(0), ref_model=causal(1), args=settings(DPOConfig, folder, **(options or {})),
-        train_dataset=rows() if data is None else data, processing_class=tokenizer, **more,
-    )  # fmt: skip
-
-
-def scored(folder, tokenizer, kind=VarianceReducedRewardTrainer, data=None, options=None, **more):
-    return kind(
-        model=scorer(0), args=settings(RewardConfig, folder, **(options or {})),
-        train_dataset=rows() if data is None else data, processing_class=tokenizer, **more,
-    )  # fmt: skip
-
-
-def first_batch(trainer):
-    """The whole table as one batch, and the trainer's loss of it."""
-    batch = trainer.data_collator([trainer.train_dataset[k] for k in range(len(trainer.train_dataset))])
-    trainer.model.eval()
-    with torch.no_grad():
-        return batch, trainer.compute_loss(trainer.model, dict(batch))
+    return tiny.tokenizer()
 
 
 def log_prob(model, tokenizer, prompt, response):
@@ -123,31 +31,47 @@ def log_prob(model, tokenizer, prompt, response):
     return sum(log_p[k - 1, ids[k]] for k in range(len(start), len(ids)))
 
 
-@pytest.mark.parametrize("options", [VROptions(), VROptions(loss=ramp, lambda_=0.5), VROptions(clip=0.01)])
+def margins(tokenizer, one, two, beta):
+    """DPO margins of the table from `causal(0)` and the reference `causal(1)`."""
+    policy, reference = causal(0).eval(), causal(1).eval()
+    ratios = [
+        [log_prob(m, tokenizer, row["prompt"], row[side]) for m in (policy, reference)]
+        for row in rows()
+        for side in (one, two)
+    ]
+    both = torch.tensor(ratios).reshape(-1, 2, 2)
+    return beta * ((both[:, 0, 0] - both[:, 0, 1]) - (both[:, 1, 0] - both[:, 1, 1]))
+
+
+def total(tokenizer, options, weight=None, **more):
+    table = rows()
+    return vr_margin_loss(
+        margins(tokenizer, "chosen", "rejected", 0.7), torch.tensor(table["chosen_preference"][:]),
+        margins(tokenizer, "a_1", "a_2", 0.7), torch.tensor(table["a_1_preference"][:]),
+        loss=options.loss, lambda_=options.lambda_, clip=options.clip, weights=weight, fresh_weights=weight,
+    ).total  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "options",
+    [VROptions(), VROptions(loss=ramp, lambda_=1.0), VROptions(clip=0.01), VROptions(lambda_=1.0, clip=None),
+     VROptions(loss=partial(ipo, beta=0.1))],
+)  # fmt: skip
 def test_dpo_loss_is_the_packages_own(options, tmp_path, tokenizer):
-    trainer = dpo(tmp_path, tokenizer, vr=options, options={"beta": 0.7})
-    _, loss = first_batch(trainer)
-    policy, reference, table = causal(0).eval(), causal(1).eval(), rows()
+    loss = first_loss(dpo(tmp_path, vr=options, options={"beta": 0.7}))
+    assert float(loss) == pytest.approx(float(total(tokenizer, options)), rel=1e-6)
 
-    def margin(one, two):
-        ratio = [
-            [log_prob(m, tokenizer, row["prompt"], row[side]) for m in (policy, reference)]
-            for row in table
-            for side in (one, two)
-        ]
-        both = torch.tensor(ratio).reshape(-1, 2, 2)
-        return 0.7 * ((both[:, 0, 0] - both[:, 0, 1]) - (both[:, 1, 0] - both[:, 1, 1]))
 
-    terms = vr_margin_loss(
-        margin("chosen", "rejected"), torch.tensor(table["chosen_preference"][:]),
-        margin("a_1", "a_2"), torch.tensor(table["a_1_preference"][:]),
-        loss=options.loss, lambda_=options.lambda_, clip=options.clip,
-    )  # fmt: skip
-    assert float(loss) == pytest.approx(float(terms.total), abs=1e-6)
+def test_a_weight_multiplies_label_expectation_and_fresh_pair(tmp_path, tokenizer):
+    weight = [0.4, 2.0, 1.1, 0.5]
+    loss = first_loss(dpo(tmp_path, data=rows(weight=weight), options={"beta": 0.7}))
+    expected = total(tokenizer, VROptions(), torch.tensor(weight))
+    assert float(loss) == pytest.approx(float(expected), abs=1e-6)
+    assert abs(float(expected - total(tokenizer, VROptions()))) > 1e-4
 
 
 def test_reward_loss_is_the_packages_own(tmp_path, tokenizer):
-    _, loss = first_batch(scored(tmp_path, tokenizer))
+    loss = first_loss(scored(tmp_path))
     model, table = scorer(0).eval(), rows()
 
     def reward(row, side):
@@ -160,40 +84,12 @@ def test_reward_loss_is_the_packages_own(tmp_path, tokenizer):
         for one, two in (("chosen", "rejected"), ("a_1", "a_2"))
     )
     g, g_away = torch.tensor(table["chosen_preference"][:]), torch.tensor(table["a_1_preference"][:])
-    assert float(loss) == pytest.approx(float(vr_margin_loss(d, g, away, g_away).total), abs=1e-6)
-
-
-def test_without_auxiliary_the_dpo_loss_is_that_of_trl(tmp_path, tokenizer):
-    bare = rows(a_1=None, a_2=None, a_1_preference=None, a_2_preference=None)
-    _, ours = first_batch(dpo(tmp_path, tokenizer, data=bare, vr=VROptions(lambda_=0)))
-    _, theirs = first_batch(dpo(tmp_path, tokenizer, kind=DPOTrainer, data=bare))
-    assert float(ours) == pytest.approx(float(theirs), abs=1e-6)
-    assert float(ours) != pytest.approx(np.log(2), abs=1e-4)  # the two models differ
-
-
-@pytest.mark.parametrize("centre", [None, 0.3])
-@pytest.mark.parametrize("margin", [None, [0.1, 2.0, 0.0, 0.5]])
-def test_without_auxiliary_the_reward_loss_is_that_of_trl(centre, margin, tmp_path, tokenizer):
-    options, data = {"center_rewards_coefficient": centre}, rows(margin=margin)
-    _, ours = first_batch(scored(tmp_path, tokenizer, data=data, options=options, vr=VROptions(lambda_=0)))
-    _, theirs = first_batch(scored(tmp_path, tokenizer, kind=RewardTrainer, data=data, options=options))
-    assert float(ours) == pytest.approx(float(theirs), abs=1e-6)
-
-
-@pytest.mark.parametrize("accumulated", [1, 2])
-def test_training_without_auxiliary_gives_the_weights_of_trl(accumulated, tmp_path, tokenizer):
-    options = {"gradient_accumulation_steps": accumulated, "optim": "sgd"}  # Adam enlarges gradients of rounding size
-    ours = dpo(tmp_path, tokenizer, options=options, vr=VROptions(lambda_=0))
-    theirs = dpo(tmp_path, tokenizer, kind=DPOTrainer, options=options)
-    for trainer in (ours, theirs):
-        trainer.train()
-    for a, b in zip(ours.model.parameters(), theirs.model.parameters(), strict=True):
-        torch.testing.assert_close(a, b, atol=1e-6, rtol=0)
+    assert float(loss) == pytest.approx(float(vr_margin_loss(d, g, away, g_away, lambda_=0.5).total), abs=1e-6)
 
 
 @pytest.mark.parametrize("make", [dpo, scored])
-def test_two_steps_train(make, tmp_path, tokenizer):
-    trainer = make(tmp_path, tokenizer)
+def test_two_steps_train(make, tmp_path):
+    trainer = make(tmp_path)
     before = [p.detach().clone() for p in trainer.model.parameters()]
     result = trainer.train()
     assert result.global_step == 2
@@ -204,86 +100,174 @@ def test_two_steps_train(make, tmp_path, tokenizer):
     logged = [entry for entry in trainer.state.log_history if "vr/fresh" in entry]
     assert len(logged) == 2
     for entry in logged:
-        total = entry["vr/observed"] - entry["vr/expected"] + entry["vr/fresh"]
-        assert entry["loss"] == pytest.approx(total, abs=1e-3)
+        value = entry["vr/observed"] + 0.5 * (entry["vr/fresh"] - entry["vr/expected"])
+        assert entry["loss"] == pytest.approx(value, abs=1e-3)
 
 
-def test_evaluation_has_terms_of_its_own(tmp_path, tokenizer):
-    trainer = dpo(tmp_path, tokenizer, eval_dataset=rows())
-    found = trainer.evaluate()
-    logged = trainer.state.log_history[-1]
-    assert found["eval_loss"] == pytest.approx(
-        logged["eval_vr/observed"] - logged["eval_vr/expected"] + logged["eval_vr/fresh"], abs=1e-5
-    )
-    assert not any(name.startswith("vr/") for name in logged)
+@pytest.mark.parametrize(
+    ("make", "theirs"), [(dpo, tiny.DPOTrainer), (scored, tiny.RewardTrainer)], ids=["dpo", "reward"]
+)
+def test_metrics_are_those_of_trl_on_labelled_rows(make, theirs, tmp_path):
+    ours, other = make(tmp_path, eval_dataset=rows()), make(tmp_path, kind=theirs, eval_dataset=rows(**BARE))
+    found, wanted = ours.evaluate(), other.evaluate()
+    timed = {name for name in wanted if "time" in name or "per_second" in name}
+    assert wanted.keys() - timed >= {"eval_loss", "eval_num_tokens"}
+    assert found.keys() - wanted.keys() == {"eval_vr/observed", "eval_vr/expected", "eval_vr/fresh"}
+    for name in wanted.keys() - timed - {"eval_loss"}:
+        assert found[name] == pytest.approx(wanted[name], abs=1e-5), name
+    terms = found["eval_vr/observed"] + 0.5 * (found["eval_vr/fresh"] - found["eval_vr/expected"])
+    # 3 rows and 1: the trainer weighs batches by rows, their metrics evenly
+    assert found["eval_loss"] == pytest.approx(terms, abs=0.05)
 
 
-def test_precomputed_reference_gives_the_same_loss(tmp_path, tokenizer):
+@pytest.mark.parametrize(("make", "metric"), [(dpo, "rewards/margins"), (dpo, "vr/fresh"), (scored, "margin")])
+def test_the_best_model_is_found_by_any_metric(make, metric, tmp_path):
+    options = {
+        "eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 1,
+        "load_best_model_at_end": True, "metric_for_best_model": metric, "greater_is_better": True,
+    }  # fmt: skip
+    trainer = make(tmp_path, options=options, eval_dataset=rows())
+    trainer.train()
+    seen = [entry[f"eval_{metric}"] for entry in trainer.state.log_history if f"eval_{metric}" in entry]
+    assert len(seen) == 2
+    assert trainer.state.best_metric == max(seen)
+
+
+@pytest.mark.parametrize(
+    ("make", "theirs"), [(dpo, tiny.DPOTrainer), (scored, tiny.RewardTrainer)], ids=["dpo", "reward"]
+)
+def test_ordinary_evaluation_sets_are_evaluated_as_trl_does(make, theirs, tmp_path):
+    sets = {"plain": rows(**BARE), "train": rows(**BARE), "paired": rows()}
+    found = make(tmp_path, eval_dataset=sets).evaluate()
+    wanted = make(tmp_path, kind=theirs, eval_dataset=sets["plain"]).evaluate()
+    for name in ("plain", "train"):
+        assert found[f"eval_{name}_loss"] == wanted["eval_loss"]
+    assert found["eval_paired_loss"] != pytest.approx(wanted["eval_loss"], abs=1e-4)
+    passed = make(tmp_path).evaluate(sets["plain"])
+    assert passed["eval_loss"] == wanted["eval_loss"]
+
+
+@pytest.mark.parametrize("make", [dpo, scored])
+def test_compute_metrics_sees_labelled_rows_only(make, tmp_path):
+    seen = []
+
+    def note(found):
+        seen.append(found.predictions)
+        return {}
+
+    data = rows()
+    make(tmp_path, eval_dataset=data, compute_metrics=note).evaluate()
+    make(tmp_path, eval_dataset=rows(**BARE), compute_metrics=note).evaluate()
+    ours, plain = (np.asarray(each) for each in seen)
+    assert len(ours) == len(plain)
+    if make is scored:  # widths of padding differ for logits [row, position, token]
+        np.testing.assert_allclose(ours, plain, atol=1e-6)
+
+
+def test_precomputed_references_give_the_same_loss(tmp_path, tokenizer):
     reference = causal(1).eval()
     columns = {
         f"ref_{side}_logps": [float(log_prob(reference, tokenizer, r["prompt"], r[side])) for r in rows()]
         for side in ("chosen", "rejected", "a_1", "a_2")
     }
-    _, given = first_batch(dpo(tmp_path, tokenizer, data=rows(**columns)))
-    _, computed = first_batch(dpo(tmp_path, tokenizer))
-    assert float(given) == pytest.approx(float(computed), abs=1e-5)
-    short = columns | {"ref_a_2_logps": None}
-    with pytest.raises(DataError, match="no 'ref_a_2_logps'"):
-        first_batch(dpo(tmp_path, tokenizer, data=rows(**short)))
+    wanted = float(first_loss(dpo(tmp_path)))
+    assert float(first_loss(dpo(tmp_path, data=rows(**columns)))) == pytest.approx(wanted, abs=1e-5)
+    ahead = {"precompute_ref_log_probs": True}
+    assert float(first_loss(dpo(tmp_path, options=ahead))) == pytest.approx(wanted, abs=1e-6)
+    assert float(first_loss(dpo(tmp_path, options=ahead, data=rows(**columns)))) == pytest.approx(wanted, abs=1e-5)
+    with pytest.raises(DataError, match="row 1 of the train set has no 'ref_a_2_logps'"):
+        dpo(tmp_path, data=rows(**columns | {"ref_a_2_logps": None}))
 
 
+def test_references_of_evaluation_sets_are_precomputed_too(tmp_path):
+    ahead, sets = {"precompute_ref_log_probs": True}, {"paired": rows(), "plain": rows(**BARE)}
+    trainer = dpo(tmp_path, options=ahead, eval_dataset=sets)
+    wanted = dpo(tmp_path, eval_dataset=sets).evaluate()
+    found = trainer.evaluate()
+    for name in sets:
+        assert found[f"eval_{name}_loss"] == pytest.approx(wanted[f"eval_{name}_loss"], abs=1e-6)
+    assert trainer.evaluate(rows())["eval_loss"] == pytest.approx(wanted["eval_paired_loss"], abs=1e-6)
+
+
+def said(text):
+    return [{"role": "assistant", "content": text}]
+
+
+@pytest.mark.parametrize("make", [dpo, scored])
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"a_1": None}, "has no 'a_1'"),
+        (dict.fromkeys(("a_1", "a_2")), "the training set has no 'a_1'"),
+        ({"a_1": None}, "row 1 of the train set has no 'a_1'"),
+        ({"a_2": [" x", None, " y", " z"]}, "row 2 of the train set has no 'a_2'"),
         ({"chosen_preference": None}, "has no 'chosen_preference'"),
-        ({"a_1_preference": [0.3, 1.0, 0.5, 0.4]}, "a_1_preference is 1; it must lie strictly between"),
-        ({"rejected_preference": [0.1, 0.4, 0.5, 0.8]}, "add up to 1.2, not 1"),
-        ({"a_2": [" light and dust", " dust", " red", " blue"]}, "the same response"),
+        ({"a_1_preference": [0.3, 1.0, 0.5, 0.4]}, "row 2 of .*a_1_preference is 1; it must lie strictly between"),
+        ({"a_1_preference": ["half", ".1", ".5", ".4"]}, "row 1 of .*a_1_preference is 'half'; it must be a number"),
+        ({"chosen_preference": [0.9, 0.6, 0.7, float("nan")]}, "row 4 of .*chosen_preference is nan"),
+        ({"rejected_preference": [0.1, 0.4, 0.5, 0.8]}, "row 3 of .* add up to 1.2, not 1"),
+        ({"a_2": [" light and dust", " dust", " red", " blue"]}, "row 1 of .*the same response"),
+        ({"a_2": [said("blue"), said("red"), said("rain"), said("dust")]}, "row 1 .*a_2 and chosen one is a text"),
+        ({"weight": [1.0, 1.0, 0.0, 2.0]}, "row 3 of .*weight is 0.0; it must be positive"),
+        ({"prompt": ["why", "why", None, "why"], "chosen": [" x"] * 4, "rejected": [" y"] * 4},
+         "row 3: trl cannot prepare a_1 and a_2 of the train set"),
+        ({"chosen": [" it was", " dust", None, " so"]}, "row 3"),
+    ],
+)  # fmt: skip
+def test_bad_rows_are_named_when_the_trainer_is_made(make, change, message, tmp_path):
+    with pytest.raises(DataError, match=message):
+        make(tmp_path, data=rows(**change))
+
+
+@pytest.mark.parametrize("option", [{"loss_type": ["ipo"]}, {"loss_weights": [0.5]}, {"ld_alpha": 0.5}])
+def test_other_losses_of_trl_are_refused(option, tmp_path):
+    with pytest.raises(DataError, match="changes trl's loss"):
+        dpo(tmp_path, options=option)
+
+
+def test_columns_that_only_labels_have_are_refused(tmp_path):
+    with pytest.raises(DataError, match="a column 'margin', which would shift the loss of labels only"):
+        scored(tmp_path, data=rows(margin=[0.1] * 4))
+    with pytest.raises(DataError, match="the train set has a column 'weight'"):
+        dpo(tmp_path, data=rows(**BARE, weight=[1.0] * 4), vr=VROptions(lambda_=0))
+    with pytest.raises(DataError, match="the eval set has a column 'weight'"):
+        dpo(tmp_path, eval_dataset=rows(**BARE, weight=[1.0] * 4))
+
+
+def test_rows_too_long_are_named_or_counted(tmp_path):
+    a_1 = [" it was", " dust and light", " it was" * 20, " so"]
+    with pytest.raises(DataError, match="row 3 of the train set: a_1 has 45 tokens, and max_length is 16"):
+        scored(tmp_path, data=rows(a_1=a_1), options={"max_length": 16})
+    chosen = [" light" * 20, *tiny.TABLE["chosen"][1:]]
+    with pytest.warns(UserWarning, match="trl leaves out 1 of 4 rows of the train set"):
+        trainer = scored(tmp_path, data=rows(chosen=chosen), options={"max_length": 16})
+    assert len(trainer.train_dataset) == 3
+    assert trainer.train_dataset[0]["a_1"] == tiny.TABLE["a_1"][1]
+    # DPO truncates responses; a prompt that leaves none is named
+    prompts = [*tiny.TABLE["prompt"][:3], "why " * 20]
+    trainer = dpo(tmp_path, data=rows(a_1=a_1), options={"max_length": 16})
+    assert tiny.whole_batch(trainer)["input_ids"].shape[1] == 16
+    with pytest.warns(UserWarning, match="trl leaves out 1 of 4 rows"):
+        dpo(tmp_path, data=rows(prompt=prompts), options={"max_length": 16})
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: VROptions(lambda_=1.5), "lambda_=1.5 must lie between 0 and 1"),
+        (lambda: VROptions(clip=0.0), "clip=0.0 must be positive"),
+        (lambda: VROptions(loss=ramp, lambda_=0), "lambda_=0 trains as trl does"),
     ],
 )
-def test_bad_columns_get_one_sentence(change, message, tmp_path, tokenizer):
+def test_options_get_one_sentence(make, message):
     with pytest.raises(DataError, match=message):
-        first_batch(dpo(tmp_path, tokenizer, data=rows(**change)))
+        make()
 
 
-@pytest.mark.parametrize("option", [{"loss_type": ["ipo"]}, {"precompute_ref_log_probs": True}])
-def test_other_losses_of_trl_are_refused(option, tmp_path, tokenizer):
-    with pytest.raises(DataError, match="changes trl's loss"):
-        dpo(tmp_path, tokenizer, options=option)
-
-
-def test_margins_and_long_fresh_responses_are_refused(tmp_path, tokenizer):
-    with pytest.raises(DataError, match="margin"):
-        first_batch(scored(tmp_path, tokenizer, data=rows(margin=[0.1] * 4)))
-    long = rows(a_1=[" it was" * 20] * 4)
-    with pytest.raises(DataError, match="max_length is 16"):
-        first_batch(scored(tmp_path, tokenizer, data=long, options={"max_length": 16}))
-
-
-def test_messages_are_collated_as_trl_collates_them(tmp_path, tokenizer):
-    template = "{% for m in messages %}{{ m['content'] }}{{ eos_token }}{% endfor %}"
-    chat = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer.backend_tokenizer, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>",
-        chat_template=template,
-    )  # fmt: skip
-
-    def said(role, texts):
-        return [[{"role": role, "content": text}] for text in texts]
-
-    plain = rows()
-    columns = {name: said("assistant", plain[name][:]) for name in ("chosen", "rejected", "a_1", "a_2")}
-    # fresh pairs that are the labelled ones must come out as the labelled ones do
-    columns |= {"prompt": said("user", plain["prompt"][:]), "a_1": columns["chosen"], "a_2": columns["rejected"]}
-    batch, _ = first_batch(dpo(tmp_path, chat, data=rows(**columns)))
-    for name in ("input_ids", "completion_mask"):
-        half = batch[name].chunk(2)
-        for part in half:
-            torch.testing.assert_close(*part.chunk(2))
-
-
-def test_any_margin_loss_plugs_in(tmp_path, tokenizer):
-    from prefdensity.preference_losses import ipo
-
-    _, loss = first_batch(dpo(tmp_path, tokenizer, vr=VROptions(loss=partial(ipo, beta=0.1))))
-    assert torch.isfinite(loss)
+def test_the_default_loss_is_bounded_below():
+    # what a network can do at worst: raise every labelled margin, whatever the fresh pairs say
+    options, g = VROptions(), torch.tensor([0.01, 0.5, 0.99], dtype=torch.float64)
+    for away in (-200.0, 0.0, 200.0):
+        for d in (200.0, 1e4):
+            fresh = torch.full_like(g, away)
+            loss = vr_margin_loss(torch.full_like(g, d), g, fresh, g, lambda_=options.lambda_, clip=options.clip)
+            assert float(loss.total) >= -options.lambda_ * options.clip

@@ -5,6 +5,7 @@ An auxiliary that has seen its own label looks better than it is, and intervals 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -33,6 +34,7 @@ Pairs = list[tuple[str, str]]
 
 _DRAWS = 200  # a posterior mean of probabilities needs no more
 _STACK_RIDGE = 1e-2
+_ROWS = 1000  # rows whose draws are weighted at a time
 
 
 class View(NamedTuple):
@@ -184,32 +186,102 @@ def of_posterior(
         None: importance-weighted leave-one-out from the one fit. A number: as many refits; the way out where
         `k_hat` exceeds .7.
     """
-    program = program_of(post, program)
-    if post.outcomes != ("a", "b"):
-        raise DataError(f"{post.program} predicts {', '.join(post.outcomes)}; a reward needs a program of a and b only")
-    if "covariates" in program.needs:
-        raise DataError(f"{post.program} uses covariates, which fresh pairs do not have; fit one without")
+    program = _checked(post, program)
     views = views_of(data, program.needs)
     if folds is None:
         found = loo(post, data, "comparison", program)
         fresh = _of_views(post, pairs, views, program, progress)
         return Auxiliary(_of_a(np.exp(found.elpd_i), data), fresh, views, found.k_hat)
-    fold = folds_of(len(data), folds, None, np.random.default_rng(seed))
     labelled, fresh = np.empty(len(data)), np.zeros((len(pairs), len(views)))
+    for out, part in _refits(post, data, program, folds, seed, progress):
+        labelled[out] = _held_out(part, data, out, program)
+        fresh += out.mean() * _of_views(part, pairs, views, program, False)
+    return Auxiliary(labelled, fresh, views)
+
+
+def of_rows(
+    post: Posterior,
+    data: Comparisons,
+    pairs: Pairs,
+    program: Program | None = None,
+    *,
+    folds: int | None = None,
+    seed: int = 0,
+    progress: bool | None = None,
+) -> Auxiliary:
+    """Return what a fitted program says of every judgement and of one fresh pair of its own, without knowing it.
+
+    So the two probabilities of a row are those of one model that has not seen its label, and what is expected of the
+    row's pair and of its fresh pair differs by their law alone. Arguments as in `of_posterior`, with pairs [row].
+    """
+    program = _checked(post, program)
+    views = views_of(data, program.needs)
+    if folds is None:
+        found = loo(post, data, "comparison", program)
+        fresh = _left_out(post, data, pairs, views, program, progress)
+        return Auxiliary(_of_a(np.exp(found.elpd_i), data), fresh, views, found.k_hat)
+    labelled, fresh = np.empty(len(data)), np.empty((len(pairs), len(views)))
+    for out, part in _refits(post, data, program, folds, seed, progress):
+        labelled[out] = _held_out(part, data, out, program)
+        fresh[out] = _of_views(part, [pairs[k] for k in np.flatnonzero(out)], views, program, False)
+    return Auxiliary(labelled, fresh, views)
+
+
+def _checked(post: Posterior, program: Program | None) -> Program:
+    """Return the program of a posterior, if it predicts pairs of which nothing but the items is known."""
+    program = program_of(post, program)
+    if post.outcomes != ("a", "b"):
+        raise DataError(f"{post.program} predicts {', '.join(post.outcomes)}; a reward needs a program of a and b only")
+    if "covariates" in program.needs:
+        raise DataError(f"{post.program} uses covariates, which fresh pairs do not have; fit one without")
+    return program
+
+
+def _refits(
+    post: Posterior, data: Comparisons, program: Program, folds: int, seed: int, progress: bool | None
+) -> Iterator[tuple[NDArray[np.bool_], Posterior]]:
+    """Yield which rows [row] are left out, and a fit to the others, for every fold."""
+    fold = folds_of(len(data), folds, None, np.random.default_rng(seed))
     with show_progress(progress) as report:
         for k in range(folds):
             report("refits of the auxiliary", k, folds)
             out = fold == k
-            part = fit(program, data.take(~out), method=post.status.method, seed=seed, progress=False)
-            log_lik, _, _, index = unit_log_lik(part, data.take(out), "comparison", program, held_out=True)
-            labelled[out] = log_lik.exp().mean(0).numpy()[index]
-            fresh += out.mean() * _of_views(part, pairs, views, program, False)
-    return Auxiliary(_of_a(labelled, data), fresh, views)
+            yield out, fit(program, data.take(~out), method=post.status.method, seed=seed, progress=False)
+
+
+def _held_out(part: Posterior, data: Comparisons, out: NDArray[np.bool_], program: Program) -> Array:
+    """Return P(a) of the rows that a fit has not seen."""
+    left = data.take(out)
+    log_lik, _, _, index = unit_log_lik(part, left, "comparison", program, held_out=True)
+    return _of_a(log_lik.exp().mean(0).numpy()[index], left)
 
 
 def _of_a(observed: Array, data: Comparisons) -> Array:
     """Return P(a) [row] from the probability of what was observed."""
     return np.where(data.outcome == 0, observed, 1 - observed)
+
+
+def _left_out(
+    post: Posterior, data: Comparisons, pairs: Pairs, views: tuple[View, ...], program: Program, progress: bool | None
+) -> Array:
+    """Return P(a) [row, view] of one pair for each row, by draws weighted as if the row's label were unknown.
+
+    The type of the annotator keeps what the label said of it: one judgement among all of theirs, in one view.
+    """
+    log_lik, _, _, term = unit_log_lik(post, data, "comparison", program)
+    fresh = np.empty((len(pairs), len(views)))
+    with show_progress(progress) as report:
+        for start in range(0, len(pairs), _ROWS):
+            report("auxiliary on fresh pairs", start, len(pairs))
+            rows = slice(start, start + _ROWS)
+            terms, of_row = np.unique(term[rows], return_inverse=True)  # equal judgements have equal weights
+            weight = smooth(-log_lik[:, terms].T.contiguous())[0].exp().numpy()[of_row]
+            position = {pair: k for k, pair in enumerate(dict.fromkeys(pairs[rows]))}
+            own = [position[pair] for pair in pairs[rows]]
+            for k, view in enumerate(views):
+                table = outcome_probabilities(post, list(position), view.annotator, view.first, program)
+                fresh[rows, k] = np.einsum("rs,sr->r", weight, table[:, own, 0])
+    return fresh
 
 
 def _of_views(post: Posterior, pairs: Pairs, views: tuple[View, ...], program: Program, progress: bool | None) -> Array:
