@@ -10,6 +10,7 @@ from scipy.special import expit
 
 from prefdensity.errors import DataError
 from prefdensity.preference_losses import (
+    CLIP,
     cdpo,
     chi_po_margin,
     dpo_margin,
@@ -39,7 +40,7 @@ def batch(seed=0, rows=50, fresh=70):
 
 def test_the_logistic_loss_is_a_tilt_plus_soft_cross_entropy():
     d, g, away, g_away, z = batch()
-    total = vr_margin_loss(d, g, away, g_away, z=z).total
+    total = vr_margin_loss(d, g, away, g_away, z=z, clip=None).total
     tilt = -((z - g) * d).mean() + (torch.nn.functional.softplus(away) - g_away * away).mean()
     assert abs(float(total - tilt)) < 1e-12
 
@@ -73,15 +74,27 @@ def test_weights_multiply_labelled_rows():
     assert float(one.expected) == pytest.approx(float(two.expected) * 52 / 50, rel=1e-12)
 
 
+def test_fresh_weights_multiply_fresh_pairs():
+    d, g, away, g_away, _ = batch()
+    weight = torch.ones_like(away)
+    weight[0] = 2.0
+    one = vr_margin_loss(d, g, away, g_away, fresh_weights=weight)
+    two = vr_margin_loss(d, g, torch.cat([away, away[:1]]), torch.cat([g_away, g_away[:1]]))
+    assert float(one.fresh) == pytest.approx(float(two.fresh) * 71 / 70, rel=1e-12)
+    assert float(one.expected) == float(two.expected)
+
+
 def test_a_clip_bounds_the_pull_of_labelled_margins():
     g, away, g_away = torch.tensor([0.2]), torch.zeros(1), torch.tensor([0.5])
     far = [float(vr_margin_loss(torch.tensor([d]), g, away, g_away, clip=3.0).total) for d in (5.0, 500.0)]
-    free = [float(vr_margin_loss(torch.tensor([d]), g, away, g_away).total) for d in (5.0, 500.0)]
+    free = [float(vr_margin_loss(torch.tensor([d]), g, away, g_away, clip=None).total) for d in (5.0, 500.0)]
+    given = [float(vr_margin_loss(torch.tensor([d]), g, away, g_away).total) for d in (CLIP, 500.0)]
+    assert given[0] == pytest.approx(given[1])
     assert far[0] == pytest.approx(far[1])
     assert free[1] < free[0] - 300
     near = torch.tensor([2.0])
     assert float(vr_margin_loss(near, g, away, g_away, clip=3.0).total) == pytest.approx(
-        float(vr_margin_loss(near, g, away, g_away).total)
+        float(vr_margin_loss(near, g, away, g_away, clip=None).total)
     )
 
 
@@ -200,6 +213,7 @@ def test_margin_of_a_log_linear_policy_is_that_of_its_reward():
         (lambda: vr_margin_loss(D, D[:3], D, D), "labelled margins have shape"),
         (lambda: vr_margin_loss(D, D.sigmoid(), D, torch.ones_like(D)), "fresh pair 1 is 1; it must lie strictly"),
         (lambda: vr_margin_loss(D, D.sigmoid(), D, D.sigmoid(), lambda_=2), "lambda_=2 must lie between 0 and 1"),
+        (lambda: vr_margin_loss(D, D.sigmoid(), D, D.sigmoid(), clip=0), "clip=0 must be positive"),
         (lambda: rdpo(D, 0.5), "flips=0.5 must lie between 0 and 1/2"),
         (lambda: cdpo(D, -0.1), "smoothing=-0.1"),
         (lambda: r3m(D, 1.0), "penalty=1.0 must lie between 0 and 1"),

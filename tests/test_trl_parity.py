@@ -4,7 +4,6 @@ With lambda_=0 to the last bit. With a fresh pair that is the labelled pair, and
 auxiliary cancels whatever its weight, so that the forward pass of fresh pairs is held against trl's as well.
 """
 
-import math
 import warnings
 
 import pytest
@@ -71,9 +70,13 @@ REWARDS = {
     "accumulation": (dict, {"gradient_accumulation_steps": 2, "per_device_train_batch_size": 1}),
     "centred": (dict, {"center_rewards_coefficient": 0.3}),
 }
-CASES = [(dpo, tiny.DPOTrainer, name, *case) for name, case in POLICIES.items()]
-CASES += [(scored, tiny.RewardTrainer, name, *case) for name, case in REWARDS.items()]
-IDS = [f"{case[0].__name__}-{case[2]}" for case in CASES]
+CASES = {f"dpo, {name}": (dpo, tiny.DPOTrainer, *case) for name, case in POLICIES.items()}
+CASES |= {f"reward, {name}": (scored, tiny.RewardTrainer, *case) for name, case in REWARDS.items()}
+
+
+def cases(*quick):
+    """All cases as parameters, those that are not `quick` marked slow."""
+    return [pytest.param(name, id=name, marks=[] if name in quick else [pytest.mark.slow]) for name in CASES]
 
 
 def trained(make, folder, build, options, **more):
@@ -88,8 +91,13 @@ def trained(make, folder, build, options, **more):
     return [before, *losses], {name: p.detach() for name, p in trainer.model.named_parameters()}
 
 
-@pytest.mark.parametrize(("make", "theirs", "name", "build", "options"), CASES, ids=IDS)
-def test_without_auxiliary_training_is_that_of_trl_to_the_last_bit(make, theirs, name, build, options, tmp_path):
+@pytest.mark.parametrize(
+    "name",
+    cases("dpo, lora", "dpo, prompt tuning", "dpo, mixture of experts", "dpo, accumulation", "dpo, precomputed",
+          "reward, plain"),
+)  # fmt: skip
+def test_without_auxiliary_training_is_that_of_trl_to_the_last_bit(name, tmp_path):
+    make, theirs, build, options = CASES[name]
     bare = rows(**BARE)
     losses, weights = trained(make, tmp_path, build, options, data=bare, vr=VROptions(lambda_=0))
     wanted, others = trained(make, tmp_path, build, options, data=bare, kind=theirs)
@@ -98,19 +106,17 @@ def test_without_auxiliary_training_is_that_of_trl_to_the_last_bit(make, theirs,
     assert all(torch.equal(weights[key], others[key]) for key in weights)
 
 
-@pytest.mark.parametrize(("make", "theirs", "name", "build", "options"), CASES, ids=IDS)
-def test_an_auxiliary_that_cancels_leaves_the_training_of_trl(make, theirs, name, build, options, tmp_path):
+@pytest.mark.parametrize("name", cases("dpo, mixture, prompt tuning", "dpo, float64", "reward, lora"))
+def test_an_auxiliary_that_cancels_leaves_the_training_of_trl(name, tmp_path):
+    make, theirs, build, options = CASES[name]
     same = {"a_1": TABLE["chosen"], "a_2": TABLE["rejected"], "a_1_preference": TABLE["chosen_preference"]}
     data = rows(**same, a_2_preference=None, rejected_preference=None)
     vr = VROptions(lambda_=1.0, clip=None)
     losses, weights = trained(make, tmp_path, build, options, data=data, vr=vr)
     wanted, others = trained(make, tmp_path, build, options, data=rows(**BARE), kind=theirs)
     assert losses == pytest.approx(wanted, abs=3e-6)
-    moved = 0.0
     for key, value in weights.items():
-        torch.testing.assert_close(value, others[key], atol=1e-8 if name == "float64" else 3e-6, rtol=0)
-        moved += float((value - others[key]).abs().sum())
-    assert math.isfinite(moved)
+        torch.testing.assert_close(value, others[key], atol=1e-8 if "float64" in name else 3e-6, rtol=0)
 
 
 @pytest.mark.parametrize("margin", [None, [0.1, 2.0, 0.0, 0.5]])

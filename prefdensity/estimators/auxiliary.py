@@ -223,7 +223,7 @@ def of_rows(
     labelled, fresh = np.empty(len(data)), np.empty((len(pairs), len(views)))
     for out, part in _refits(post, data, program, folds, seed, progress):
         labelled[out] = _held_out(part, data, out, program)
-        fresh[out] = _of_views(part, [pairs[k] for k in np.flatnonzero(out)], views, program, False)
+        fresh[out] = _of_views(part, [pairs[k] for k in np.flatnonzero(out)], views, program, False, None)
     return Auxiliary(labelled, fresh, views)
 
 
@@ -284,13 +284,20 @@ def _left_out(
     return fresh
 
 
-def _of_views(post: Posterior, pairs: Pairs, views: tuple[View, ...], program: Program, progress: bool | None) -> Array:
-    """Return the posterior mean of P(a) [pair, view]."""
+def _of_views(
+    post: Posterior,
+    pairs: Pairs,
+    views: tuple[View, ...],
+    program: Program,
+    progress: bool | None,
+    most: int | None = _DRAWS,
+) -> Array:
+    """Return the posterior mean of P(a) [pair, view], of about `most` draws or of all."""
     position = {pair: k for k, pair in enumerate(dict.fromkeys(pairs))}
     columns = []
     with show_progress(progress) as report:
         for k, view in enumerate(views):
             report("auxiliary on fresh pairs", k, len(views))
-            table = outcome_probabilities(post, list(position), view.annotator, view.first, program, most=_DRAWS)
+            table = outcome_probabilities(post, list(position), view.annotator, view.first, program, most=most)
             columns.append(table[..., 0].mean(0))
     return np.stack(columns, 1)[[position[pair] for pair in pairs]]
