@@ -27,7 +27,7 @@ from prefdensity.preference_losses import CLIP, Loss, VRTerms, dpo_margin, logis
 
 Batch = dict[str, Any]
 
-_AUXILIARY, _WEIGHT, _ROW = "auxiliary", "weight", "a_row"
+_AUXILIARY, _WEIGHT, _ROW = "auxiliary", "weight", "fresh_pair_row"
 _OLD_IDS = ("chosen_input_ids", "rejected_input_ids")
 _IDS = {"prompt_ids": "a_prompt_ids", "chosen_ids": "a_1_ids", "rejected_ids": "a_2_ids"}
 _REFERENCE = {"ref_chosen_logps": "ref_a_1_logps", "ref_rejected_logps": "ref_a_2_logps"}
@@ -197,6 +197,8 @@ class VarianceReducedDPOTrainer(_VarianceReduced, DPOTrainer):
         are looked at as they come.
     """
 
+    precompute_ref_logps: bool
+
     def __init__(self, *args: Any, vr: VROptions | None = None, **kwargs: Any) -> None:
         config = kwargs.get("args", args[2] if len(args) > 2 else None)
         for name, plain in _PLAIN.items():
@@ -225,13 +227,13 @@ class VarianceReducedDPOTrainer(_VarianceReduced, DPOTrainer):
         if "ref_chosen_logps" not in rows:
             found = self.compute_ref_log_probs(self.ref_model or self.model, rows)
             rows |= dict(zip(_REFERENCE, found, strict=True))
-        reference = [rows[name] for name in _REFERENCE]
         # the forward pass of trl's own loss, whose head returns log-probabilities of labels
         labels = rows["input_ids"].masked_fill(rows["completion_mask"] == 0, -100)
         router = {"output_router_logits": True} if self.aux_loss_enabled else {}
         outputs = model(**given, **router, labels=labels, use_cache=False, fused_lm_head=True)
         log_p = outputs.log_probs[:, 1 - labels.shape[1] :].sum(1)  # a prompt that is tuned comes before the tokens
-        margin = dpo_margin(*log_p.chunk(2), *reference, self.beta)
+        one, two = log_p.chunk(2)
+        margin = dpo_margin(one, two, rows["ref_chosen_logps"], rows["ref_rejected_logps"], self.beta)
         loss = self._margin_loss(margin, inputs[_AUXILIARY], inputs.get(_WEIGHT))
         if self.aux_loss_enabled:
             loss = loss + self.router_aux_loss_coef * outputs.aux_loss
