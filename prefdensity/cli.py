@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from prefdensity import __version__, cli_pcal, cli_select, cli_study
+from prefdensity.cli_answer import next_step, show_ranking, show_verdict
 from prefdensity.cli_table import reads_a_table
 from prefdensity.errors import DataError, PrefDensityError
 
 if TYPE_CHECKING:
-    from prefdensity.checks import CheckReport
     from prefdensity.choices import Choices
     from prefdensity.comparisons import Comparisons
     from prefdensity.posterior import Posterior
@@ -188,30 +188,14 @@ def _write_fit(post: "Posterior", data: "Comparisons | Choices", program: "Progr
             write_report(post, data, target, level=level, command=_typed(), program=program, checked=checked)
         written = sorted(path.name for path in folder.iterdir())
     if ranked:
-        _show_ranking(post, level)
+        show_ranking(post, level)
     typer.echo("\n".join(post.quality()))
     typer.echo(f"wrote {out}: {', '.join(written)}")
     said = [*post.quality(), *([checked.caution] if checked else [])]
     for sentence in cautions(post, data, program, checked):
         if sentence not in said:  # once is enough
             typer.echo(f"warning: {sentence}", err=True)
-    _show_verdict(post, checked, ranked)
-
-
-def _show_verdict(post: "Posterior", checked: "CheckReport | None", ranked: bool = True) -> None:
-    """End with what a stranger wants to know: who leads and how sure, what the data say against it, what to do next."""
-    from prefdensity.report import lead, leaders
-
-    if checked is None:
-        said = [*leaders(post), "Nothing has been held against this fit: checks know nothing of choices from sets yet."]
-    else:
-        said = lead(post, checked) if ranked else [checked.headline]
-        said.append(_next(checked))
-    typer.echo("\n" + "\n".join(said))
-
-
-def _next(checked: "CheckReport") -> str:
-    return f"Next: {checked.advice[0].lower()}{checked.advice[1:]}"
+    show_verdict(post, checked, ranked)
 
 
 @app.command(epilog="Example: prefdensity report results/fit.nc votes.csv --ordered")
@@ -239,7 +223,7 @@ def report(
     target = out or saved.with_name("report.html")
     written = write_report(post, data, target, title, level=level, program=program, checked=checked)
     typer.echo(f"wrote {written}")
-    _show_verdict(post, checked)
+    show_verdict(post, checked)
 
 
 @app.command(epilog="Example: prefdensity check results/fit.nc votes.csv --ordered")
@@ -264,7 +248,7 @@ def check(
     post, program = _saved_fit(saved, model)
     found = checks.check(post, data, replicates=replicates, seed=seed, program=program)
     typer.echo(str(found))
-    typer.echo(_next(found))
+    typer.echo(next_step(found))
     if out is not None:
         with _staged(out) as folder:
             folder.mkdir()
@@ -379,38 +363,3 @@ def _staged(out: Path) -> Iterator[Path]:
 
 def _typed() -> str:
     return shlex.join(["prefdensity", *sys.argv[1:]])
-
-
-def _show_ranking(post: "Posterior", level: float, most: int = 10) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    from prefdensity.words import percent
-
-    summary = post.summary(level=level)
-    labels = ["type", "item"] if "type" in summary else ["item"]
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for column in labels:
-        table.add_column(column, overflow="fold")
-    for column in ("utility", f"{level:.0%} interval", "rank", "P(best)"):
-        table.add_column(column, justify="right", no_wrap=True)
-    shown = summary.groupby("type").head(most // 2) if "type" in summary else summary.head(most)
-    for row in shown.to_dict("records"):
-        table.add_row(
-            *(Text(str(row[label])) for label in labels),  # Text: a name is not markup
-            f"{row['mean']:z.2f}",
-            _span(row["lower"], row["upper"], "z.2f"),
-            _span(row["rank_lower"], row["rank_upper"], "d"),
-            percent(row["p_best"]),
-        )
-    Console().print(table)
-    if len(summary) > len(shown):
-        typer.echo(f"{len(summary) - len(shown)} more in summary.csv")
-
-
-def _span(lower: float, upper: float, form: str) -> str:
-    if lower != lower:
-        return "–"
-    return f"{lower:{form}}" if lower == upper else f"{lower:{form}} to {upper:{form}}"

@@ -12,6 +12,7 @@ from scipy.sparse import csgraph, csr_matrix
 
 from prefdensity.comparisons import TIE, A, B, Comparisons
 from prefdensity.errors import DataError
+from prefdensity.remarks import Remark
 from prefdensity.words import share
 
 # Fewer judgements than this leave an item or annotator to the prior.
@@ -22,29 +23,6 @@ _SAME_SIDE = 10
 _FAR = 4.0
 # Share of repeated judgements that is worth a remark; a random design has a few.
 _REPEATED = 0.01
-
-
-@dataclass(frozen=True)
-class Remark:
-    """What a careful statistician would say of a table, and of which programs it is true.
-
-    Attributes
-    ----------
-    says
-        The sentence.
-    concerns
-        Only programs that know of this: "item" where each item has a utility of its own, or a label or column of the
-        table such as "annotator"; "" all programs.
-    answered_by
-        Programs that know of this account for what the sentence warns of; "" none does.
-    tested_by
-        The check of a fit that tells whether it matters to the program; "" none does.
-    """
-
-    says: str
-    concerns: str = ""
-    answered_by: str = ""
-    tested_by: str = ""
 
 
 @dataclass(frozen=True, eq=False)

@@ -229,7 +229,7 @@ def _annotator_caption(post: Posterior) -> str:
 
 
 def _known(post: Posterior, program: Program) -> set[str]:
-    """Return what a program knows of, in the words of `data_report.Remark`: its needs, and items if these are free."""
+    """Return what a program knows of, in the words of `Remark`: its needs, and items if these are free."""
     free = "utility" in post.event_dims  # drawn for each item, not made of its features
     return {*program.needs, "item"} if free else set(program.needs)
 

@@ -13,7 +13,7 @@ FOLDERS = {"prefdensity": ROOT / "prefdensity", "prefdensity.models": ROOT / "mo
 
 # A part of prefdensity may import from rows above its own only.
 LADDER = """
-errors progress data psis acquisition words plain_values
+errors progress data psis acquisition words plain_values remarks
 grades workers judged_columns
 comparisons judged domains pair_sets preference_losses pages
 cells judged_cells data_report densities format_tools simulate
@@ -32,6 +32,7 @@ model_comparison discrepancies estimators selection selection_study plots_select
 plots_pcal tallies study check_catalogue preference_columns
 checks trl plots_study rater_study
 report report_pcal simulation_calibration cli_table
+cli_answer
 cli_select cli_pcal cli_study
 cli
 __main__
@@ -60,10 +61,10 @@ HOMES = {
     ),
     "pyarrow": "readers",
     "pyro": "inference judged_cells models outcomes programs running",
-    "rich": "cli progress",
+    "rich": "cli_answer progress",
     "transformers": "trl",
     "trl": "trl",
-    "typer": "cli cli_table cli_select cli_pcal cli_study",
+    "typer": "cli cli_answer cli_table cli_select cli_pcal cli_study",
     "xarray": "inference_data posterior_files",
 }
 
