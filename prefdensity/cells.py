@@ -230,6 +230,7 @@ def compress(
     first = data.first * sign if "first" in needs and data.first is not None else None
     covariates = None
     if "covariates" in needs and data.covariates is not None:
+        assert data.covariate_scale is not None  # wherever there are covariates
         covariates = data.covariates / data.covariate_scale * sign[:, None]
     keys = [(item_a, len(data.items)), (item_b, len(data.items))]
     if annotator is not None:

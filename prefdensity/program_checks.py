@@ -53,14 +53,13 @@ def _require_log_probabilities(name: str, log_prob: Tensor, cells: Cells) -> Non
         raise ProgramError(f"{name} returns {log_prob.shape[-1]} outcomes; the program has {', '.join(cells.outcomes)}")
     if torch.isnan(log_prob).any():
         raise ProgramError(f"{name} returns log probabilities that are not numbers under draws of its own prior")
-    if getattr(cells, "choice", None) is None:
+    choice: Tensor | None = getattr(cells, "choice", None)  # judged units have none
+    if choice is None:
         total = log_prob.double().exp().sum(-1)
     else:
-        total = torch.zeros(
-            *log_prob.shape[:-2], int(cells.choice[-1]) + 1, dtype=torch.float64, device=log_prob.device
-        )
         first = log_prob[..., 0].double().exp()
-        total = total.scatter_add(-1, cells.choice.expand(first.shape), first)
+        sets = first.new_zeros(*first.shape[:-1], int(choice[-1]) + 1)
+        total = sets.scatter_add(-1, choice.expand(first.shape), first)
     worst = total.flatten()[(total - 1).abs().argmax()]
     if not (worst - 1).abs() < _OFF:
         raise ProgramError(
