@@ -44,6 +44,9 @@ def show_ranking(post: Posterior, level: float, most: int = 10) -> None:
         table.add_column(column, overflow="fold")
     for column in ("utility", f"{level:.0%} interval", "rank", "P(best)"):
         table.add_column(column, justify="right", no_wrap=True)
+    noted = summary["note"].any()
+    if noted:
+        table.add_column("note", overflow="fold")
     shown = summary.groupby("type").head(most // 2) if "type" in summary else summary.head(most)
     for row in shown.to_dict("records"):
         table.add_row(
@@ -52,6 +55,7 @@ def show_ranking(post: Posterior, level: float, most: int = 10) -> None:
             _span(row["lower"], row["upper"], "z.2f"),
             _span(row["rank_lower"], row["rank_upper"], "d"),
             percent(row["p_best"]),
+            *([row["note"]] if noted else []),
         )
     Console().print(table)
     if len(summary) > len(shown):

@@ -44,12 +44,14 @@ def ranking(post: Posterior, level: float = 0.9, most: int = 60) -> Figure:
     panels, items = _panels(post, level, most)
     figure, axes = _row_figure(len(items), len(panels))
     for index, (ax, (title, frame)) in enumerate(zip(axes, panels, strict=True)):
-        _intervals(ax, frame["mean"], frame["lower"], frame["upper"], COLOURS[index % len(COLOURS)])
+        _intervals(ax, frame["mean"], frame["lower"], frame["upper"], COLOURS[index % len(COLOURS)], frame["safe"])
         ax.axvline(0, color=FAINT, linewidth=0.8, zorder=1)
         _panel_title(ax, title)
     _item_labels(axes[0], items)
     whole = f"; {_cut(items, post)}" if len(items) < len(post.items) else ""
     bars = "" if panels[0][1]["lower"].isna().all() else f", with {level:.0%} intervals"
+    if not all(frame["safe"].all() for _, frame in panels):
+        bars += "; hollow: not shown to be safe"
     _caption(figure, f"utility, 0 = average item{bars}{whole}")
     return figure
 
@@ -276,10 +278,11 @@ def _row_figure(rows: int, panels: int = 1) -> tuple[Figure, NDArray[Any]]:
     return figure, axes
 
 
-def _intervals(ax: Axes, mean: Any, lower: Any, upper: Any, colour: str) -> None:
-    rows = np.arange(len(mean))
+def _intervals(ax: Axes, mean: Any, lower: Any, upper: Any, colour: str, safe: Any = True) -> None:
+    rows, safe = np.arange(len(mean)), np.broadcast_to(safe, len(mean))
     ax.hlines(rows, lower, upper, color=colour, linewidth=2.2, alpha=0.45)
-    ax.plot(mean, rows, "o", color=colour, markersize=4.5)
+    ax.plot(np.asarray(mean)[safe], rows[safe], "o", color=colour, markersize=4.5)
+    ax.plot(np.asarray(mean)[~safe], rows[~safe], "o", color=colour, markersize=4.5, markerfacecolor="white")
 
 
 def _item_labels(ax: Axes, items: list[str]) -> None:

@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from prefdensity.comparisons import Comparisons
 from prefdensity.errors import DataError
 from prefdensity.grades import scores
+from prefdensity.psis import USABLE, k_hat_error
 
 if TYPE_CHECKING:
     from prefdensity.programs import Program
 
 Array = NDArray[Any]
 
-K_GOOD, K_USABLE = 0.5, 0.7
+K_GOOD, K_USABLE = 0.5, USABLE
 # Log weights that vary less than this leave about .01 nats between approximation and posterior, whatever k-hat
 # says of their extreme tail; by Pinsker's inequality no probability is then off by more than .08.
 CLOSE = 0.15
@@ -30,9 +31,22 @@ CLOSE = 0.15
 R_HAT = 1.01
 
 
-def approximates(k_hat: float, log_weight_sd: float | None) -> bool:
-    """Say whether an approximation with these importance weights stands for the posterior."""
-    return k_hat < K_USABLE or (log_weight_sd is not None and log_weight_sd < CLOSE)
+# The estimated error of a row's mean, in posterior standard deviations, up to which the row is marked safe.
+SAFE = 0.1
+# The share of a sampler's transitions that may diverge; many short chains take thousands of them.
+DIVERGED = 0.001
+
+
+def approximates(k_hat: float, log_weight_sd: float | None, proposals: int | None = None) -> bool:
+    """Say whether an approximation with these importance weights stands for the posterior.
+
+    k-hat is one noisy number: where that of 4,000 weights is .7, another 4,000 say .5 or .9. So an approximation is
+    turned down only where k-hat is above .7 by more than twice its standard error.
+    """
+    if not np.isfinite(k_hat):
+        return False
+    band = 2 * k_hat_error(k_hat, proposals) if proposals else 0.0
+    return k_hat < K_USABLE + band or (log_weight_sd is not None and log_weight_sd < CLOSE)
 
 
 @dataclass(frozen=True)
@@ -46,12 +60,15 @@ class FitStatus:
     converged, message
         Whether the search settled, and in words how it ended.
     k_hat
-        Pareto shape of the importance weights of the approximation: < .5 good, < .7 usable, more: intervals
-        must not be trusted. None for nuts, map, mle.
+        Pareto shape of the importance weights of the approximation: < .5 good, < .7 usable, clearly more (see
+        `approximates`): the joint posterior is not held; read only rows marked safe. None for nuts, map, mle.
     log_weight_sd
         Standard deviation of the log importance weights (nats).
-    corrected
-        The draws were importance-resampled towards the exact posterior.
+    corrected, tempering
+        The draws were importance-resampled towards the exact posterior, by the smoothed weights to this power:
+        1 fully, below 1 where too few draws would have been left, 0 not at all (a very large table).
+    proposals
+        How many draws of the approximation were weighed.
     elbo, elbo_se, log_evidence
         Evidence lower bound, its Monte-Carlo error, importance-weighted log evidence (nats); None for point fits.
         With k exchangeable types the evidence counts all k! labellings, taken to be well apart; the bound counts one.
@@ -60,7 +77,9 @@ class FitStatus:
     n_parameters, deviance
         Of mle: how many numbers were estimated (a common shift of utilities is none), and twice the nats to a program
         that gives each distinct comparison (who judged, order and covariates as recorded) its observed shares.
-    r_hat, effective, divergences
+    effective
+        Effective sample size: of the weighed proposals (Kish, smoothed weights), or of nuts its least.
+    r_hat, divergences
         Of nuts.
     restart_values
         The objective reached by each restart (nats).
@@ -84,6 +103,8 @@ class FitStatus:
     k_hat: float | None = None
     log_weight_sd: float | None = None
     corrected: bool = False
+    tempering: float = 1.0
+    proposals: int | None = None
     elbo: float | None = None
     elbo_se: float | None = None
     log_evidence: float | None = None
@@ -106,12 +127,12 @@ class FitStatus:
 
     @property
     def trusted(self) -> bool:
-        """Whether intervals, ranks and P(best) may be read as they stand."""
-        if not self.converged or self.divergences:
+        """Whether the joint posterior of everything is held; which single rows are safe, `summary()` says."""
+        if not self.converged or (self.divergences or 0) > DIVERGED * self.steps:
             return False
         if self.r_hat is not None:
             return self.r_hat < R_HAT
-        return self.k_hat is None or approximates(self.k_hat, self.log_weight_sd)
+        return self.k_hat is None or approximates(self.k_hat, self.log_weight_sd, self.proposals)
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,6 +156,10 @@ class Posterior:
     log_p, log_q
         Joint log density and log density of the approximation at the draws (the first ones, for a very
         large table); for corrected draws both belong to the resampled draws. Empty for nuts, map, mle.
+    error
+        site -> [...]: the estimated error of the mean of the draws of each entry, in posterior standard deviations;
+        of utilities centred, and at least that of their ranks. Empty where nothing is approximated (mle, map), or
+        nothing is known (a very large table).
     measures
         name -> [item]: what was known of the items, in the users' units, where the program reads it.
     n_comparisons, data_source, data_fingerprint
@@ -156,6 +181,7 @@ class Posterior:
     feature_names: tuple[str, ...] = ()
     covariate_names: tuple[str, ...] = ()
     features: Array | None = None
+    error: dict[str, Array] = field(default_factory=dict)
     measures: dict[str, Array] = field(default_factory=dict)
     n_comparisons: float = 0.0
     data_source: str = ""
@@ -199,19 +225,22 @@ class Posterior:
         """Return the ranking: one row per item (and type), best first, the largest type first.
 
         Columns: item, mean (of the centred utility), sd, lower, upper (central interval of probability `level`),
-        rank_lower, rank_upper (the same for the rank, 1 = best), p_best. For mle the mean is the estimate and
-        the rest its asymptotic sampling distribution; for map there is no spread: sd, lower, upper and p_best are
-        empty, and both ranks are those of the mode.
+        rank_lower, rank_upper (the same for the rank, 1 = best), p_best, safe and note (see `marks`). For mle the mean
+        is the estimate and the rest its asymptotic sampling distribution; for map there is no spread: sd, lower, upper
+        and p_best are empty, and both ranks are those of the mode.
         """
         _require_level(level)
         draws = self.utilities()
         centre = self._utility(self.point)
         centre = centre - centre.mean(-1, keepdims=True)
+        marks = self.marks("utility")
         if draws.ndim == 2:
-            return self._ranking(draws, centre, level).sort_values("mean", ascending=False, ignore_index=True)
+            frame = self._ranking(draws, centre, level).join(marks)
+            return frame.sort_values("mean", ascending=False, ignore_index=True)
         parts = []
         for k in self.types_by_size():
-            part = self._ranking(draws[:, k], centre[k], level).sort_values("mean", ascending=False)
+            own = marks.iloc[k * len(self.items) : (k + 1) * len(self.items)].reset_index(drop=True)
+            part = self._ranking(draws[:, k], centre[k], level).join(own).sort_values("mean", ascending=False)
             part.insert(0, "type", k + 1)
             parts.append(part)
         return pd.concat(parts, ignore_index=True)
@@ -233,10 +262,24 @@ class Posterior:
             frame[["lower", "upper", "p_best"]] = np.nan
         return frame
 
+    def marks(self, site: str) -> pd.DataFrame:
+        """Return which entries of a site are safe to read, whatever the fit as a whole is worth: one row per entry.
+
+        Columns: safe (the mean, and for utilities the mean rank, is within a tenth of a posterior standard deviation as
+        far as the diagnosis tells), note (otherwise how far it may be off; empty where safe). Point estimates and their
+        asymptotic intervals are exact as such, so mle and map are safe.
+        """
+        size = int(np.prod(self.draws[site].shape[1:]))
+        if self.status.method in ("mle", "map"):
+            return pd.DataFrame({"safe": np.ones(size, bool), "note": [""] * size})
+        error = np.reshape(self.error[site], -1) if site in self.error else np.full(size, np.nan)
+        return pd.DataFrame({"safe": error <= SAFE, "note": [_note(each) for each in error]})
+
     def parameters(self, level: float = 0.9) -> pd.DataFrame:
         """Return all that is not an item's utility: tie strength, biases, reliabilities, type weights, ...
 
-        Columns: parameter, index (annotator, type or feature; empty for scalars), mean, sd, lower, upper, meaning.
+        Columns: parameter, index (annotator, type or feature; empty for scalars), mean, sd, lower, upper, safe and note
+        (see `marks`), meaning.
         """
         _require_level(level)
         rows = []
@@ -244,16 +287,19 @@ class Posterior:
             if name in ("utility", "type_probability") or name.endswith("_offset"):
                 continue
             flat, point = values.reshape(len(values), -1), np.reshape(self.point[name], -1)
+            marks = self.marks(name)
             for column, index in enumerate(self._labels(name)):
                 rows.append(
                     (
                         name,
                         index,
                         *self._line(flat[:, column], point[column], level),
+                        *marks.iloc[column],
                         self.meanings.get(name, ""),
                     )
                 )
-        return pd.DataFrame(rows, columns=["parameter", "index", "mean", "sd", "lower", "upper", "meaning"])
+        columns = ["parameter", "index", "mean", "sd", "lower", "upper", "safe", "note", "meaning"]
+        return pd.DataFrame(rows, columns=columns)
 
     def _line(self, values: Array, point: float, level: float) -> tuple[float, ...]:
         if self.is_point:
@@ -356,7 +402,7 @@ class Posterior:
         ended = "The search settled" if s.converged else "The search did NOT settle"
         lines = [(f"{ended}: {s.message}.", s.converged)]
         if s.k_hat is not None:
-            lines.append((_k_hat_sentence(s), approximates(s.k_hat, s.log_weight_sd)))
+            lines.append((_k_hat_sentence(s), approximates(s.k_hat, s.log_weight_sd, s.proposals)))
         if s.r_hat is not None:
             good = s.r_hat < R_HAT and (s.effective or 0) > 100 * s.chains
             said = (
@@ -365,8 +411,10 @@ class Posterior:
             )
             lines.append((said, good))
         if s.divergences:
-            said = f"{s.divergences} transitions diverged: the sampler missed part of the posterior."
-            lines.append((said, False))
+            few = s.divergences <= DIVERGED * s.steps
+            what = "few enough to pass" if few else "the sampler missed part of the posterior"
+            lines.append((f"{s.divergences} of {s.steps:,} transitions diverged: {what}.", few))
+        lines += [(said, True) for said in self._safe_sentence()]
         if len(s.restart_values) > 1:
             best = max(s.restart_values)
             near = sum(value > best - 0.5 for value in s.restart_values)
@@ -381,6 +429,21 @@ class Posterior:
         if self.is_point:
             lines.append(("A posterior mode has no intervals; fit with laplace, svi or nuts to get them.", True))
         return lines
+
+    def _safe_sentence(self) -> list[str]:
+        if self.status.method in ("mle", "map"):
+            return []
+        marks = {name: self.marks(name)["safe"] for name in self.draws if name != "type_probability"}
+        known = [name for name in marks if name in self.error]
+        if not known:
+            return ["Single rows were not checked."]
+        safe, size = sum(int(marks[name].sum()) for name in known), sum(len(marks[name]) for name in known)
+        if safe == size:
+            return ["Every row is marked safe: its mean lies within 0.1 posterior standard deviations."]
+        ranked = ""
+        if "utility" in known:
+            ranked = f", of the items {int(marks['utility'].sum())} of {len(marks['utility'])}"
+        return [f"{safe} of {size} rows are marked safe{ranked}; of the others the note says how far they may be off."]
 
     def to_arviz(self) -> Any:
         """Return an ArviZ InferenceData (0.x) or DataTree (1.x) with named dims."""
@@ -397,21 +460,36 @@ class Posterior:
 
 def _k_hat_sentence(s: FitStatus) -> str:
     assert s.k_hat is not None
-    start = f"Pareto k-hat of the approximation is {s.k_hat:.2f}: "
-    done = ", and the draws are importance-corrected" if s.corrected else ""
+    start = f"Pareto k-hat of the approximation is {s.k_hat:.2f}"
+    weighed = f"{s.effective or 0:,.0f} of {s.proposals or 0:,} proposals are effective"
+    corrected = f"; the draws are importance-corrected ({weighed})" if s.corrected else ""
+    if s.tempering < 1 and s.proposals:
+        part = f"by the weights to the power {s.tempering:.2f} only" if s.tempering else "not at all"
+        corrected = f"; the draws are importance-corrected {part} ({weighed})"
     if s.k_hat < K_GOOD:
-        return f"{start}it stands well for the posterior{done}."
+        return f"{start}: it stands well for the posterior{corrected}."
     if s.k_hat < K_USABLE:
-        return f"{start}usable{done}."
-    if approximates(s.k_hat, s.log_weight_sd):
+        return f"{start}: usable{corrected}."
+    if s.log_weight_sd is not None and s.log_weight_sd < CLOSE:
         return (
-            f"{start}above 0.7, but its importance weights hardly vary (sd of their logarithm {s.log_weight_sd:.2f}), "
-            "so it is close to the posterior except in the far tails."
+            f"{start}: above 0.7, but its importance weights hardly vary (sd of their logarithm "
+            f"{s.log_weight_sd:.2f}), so it is close to the posterior except in the far tails{corrected}."
         )
+    if approximates(s.k_hat, s.log_weight_sd, s.proposals):
+        return f"{start}: on the border of 0.7, which it may be above by chance; usable{corrected}."
     return (
-        f"{start}above 0.7, so intervals, ranks and P(best) must NOT be trusted as they stand; they are those of the "
-        "approximation, uncorrected. Use method='nuts' where it is affordable, or a simpler program."
+        f"{start}, clearly above 0.7: the joint posterior is not held, and rows that are not marked safe must NOT be "
+        f"trusted{corrected}. Use method='nuts' where it is affordable, or a simpler program."
     )
+
+
+def _note(error: float) -> str:
+    """Return what to say of a row whose mean may be off by `error` posterior standard deviations."""
+    if error <= SAFE:
+        return ""
+    if np.isnan(error):
+        return "not checked"
+    return f"may be off by {error:.1f} sd" if error < 10 else "not reached by the approximation"
 
 
 def _require_level(level: float) -> None:

@@ -30,7 +30,7 @@ from prefdensity.posterior import FitStatus, Posterior
 
 _FORMAT = "prefdensity-posterior-1"
 _LONG = ("elbo_trace", "restart_values")  # of the status, kept as arrays
-_ARRAYS = ("draws", "point", "log_p", "log_q", "features", "measures")
+_ARRAYS = ("draws", "point", "log_p", "log_q", "features", "error", "measures")
 _SEAL = b"\nprefdensity sha256 "
 _BYTES = 1 << 20  # that small datasets may take beyond the file's own size: text is kept beside its array
 
@@ -132,6 +132,7 @@ def _tree(post: Posterior) -> xr.DataTree:
     constant: dict[str, Any] = {f"point_{name}": (post.dims[name], value) for name, value in post.point.items()}
     if post.features is not None:
         constant["features"] = (("item", "feature"), post.features)
+    constant |= {f"error_{name}": (post.dims[name], value) for name, value in post.error.items()}
     constant |= {f"measure_{name}": (("item",), values) for name, values in post.measures.items()}
     coords = {name: values for name, values in out["posterior"].coords.items() if name not in ("chain", "draw")}
     coords["item"] = np.array(post.items, dtype=object)
@@ -174,6 +175,11 @@ def _posterior(tree: xr.DataTree) -> Posterior:
         log_p=_array(fit, "log_p"),
         log_q=_array(fit, "log_q"),
         features=_array(constant, "features") if "features" in constant else None,
+        error={
+            name: constant[f"error_{name}"].transpose(*axes).values
+            for name, axes in plain["dims"].items()
+            if f"error_{name}" in constant
+        },
         measures={
             str(name).removeprefix("measure_"): _array(constant, str(name))
             for name in constant.data_vars
@@ -196,6 +202,9 @@ def _require_whole(post: Posterior) -> None:
         _require_numbers(f"the point of {name}", post.point[name], shape)
         if not 0 <= post.event_dims.get(name, 0) <= len(axes):
             raise ValueError(f"event_dims of {name} is {post.event_dims[name]}")
+    for name, values in post.error.items():  # infinite where the approximation says nothing
+        if np.shape(values) != np.shape(post.point.get(name)) or not (np.asarray(values, float) >= 0).all():
+            raise ValueError(f"the errors of {name} are not one number of 0 or more for each of its entries")
     for name, values in post.measures.items():
         _require_numbers(f"the measure {name}", values, (len(post.items),))
     if post.features is not None:

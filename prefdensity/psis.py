@@ -20,8 +20,7 @@ def smooth(log_weight: Tensor) -> tuple[Tensor, Tensor]:
     The largest min(S/5, 3 sqrt S) of S weights are replaced by quantiles of a generalised Pareto
     distribution fitted to them. k-hat is infinite where a weight is not finite, and 0 where all weights are equal.
     """
-    size = log_weight.shape[-1]
-    tail = math.ceil(min(0.2 * size, 3 * math.sqrt(size)))
+    tail = _tail(log_weight.shape[-1])
     broken = ~torch.isfinite(log_weight).all(-1)
     shifted = torch.where(broken.unsqueeze(-1), 0.0, log_weight)
     shifted = shifted - shifted.max(-1, keepdim=True).values
@@ -35,6 +34,35 @@ def smooth(log_weight: Tensor) -> tuple[Tensor, Tensor]:
     out = shifted.scatter(-1, order[..., -tail:], smoothed)
     k = torch.where(broken, math.inf, torch.where(flat, 0.0, k))
     return out - out.logsumexp(-1, keepdim=True), k
+
+
+def _tail(size: int) -> int:
+    return math.ceil(min(0.2 * size, 3 * math.sqrt(size)))
+
+
+def k_hat_error(k_hat: float, size: int) -> float:
+    """Return the standard error of k-hat from `size` weights: that of the maximum-likelihood shape (Smith 1987)."""
+    return (1 + max(k_hat, 0.0)) / math.sqrt(_tail(size))
+
+
+def tempered(log_weight: Tensor, fewest: float) -> tuple[float, Tensor]:
+    """Return the largest power (at most 1) at which weights leave `fewest` effective draws, and its log weights.
+
+    A few draws repeated hundreds of times are worse than the bias of a flatter weight (Koblents and Miguez 2015,
+    Statistics and Computing 25, 407-425).
+    """
+    low, high = 0.0, 1.0
+    if effective_size(log_weight) >= fewest:
+        return 1.0, log_weight
+    for _ in range(20):
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if effective_size(middle * log_weight) >= fewest else (low, middle)
+    return low, (low * log_weight).log_softmax(0)
+
+
+def effective_size(log_weight: Tensor) -> float:
+    """Return Kish's effective sample size of log weights [draw]."""
+    return float((2 * log_weight.logsumexp(0) - (2 * log_weight).logsumexp(0)).exp())
 
 
 def _fit_pareto(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -181,6 +181,7 @@ def _contents(post: Posterior, data: Comparisons, level: float) -> dict[str, Any
         "facts": _facts(about),
         "summary": shown.to_dict("records"),
         "typed": "type" in summary,
+        "noted": bool(summary["note"].any() or parameters["note"].any()),
         "left_out": len(summary) - len(shown),
         "method": post.status.method,
         "parameters": shared.to_dict("records"),
@@ -250,7 +251,8 @@ def _settings(post: Posterior, data: Comparisons) -> dict[str, str]:
         "ELBO": number(status.elbo, 6) + (f" ± {number(status.elbo_se, 2)}" if status.elbo_se else ""),
         "log evidence": number(status.log_evidence, 6),
         "R-hat": number(status.r_hat, 4),
-        "effective draws": number(status.effective, 4),
+        "effective draws": number(status.effective, 4)
+        + (f" of {status.proposals:,} proposals" if status.proposals else ""),
         "restarts": ", ".join(number(value, 6) for value in status.restart_values[1:] and status.restart_values),
         "log likelihood": number(status.log_likelihood, 6),
         "draws": f"{post.n_draws:,}",

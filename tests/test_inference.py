@@ -13,7 +13,7 @@ from scipy import stats
 
 import prefdensity
 from prefdensity.errors import FitError
-from prefdensity.inference import svi
+from prefdensity.inference import auto, svi
 from prefdensity.inference.guide import Guide
 from prefdensity.inference.laplace import laplace
 from prefdensity.inference.quality import check_guide
@@ -67,13 +67,14 @@ def test_the_callers_torch_settings_do_not_matter(method):
         torch.set_default_dtype(torch.float32)
 
 
-def test_auto_takes_laplace_where_k_hat_allows_and_svi_elsewhere():
+def test_auto_takes_laplace_where_k_hat_allows_and_svi_elsewhere(monkeypatch):
     good = prefdensity.fit("bradley_terry", BASEBALL)
     assert good.status.method == "laplace"
     assert good.status.k_hat < 0.7
     data = table(rows=40, seed=1)  # too few votes to tell four annotators apart
     by_laplace = prefdensity.fit("reliability", data, method="laplace")
     assert by_laplace.status.k_hat > 0.7
+    monkeypatch.setattr(auto, "_FEW_PARAMETERS", 0)  # a program that is too large for chains
     chosen = prefdensity.fit("reliability", data)
     assert chosen.status.method == "svi"
     assert chosen.status.k_hat < by_laplace.status.k_hat
@@ -232,10 +233,8 @@ def test_a_mean_field_guide_on_a_chain_is_flagged():
     exact = prefdensity.fit("bradley_terry", data, method="laplace")
     assert exact.status.k_hat < 0.5
     rough = prefdensity.fit("bradley_terry", data, method="svi", guide="mean_field")
-    spread = [np.std(p.draws["utility"][:, 0] - p.draws["utility"][:, 9]) for p in (rough, exact)]
-    assert spread[0] < 0.7 * spread[1]
     assert rough.status.k_hat > 0.7
-    assert not rough.status.corrected
+    assert not rough.status.trusted
     assert any("must NOT be trusted" in line for line in rough.quality())
     assert rough.status.elbo < exact.status.elbo - 1
 

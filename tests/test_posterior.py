@@ -35,7 +35,8 @@ def typed():
 
 def test_summary_is_the_ranking(simple):
     frame = simple.summary()
-    assert list(frame) == ["item", "mean", "sd", "lower", "upper", "rank_lower", "rank_upper", "p_best"]
+    assert list(frame) == ["item", "mean", "sd", "lower", "upper", "rank_lower", "rank_upper", "p_best",
+                           "safe", "note"]  # fmt: skip
     assert set(frame["item"]) == set(BASEBALL.items)
     assert frame["mean"].is_monotonic_decreasing
     assert frame["mean"].sum() == pytest.approx(0, abs=1e-12)
@@ -75,7 +76,7 @@ def test_draws_of_another_shift_give_the_same_tables(simple):
 
 def test_parameters_are_all_that_is_not_an_items_utility(rich):
     frame = rich.parameters()
-    assert list(frame) == ["parameter", "index", "mean", "sd", "lower", "upper", "meaning"]
+    assert list(frame) == ["parameter", "index", "mean", "sd", "lower", "upper", "safe", "note", "meaning"]
     assert set(frame["parameter"]) == {"tie_strength", "position_bias", "reliability_spread", "reliability"}
     people = frame[frame["parameter"] == "reliability"]
     assert list(people["index"]) == list(rich.annotators)

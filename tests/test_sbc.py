@@ -81,7 +81,7 @@ def test_the_report_flags_a_guide_in_words():
     data = suited(prefdensity.load_program("intransitive"), rows=300, n_annotators=6, counts=False)
     posts = [prefdensity.fit("intransitive", data, method="laplace", seed=seed) for seed in range(3)]
     for post in posts:
-        doubtful = not approximates(post.status.k_hat, post.status.log_weight_sd)
+        doubtful = not approximates(post.status.k_hat, post.status.log_weight_sd, post.status.proposals)
         assert post.status.trusted != doubtful
         assert ("must NOT be trusted" in " ".join(post.quality())) == doubtful
     assert not all(post.status.trusted for post in posts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from prefdensity.inference.mode import Climber, shift_gauge
 from prefdensity.inference.nested import summit
 from prefdensity.inference.precision import factor
 from prefdensity.inference.quality import Checked, check_guide
+from prefdensity.inference.safety import Quantities, errors_of_chains
 from prefdensity.inference.starts import distinct, search
 from prefdensity.inference.streamed import Streamed
 from prefdensity.inference.view import View
@@ -63,6 +64,8 @@ class Answer:
     log_p: np.ndarray = field(default_factory=lambda: np.empty(0))
     log_q: np.ndarray = field(default_factory=lambda: np.empty(0))
     warnings: tuple[str, ...] = ()
+    error: dict[str, Tensor] = field(default_factory=dict)  # see `safety`
+    approximation: Mixture | None = None
 
 
 def by_mle(view: View, data: Comparisons, settings: Settings) -> Answer:
@@ -121,7 +124,7 @@ def by_map(view: View, settings: Settings, report: Report) -> Answer:
 
 
 def by_laplace(view: View, settings: Settings, report: Report) -> Answer:
-    """Laplace approximation at the highest mode, importance-corrected where k-hat allows."""
+    """Laplace approximation at the highest mode, importance-corrected."""
     if not Climber(view).has_curvature:
         raise FitError("laplace needs the full curvature, which is too large here; use method='svi'")
     approximation, values = _approximation(view, settings, report)
@@ -133,7 +136,7 @@ def by_laplace(view: View, settings: Settings, report: Report) -> Answer:
         "method": "laplace", "converged": approximation.converged, "message": f"Gaussian at the posterior mode{nested}",
         "steps": approximation.iterations, "restart_values": values,
     }  # fmt: skip
-    return _answer(view, checked, approximation.mode.z, facts)
+    return replace(_answer(view, checked, approximation.mode.z, facts), approximation=approximation)
 
 
 def _approximation(view: View, settings: Settings, report: Report) -> tuple[Mixture, tuple[float, ...]]:
@@ -218,13 +221,15 @@ def _answer(view: View, checked: Checked, point: Tensor, facts: dict[str, Any]) 
     # one mode of k! equal ones was integrated, if annotators have k exchangeable types
     copies = math.lgamma(view.sites["type_weight"].event[0] + 1) if "type_weight" in view.sites else 0.0
     quality = {
-        "k_hat": checked.k_hat, "log_weight_sd": checked.log_weight_sd, "corrected": checked.corrected,
+        "k_hat": checked.k_hat, "log_weight_sd": checked.log_weight_sd, "corrected": checked.tempering == 1,
+        "tempering": checked.tempering, "proposals": checked.proposals,
         "elbo": checked.elbo, "elbo_se": checked.elbo_se, "log_evidence": checked.log_evidence + copies,
-        "effective": checked.effective * len(checked.log_p),
+        "effective": checked.effective,
     }  # fmt: skip
     return Answer(
-        checked.z, point, facts | quality, log_p=checked.log_p.cpu().numpy(), log_q=checked.log_q.cpu().numpy()
-    )
+        checked.z, point, facts | quality, log_p=checked.log_p.cpu().numpy(), log_q=checked.log_q.cpu().numpy(),
+        error=checked.error,
+    )  # fmt: skip
 
 
 def by_nuts(view: View, settings: Settings, report: Report) -> Answer:
@@ -245,7 +250,7 @@ def by_nuts(view: View, settings: Settings, report: Report) -> Answer:
         "restart_values": values,
     }  # fmt: skip
     z = found.z.flatten(0, 1)
-    return Answer(z, z.mean(0), facts)
+    return Answer(z, z.mean(0), facts, error=errors_of_chains(Quantities.at(view, z), len(found.z)))
 
 
 def _thinned(trace: list[float]) -> tuple[float, ...]:

@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -21,14 +20,13 @@ from prefdensity.choices import Choices
 from prefdensity.comparisons import Comparisons
 from prefdensity.data_report import existence_warnings
 from prefdensity.errors import FitError
-from prefdensity.inference.curvature import DENSE
+from prefdensity.inference.auto import by_auto
 from prefdensity.inference.engines import Answer, Settings, by_laplace, by_map, by_mle, by_nuts, by_svi
 from prefdensity.inference.guide import KINDS
-from prefdensity.inference.mode import Climber
 from prefdensity.inference.streamed import parts_for
 from prefdensity.inference.tails import prior_tails
 from prefdensity.inference.view import View
-from prefdensity.posterior import FitStatus, Posterior, approximates
+from prefdensity.posterior import FitStatus, Posterior
 from prefdensity.program_checks import require_probabilities, sample_of
 from prefdensity.programs import Layer, Program, load_program
 from prefdensity.progress import Report, progress as show_progress
@@ -70,15 +68,16 @@ def fit(
     method
         "laplace": Gaussian at the mode, hyperparameters integrated on a grid, importance-corrected;
         "svi": Gaussian variational guide; "nuts": Markov chains; "map": posterior mode; "mle": maximum likelihood,
-        refused where none exists; "auto": laplace, then svi where Pareto k-hat says that
-        laplace cannot hold the posterior, unless that would take very long (a million cells, 5,000 dimensions).
+        refused where none exists; "auto": laplace, and where that cannot hold the posterior many short NUTS chains
+        if the program is small (200 parameters, 10,000 cell evaluations: some seconds), otherwise svi, unless that
+        would take very long (a million cells, 5,000 parameters).
     seed
         Of everything random; the same seed on the same machine gives the same result.
     device
         "cpu", "cuda", or "auto": cuda if there is one and the table is large. A table that does not fit on the GPU
         stays in host memory, where its mode is found, and svi passes it through the GPU part by part.
     draws
-        Posterior draws to keep (per chain for nuts).
+        Posterior draws to keep (per chain for "nuts").
     restarts
         Starts of the search for a mode; default 8 with annotator types (3 for a large table), 4 for other programs
         that may have several modes, 1 otherwise. Starts that say nearly the same of the annotators count as one.
@@ -152,25 +151,13 @@ def viewed(program: Program, data: Comparisons | Choices) -> View:
 
 
 def infer(method: str, view: View, data: Comparisons | None, settings: Settings, report: Report) -> Answer:
-    """Run one method, or for "auto" Laplace and then svi where k-hat asks for it; `data` serves mle alone."""
+    """Run one method; `data` serves mle alone."""
     if method == "mle":
         if data is None:
             raise FitError("method='mle' is for comparisons; use laplace, svi, nuts or map")
         return by_mle(view, data, settings)
-    if method != "auto":
-        return {"map": by_map, "nuts": by_nuts, "svi": by_svi, "laplace": by_laplace}[method](view, settings, report)
-    if not Climber(view).has_curvature:
-        return by_svi(view, settings, report)
-    first = by_laplace(view, settings, report)
-    if approximates(first.facts["k_hat"], first.facts["log_weight_sd"]):
-        return first
-    if view.dimension > DENSE or view.work > _LARGE:
-        # svi would offer independent coordinates only, which is less, or take thousands of dear steps
-        message = f"{first.facts['message']}; svi was not tried at this size, method='svi' does"
-        return replace(first, facts=first.facts | {"message": message})
-    second = by_svi(view, settings, report)
-    interrupted = "interrupted" in second.facts["message"]  # returned, not hidden
-    return second if interrupted or second.facts["elbo"] > first.facts["elbo"] else first
+    engines = {"auto": by_auto, "map": by_map, "nuts": by_nuts, "svi": by_svi, "laplace": by_laplace}
+    return engines[method](view, settings, report)
 
 
 def _posterior(view: View, data: Comparisons | Choices, answer: Answer, status: FitStatus) -> Posterior:
@@ -194,6 +181,7 @@ def _posterior(view: View, data: Comparisons | Choices, answer: Answer, status: 
         log_p=answer.log_p,
         log_q=answer.log_q,
         status=status,
+        error={name: value.cpu().numpy() for name, value in answer.error.items()},
         meanings=view.program.meanings,
         feature_names=data.feature_names if used else (),
         covariate_names=data.covariate_names if "covariates" in view.program.needs else (),

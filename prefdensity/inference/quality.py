@@ -1,4 +1,4 @@
-"""How well a guide stands for the posterior: Pareto k-hat, ELBO, and importance-corrected draws."""
+"""How well an approximation stands for the posterior, which numbers are safe, and importance-corrected draws."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from prefdensity.inference.safety import Quantities, errors_of_weighed
 from prefdensity.inference.view import View
-from prefdensity.psis import USABLE, smooth
+from prefdensity.psis import USABLE, effective_size, k_hat_error, smooth, tempered
 
-# Density evaluations (in cell evaluations) spent on judging a guide.
-_BUDGET = 3e8
+# Density evaluations (in cell evaluations) spent on judging an approximation.
+_BUDGET = 2e8
+_PROPOSALS, _MOST = 4, 16  # per draw to keep: in a batch, and in all
+# Where weights would leave fewer draws than these effective ones, they are tempered until they leave as many.
+_FEWEST = 0.5  # per draw to keep
 
 
 class Approximation(Protocol):
@@ -34,22 +38,26 @@ class Approximation(Protocol):
 
 @dataclass(frozen=True)
 class Checked:
-    """Draws of a guide and what they say about it.
+    """Draws of an approximation and what they say about it.
 
     Attributes
     ----------
     z
-        Draws [draw, dimension]: importance-resampled if `corrected`, plain guide draws otherwise.
+        Draws [draw, dimension], resampled by their importance weights to the power `tempering`.
     log_p, log_q
         Joint and guide log density of the first draws (all of them unless the table is very large).
     k_hat
-        Pareto shape of the weights p/q (Yao et al. 2018): < .5 good, < .7 usable after correction.
+        Pareto shape of the weights p/q (Yao et al. 2018): < .5 good, < .7 usable.
     log_weight_sd
         Standard deviation of the log weights (nats).
     elbo, elbo_se, log_evidence
         Evidence lower bound, its Monte-Carlo error, and the importance-weighted estimate.
-    effective
-        Kish effective sample size of the weights as a share of the proposals.
+    effective, proposals
+        Kish effective sample size of the smoothed weights, and of how many proposals.
+    tempering
+        1: corrected by the smoothed weights; below 1: by a power of them; 0: uncorrected.
+    error
+        Per site, the estimated error of each entry's mean over the draws, in posterior standard deviations.
     """
 
     z: Tensor
@@ -61,43 +69,100 @@ class Checked:
     elbo_se: float
     log_evidence: float
     effective: float
-    corrected: bool
+    proposals: int
+    tempering: float
+    error: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class _Weighed:
+    """Proposals z [proposal, dimension] with log p, log q and smoothed log weights [proposal]."""
+
+    z: Tensor
+    log_p: Tensor
+    log_q: Tensor
+    log_weight: Tensor
+    k_hat: float
+
+    @property
+    def effective(self) -> float:
+        return effective_size(self.log_weight)
+
+    def settled(self, wanted: float) -> bool:
+        """More proposals would say nothing else: they serve well, or they never will."""
+        if not math.isfinite(self.k_hat):
+            return True
+        band = k_hat_error(self.k_hat, len(self.z))
+        serves = self.k_hat + band < USABLE and self.effective >= wanted
+        return serves or self.k_hat - 2 * band > USABLE
 
 
 @torch.no_grad()
 def check_guide(view: View, guide: Approximation, draws: int, generator: torch.Generator) -> Checked:
-    """Draw from an approximation, weigh the draws against the program, and correct them if that can be trusted.
+    """Draw from an approximation, weigh the draws against the program, and correct them.
 
-    Four proposals per draw are weighed where that is affordable; systematic resampling with Pareto-smoothed
-    weights (Vehtari et al. 2024) then keeps `draws` of them.
+    Four proposals per draw are weighed where that is affordable, and more until the diagnosis settles or the budget is
+    spent. Systematic resampling with Pareto-smoothed weights (Vehtari et al. 2024) keeps `draws` of them, also where
+    k-hat is high: smoothed weights are then biased, but less than none (and tempered where they would leave few draws).
+    Only where the densities of all draws are out of reach are the draws those of the approximation.
     """
     affordable = int(_BUDGET / view.work)
-    proposals = 4 * draws if affordable >= 4 * draws else draws
-    weighed = min(proposals, max(200, affordable))
-    z, log_q = guide.draw(proposals, generator)
-    log_q = log_q.double()
-    log_p = view.log_joint_of(z[:weighed])
-    gap = log_p - log_q[:weighed]
-    log_weight, shape = smooth(gap)
-    weight, k_hat = log_weight.exp(), float(shape)
-    elbo, spread = float(gap.mean()), float(gap.std())
-    corrected = k_hat < USABLE and weighed == proposals
-    if corrected and proposals > draws:
-        keep = systematic(weight, draws, generator)
-    else:
-        keep = torch.arange(draws, device=z.device)
+    if affordable < _PROPOSALS * draws:
+        return _uncorrected(view, guide, draws, max(200, affordable), generator)
+    found = _weigh(view, guide, _PROPOSALS * draws, generator, None)
+    while not found.settled(draws) and len(found.z) + _PROPOSALS * draws <= min(affordable, _MOST * draws):
+        found = _weigh(view, guide, _PROPOSALS * draws, generator, found)
+    tempering, log_weight = tempered(found.log_weight, _FEWEST * draws)
+    if not math.isfinite(found.k_hat):  # a density that is not finite weighs nothing
+        tempering = 0.0
+    keep = systematic(log_weight.exp(), draws, generator)
+    error = errors_of_weighed(
+        Quantities.at(view, found.z), found.log_p - found.log_q, found.log_weight, log_weight, found.k_hat, draws
+    )
+    return _checked(found, guide, keep, tempering, error)
+
+
+def _weigh(
+    view: View, guide: Approximation, count: int, generator: torch.Generator, before: _Weighed | None
+) -> _Weighed:
+    """Return `count` more proposals with those of `before`, all weighed together."""
+    z, log_q = guide.draw(count, generator)
+    log_p, log_q = view.log_joint_of(z), log_q.double()
+    if before is not None:
+        z, log_p, log_q = (torch.cat(pair) for pair in ((before.z, z), (before.log_p, log_p), (before.log_q, log_q)))
+    log_weight, shape = smooth(log_p - log_q)
+    return _Weighed(z, log_p, log_q, log_weight, float(shape))
+
+
+def _uncorrected(view: View, guide: Approximation, draws: int, weighed: int, generator: torch.Generator) -> Checked:
+    """Return plain draws, of which only the first are weighed: the table is very large."""
+    z, log_q = guide.draw(draws, generator)
+    first = min(weighed, draws)
+    log_p, log_q = view.log_joint_of(z[:first]), log_q[:first].double()
+    log_weight, shape = smooth(log_p - log_q)
+    found = _Weighed(z, log_p, log_q, log_weight, float(shape))
+    return _checked(found, guide, torch.arange(draws, device=z.device), 0.0, {})
+
+
+def _checked(
+    found: _Weighed, guide: Approximation, keep: Tensor, tempering: float, error: dict[str, Tensor]
+) -> Checked:
+    gap = found.log_p - found.log_q
+    weighed, spread = len(gap), float(gap.std())
     inside = keep[keep < weighed]
     return Checked(
-        z=z[keep],
-        log_p=log_p[inside],
-        log_q=log_q[inside],
-        k_hat=k_hat,
+        z=found.z[keep],
+        log_p=found.log_p[inside],
+        log_q=found.log_q[inside],
+        k_hat=found.k_hat,
         log_weight_sd=spread,
-        elbo=elbo,
+        elbo=float(gap.mean()),
         elbo_se=math.hypot(spread / math.sqrt(weighed), guide.log_q_error),
         log_evidence=float(gap.logsumexp(0)) - math.log(weighed),
-        effective=float(1 / (weight**2).sum() / weighed),
-        corrected=corrected and proposals > draws,
+        effective=found.effective,
+        proposals=weighed,
+        tempering=tempering,
+        error=error,
     )
 
 

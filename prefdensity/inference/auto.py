@@ -1,0 +1,88 @@
+"""The method "auto": which approximation is enough, and what to do where none is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from pyro.ops.stats import effective_sample_size, split_gelman_rubin
+
+from prefdensity.inference.chains import walk
+from prefdensity.inference.curvature import DENSE
+from prefdensity.inference.engines import Answer, Settings, by_laplace, by_svi
+from prefdensity.inference.mode import Climber
+from prefdensity.inference.safety import Quantities, errors_of_chains
+from prefdensity.inference.view import View
+from prefdensity.posterior import R_HAT, approximates
+from prefdensity.progress import Report
+
+_LARGE = 1_000_000  # cell evaluations of one density
+# A program this small is sampled where no Gaussian holds it: known in advance to take a few seconds.
+_FEW_PARAMETERS, _FEW_CELLS = 200, 10_000
+# Chains, many and short: together in groups that each start from one point, so that what has not yet settled is seen
+# as a difference between groups (Margossian, Hoffman, Sountsov et al. 2024, Bayesian Analysis, nested R-hat).
+_GROUPS, _TOGETHER, _WARMUP, _LONG = 4, 16, 60, 50
+
+
+def by_auto(view: View, settings: Settings, report: Report) -> Answer:
+    """Laplace; where it does not hold the posterior short NUTS chains if the program is small, and svi otherwise."""
+    if not Climber(view).has_curvature:
+        return by_svi(view, settings, report)
+    first = by_laplace(view, settings, report)
+    if stands(first):
+        return first
+    try:
+        return _beyond(first, view, settings, report)
+    except KeyboardInterrupt:  # before there was anything better
+        return _with_message(first, "interrupted, so this is the approximation alone")
+
+
+def stands(answer: Answer) -> bool:
+    """Say whether the approximation of an answer holds the posterior."""
+    facts = answer.facts
+    return approximates(facts["k_hat"], facts["log_weight_sd"], facts["proposals"])
+
+
+def _beyond(first: Answer, view: View, settings: Settings, report: Report) -> Answer:
+    if view.dimension <= _FEW_PARAMETERS and view.work <= _FEW_CELLS:
+        chains = by_short_chains(first, view, settings, report)
+        if chains.facts["converged"] or "interrupted" in chains.facts["message"]:
+            return chains
+        first = _with_message(first, f"short NUTS chains did not agree (R-hat {chains.facts['r_hat']:.2f})")
+    if view.dimension > DENSE or view.work > _LARGE:
+        # svi would offer independent coordinates only, which is less, or take thousands of dear steps
+        return _with_message(first, "svi was not tried at this size, method='svi' does")
+    second = by_svi(view, settings, report)
+    interrupted = "interrupted" in second.facts["message"]  # returned, not hidden
+    return second if interrupted or second.facts["elbo"] > first.facts["elbo"] else first
+
+
+def _with_message(answer: Answer, more: str) -> Answer:
+    return replace(answer, facts=answer.facts | {"message": f"{answer.facts['message']}; {more}"})
+
+
+def by_short_chains(first: Answer, view: View, settings: Settings, report: Report) -> Answer:
+    """NUTS in many short chains at once from draws of an approximation; thinned to the draws that were asked for."""
+    assert first.approximation is not None
+    generator = torch.Generator().manual_seed(settings.seed)
+    starts, _ = first.approximation.draw(_GROUPS, generator)
+    each = max(_LONG, -(-settings.draws // (_GROUPS * _TOGETHER)))
+    walked = walk(
+        view, first.approximation.main, starts.repeat_interleave(_TOGETHER, 0), draws=each, warmup=_WARMUP,
+        generator=generator, report=lambda done: report("short nuts chains", done, _WARMUP + each),
+    )  # fmt: skip
+    # the chains of a group side by side are one long chain; halves of it tell of drift
+    groups = walked.z.unflatten(0, (_GROUPS, _TOGETHER)).transpose(1, 2).flatten(1, 2)
+    between = float(split_gelman_rubin(groups, 0, 1).max())
+    message = "short chains agree" if between < R_HAT else "short chains do not agree"
+    facts = {
+        "method": "nuts", "chains": _GROUPS, "r_hat": between,
+        "effective": float(effective_sample_size(walked.z, 0, 1).min()),
+        "divergences": walked.divergences, "converged": between < R_HAT and not walked.interrupted,
+        "restart_values": first.facts["restart_values"], "steps": walked.z.shape[0] * walked.z.shape[1],
+        "message": f"{_GROUPS * _TOGETHER} {message}" + (", interrupted" if walked.interrupted else ""),
+    }  # fmt: skip
+    error = errors_of_chains(Quantities.at(view, groups.flatten(0, 1)), _GROUPS, _TOGETHER)
+    kept = -(-settings.draws // _GROUPS)
+    z = groups[:, torch.linspace(0, groups.shape[1] - 1, kept).long()].flatten(0, 1)
+    return Answer(z, z.mean(0), facts, error=error)

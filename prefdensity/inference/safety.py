@@ -1,0 +1,130 @@
+"""Which reported numbers are safe: for every entry of every site, how far the mean of its draws may be off.
+
+The joint posterior of everything may be out of an approximation's reach while most of its margins are not, and the
+other way round a good joint k-hat says nothing of the Monte-Carlo error of one number. So each quantity is asked.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from pyro.ops.stats import effective_sample_size, split_gelman_rubin
+from torch import Tensor
+
+from prefdensity.inference.view import View
+from prefdensity.psis import USABLE, tempered
+
+# Values of quantities held at once; beyond this nothing is said of them.
+_HELD = 4e7
+_BOUND = 1.645  # standard errors: nine of ten errors are below
+
+
+@dataclass(frozen=True)
+class Quantities:
+    """Every quantity that is reported, at some draws: entries of sites, utilities centred, and ranks.
+
+    Attributes
+    ----------
+    values
+        name -> [draw, ...]; empty for programs so large that they do not fit.
+    """
+
+    values: dict[str, Tensor]
+
+    @classmethod
+    def at(cls, view: View, z: Tensor) -> Quantities:
+        """Return the quantities of a program at vectors z [draw, dimension]."""
+        if z.numel() > _HELD:
+            return cls({})
+        values, _ = view.constrain(z)
+        if "utility" in values:
+            table = values["utility"]
+            values["utility"] = table - table.mean(-1, keepdim=True)
+            values["rank"] = (-table).argsort(-1).argsort(-1).to(table.dtype)
+        return cls(values)
+
+    def flat(self) -> dict[str, Tensor]:
+        """Return name -> [draw, entry]."""
+        return {name: value.reshape(len(value), -1) for name, value in self.values.items()}
+
+    def shaped(self, flat: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return what was found per entry in the sites' shapes; a utility's is that of its rank if that is more."""
+        out = {name: flat[name].reshape(value.shape[1:]) for name, value in self.values.items()}
+        if "rank" in out:
+            out["utility"] = torch.maximum(out["utility"], out.pop("rank"))
+        return out
+
+
+def errors_of_weighed(
+    quantities: Quantities, gap: Tensor, log_weight: Tensor, used: Tensor, k_hat: float, draws: int
+) -> dict[str, Tensor]:
+    """Return for each site the error [...] of means over draws that were resampled from proposals.
+
+    A 90 % bound of the Monte-Carlo error. Where k-hat says that the weights miss part of the posterior, or they were
+    tempered, also the distance from a second estimate, which leans less on weights: see `_second_estimate`.
+
+    Parameters
+    ----------
+    quantities
+        At the proposals.
+    gap
+        Log p/q [proposal].
+    log_weight, used
+        Smoothed log weights [proposal], and those that were resampled by.
+    k_hat
+        Of the weights.
+    draws
+        How many were kept.
+    """
+    weight = used.exp()[:, None]
+    doubtful = k_hat > USABLE or not torch.equal(used, log_weight)
+    flatter = _flatter(log_weight) if doubtful else log_weight
+    out = {}
+    for name, h in quantities.flat().items():
+        off = h - (weight * h).sum(0)
+        sd = (weight * off**2).sum(0).sqrt()
+        noise = _BOUND * ((weight**2 * off**2).sum(0) + sd**2 / draws).sqrt()
+        if doubtful:
+            noise = torch.hypot(noise, _second_estimate(off, gap, *flatter))
+        out[name] = torch.where(sd > 1e-12, noise / sd.clamp_min(1e-12), 0.0).nan_to_num(nan=math.inf)
+    return quantities.shaped(out)
+
+
+def _flatter(log_weight: Tensor) -> tuple[float, Tensor]:
+    """Return a power of the weights, at most 1/2, that leaves a quarter of them effective, and its log weights."""
+    power, flat = tempered(log_weight, 0.25 * len(log_weight))
+    return min(power, 0.5), flat if power <= 0.5 else (0.5 * log_weight).log_softmax(0)
+
+
+def _second_estimate(off: Tensor, gap: Tensor, power: float, log_weight: Tensor) -> Tensor:
+    """Return the posterior mean of `off` [proposal, entry] by an expansion.
+
+    From the flatter distribution that weights p/q to a power give, in joint cumulants with what is left of the log
+    weight, l: E h + cov(h, l) + cov(h, (l - E l)^2) / 2 (Zwanzig 1954, J. Chem. Phys. 22, 1420-1426). It holds however
+    many other dimensions spoil the full weights, as long as each moves h little.
+    """
+    weight = log_weight.exp()
+    left = (1 - power) * torch.where(weight > 0, gap, 0.0)
+    centred = left - (weight * left).sum()
+    change = centred + 0.5 * centred**2 - 0.5 * (weight * centred**2).sum()
+    start = weight @ off
+    return start + weight @ ((off - start) * change[:, None])
+
+
+def errors_of_chains(quantities: Quantities, groups: int, together: int = 1) -> dict[str, Tensor]:
+    """Return for each site the error [...] of means over chains.
+
+    A 90 % bound of the Monte-Carlo error, or what split R-hat leaves between groups of chains if that is more. Draws
+    come group by group, then by transition, then by chain of the group.
+    """
+    out = {}
+    for name, h in quantities.flat().items():
+        apart = h.unflatten(0, (groups, -1))  # [group, transition and chain, entry]
+        chains = apart.unflatten(1, (-1, together)).transpose(1, 2).flatten(0, 1)
+        noise = _BOUND / effective_sample_size(chains, 0, 1).clamp_max(len(h)).sqrt()
+        between = (split_gelman_rubin(apart, 0, 1) ** 2 - 1).clamp_min(0.0).sqrt()
+        fixed = h.std(0) <= 1e-12
+        out[name] = torch.where(fixed, 0.0, torch.maximum(noise, between).nan_to_num(nan=math.inf))
+    return quantities.shaped(out)

@@ -1,0 +1,122 @@
+"""Which numbers of a fit are safe: weights, chains and marks against closed forms and against long chains."""
+
+import numpy as np
+import pytest
+import torch
+from contract import table
+from scipy import stats
+
+import prefdensity
+from prefdensity.inference import auto
+from prefdensity.inference.chains import State, StepSize, transition
+from prefdensity.inference.safety import Quantities, errors_of_weighed
+from prefdensity.posterior import approximates
+from prefdensity.psis import effective_size, k_hat_error, smooth, tempered
+
+
+def test_tempered_weights_leave_as_many_draws_as_asked_and_no_more():
+    log_weight = 3 * torch.randn(4000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    assert effective_size(log_weight) < 100
+    power, flatter = tempered(log_weight, 1500)
+    assert effective_size(flatter) == pytest.approx(1500, rel=1e-3)
+    assert 0 < power < 1
+    # weights exp(s e) have the effective share exp(-s^2): closed form in the limit
+    assert 4000 * np.exp(-((3 * power) ** 2)) == pytest.approx(1500, rel=0.1)
+    assert tempered(0.1 * log_weight, 200)[0] == 1.0
+
+
+def shifted(delta, draws=4000, seed=0):
+    """Proposals from N(0, I) for a posterior N(delta, I): the marks of every coordinate, their errors, k-hat."""
+    z = torch.randn(draws, len(delta), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    gap = z @ delta - 0.5 * delta @ delta
+    log_weight, k_hat = smooth(gap)
+    _, used = tempered(log_weight, 500)
+    error = errors_of_weighed(Quantities({"u": z}), gap, log_weight, used, float(k_hat), 1000)["u"]
+    off = ((used.exp()[:, None] * z).sum(0) - delta).abs()
+    return error, off, float(k_hat)
+
+
+def test_single_rows_are_safe_where_the_joint_weights_have_failed():
+    # 3,000 coordinates each hardly off: no weight serves (k-hat over .7), every mean is right
+    error, off, k_hat = shifted(torch.full((3000,), 0.05, dtype=torch.float64))
+    assert k_hat > 0.7
+    assert (off < error + 0.05).double().mean() > 0.95
+    assert (error < 0.25).double().mean() > 0.95
+
+
+def test_rows_that_are_off_are_not_safe_though_others_are():
+    delta = torch.zeros(60, dtype=torch.float64)
+    delta[:4] = 2.0
+    error, off, k_hat = shifted(delta)
+    assert k_hat > 0.7
+    assert (off[:4] > 0.1).all()
+    assert (error[:4] > 0.1).all()
+
+
+def test_the_verdict_does_not_hang_on_one_k_hat():
+    # log-normal weights whose k-hat lies about .7: by the plain border seeds disagree
+    verdicts, plain = [], []
+    for seed in range(40):
+        gap = 2.1 * torch.randn(4000, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        k_hat = float(smooth(gap)[1])
+        verdicts.append(approximates(k_hat, float(gap.std()), 4000))
+        plain.append(k_hat < 0.7)
+    assert 0 < np.mean(plain) < 1
+    assert np.mean(verdicts) > 0.95
+    assert k_hat_error(0.7, 4000) == pytest.approx(1.7 / np.sqrt(190), rel=1e-2)
+
+
+def test_chains_in_lockstep_sample_a_correlated_heavy_tail():
+    size, degrees = 3, 6
+    root = torch.tensor([[1.0, 0.0, 0.0], [0.8, 0.6, 0.0], [-0.5, 0.2, 2.0]], dtype=torch.float64)
+    precision = torch.linalg.inv(root @ root.T)
+
+    def density(w):
+        square = ((w @ precision) * w).sum(-1)
+        value = -(degrees + size) / 2 * torch.log1p(square / degrees)
+        return value, -(degrees + size) / (degrees + square)[:, None] * (w @ precision)
+
+    generator = torch.Generator().manual_seed(1)
+    w = torch.full((64, size), 3.0, dtype=torch.float64)
+    value, slope = density(w)
+    state, step = State(w, torch.zeros_like(w), slope, value), StepSize(0.5)
+    for _ in range(40):
+        state, accepted, _ = transition(density, state, step.size, generator)
+        step.learn(float(accepted.mean()))
+    kept = []
+    for _ in range(100):
+        state, _, diverged = transition(density, state, step.settle(), generator)
+        kept.append(state.w)
+        assert not diverged.any()
+    w = torch.stack(kept)
+    # x' P x / 3 is F(3, 6); 6,400 draws are worth some 2,000: Kolmogorov's distance beyond .045 once in 10,000
+    square = ((w @ precision) * w).sum(-1).flatten().numpy() / size
+    assert stats.kstest(square, stats.f(size, degrees).cdf).statistic < 0.045
+    first = w[..., 0].flatten().numpy()
+    assert stats.kstest(first, stats.t(degrees).cdf).statistic < 0.045
+
+
+@pytest.fixture(scope="module")
+def sampled():
+    """Four annotators, of whom forty votes cannot tell who is reliable: no Gaussian holds that."""
+    return prefdensity.fit("reliability", table(rows=40, seed=1))
+
+
+def test_auto_samples_a_small_program_that_no_gaussian_holds(sampled):
+    chosen = sampled
+    assert chosen.status.method == "nuts"
+    assert chosen.status.trusted
+    assert chosen.status.r_hat < 1.01
+    assert chosen.n_draws == 1000
+    assert chosen.summary()["safe"].all()
+    assert "Every row is marked safe" in " ".join(chosen.quality())
+
+
+def test_ctrl_c_in_the_chains_leaves_the_approximation(monkeypatch):
+    def interrupted(*args, **settings):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(auto, "walk", interrupted)
+    post = prefdensity.fit("reliability", table(rows=40, seed=1))
+    assert post.status.method == "laplace"
+    assert "interrupted" in post.quality()[0]
