@@ -54,7 +54,9 @@ Preferences = Annotated[
 Label = Annotated[str, _option("--label", "Column of the label.")]
 Cost = Annotated[float, typer.Option(help="Price of a label with its preference; a preference costs 1.")]
 TargetOption = Annotated[Target, typer.Option("--target", help="What to estimate.", rich_help_panel=_TARGET)]
-Probability = Annotated[float, _option("--probability", "Which quantile.", _TARGET, "P")]
+Probability = Annotated[
+    float, _option("--probability", "Which quantile: the smallest label that reaches this share.", _TARGET, "P")
+]
 CriterionOption = Annotated[
     str, _option("--criterion", "What is to be precise: relative, trace, or a coefficient.", _TARGET, "WHAT")
 ]
