@@ -40,8 +40,8 @@ wins = rng.random(len(who)) < 1 / (1 + np.exp(utility[who, b] - utility[who, a])
 votes = pd.DataFrame({"item_a": labels[a], "item_b": labels[b], "annotator": who})
 data = prefdensity.Comparisons.from_frame(votes.assign(outcome=np.where(wins, "a", "b")))
 
-two = prefdensity.fit("annotator_types(k=2)+items(prior_scale=3.0)", data, seed=0)
-one = prefdensity.fit("items(prior_scale=3.0)", data, seed=0)
+two = prefdensity.fit("annotator_types(k=2)+utility_scale(fixed=3.0)", data, seed=0)
+one = prefdensity.fit("utility_scale(fixed=3.0)", data, seed=0)
 found = {"two types": density.of(two, line), "one utility": density.of(one, line)}
 types, _ = density.match(density.of(two, line, by="type").mean(), kinds)
 print("TV of each fitted type to its annotator:", density.tv(types, kinds).round(3))

@@ -52,6 +52,8 @@ class Cells:
         That root mean square in the users' units [covariate], or None.
     features
         Standardised [item, feature], or None.
+    feature_scale
+        Their standard deviations over items in the users' units [feature], 1 for a constant one; or None.
     measures
         name -> [item], in the users' units.
     outcome
@@ -81,6 +83,7 @@ class Cells:
     covariates: Tensor | None = None
     covariate_scale: Tensor | None = None
     features: Tensor | None = None
+    feature_scale: Tensor | None = None
     measures: Mapping[str, Tensor] = field(default_factory=dict)
     outcome: Tensor | None = None
     term: Tensor | None = None
@@ -270,6 +273,7 @@ def compress(
         covariates=real(None if covariates is None else covariates[rows]),
         covariate_scale=real(None if covariates is None else data.covariate_scale),
         features=real(None if data.item_features is None else standardised(data.item_features)),
+        feature_scale=real(None if data.item_features is None else spread(data.item_features)),
         measures={name: real(values) for name, values in measures(data).items()},  # type: ignore[misc]
         # laid out outcome by outcome, like the tables of `outcomes.by_outcome`
         outcome=None if code is None else real(np.ascontiguousarray(counts.T)).T,  # type: ignore[union-attr]
@@ -313,8 +317,13 @@ def _rating_cells(data: Comparisons, dtype: torch.dtype, device: str) -> RatingC
 
 def standardised(features: np.ndarray) -> np.ndarray:
     """Return features [item, feature] with mean 0 and standard deviation 1; constant ones become 0."""
-    spread = features.std(0)
-    return (features - features.mean(0)) / np.where(spread > 0, spread, 1.0)
+    return np.asarray((features - features.mean(0)) / spread(features))
+
+
+def spread(features: np.ndarray) -> np.ndarray:
+    """Return the standard deviations [feature] of features [item, feature]; 1 of constant ones."""
+    found = features.std(0)
+    return np.where(found > 0, found, 1.0)
 
 
 def _group(keys: list[tuple[np.ndarray, int]]) -> tuple[np.ndarray, np.ndarray]:

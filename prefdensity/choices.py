@@ -213,7 +213,7 @@ class Choices:
         """
         import torch
 
-        from prefdensity.cells import Cells, standardised
+        from prefdensity.cells import Cells, spread, standardised
 
         known = self.annotator if "annotator" in needs else None
         rows = _alternatives(self, known)
@@ -221,7 +221,10 @@ class Choices:
         codes = ("item_a", "item_b", "choice", "annotator")
         integer = {name: torch.tensor(rows[name], device=device) for name in codes}
         chosen = np.stack([rows["chosen"], np.zeros(len(rows["chosen"]))])
-        features = None if self.item_features is None else standardised(self.item_features)
+        features = scale = None
+        if self.item_features is not None:
+            features = torch.tensor(standardised(self.item_features), dtype=dtype, device=device)
+            scale = torch.tensor(spread(self.item_features), dtype=dtype, device=device)
         return Cells(
             item_a=integer["item_a"],
             item_b=integer["item_b"],
@@ -230,7 +233,8 @@ class Choices:
             n_items=len(self.items),
             n_annotators=len(self.annotators),
             annotator=None if known is None else integer["annotator"],
-            features=None if features is None else torch.tensor(features, dtype=dtype, device=device),
+            features=features,
+            feature_scale=scale,
             outcome=torch.tensor(chosen, dtype=dtype, device=device).T,
             choice=integer["choice"],
         )

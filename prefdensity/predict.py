@@ -77,5 +77,6 @@ def _cells(post: Posterior, pairs: list[tuple[str, str]], program: Program, firs
         covariates=torch.zeros(n, len(post.covariate_names), dtype=torch.float64) if post.covariate_names else None,
         covariate_scale=torch.ones(len(post.covariate_names), dtype=torch.float64) if post.covariate_names else None,
         measures={name: torch.tensor(values, dtype=torch.float64) for name, values in post.measures.items()},
+        feature_scale=None if post.features is None else torch.ones(post.features.shape[1], dtype=torch.float64),
         features=None if post.features is None else torch.tensor(post.features, dtype=torch.float64),
     )

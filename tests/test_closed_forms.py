@@ -186,7 +186,7 @@ def test_evidence_of_three_items(method):
     # Monte-Carlo error of the estimate: .01 and less
     data = counts([(a, b, *n) for (a, b), n in THREE.items()], 3)
     for seed in range(3):
-        status = prefdensity.fit("bradley_terry", data, method=method, seed=seed).status
+        status = prefdensity.fit("utility_scale(fixed=1.5)", data, method=method, seed=seed).status
         assert status.log_evidence + COEFFICIENT == pytest.approx(-5.28703, abs=0.03)
         assert -4 * status.elbo_se < status.log_evidence - status.elbo < 0.05
         if method == "laplace":  # of svi it is above 1, although no weight is ten times another
@@ -202,7 +202,7 @@ def test_posterior_of_two_items_by_quadrature(method):
     weight = np.exp(log - special.logsumexp(log))
     mean = (weight * grid).sum()
     sd = np.sqrt((weight * (grid - mean) ** 2).sum())
-    post = prefdensity.fit("bradley_terry", data, method=method, draws=4000)
+    post = prefdensity.fit("utility_scale(fixed=1.5)", data, method=method, draws=4000)
     d = post.draws["utility"][:, 0] - post.draws["utility"][:, 1]
     assert abs(d.mean() - mean) < 6 * sd / np.sqrt(4000)
     assert abs(d.std() / sd - 1) < 6 / np.sqrt(2 * 4000)
@@ -217,7 +217,8 @@ def test_evidence_with_a_lapse_by_quadrature(method):
         return np.exp(log + stats.norm.logpdf(d, 0, 1.5 * np.sqrt(2)) + 12)
 
     exact = np.log(integrate.dblquad(integrand, -3, 14, 0, 1, epsabs=1e-10, epsrel=1e-8)[0]) - 12
-    status = prefdensity.fit("lapse", counts([(0, 1, 45, 3)], 2), method=method, draws=2000).status
+    program = "lapse+utility_scale(fixed=1.5)"
+    status = prefdensity.fit(program, counts([(0, 1, 45, 3)], 2), method=method, draws=2000).status
     assert status.log_evidence == pytest.approx(exact, abs=0.03)
 
 

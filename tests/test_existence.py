@@ -110,7 +110,7 @@ def test_components_are_related_by_the_prior_alone(method):
     # items 0-2 and 3-4: the difference of the two means has the prior's sd 1.5 sqrt(1/3 + 1/2), and mean 0;
     # five standard errors of 4,000 draws are 8 % of an sd for a mean, 5.6 % for an sd
     data = counts([*((a, b, 10 * n, 10 * m) for a, b, n, m in CYCLE), (3, 4, 30, 10)], 5)
-    post = prefdensity.fit("bradley_terry", data, method=method, draws=4000)
+    post = prefdensity.fit("utility_scale(fixed=1.5)", data, method=method, draws=4000)
     assert any("set by the prior alone" in line and "i3 + i4" in line for line in post.status.warnings)
     u = post.draws["utility"]
     across = u[:, :3].mean(1) - u[:, 3:].mean(1)

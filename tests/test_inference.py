@@ -157,7 +157,7 @@ def test_laplace_is_exact_for_a_gaussian_posterior():
     base, frame = found.main
     np.testing.assert_allclose(base, mean, atol=1e-6)  # a climb by gradients
     np.testing.assert_allclose(frame @ frame.T, covariance, rtol=1e-9, atol=1e-12)
-    assert found.log_evidence() == pytest.approx(evidence, abs=1e-6)
+    assert found.log_evidence == pytest.approx(evidence, abs=1e-6)
     checked = check_guide(view, found, 1000, torch.Generator().manual_seed(0))
     assert checked.k_hat < 0.1
     assert checked.elbo == pytest.approx(evidence, abs=1e-6)

@@ -119,3 +119,19 @@ def test_a_posterior_in_the_tail_of_its_prior_is_told():
     assert "99 % of the prior is between -1.2" in told or "99 % of the prior is between -1.3" in told
     fair = replace(played([0.5, 0, 0, -0.5], 50, 9), first=np.ones(300, np.int8))
     assert not [each for each in fit("position_bias", fair).status.warnings if "tail of its prior" in each]
+
+
+@pytest.mark.parametrize("method", ["laplace", "mle"])
+def test_linear_weights_are_also_told_in_the_users_units(method):
+    rng = np.random.default_rng(10)
+    grams, share = 1000 * rng.random(8), rng.random(8)
+    data = played(0.004 * grams - 1.5 * share, 40, 10)
+    data = replace(data, feature_names=("grams", "share"), item_features=np.stack([grams, share], 1))
+    table = fit("linear", data, method=method, seed=0).parameters().set_index(["parameter", "index"])
+    for name, x in (("grams", grams), ("share", share)):
+        per_sd, per_unit = table.loc[("weight", name), "mean"], table.loc[("weight_per_unit", name), "mean"]
+        assert per_sd == pytest.approx(x.std() * per_unit, rel=1e-6)
+    # 1,120 judgements; five posterior standard deviations
+    for name, truth in (("grams", 0.004), ("share", -1.5)):
+        row = table.loc[("weight_per_unit", name)]
+        assert abs(row["mean"] - truth) < 5 * row["sd"]
