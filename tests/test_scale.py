@@ -10,6 +10,7 @@ import prefdensity
 from prefdensity import ProgramError, fit, load_program
 from prefdensity.inference.laplace import laplace
 from prefdensity.inference.view import View
+from prefdensity.outlying import far_out
 
 
 def played(utility, each, seed, outcome=None):
@@ -135,3 +136,14 @@ def test_linear_weights_are_also_told_in_the_users_units(method):
     for name, truth in (("grams", 0.004), ("share", -1.5)):
         row = table.loc[("weight_per_unit", name)]
         assert abs(row["mean"] - truth) < 5 * row["sd"]
+
+
+def test_far_items_are_called_so_at_the_stated_rate():
+    rng = np.random.default_rng(11)
+    called = np.array([(far_out(rng.normal(size=10)) > 0).any() for _ in range(4000)])
+    # .05 by Bonferroni's bound, which is close: 4,000 tables have a standard error of .0034
+    assert 0.03 < called.mean() < 0.05 + 4 * 0.0034
+    far = np.r_[6.0, rng.normal(size=9)]
+    assert far_out(far)[0] > 4
+    assert (far_out(far)[1:] == 0).all()
+    assert (far_out(np.array([9.0, 0.0, 0.0])) == 0).all()  # of three items nobody can say
