@@ -43,7 +43,8 @@ def choice(name, sites, margins=MARGINS, first=None):
     data = data if first is None else replace(data, first=np.repeat(np.int8(first), len(data)))
     view, _ = view_of(name, data)
     u = torch.tensor(np.r_[0.0, -np.asarray(margins)])
-    values = {"utility": u} | {k: torch.tensor(v, dtype=u.dtype) for k, v in sites.items()}
+    values = {"utility": u, "utility_scale": torch.ones(1, dtype=u.dtype)}
+    values |= {k: torch.tensor(v, dtype=u.dtype) for k, v in sites.items()}
     values = {k: v.reshape(1, 1, -1) for k, v in values.items()}
     return view.run(values, 1).met["outcome"]["fn"].outcome_log_prob[0, 0].exp().numpy()
 
@@ -241,9 +242,10 @@ def test_reliability_has_a_mirror(name):
     view, _ = view_of(name)
     z = vectors(view, 4)
     spread = z[:, view.sites["reliability_spread"].at].exp()
+    at = view.sites["reliability_offset"].at
+    z[:, at] = z[:, at].abs()
     mirrored = z.clone()
     mirrored[:, view.sites["utility"].at] *= -1
-    at = view.sites["reliability_offset"].at
     mirrored[:, at] = -2 / spread - z[:, at]
     torch.testing.assert_close(view.log_likelihood(mirrored), view.log_likelihood(z), atol=1e-9, rtol=0)
     assert (view.log_joint(mirrored) < view.log_joint(z)).all()
@@ -320,4 +322,4 @@ def test_enumeration_by_nested_plates_agrees_and_the_indexed_form_does_not():
 
 def test_programs_without_parameters_of_their_own_stay_so():
     assert load_program("bradley_terry").needs == ()
-    assert set(view_of("bradley_terry")[0].sites) == {"utility"}
+    assert set(view_of("bradley_terry")[0].sites) == {"utility_scale", "utility"}

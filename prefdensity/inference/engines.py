@@ -79,7 +79,7 @@ def by_mle(view: View, data: Comparisons, settings: Settings) -> Answer:
     generator = torch.Generator().manual_seed(settings.seed)
     draws = max(settings.draws, view.dimension + 2)
     noise = _whitened(torch.randn(draws, view.dimension, generator=generator, dtype=torch.float64)).to(frame)
-    held = unfelt(view, mode.z)
+    held = unfelt(view)
     facts = {
         "method": "mle",
         "converged": True,

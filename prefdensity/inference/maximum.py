@@ -27,7 +27,7 @@ def maximum_likelihood(view: View, data: Comparisons) -> tuple[Mode, Tensor]:
         Where no finite estimate exists or a parameter is not identified, with the reason.
     """
     start = first_guess(view)
-    held = unfelt(view, start)
+    held = unfelt(view)
     _require_concave(view, held)
     _require_finite(view, data)
     climber = Climber(view, fixed=held, prior=False)
@@ -47,9 +47,10 @@ def maximum_likelihood(view: View, data: Comparisons) -> tuple[Mode, Tensor]:
     return mode, information
 
 
-def unfelt(view: View, z: Tensor) -> tuple[int, ...]:
-    """Return the hyperparameters that the likelihood does not feel at z [dimension]: scales of priors."""
-    free = z.detach()[None].requires_grad_()
+def unfelt(view: View) -> tuple[int, ...]:
+    """Return the hyperparameters that the likelihood does not feel: scales of priors."""
+    away = torch.arange(view.dimension, dtype=view.dtype, device=view.device).sin()  # no point of symmetry
+    free = (first_guess(view) + 0.3 * away)[None].requires_grad_()
     (gradient,) = torch.autograd.grad(view.log_likelihood(free).sum(), free)
     return tuple(k for k in view.hyper if float(gradient[0, k]) == 0.0)
 
@@ -77,7 +78,7 @@ def _require_finite(view: View, data: Comparisons) -> None:
             "estimate; use a prior (method='laplace')"
         )
     stages = {each.stage for each in view.program.layers}
-    plain = stages <= {"utility", "behaviour", "choice"} and "utility" in view.sites
+    plain = stages <= {"scale", "utility", "behaviour", "choice"} and "utility" in view.sites
     if plain and len(strong_groups(data)) > 1:
         raise FitError(
             f"no finite maximum-likelihood estimate exists: {_separation(data)}. Use a prior: method='laplace' fits "

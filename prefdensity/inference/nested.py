@@ -275,7 +275,7 @@ def _profile(view: View, start: Tensor) -> Profile:
     plain = view.program.type_layer is None and view.device.type == "cpu"
     if plain and view.dimension <= _TOGETHER and view.work <= _WORK:
         batch = Batch(view)
-        if batch.local is not None:
+        if batch.local is not None and batch.local.form is Dense:
             return BatchProfile(view, start, batch)
     return Profile(view, start)
 
