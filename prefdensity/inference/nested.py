@@ -28,7 +28,7 @@ from prefdensity.inference.view import View
 # density below which a point is left out, and the most points: what does not fit is left to k-hat to tell.
 _SPACING = 0.75
 _REACH = 6
-_NEGLIGIBLE = 1e-4
+_NEGLIGIBLE = 1e-5
 _POINTS = 60
 # One posterior standard deviation that moves the hyperparameters (mostly logarithms) by less than this bends nothing.
 _SHARP = 0.15
