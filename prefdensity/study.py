@@ -48,13 +48,13 @@ _NODES, _DRAWS = 8, 4  # 1e-5 sd of the label, and draws of a narrow posterior
 def oracle(world: JudgedWorld, judge: TrueJudge, units: Judged) -> Predictions:
     """Return the conditional means under the true law of labels, and a judge's of verdicts."""
     mean, sd = world.label_law(units)
-    told = np.empty((len(units), 2))
+    told, ease = np.empty((len(units), 2)), judge.ease(units.covariates)
     for start in range(0, len(units), 5000):
         rows = slice(start, start + 5000)
         outputs = units.outputs[rows]
         at, weight = label_grid(outputs[:, 0], outputs[:, 1], mean[rows], sd, 16)
         law = stats.norm.pdf(at, mean[rows, None], sd) * weight
-        p = judge.probability(at, outputs.T[None].swapaxes(0, 2))
+        p = judge.probability(at, outputs.T[None].swapaxes(0, 2), ease[rows, None])
         for verdict, share in enumerate((p, 1 - p)):
             told[rows, verdict] = (law * share * at).sum(1) / (law * share).sum(1)
     return mean, told
@@ -166,6 +166,7 @@ def run_study(
     pilot_units: int = 2000,
     budget: float = 3.0,
     cost: float = 10.0,
+    shift: float = 0.0,
     seed: int = 0,
     jobs: int | None = None,
     progress: bool | None = None,
@@ -182,6 +183,8 @@ def run_study(
         Of a replicate.
     budget, cost
         Per unit, and of a label with its preference, where a preference costs 1.
+    shift
+        By how much output 2 is too high, which makes the world asymmetric; see `JudgedWorld`.
     seed
         Of everything random.
     jobs
@@ -204,7 +207,9 @@ def run_study(
         raise DataError(f"replicates={replicates} must be at least two for each of {pilots} pilots")
     sizes = (replicates // pilots, units, pilot_units)
     shares = [
-        (truth, pilot, tuple(nuisances), sizes, budget, cost, seed) for truth in truths for pilot in range(pilots)
+        (truth, pilot, tuple(nuisances), sizes, budget, cost, shift, seed)
+        for truth in truths
+        for pilot in range(pilots)
     ]
     found: list[pd.DataFrame] = []
     with progress_bar(progress) as report:
@@ -212,7 +217,7 @@ def run_study(
             found.append(frame)
             report("judges and pilots", len(found), len(shares))
     settings = {"replicates": sizes[0] * pilots, "pilots": pilots, "units": units, "pilot_units": pilot_units,
-                "budget": budget, "cost": cost, "seed": seed}  # fmt: skip
+                "budget": budget, "cost": cost, "shift": shift, "seed": seed}  # fmt: skip
     return JudgeStudy(_summary(pd.concat(found, ignore_index=True)), settings)
 
 
@@ -223,19 +228,20 @@ def _cell(
     sizes: tuple[int, int, int],
     budget: float,
     cost: float,
+    shift: float,
     seed: int,
 ) -> pd.DataFrame:
     """Return estimates of coefficient 1 of all replicates that share a pilot."""
     replicates, n, pilot_units = sizes
     stream = [int(word) for word in np.random.SeedSequence([seed, pilot]).generate_state(3)]
-    world = JudgedWorld.draw(stream[0], TRUTHS[truth])  # the same systems and units under every judge
+    world = JudgedWorld.draw(stream[0], TRUTHS[truth], shift)  # the same systems and units under every judge
     first, bank = world.units(pilot_units, stream[1]), world.units(_BANK, stream[2])
     learned = {
         kind: oracle(world, world.judge, bank) if kind == "oracle" else predictions(kind, first, bank, pilot)
         for kind in {*nuisances, "linear"}
     }
     designs = _designs(world, bank, learned["oracle"], budget, cost)
-    says_a = world.judge.probability(bank.label, bank.outputs)
+    says_a = world.judge.probability(bank.label, bank.outputs, world.judge.ease(bank.covariates))
     theta = np.linalg.lstsq(bank.covariates, bank.label, rcond=None)[0][0]
     rows = []
     for design, (p1, p2) in designs.items():

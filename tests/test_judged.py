@@ -177,7 +177,7 @@ def test_the_simulated_label_has_the_law_it_says():
 @pytest.mark.parametrize("name", JUDGES)
 def test_simulated_judges_say_what_their_probabilities_say(name):
     units = JudgedWorld.draw(1, name).units(50_000, 2)
-    p = JUDGES[name].probability(units.label, units.outputs)
+    p = JUDGES[name].probability(units.label, units.outputs, JUDGES[name].ease(units.covariates))
     assert ((p >= 0) & (p <= 1)).all()
     said = units.verdict == 0
     z = (said - p).sum() / np.sqrt((p * (1 - p)).sum() + 1e-9)
@@ -190,6 +190,21 @@ def test_a_sharp_judge_is_the_noise_free_one_and_a_flip_turns_it_round():
     sharp = TrueJudge(sharpness=1e6).probability(units.label, units.outputs)
     np.testing.assert_allclose(sharp, clean, atol=1e-6)
     np.testing.assert_allclose(TrueJudge(flip=0.3).probability(units.label, units.outputs), 0.3 + 0.4 * clean)
+
+
+def test_a_shift_moves_one_output_and_the_law_of_the_label_with_it():
+    plain, moved = (JudgedWorld.draw(1, shift=shift) for shift in (0.0, 3.0))
+    one, two = (world.units(500, 2) for world in (plain, moved))
+    np.testing.assert_allclose(two.outputs - one.outputs, np.tile([0.0, 3.0], (500, 1)), atol=1e-12)
+    np.testing.assert_allclose(moved.label_law(two)[0], plain.label_law(one)[0], atol=1e-12)
+
+
+def test_an_easy_unit_is_judged_sharply_and_the_last_ones_are_not():
+    judge = TrueJudge(sharpness=1.0, easier=np.log(2), tiring=np.log(3))
+    ease = judge.ease(np.array([[1.0], [1.0], [0.0]]))
+    np.testing.assert_allclose(ease, [2.0, 2 / np.sqrt(3), 1 / 3])
+    p = judge.probability(np.zeros(3), np.array([[0.0, 1.0]] * 3), ease)
+    np.testing.assert_allclose(np.log(p / (1 - p)), ease)
 
 
 def test_buying_hides_the_rest():

@@ -62,6 +62,20 @@ def test_intervals_are_valid_whatever_is_assumed(small):
     assert (small["bias"].abs() < 4 * small["bias_se"]).all()
 
 
+def test_intervals_are_valid_where_outputs_are_asymmetric_and_judges_uneven():
+    """Output 2 is 5 too high; a judge says the contrary, is sharper on some units, tires over the table."""
+    found = run_study(
+        truths=("anti_informative", "easier", "tiring"), nuisances=("oracle", "linear"), replicates=80, pilots=2,
+        units=2000, shift=5.0, seed=4, progress=False,
+    ).table  # fmt: skip
+    assert (np.abs(found["coverage"] - 0.9) < 4 * (0.9 * 0.1 / 80) ** 0.5 + 0.01).all()
+    assert (found["bias"].abs() < 4 * found["bias_se"]).all()
+    # an anti-informative judge is as useful as an informative one
+    split = found[(found["calibration"] == "split") & (found["design"] == "knows")].set_index(["truth", "nuisance"])
+    alone = found[(found["calibration"] == "label_only") & (found["design"] == "knows")].set_index(["truth", "nuisance"])
+    assert (split["length"] < 0.93 * alone["length"]).all()
+
+
 def test_one_multiplier_for_each_part_protects_where_none_does_harm(small):
     alone = small.xs("label_only", level="calibration")["length"]
     split = small.xs("split", level="calibration")["length"]

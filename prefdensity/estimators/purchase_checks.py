@@ -56,19 +56,18 @@ class Purchases:
     @property
     def lost(self) -> dict[str, int]:
         """How many labels and preferences that were asked for did not come back; empty where this is not known."""
-        known = self.counts.dropna(subset="asked_for")
-        return {row.level: int(row.asked_for - row.came_back) for row in known.itertuples()}
+        known = self.counts.dropna(subset="asked_for").to_dict("records")
+        return {row["level"]: int(row["asked_for"] - row["came_back"]) for row in known}
 
     @cached_property
     def unplanned(self) -> list[str]:
         """What speaks against purchases by the probabilities of the table, in words with p-values."""
         out = []
-        for row in self.counts[self.counts["p_value"] < _AWAY].itertuples():
-            came = row.came_back if np.isnan(row.asked_for) else row.asked_for
-            out.append(f"{came:,.0f} {row.level}s where {row.planned:,.0f} were planned (p {row.p_value:.1g})")
-        planned = self.tests[self.tests["test"].str.endswith("against the plan")]
-        out += [f"{row.test} (p {row.p_value:.1g})" for row in planned[planned["p_value"] < _AWAY].itertuples()]
-        return out
+        for row in self.counts[self.counts["p_value"] < _AWAY].to_dict("records"):
+            came = row["came_back"] if np.isnan(row["asked_for"]) else row["asked_for"]
+            out.append(f"{came:,.0f} {row['level']}s where {row['planned']:,.0f} were planned (p {row['p_value']:.1g})")
+        planned = self.tests[self.tests["test"].str.endswith("against the plan") & (self.tests["p_value"] < _AWAY)]
+        return out + [f"{row['test']} (p {row['p_value']:.1g})" for row in planned.to_dict("records")]
 
     @property
     def dependent(self) -> list[str]:
@@ -107,7 +106,7 @@ class Purchases:
             asked = self.counts.set_index("level")["asked_for"]
             said = " and ".join(f"{n:,} of {asked[level]:,.0f} {level}s" for level, n in lost.items())
             back = self.tests[self.tests["test"].str.endswith("came back")]
-            seen = [f"{row.test}: p {row.p_value:.1g}" for row in back.itertuples()]
+            seen = [f"{row['test']}: p {row['p_value']:.1g}" for row in back.to_dict("records")]
             how = (
                 "the weights repair loss that depends on covariates, outputs and verdicts"
                 if self.weighed
