@@ -33,6 +33,14 @@ class Target(StrEnum):
     quantile = "quantile"
 
 
+class Dependent(StrEnum):
+    """What to do with judges who depend on whether a label is bought."""
+
+    refuse = "refuse"
+    mask = "mask"
+    keep = "keep"
+
+
 class Calibration(StrEnum):
     """How much of the guesses is used."""
 
@@ -50,6 +58,16 @@ Covariates = Annotated[list[str] | None, _option("--covariate", "Numeric covaria
 Outputs = Annotated[list[str] | None, _option("--output", "The two AI outputs, in order; default w1 and w2.")]
 Preferences = Annotated[
     list[str] | None, _option("--preference", "Column with a, b or tie (or 1 and 0); one for each judge.")
+]
+Judges = Annotated[list[str] | None, _option("--judge", "Column with who gave the verdict; one for each --preference.")]
+Labellers = Annotated[
+    list[str] | None,
+    _option(
+        "--labeller",
+        "Judge whose verdicts come with the label: a labeller who also compares, or one asked only where a label is "
+        "bought. They are set aside and counted; repeatable.",
+        metavar="JUDGE",
+    ),
 ]
 Label = Annotated[str, _option("--label", "Column of the label.")]
 Cost = Annotated[float, typer.Option(help="Price of a label with its preference; a preference costs 1.")]
@@ -86,6 +104,8 @@ def design(
     covariate: Covariates = None,
     output: Outputs = None,
     preference: Preferences = None,
+    judge: Judges = None,
+    labeller: Labellers = None,
     label: Label = "label",
     target: TargetOption = Target.linear,
     probability: Probability = 0.5,
@@ -106,8 +126,11 @@ def design(
     from prefdensity.report_pcal import write_design_report
 
     _make_folder(out)
-    table = _judged(read_rows(pilot), str(pilot), covariate, output, preference, label, cost)
-    guess, judge = _nuisance(nuisance, table, seed)
+    table = _judged(
+        read_rows(pilot), str(pilot), covariate, output, preference, label, cost, judge=judge or None,
+        labellers=labeller or (),
+    )  # fmt: skip
+    guess, fitted = _nuisance(nuisance, table, seed)
     plan = pcal_design(
         table, budget=budget, cost=cost, functional=_functional(target, probability, intercept), nuisance=guess,
         criterion=criterion, aware=not constant, calibration=calibration.value, floor=floor, seed=seed,
@@ -132,7 +155,7 @@ def design(
         plots_pcal.allocation(planned, (first, second)).savefig(folder / "allocation.svg")
         if plan.single:
             plots_pcal.cost_precision(plan, len(frame), level).savefig(folder / "curve.svg")
-        write_design_report(plan, planned, folder / "report.html", pilot.name, level=level, judge=judge)
+        write_design_report(plan, planned, folder / "report.html", pilot.name, level=level, judge=fitted)
 
     _write(out, write)
 
@@ -144,6 +167,33 @@ def estimate(
     covariate: Covariates = None,
     output: Outputs = None,
     preference: Preferences = None,
+    judge: Judges = None,
+    labeller: Labellers = None,
+    dependent_judges: Annotated[
+        Dependent,
+        typer.Option(
+            rich_help_panel=_READING,
+            help="Where who judges, or what they say, depends on whether a label was bought: refuse the table, mask "
+            "(leave out) all verdicts of such judges, or keep them; intervals are then not valid.",
+        ),
+    ] = Dependent.refuse,
+    buy: Annotated[
+        str | None,
+        _option(
+            "--buy",
+            "Column with what was asked for (label, preference, nothing), as design writes it: losses are "
+            "then counted. Default: the column buy, where there is one.",
+        ),
+    ] = None,
+    weigh_returns: Annotated[
+        bool,
+        typer.Option(
+            "--weigh-returns",
+            rich_help_panel=_READING,
+            help="Weigh by the chance, logistic in covariates, outputs and verdicts, that what was asked for came "
+            "back; valid where loss depends on these only.",
+        ),
+    ] = False,
     label: Label = "label",
     label_probability: Annotated[str, _option("--label-probability", "Column.")] = "label_probability",
     preference_probability: Annotated[str, _option("--preference-probability", "Column.")] = "preference_probability",
@@ -160,8 +210,14 @@ def estimate(
     seed: Seed = 0,
     out: Annotated[Path, typer.Option(help="Folder to write into.")] = Path("pcal-estimate"),
 ) -> None:
-    """Estimate from labels, preferences and unlabelled units; write tables and the comparison with labels alone."""
+    """Estimate from labels, preferences and unlabelled units; write tables and the comparison with labels alone.
+
+    Intervals are valid whatever the nuisance says if three things hold. Purchases went by the probabilities of the
+    table; verdicts were made the same way with and without a label (the same judges, who know the same); and what was
+    bought came back. The table is tested for all three.
+    """
     from prefdensity import plots_pcal
+    from prefdensity.estimators.nonresponse import weigh_returns as weighed
     from prefdensity.estimators.pcal_estimate import pcal
     from prefdensity.readers import read_rows
     from prefdensity.report_pcal import write_estimate_report
@@ -171,25 +227,33 @@ def estimate(
     table = _judged(
         frame, str(collected), covariate, output, preference, label, cost, label_probability=label_probability,
         preference_probability=preference_probability, stage=stage, cluster=cluster,
+        judge=judge or None, labellers=labeller or (), buy=buy or ("buy" if "buy" in frame.columns else None),
     )  # fmt: skip
-    guess, judge = _nuisance(nuisance, table, seed)
+    if weigh_returns:
+        table = weighed(table)
+    table = _usable(table, dependent_judges)
+    guess, fitted = _nuisance(nuisance, table, seed)
     found = pcal(
         table, _functional(target, probability, intercept), guess, criterion=criterion, calibration=calibration.value,
-        level=level, population=population, budget=budget, seed=seed,
+        level=level, population=population, budget=budget, dependent_judges="keep", seed=seed,
     )  # fmt: skip
     typer.echo(found.summary().to_string(index=False, float_format=lambda value: f"{value:.4g}"))
     comparison, warnings = found.comparison(), found.warnings
+    for name, count in table.aside:
+        typer.echo(f"{count:,} verdicts of {name} are set aside")
 
     def write(folder: Path) -> None:
         found.summary().to_csv(folder / "estimate.csv", index=False)
         found.bands(seed=seed).to_csv(folder / "bands.csv", index=False)
         comparison.to_csv(folder / "comparison.csv", index=False)
         found.diagnostics().to_csv(folder / "diagnostics.csv", index=False)
+        for name in ("counts", "tests", "judges"):
+            getattr(found.purchases, name).to_csv(folder / f"purchases_{name}.csv", index=False)
         found.residuals().to_csv(folder / "residuals.csv", index=False)
         influence = {name: found.influence[:, index] for index, name in enumerate(found.names)}
         type(frame)(influence).to_csv(folder / "influence.csv", index=False)
         plots_pcal.interval_comparison(comparison).savefig(folder / "comparison.svg")
-        write_estimate_report(found, folder / "report.html", collected.name, judge=judge)
+        write_estimate_report(found, folder / "report.html", collected.name, judge=fitted)
 
     _write(out, write)
     for sentence in warnings:
@@ -206,6 +270,18 @@ def _judged(
         frame, covariates=covariate or [], outputs=output or ["w1", "w2"], preference=preference or "preference",
         label=label, cost=cost, source=source, **columns,
     )  # fmt: skip
+
+
+def _usable(table: "Judged", dependent_judges: Dependent) -> "Judged":
+    """Return the table as asked; a refusal in the words of the command line."""
+    from prefdensity.estimators.purchase_checks import Purchases, usable
+
+    if dependent_judges is Dependent.refuse and (breach := Purchases(table).breach) is not None:
+        raise DataError(
+            f"{breach}; name judges whose verdicts come with the label (--labeller), or leave out all verdicts of such "
+            "judges (--dependent-judges mask)"
+        )
+    return usable(table, dependent_judges.value)
 
 
 def _functional(target: Target, probability: float, intercept: bool) -> "Functional":

@@ -49,7 +49,7 @@ class Judged:
     who know the same. A second judge asked only where a label is bought, or a labeller who also compares, belongs to
     `labellers`: a verdict that comes with the label is part of what the label brings, and is never used where there
     is no label. Everything that is bought must also come back, or be lost for reasons that are seen
-    (`prefdensity.estimators.weigh_returns`). `prefdensity.estimators.purchases` tests both.
+    (`prefdensity.estimators.weigh_returns`). `prefdensity.estimators.Purchases` tests both.
 
     Attributes
     ----------

@@ -264,15 +264,15 @@ def test_a_good_fit_warns_of_nothing_and_a_wrong_judge_is_found_out():
     said = " ".join(trusting.warnings)
     assert "preferences explain less than the nuisance claims" in said
     assert "times as long as from labels only" in said
-    assert "labels of judge: the higher output differ from their expectation" in said
     assert trusting.residuals().set_index("group").loc["judge: the higher output", "z"] ** 2 > 25
 
 
 def test_overspending_is_said():
     judged, _ = bought(3000)
-    fine = pcal(judged, LINEAR, budget=judged.spent + 1e-9)
+    planned = (9 * judged.label_probability + judged.preference_probability).mean()
+    fine = pcal(judged, LINEAR, budget=planned)  # independent draws spend a little more or less
     assert not any("over the budget" in each for each in fine.warnings)
-    over = pcal(judged, LINEAR, budget=judged.spent - 0.1)
+    over = pcal(judged, LINEAR, budget=planned - 0.01)
     assert any("over the budget" in each for each in over.warnings)
 
 

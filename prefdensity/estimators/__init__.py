@@ -25,13 +25,13 @@ _HOME = {
     "PoissonRegression": "functionals",
     "ProbitJudge": "judges",
     "ProgramNuisance": "program_nuisance",
+    "Purchases": "purchase_checks",
     "Quantile": "quantiles",
     "RegressorNuisance": "nuisances",
     "RewardEstimate": "reward_fit",
     "Sampled": "reward_fit",
     "pcal": "pcal_estimate",
     "pcal_design": "pcal_plan",
-    "purchases": "purchase_checks",
     "reward": "reward_fit",
     "reward_from_differences": "reward_fit",
     "weigh_returns": "nonresponse",
@@ -74,7 +74,7 @@ if TYPE_CHECKING:
         MovedNuisance as MovedNuisance,
         ProgramNuisance as ProgramNuisance,
     )
-    from prefdensity.estimators.purchase_checks import purchases as purchases
+    from prefdensity.estimators.purchase_checks import Purchases as Purchases
     from prefdensity.estimators.reward_fit import (
         Exact as Exact,
         RewardEstimate as RewardEstimate,

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from prefdensity.estimators.calibration import learned, multipliers
 from prefdensity.estimators.intervals import effective
-from prefdensity.judged import VERDICTS, A, B
+from prefdensity.estimators.purchase_checks import planned
+from prefdensity.judged import VERDICTS, A, B, Judged
 
 if TYPE_CHECKING:
     from prefdensity.estimators.pcal_estimate import PcalEstimate
@@ -22,7 +23,6 @@ _FEW = 30  # effective labels beyond the parameters, below which intervals are r
 _FEW_CLUSTERS = 7  # clusters beyond the parameters
 _LABELS_A_MULTIPLIER = 5
 _HEAVY = 0.05  # share of all label weight on one unit
-_STRANGE = 3.3  # |z| of a residual: once in a thousand by chance
 _WEAK = 0.5  # a multiplier this small: the nuisance promised twice what was found
 
 
@@ -57,9 +57,9 @@ def diagnose(estimate: PcalEstimate) -> pd.DataFrame:
         ("largest weight", float(weight.max() / weight.sum()), "share of all label weight on one unit"),
     ]
     if judged.cost is not None:
-        expected = (judged.cost - 1) * judged.label_probability + judged.preference_probability
         rows.append(("spent", judged.spent, "mean cost of a unit, in preferences"))
-        rows.append(("planned", float(expected.mean()), "what the probabilities cost on average"))
+        rows.append(("planned", _planned_cost(judged)[0], "what the probabilities cost on average"))
+    rows += [(f"verdicts of {name} set aside", float(count), "not used as preferences") for name, count in judged.aside]
     for name, number, _, claimed in _shrinkage(estimate):
         rows.append((f"multiplier of {name}", number, "1: the nuisance is right; 0: useless"))
         rows.append((f"norm of {name} matrix from 1", claimed, "largest singular value of M - I as used"))
@@ -111,22 +111,31 @@ def warn(estimate: PcalEstimate) -> tuple[str, ...]:
     out += _few(estimate, weight)
     if (share := float(weight.max() / weight.sum())) > _HEAVY:
         out.append(f"one unit carries {share:.0%} of the label weight: raise the floor of the design")
-    for name, number, se, _ in _shrinkage(estimate):
-        if number + 2 * se < _WEAK:
-            tail = "; this calibration does not shrink it" if estimate.calibration == "identity" else ""
-            out.append(f"{name} explain less than the nuisance claims (best multiplier {number:.2f}){tail}")
+    if estimate.calibration == "identity":  # the others shrink what claims too much, and lose nothing
+        for name, number, se, _ in _shrinkage(estimate):
+            if number + 2 * se < _WEAK:
+                out.append(
+                    f"{name} explain less than the nuisance claims (best multiplier {number:.2f}); this calibration "
+                    "does not shrink it"
+                )
     if estimate.calibration == "identity" and (worst := float(_gain(estimate).max())) > 1.02:
         out.append(
             f"with calibration='identity' an interval is {worst:.2f} times as long as from labels only; use 'scalar'"
         )
-    if estimate.calibration != "none":
-        table = residuals_by_group(estimate)
-        for row in table[(table["z"].abs() > _STRANGE) & (table["group"] != "all")].itertuples():
-            out.append(f"labels of {row.group} differ from their expectation by {row.residual:.3g} (z {row.z:.1f})")
     if estimate.budget is not None and judged.cost is not None:
-        if judged.spent > estimate.budget + judged.cost / len(judged):
+        planned, error = _planned_cost(judged)
+        # independent draws miss their plan by chance, to either side
+        if max(planned, judged.spent - 3 * error) > estimate.budget * (1 + 1e-9):
             out.append(f"{judged.spent:.4g} a unit was spent, over the budget of {estimate.budget:.4g}")
-    return tuple(out)
+    return (*out, *estimate.purchases.warnings)
+
+
+def _planned_cost(judged: Judged) -> tuple[float, float]:
+    """Return the mean cost of a unit by the probabilities, and its standard error under independent draws."""
+    p1, p2 = planned(judged)
+    more = 0.0 if judged.cost is None else judged.cost - 1
+    variance = more**2 * p1 * (1 - p1) + p2 * (1 - p2) + 2 * more * p1 * (1 - p2)
+    return float((more * p1 + p2).mean()), float(np.sqrt(variance.sum()) / len(judged))
 
 
 def _few(estimate: PcalEstimate, weight: Array) -> list[str]:

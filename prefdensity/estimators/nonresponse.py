@@ -42,8 +42,8 @@ def weigh_returns(judged: Judged) -> Judged:
     """
     if judged.bought is None:
         raise DataError(
-            f"{judged.source} does not say what was asked for, so what never came back is not known; give buy=, the "
-            "column with label, preference or nothing"
+            f"{judged.source} does not say what was asked for, so what never came back is not known; name the column "
+            "with label, preference or nothing (--buy, in Python buy=)"
         )
     if judged.returned is not None:
         raise DataError(f"{judged.source} is weighted by the chances of coming back already")

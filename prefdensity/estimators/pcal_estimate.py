@@ -22,6 +22,7 @@ from prefdensity.estimators.criteria import Criterion, metric
 from prefdensity.estimators.functionals import Functional, LinearRegression
 from prefdensity.estimators.intervals import clustered, degrees, effective, inflation, spread
 from prefdensity.estimators.nuisances import GaussianNuisance, Nuisance, folds
+from prefdensity.estimators.purchase_checks import Purchases, usable
 from prefdensity.estimators.stages import Guesses, Rule, Stage, average, solve_stages, stage_rows
 from prefdensity.judged import Judged
 
@@ -182,6 +183,11 @@ class PcalEstimate:
 
         return residuals_by_group(self)
 
+    @cached_property
+    def purchases(self) -> Purchases:
+        """What was planned, asked for and came back, and whether verdicts depend on what was bought."""
+        return Purchases(self.judged)
+
     @property
     def warnings(self) -> tuple[str, ...]:
         """What should be known before the intervals are used."""
@@ -215,6 +221,7 @@ def pcal(
     level: float = 0.9,
     population: int | None = None,
     budget: float | None = None,
+    dependent_judges: str = "refuse",
     seed: int = 0,
 ) -> PcalEstimate:
     """Estimate a functional of covariates and labels from labels, preferences and unlabelled units together.
@@ -244,6 +251,10 @@ def pcal(
         speaks of.
     budget
         Mean cost of a unit that was allowed, to be warned when more was spent.
+    dependent_judges
+        What to do where who judges, or what they say, depends on whether a label is bought: "refuse" the table,
+        "mask" all verdicts of such judges, or "keep" them, in the knowledge that intervals are then not valid. See
+        `purchase_checks.usable`.
     seed
         Of the folds.
 
@@ -259,6 +270,7 @@ def pcal(
     FitError
         If the estimating equation has no root, or an interval has no end.
     """
+    judged = usable(judged, dependent_judges)
     functional = functional or LinearRegression()
     recipes = _recipes(nuisance)
     names = functional.names(judged)
