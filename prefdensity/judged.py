@@ -241,17 +241,18 @@ class Judged:
     def take(self, rows: slice | Array) -> Judged:
         """Return some units, in that order, with their judgements; a slice shares memory with the table."""
         index = np.arange(len(self))[rows]
-        place = np.full(len(self), -1)
-        place[index] = np.arange(len(index))
-        at = place[self.judged]
-        kept = at >= 0
+        count = np.bincount(index, minlength=len(self))  # a unit may be taken several times, each with its judgements
+        times = count[self.judged]
+        kept = np.repeat(np.arange(len(self.judged)), times)
+        copy = np.arange(len(kept)) - np.repeat(np.cumsum(times) - times, times)
+        at = np.argsort(index, kind="stable")[(np.cumsum(count) - count)[self.judged[kept]] + copy]
         names = (
             "covariates", "outputs", "label", "label_probability", "preference_probability", "cluster", "stage",
             "asked", "bought", "returned",
         )  # fmt: skip
         chosen = rows if isinstance(rows, slice) else index
         picked = {name: getattr(self, name)[chosen] for name in names if getattr(self, name) is not None}
-        return replace(self, judged=at[kept], judge=self.judge[kept], verdict=self.verdict[kept], **picked)
+        return replace(self, judged=at, judge=self.judge[kept], verdict=self.verdict[kept], **picked)
 
     def judged_as(self, verdict: int, judge: int = 0) -> Judged:
         """Return the units with one verdict each, the same for all."""

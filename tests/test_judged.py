@@ -52,6 +52,13 @@ def test_several_judges_stages_and_clusters():
     assert np.isnan(part.label[0])
 
 
+def test_a_unit_taken_twice_has_its_judgements_twice():
+    frame = table(second=["b", None, None])
+    twice = read(frame, preference=["preference", "second"]).take(np.array([1, 0, 0, 2]))
+    assert twice.votes.tolist() == [[2, -1], [0, 1], [0, 1], [-1, -1]]
+    assert twice.pattern.tolist() == [2, 1, 1, 3]
+
+
 def panel(**columns):
     """Four units, judged by people of whom a column tells the name; ann also labels."""
     frame = {

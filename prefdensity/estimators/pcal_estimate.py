@@ -168,6 +168,15 @@ class PcalEstimate:
         rows = [each._table(each._critical(level)).assign(method=name) for name, each in methods.items()]
         return pd.concat(rows, ignore_index=True)[["method", "parameter", "estimate", "se", "lower", "upper"]]
 
+    def equal_cost(self) -> pd.DataFrame:
+        """Return what preferences are worth: intervals beside those of the same money spent on labels alone.
+
+        One row per parameter: parameter, se, se_without, ratio; see `equal_cost.equal_cost`.
+        """
+        from prefdensity.estimators.equal_cost import equal_cost
+
+        return equal_cost(self)
+
     def diagnostics(self) -> pd.DataFrame:
         """Return one row per quantity: quantity, value, meaning. See also `residuals` and `warnings`."""
         from prefdensity.estimators.diagnostics import diagnose
