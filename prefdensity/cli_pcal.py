@@ -239,6 +239,7 @@ def estimate(
     )  # fmt: skip
     typer.echo(found.summary().to_string(index=False, float_format=lambda value: f"{value:.4g}"))
     comparison, warnings = found.comparison(), found.warnings
+    worth = None if cost is None else found.equal_cost()
     for name, count in table.aside:
         typer.echo(f"{count:,} verdicts of {name} are set aside")
 
@@ -246,6 +247,8 @@ def estimate(
         found.summary().to_csv(folder / "estimate.csv", index=False)
         found.bands(seed=seed).to_csv(folder / "bands.csv", index=False)
         comparison.to_csv(folder / "comparison.csv", index=False)
+        if worth is not None:
+            worth.to_csv(folder / "equal_cost.csv", index=False)
         found.diagnostics().to_csv(folder / "diagnostics.csv", index=False)
         for name in ("counts", "tests", "judges"):
             getattr(found.purchases, name).to_csv(folder / f"purchases_{name}.csv", index=False)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 import prefdensity
 from prefdensity import plots_pcal
@@ -105,27 +106,56 @@ def write_estimate_report(
         The file written.
     """
     comparison = estimate.comparison()
-    se = comparison.pivot_table(index="parameter", columns="method", values="se", sort=False)
-    ratio = (se["PCAL"] / se["labels only"]).to_numpy()
-    shares = f"{ratio.min():.0%}" if np.ptp(ratio) < 0.005 else f"{ratio.min():.0%} to {ratio.max():.0%}"
-    judged = estimate.judged
-    labelled, more = int(judged.labelled.sum()), int((judged.compared & ~judged.labelled).sum())
-    headline = [
-        f"{labelled:,} labels, {more:,} preferences without a label and {len(judged) - labelled - more:,} units with "
-        f"neither give {estimate.level:.0%} intervals {shares} as long as the labels alone."
-    ]
     picture = svg(plots_pcal.interval_comparison(comparison), "comparison")
+    checked = estimate.purchases
+    bought = (
+        "What was planned, asked for and came back, and whether who judges, or what they say, depends on a label being "
+        "bought. What depends on the label itself beyond covariates, outputs and verdicts cannot be seen."
+    )
     sections = [
         _Section("Intervals", "The same purchases, without preferences and from labels alone.", picture, comparison),
+        _Section("Purchases", bought, None, checked.counts),
+        _Section("Purchases: what was seen", "Small p-values speak against the plan.", None, checked.tests),
+        _Section("Purchases: judges", "Shares of the compared units that they judged.", None, checked.judges),
         _Section("Diagnostics", "Multipliers, weights, precision and spending.", None, estimate.diagnostics()),
         _Section(
             "Calibration residuals",
-            "Labels less what the nuisance expects of them, by group; |z| above 3 speaks against the nuisance.",
+            "Labels less what the nuisance expects of them, by group; |z| above 3 speaks against the nuisance. That "
+            "costs length and never validity: no warning.",
             None,
             estimate.residuals(),
         ),
     ]
-    return _write(path, title, headline, estimate.warnings, sections + _about(judge, estimate.level))
+    return _write(
+        path, title, _headline(estimate, comparison), estimate.warnings, sections + _about(judge, estimate.level)
+    )
+
+
+def _headline(estimate: PcalEstimate, comparison: pd.DataFrame) -> list[str]:
+    """Return what preferences were worth, at equal cost where it is known, and what was bought."""
+    judged, out = estimate.judged, []
+    if judged.cost is not None:
+        shares = _shares(estimate.equal_cost()["ratio"].to_numpy())
+        out.append(
+            f"{estimate.level:.0%} intervals are {shares} as long as had the same money gone to labels alone, at "
+            f"{judged.cost:g} a label with its preference (unlabelled units used in both)."
+        )
+    labelled, more = int(judged.labelled.sum()), int((judged.compared & ~judged.labelled).sum())
+    se = comparison.pivot_table(index="parameter", columns="method", values="se", sort=False)
+    same = _shares((se["PCAL"] / se["labels only"]).to_numpy())
+    out.append(
+        f"{labelled:,} labels, {more:,} preferences without a label and {len(judged) - labelled - more:,} units with "
+        f"neither give intervals {same} as long as the labels alone, whose cost is less"
+        f"{'' if judged.cost is not None else '; give the cost of a label for a comparison at equal money'}."
+    )
+    for name, count in judged.aside:
+        out.append(f"{count:,} verdicts of {name} are set aside: they are not used as preferences.")
+    return out
+
+
+def _shares(ratio: NDArray[np.float64]) -> str:
+    low, high = f"{ratio.min():.0%}", f"{ratio.max():.0%}"
+    return low if low == high else f"{low} to {high}"
 
 
 def _about(judge: JudgeFit | None, level: float) -> list[_Section]:

@@ -84,10 +84,13 @@ def test_the_reports_say_what_was_found(files):
         assert "http" not in re.sub(r'xmlns[:a-z]*="[^"]*"', "", text).replace("http://www.w3.org", "")
     assert "of 1,500 units" in pages["design"]
     assert pages["design"].count("<svg") == 2
-    for heading in ("Intervals", "Diagnostics", "Calibration residuals"):
+    for heading in ("Intervals", "Purchases", "Diagnostics", "Calibration residuals"):
         assert f"<h2>{heading}</h2>" in pages["found"]
     ratio = pd.read_csv(folder / "found" / "comparison.csv").pivot(index="parameter", columns="method", values="se")
     assert f"{(ratio['PCAL'] / ratio['labels only']).min():.0%}" in pages["found"]
+    worth = pd.read_csv(folder / "found" / "equal_cost.csv")["ratio"]
+    lead = pages["found"].index(f"90% intervals are {worth.min():.0%} to {worth.max():.0%} as long as had the same")
+    assert lead < pages["found"].index("as long as the labels alone")
     assert "Before you rely on this" not in pages["found"]
 
 
@@ -140,3 +143,43 @@ def test_bad_input_is_one_sentence(files, monkeypatch, arguments, says):
     assert answer.exit_code == 2
     assert says in answer.output
     assert len(answer.output.strip().splitlines()) == 1
+
+
+def test_lost_labels_are_counted_and_weighed(files, tmp_path):
+    folder, _ = files
+    frame = pd.read_csv(folder / "collected.csv", keep_default_na=False, na_values=[""])
+    lost = frame.index[frame["buy"] == "label"][::4]
+    frame.loc[lost, "label"] = np.nan
+    frame.to_csv(tmp_path / "lost.csv", index=False)
+    words = ["estimate", tmp_path / "lost.csv", *READING, "--cost", 10]
+    answer = run(*words, "--out", tmp_path / "plain")
+    assert answer.exit_code == 0, answer.output
+    said = f"{len(lost)} of {(frame['buy'] == 'label').sum()} labels that were asked for never came back"
+    assert said in answer.output
+    assert said in (tmp_path / "plain" / "report.html").read_text(encoding="utf-8")
+    counts = pd.read_csv(tmp_path / "plain" / "purchases_counts.csv").set_index("level")
+    assert counts.loc["label", "asked_for"] - counts.loc["label", "came_back"] == len(lost)
+    weighed = run(*words, "--weigh-returns", "--out", tmp_path / "weighed")
+    assert weighed.exit_code == 0, weighed.output
+    assert "the weights repair loss" in weighed.output
+    without = frame.drop(columns="buy")
+    without.to_csv(tmp_path / "without.csv", index=False)
+    refused = run("estimate", tmp_path / "without.csv", *READING, "--weigh-returns", "--out", tmp_path / "no")
+    assert refused.exit_code == 2
+    assert "does not say what was asked for" in refused.output
+
+
+def test_judges_who_depend_on_the_purchase_are_refused_or_masked(files, tmp_path):
+    folder, _ = files
+    frame = pd.read_csv(folder / "collected.csv", keep_default_na=False, na_values=[""])
+    frame["who"] = np.where(frame["buy"] == "label", "expert", np.where(frame.index % 2, "ann", "bob"))
+    frame.to_csv(tmp_path / "who.csv", index=False)
+    words = ["estimate", tmp_path / "who.csv", *READING, "--judge", "who", "--out", tmp_path / "out"]
+    refused = run(*words)
+    assert refused.exit_code == 2
+    assert "'ann' judged 0% of the compared units with a label" in refused.output
+    assert "--dependent-judges mask" in refused.output
+    masked = run(*words, "--labeller", "expert", "--dependent-judges", "mask")
+    assert masked.exit_code == 0, masked.output
+    assert f"{(frame['buy'] == 'label').sum():,} verdicts of expert are set aside" in masked.output
+    assert "verdicts of bob are set aside" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")

@@ -260,6 +260,39 @@ def test_lost_preferences_are_weighed_by_what_was_asked_for() -> None:
     assert Purchases(some).lost["preference"] == (gone & (judged.bought <= 2)).sum()
 
 
+# --- what preferences are worth -----------------------------------------------------------------------------------
+
+
+def test_equal_cost_is_what_the_same_money_gives() -> None:
+    """The standard errors foretold beside those of tables whose money all went to labels; each has an error of 5 %."""
+    ratio = []
+    for seed in range(4):
+        rng = np.random.default_rng([11, seed])
+        x, outputs, y = labels(20_000, rng)
+        said = verdicts(y, outputs, rng, 2.0)
+
+        def bought(p1: float, p2: float, x=x, outputs=outputs, y=y, said=said, rng=rng) -> Judged:
+            n, u = len(y), rng.permutation(len(y)) / len(y)
+            seen = np.flatnonzero(u < p2)
+            return Judged(
+                covariates=x, outputs=outputs, label=np.where(u < p1, y, np.nan), judged=seen,
+                judge=np.zeros(len(seen), int), verdict=said[seen], features=("x1", "x2", "w1", "w2"),
+                label_probability=np.full(n, p1), preference_probability=np.full(n, p2), cost=8.0,
+            )  # fmt: skip
+
+        worth = pcal(bought(0.15, 0.75)).equal_cost()
+        all_on_labels = pcal(bought((7 * 0.15 + 0.75) / 8, (7 * 0.15 + 0.75) / 8))
+        ratio.append(worth["se_without"] / all_on_labels.standard_error)
+        np.testing.assert_allclose(all_on_labels.equal_cost()["ratio"], 1, rtol=1e-6)
+        assert worth["ratio"].mean() < 0.98
+    assert np.mean(ratio) == pytest.approx(1, abs=0.05)
+
+
+def test_equal_cost_needs_a_price() -> None:
+    with pytest.raises(DataError, match="price of a label"):
+        pcal(Judged(**{**vars(world("one", 500, 1)), "cost": None}), Mean()).equal_cost()
+
+
 # --- coverage -----------------------------------------------------------------------------------------------------
 
 
@@ -284,7 +317,7 @@ def coverage(kind: str, replicates: int, n: int = 2000, lost: str = "none", **op
     ("kind", "options"),
     [(kind, {"dependent_judges": "keep"}) for kind in VALID]  # what chance would refuse is kept
     + [(kind, {"dependent_judges": "mask"}) for kind in ("second", "labeller")]
-    + [("one", {"lost": "covariate"})],
+    + [("one", {"lost": "covariate", "dependent_judges": "keep"})],
 )
 def test_intervals_cover(kind: str, options: dict[str, Any]) -> None:
     """1,000 replicates, standard error .0095; all six coverages share replicates, their mean has one of about .005."""
