@@ -284,7 +284,7 @@ def test_equal_cost_is_what_the_same_money_gives() -> None:
         all_on_labels = pcal(bought((7 * 0.15 + 0.75) / 8, (7 * 0.15 + 0.75) / 8))
         ratio.append(worth["se_without"] / all_on_labels.standard_error)
         np.testing.assert_allclose(all_on_labels.equal_cost()["ratio"], 1, rtol=1e-6)
-        assert worth["ratio"].mean() < 0.98
+        assert worth["ratio"].mean() > 1.02  # of such outputs preferences tell less than they cost, and it is said
     assert np.mean(ratio) == pytest.approx(1, abs=0.05)
 
 
