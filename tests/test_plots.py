@@ -3,6 +3,7 @@ import io
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -33,6 +34,13 @@ def words(figure):
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     return [text.get_text() for text in figure.findobj(Text)]
+
+
+def test_the_heat_map_claims_no_certainty():
+    post, _ = puddings()
+    far = replace(post, draws=post.draws | {"utility": np.tile(np.arange(6) * 40.0, (post.n_draws, 1))})
+    drawn = [text.get_text() for text in plots.win_heatmap(far).axes[0].texts]
+    assert set(drawn) == {">99", "<1"}
 
 
 def test_ranking_lists_items_best_first():
