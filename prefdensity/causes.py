@@ -284,7 +284,7 @@ def _shortest(labels: list[str]) -> str:
         if rest and shipped("+".join(rest)).layers == whole:
             labels = rest
     alone = (name for name in names() if shipped(name).layers == whole)
-    return next(alone, "") if len(labels) == 1 else "+".join(labels)
+    return next(alone, labels[0]) if len(labels) == 1 else "+".join(labels)
 
 
 def _replaced(program: Program, step: str) -> str:
