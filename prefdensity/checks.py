@@ -74,7 +74,7 @@ class CheckReport:
         """What all checks together say of the program: "stands", "in doubt" or "contradicted".
 
         Contradicted from a check 4 standard deviations off, which fewer than 1 in 100 programs that are right show; in
-        doubt from a cause or a contradicted check, which about 1 in 7 of them show.
+        doubt from a cause or a contradicted check, which about 1 in 20 of them show.
         """
         off = self._off()
         if (off["z"].abs() >= CERTAIN).any():

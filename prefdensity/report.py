@@ -101,7 +101,7 @@ def lead(post: Posterior, checked: CheckReport) -> list[str]:
     warned = ["The fit failed its own checks: read the warnings before these numbers."] if post.troubles() else []
     if checked.verdict == "contradicted":
         return [checked.headline, *leaders(post, checked), *warned]
-    often = " So much doubt falls on some one in seven programs that are right."
+    often = " So much doubt falls on some one in twenty programs that are right."
     return [*leaders(post), *warned, checked.headline + (often if checked.verdict == "in doubt" else "")]
 
 

@@ -165,9 +165,10 @@ def _posterior(view: View, data: Comparisons | Choices, answer: Answer, status: 
     point, _ = sites_at(view, answer.point[None])
     for name in answer.left_out:
         del draws[name], dims[name], point[name]
+    error = {name: value.cpu().numpy()[None] for name, value in answer.error.items()}
     if "type_weight" in view.sites:  # sampled as one simplex, so that types are exchangeable
         order = (-draws["type_weight"].mean(0)).argsort(kind="stable")
-        draws, point = (_reordered(sites, dims, "type", order) for sites in (draws, point))
+        draws, point, error = (_reordered(sites, dims, "type", order) for sites in (draws, point, error))
     used = "features" in view.program.needs
     return Posterior(
         program=view.program.name,
@@ -181,7 +182,7 @@ def _posterior(view: View, data: Comparisons | Choices, answer: Answer, status: 
         log_p=answer.log_p,
         log_q=answer.log_q,
         status=status,
-        error={name: value.cpu().numpy() for name, value in answer.error.items()},
+        error={name: value[0] for name, value in error.items()},
         meanings=view.program.meanings,
         feature_names=data.feature_names if used else (),
         covariate_names=data.covariate_names if "covariates" in view.program.needs else (),
@@ -206,7 +207,7 @@ def _reordered(
     sites: dict[str, np.ndarray], dims: dict[str, tuple[str, ...]], dim: str, order: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Return arrays [draw, ...] with the entries along one named axis in another order."""
-    axes = {name: dims[name].index(dim) + 1 for name in sites if dim in dims[name]}
+    axes = {name: dims[name].index(dim) + 1 for name in sites if dim in dims.get(name, ())}
     return sites | {name: sites[name].take(order, axis) for name, axis in axes.items()}
 
 
