@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import stdtrit
 
 # Probability that one of a table's items is called far out although all utilities come from one normal distribution.
 _FALSE_ALARM = 0.05
@@ -24,5 +24,5 @@ def far_out(utility: NDArray[np.float64]) -> NDArray[np.float64]:
     squares = (utility**2).sum() - utility**2 - (count - 1) * others**2
     sd = np.sqrt(np.maximum(squares, 1e-300) / (count - 2))
     away = np.abs(utility - others) / sd
-    limit = stats.t.isf(_FALSE_ALARM / (2 * count), count - 2) * np.sqrt(1 + 1 / (count - 1))
+    limit = -stdtrit(count - 2, _FALSE_ALARM / (2 * count)) * np.sqrt(1 + 1 / (count - 1))
     return np.where(away > limit, away, 0.0)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from prefdensity.comparisons import Comparisons
 from prefdensity.errors import DataError
 from prefdensity.grades import scores
+from prefdensity.outlying import far_out
 from prefdensity.psis import USABLE, k_hat_error
 
 if TYPE_CHECKING:
@@ -266,14 +267,23 @@ class Posterior:
         """Return which entries of a site are safe to read, whatever the fit as a whole is worth: one row per entry.
 
         Columns: safe (the mean, and for utilities the mean rank, is within a tenth of a posterior standard deviation as
-        far as the diagnosis tells), note (otherwise how far it may be off; empty where safe). Point estimates and their
+        far as the diagnosis tells), note (otherwise how far it may be off; of a utility far outside all others, that it
+        is, for a normal prior pulls it in; empty else). Point estimates and their
         asymptotic intervals are exact as such, so mle and map are safe.
         """
         size = int(np.prod(self.draws[site].shape[1:]))
+        far = self._far_out() if site == "utility" else [""] * size
         if self.status.method in ("mle", "map"):
-            return pd.DataFrame({"safe": np.ones(size, bool), "note": [""] * size})
+            return pd.DataFrame({"safe": np.ones(size, bool), "note": far})
         error = np.reshape(self.error[site], -1) if site in self.error else np.full(size, np.nan)
-        return pd.DataFrame({"safe": error <= SAFE, "note": [_note(each) for each in error]})
+        notes = ["; ".join(filter(None, each)) for each in zip(map(_note, error), far, strict=True)]
+        return pd.DataFrame({"safe": error <= SAFE, "note": notes})
+
+    def _far_out(self) -> list[str]:
+        """Return for each utility what to say where it lies far outside those of all other items (of its type)."""
+        centre = self.draws["utility"].mean(0)
+        away = np.concatenate([far_out(each) for each in centre.reshape(-1, centre.shape[-1])])
+        return [f"{each:.1f} sd of the others outside them" if each else "" for each in away]
 
     def parameters(self, level: float = 0.9) -> pd.DataFrame:
         """Return all that is not an item's utility: tie strength, biases, reliabilities, type weights, ...

@@ -13,7 +13,7 @@ FOLDERS = {"prefdensity": ROOT / "prefdensity", "prefdensity.models": ROOT / "mo
 
 # A part of prefdensity may import from rows above its own only.
 LADDER = """
-errors progress data psis acquisition words plain_values remarks
+errors progress data psis acquisition words plain_values remarks outlying
 grades workers judged_columns
 comparisons judged domains pair_sets preference_losses pages
 cells judged_cells data_report densities format_tools simulate

@@ -107,6 +107,7 @@ def test_a_far_item_keeps_its_place_under_student_utilities():
     utility = [6, 0.8, 0.4, 0.2, 0, -0.1, -0.3, -0.5, -0.9]
     data = played(utility, 40, 7)
     plain, heavy = (fit(name, data, method="laplace", seed=0) for name in ("bradley_terry", "student_items"))
+    assert "sd of the others outside them" in plain.summary().set_index("item").loc["i0", "note"]
     assert heavy.status.log_evidence > plain.status.log_evidence
     assert heavy.draws["utility_scale"].mean() < plain.draws["utility_scale"].mean()
 
