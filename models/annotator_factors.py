@@ -25,7 +25,7 @@ _MEANINGS = {
 }
 
 
-@layer("margin", needs=["annotator"], unimodal=False, tall=True, meanings=_MEANINGS)
+@layer("margin", place="wants", needs=["annotator"], unimodal=False, tall=True, meanings=_MEANINGS)
 def annotator_factors(margin: Tensor, data: Cells, rank: int = 1) -> Tensor:
     scale = pyro.sample("factor_scale", dist.HalfNormal(1.0))
     with pyro.plate("factor", rank, dim=-2):

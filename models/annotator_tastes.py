@@ -20,7 +20,7 @@ from prefdensity.programs import layer
 _MEANINGS = {"taste_spread": "standard deviation, between annotators, of the utility of an item"}
 
 
-@layer("margin", needs=["annotator"], hyper=["taste_spread"], tall=True, sets=True, meanings=_MEANINGS)
+@layer("margin", place="wants", needs=["annotator"], hyper=["taste_spread"], tall=True, sets=True, meanings=_MEANINGS)
 def annotator_tastes(margin: Tensor, data: Cells) -> Tensor:
     spread = pyro.sample("taste_spread", dist.HalfNormal(1.0))
     with pyro.plate("annotator", data.n_annotators, dim=-2), pyro.plate("item", data.n_items, dim=-1):

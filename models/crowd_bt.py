@@ -5,7 +5,8 @@
 
 Site: eta `accuracy` (annotator); 1/2 is a coin-flipper, below it a contrarian. Identification: turning all utilities
 and accuracies upside down (u -> -u, eta -> 1 - eta) leaves the likelihood alone; the prior, with mean 0.8, breaks
-the mirror. Cannot express: annotators who err more on close pairs than on clear ones (reliability does).
+the mirror, and both modes may stand. Cannot express: annotators who err more on close pairs than on clear ones
+(reliability does).
 Reference: Chen, Bennett, Collins-Thompson and Horvitz (2013), WSDM, 193-202.
 """
 
@@ -15,13 +16,19 @@ import torch
 from torch import Tensor
 
 from prefdensity.cells import Cells
+from prefdensity.mirrors import Mirror, Values
 from prefdensity.programs import layer
+
+
+def _upside_down(values: Values, who: Tensor) -> dict[str, Tensor]:
+    return {"accuracy": torch.where(who, 1 - values["accuracy"], values["accuracy"])}
 
 
 @layer(
     "noise",
     needs=["annotator"],
     unimodal=False,
+    mirror=Mirror(_upside_down, lambda values: values["accuracy"] < 0.5, "contrarian"),
     meanings={"accuracy": "share of this annotator's verdicts that are meant: 1/2 coin-flipper, < 1/2 contrarian"},
 )
 def crowd_bt(log_prob: Tensor, data: Cells) -> Tensor:

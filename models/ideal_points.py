@@ -25,7 +25,7 @@ _MEANINGS = {
 }
 
 
-@layer("margin", needs=["annotator"], unimodal=False, tall=True, meanings=_MEANINGS)
+@layer("margin", place="wants", needs=["annotator"], unimodal=False, tall=True, meanings=_MEANINGS)
 def ideal_points(margin: Tensor, data: Cells, dim: int = 1) -> Tensor:
     scale = pyro.sample("ideal_scale", dist.HalfNormal(1.0))
     with pyro.plate("axis", dim, dim=-2):

@@ -84,6 +84,9 @@ class FitStatus:
         Of nuts.
     restart_values
         The objective reached by each restart (nats).
+    modes
+        Log evidence of each mode that holds more than 1 in 20,000 of the posterior, the one of the point estimate
+        first (nats; for svi its bound); their softmax is what they hold. Draws are from all of them.
     elbo_trace
         ELBO per step of svi, thinned to at most 2,000 values.
     settings
@@ -116,6 +119,7 @@ class FitStatus:
     guide: str = ""
     device: str = "cpu"
     restart_values: tuple[float, ...] = ()
+    modes: tuple[float, ...] = ()
     elbo_trace: tuple[float, ...] = ()
     settings: dict[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()

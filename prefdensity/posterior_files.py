@@ -29,7 +29,7 @@ from prefdensity.plain_values import restored
 from prefdensity.posterior import FitStatus, Posterior
 
 _FORMAT = "prefdensity-posterior-1"
-_LONG = ("elbo_trace", "restart_values")  # of the status, kept as arrays
+_LONG = ("elbo_trace", "restart_values", "modes")  # of the status, kept as arrays
 _ARRAYS = ("draws", "point", "log_p", "log_q", "features", "error", "measures")
 _SEAL = b"\nprefdensity sha256 "
 _BYTES = 1 << 20  # that small datasets may take beyond the file's own size: text is kept beside its array

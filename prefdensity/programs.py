@@ -2,7 +2,7 @@
 
 A layer is a few Pyro lines of one stage (see `STAGES`); a program is one layer for each stage
 (any number for margin and noise), the defaults filled in. ``"davidson+position_bias+reliability"`` names a
-composition; margin layers apply in the order written.
+composition; it means the same in whatever order its layers are written (see `MARGIN_ORDER`).
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefdensity.cells import Cells
 from prefdensity.errors import ProgramError
+from prefdensity.mirrors import Mirror
 
 if TYPE_CHECKING:
     from prefdensity.judged_cells import JudgedCells
@@ -37,9 +38,18 @@ STAGES = {
     "behaviour": "(utility, data) -> score [..., item]; scores are compared in the place of utilities",
     "label": "(data) -> log density [..., point] of the labels of judged units",
     "judge": "(data) -> margin [..., judgement] by which output 1 is preferred, given the label",
-    "margin": "(margin, data) -> margin [..., comparison]; any number, in the order written",
+    "margin": "(margin, data) -> margin [..., comparison]; any number, in the order of MARGIN_ORDER",
     "choice": "(margin, data) -> log_prob [..., comparison, outcome]",
     "noise": "(log_prob, data) -> log_prob; any number, in the order written",
+}
+# Sums and products do not commute, so margin layers have one order. Reliability is how much one cares which item is
+# better: it multiplies all that is wanted, and only that. Where the eye falls first is no part of it: a judge who does
+# not care is led by the order as much as others, or more. A layer that multiplies the biases too says "whole".
+MARGIN_ORDER = {
+    "wants": "adds to what is wanted: tastes, factors, ideal points, circles",
+    "weight": "multiplies what is wanted, by how much it matters to who judges",
+    "situation": "adds what the situation does to whoever judges: order, length, style",
+    "whole": "changes all of the margin",
 }
 _REPEATABLE = ("margin", "noise")
 _DEFAULTS = {"utility": "items", "choice": "logit"}
@@ -76,7 +86,11 @@ class Layer:
     outcomes
         For a choice rule: the outcomes it explains, in order.
     unimodal
-        The posterior has one mode, which a climb from the prior's centre finds.
+        The posterior has one mode, which a climb from the prior's centre finds; or one, and its mirror image.
+    mirror
+        The layer has a `Mirror`.
+    place
+        For margins: where in `MARGIN_ORDER` it applies; or a function of the layer's options that says so.
     hyper
         Scalar sites that shape the posterior of the rest; Laplace integrates them on a grid.
     tall
@@ -101,6 +115,8 @@ class Layer:
     needs: tuple[str, ...] = ()
     outcomes: tuple[str, ...] = ()
     unimodal: bool = True
+    mirror: Mirror | None = None
+    place: str | Callable[..., str] = "situation"
     hyper: tuple[str, ...] = ()
     tall: bool = False
     per: str = "annotator"
@@ -132,6 +148,15 @@ class Layer:
         return argument in inspect.signature(self.function).parameters
 
     @property
+    def rank(self) -> tuple[int, int]:
+        """Where the layer applies: its stage, and its place within it."""
+        place = self.place if isinstance(self.place, str) else self.place(**dict(self.options))
+        if place not in MARGIN_ORDER:
+            raise ProgramError(f"{self.label} has no place {place!r}; places are {', '.join(MARGIN_ORDER)}")
+        within = list(MARGIN_ORDER).index(place) if self.stage == "margin" else 0
+        return list(STAGES).index(self.stage), within
+
+    @property
     def label(self) -> str:
         """The name with its arguments, as it is written in a composition."""
         inside = ", ".join(f"{key}={value!r}" for key, value in self.options)
@@ -150,6 +175,8 @@ def layer(
     needs: Sequence[str] = (),
     outcomes: Sequence[str] = (),
     unimodal: bool = True,
+    mirror: Mirror | None = None,
+    place: str | Callable[..., str] = "situation",
     hyper: Sequence[str] = (),
     tall: bool = False,
     per: str = "annotator",
@@ -178,6 +205,8 @@ def layer(
             needs=tuple(needs),
             outcomes=tuple(outcomes),
             unimodal=unimodal,
+            mirror=mirror,
+            place=place,
             hyper=tuple(hyper),
             tall=tall,
             per=per,
@@ -221,6 +250,11 @@ class Program:
     def hyper(self) -> tuple[str, ...]:
         """Scalar sites that Laplace integrates on a grid."""
         return tuple(site for each in self.layers for site in each.hyper)
+
+    @property
+    def mirrors(self) -> tuple[Mirror, ...]:
+        """Symmetries of the likelihood that the prior alone breaks."""
+        return tuple(each.mirror for each in self.layers if each.mirror is not None)
 
     @property
     def type_layer(self) -> Layer | None:
@@ -271,7 +305,7 @@ def compose(*parts: Layer | Program | str, name: str = "", story: str = "") -> P
         defaults.append(_default(_SCALE))
         flat.append(defaults[-1])
     stories += ["" if story else each.doc for each in defaults]
-    ordered = tuple(each for stage in STAGES for each in flat if each.stage == stage)
+    ordered = tuple(sorted(flat, key=lambda each: each.rank))
     return Program(
         name=name or "+".join(labels),
         model=functools.partial(_run_judged if judged else _run, ordered),

@@ -19,7 +19,7 @@ COMPOSITIONS = [
     "davidson+position_bias",
     "rao_kupper+position_bias",
     "davidson+position_bias+reliability",
-    "reliability+position_bias+lapse",
+    "reliability(scales='margin')+position_bias+lapse",
     "rao_kupper+lapse",
     "davidson+lapse",
     "reliability+lapse",

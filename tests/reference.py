@@ -268,7 +268,7 @@ PRIORS = {
     ).sum(),
     "annotator_types": lambda s, k=2: _log_dirichlet(s["type_weight"], 2.0),
     "position_bias": lambda s: stats.norm.logpdf(s["position_bias"], 0, 0.5),
-    "reliability": lambda s: (
+    "reliability": lambda s, scales="wants": (
         stats.halfnorm.logpdf(s["reliability_spread"], scale=0.5) + stats.norm.logpdf(s["reliability_offset"]).sum()
     ),
     "davidson": lambda s: _log_log_normal(s["tie_strength"], 0, 0.7),

@@ -1,6 +1,7 @@
 """Contracts of every shipped program and of compositions: a new file of models/ is tested without writing one."""
 
 from dataclasses import replace
+from itertools import permutations
 
 import numpy as np
 import pytest
@@ -21,9 +22,10 @@ from contract import (
 from scipy import stats
 
 import prefdensity
+from prefdensity.errors import ProgramError
 from prefdensity.inference.curvature import LocalCurvature, dense_hessian
 from prefdensity.inference.mode import first_guess
-from prefdensity.programs import load_program, names
+from prefdensity.programs import compose, layer, load_program, names
 from prefdensity.running import Substitute, environment
 
 PLATES = {"item", "annotator", "type", "feature", "covariate", "break", "comparison", "rating", "gap", "cut", "factor"}
@@ -287,17 +289,44 @@ def test_meanings_cover_every_site():
         assert shown <= set(view.program.meanings), name
 
 
-def test_layers_run_in_the_order_written():
-    before, after = load_program("position_bias+reliability"), load_program("reliability+position_bias")
-    data = table()
-    one, two = (view_of(p, data)[0] for p in (before, after))
-    z = vectors(one, 1)
-    values = {name: one.values(z)[0][name] for name in one.sites}
-    met = [view.run(values, 1).met["outcome"] for view in (one, two)]
-    first, second = (each["fn"].log_prob(each["value"]).sum() for each in met)
-    assert abs(float(first - second)) > 1e-3
-    names = [name for name, _ in layers_of(before)]
-    assert names == ["utility_scale", "items", "position_bias", "reliability", "logit"]
+def test_layers_mean_the_same_in_any_order():
+    # reliability multiplies what is wanted, tastes included, and no bias, unless it says so
+    margins = ("annotator_tastes", "reliability", "position_bias", "covariate_bias")
+    data = table(rows=60)
+    seen = set()
+    for order in permutations(margins):
+        view, _ = view_of("+".join(order), data)
+        names = [name for name, _ in layers_of(view.program)]
+        assert names[:4] == ["utility_scale", "items", "annotator_tastes", "reliability"]
+        assert set(names[4:6]) == {"position_bias", "covariate_bias"}
+        values = {name: torch.linspace(0.2, 0.9, view.sites[name].at.stop - view.sites[name].at.start) for name in
+                  sorted(view.sites)}  # fmt: skip
+        z = torch.cat([values[name] for name in view.sites]).double()
+        seen.add(round(float(view.log_joint(z[None])), 8))
+    assert len(seen) == 1
+
+
+def test_reliability_multiplies_the_biases_where_it_says_so():
+    data = table(rows=60)
+    plain, everything = (view_of(f"position_bias+reliability{option}", data)[0] for option in ("", "(scales='margin')"))
+    assert [name for name, _ in layers_of(everything.program)][1:] == ["items", "position_bias", "reliability", "logit"]
+    assert [name for name, _ in layers_of(plain.program)][1:] == ["items", "reliability", "position_bias", "logit"]
+    sites = {"utility_scale": torch.zeros(1), "utility": torch.zeros(5), "position_bias": torch.tensor([0.7])}
+    sites |= {"reliability_spread": torch.tensor([-1.0]), "reliability_offset": torch.linspace(-3, 3, 4)}
+    z = [torch.cat([sites[name] for name in view.sites]).double()[None] for view in (plain, everything)]
+    beta = 1 + np.exp(-1.0) * np.linspace(-3, 3, 4)[data.annotator]
+    sign = np.where(data.outcome == 0, 1, -1) * data.first
+    for view, x, slope in ((plain, z[0], 0.7), (everything, z[1], 0.7 * beta)):
+        expected = -(data.count * np.logaddexp(0, -sign * slope)).sum()
+        assert float(view.log_likelihood(x)) == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_place_that_does_not_exist_is_refused():
+    with pytest.raises(ProgramError, match=r"scales='bias'.*'wants' .*'margin'"):
+        load_program("reliability(scales='bias')")
+    nowhere = layer("margin", place="first")(lambda margin, data: margin)
+    with pytest.raises(ProgramError, match="no place 'first'; places are wants, weight, situation, whole"):
+        compose(nowhere)
 
 
 def test_compositions_are_the_same_however_spelled():

@@ -14,16 +14,17 @@ from torch import Tensor
 from prefdensity.comparisons import Comparisons
 from prefdensity.errors import FitError
 from prefdensity.inference import nuts, parallel, svi
+from prefdensity.inference.basins import MOST, NEAR, NEGLIGIBLE, STANDING, highest, sentences, shares, weighed
 from prefdensity.inference.checkpoint import Checkpoint
-from prefdensity.inference.guide import Guide
-from prefdensity.inference.laplace import Mixture, laplace
+from prefdensity.inference.guide import Blend, Guide
+from prefdensity.inference.laplace import Mixture
 from prefdensity.inference.maximum import maximum_likelihood, unfelt
 from prefdensity.inference.mode import Climber, shift_gauge
 from prefdensity.inference.nested import summit
 from prefdensity.inference.precision import factor
 from prefdensity.inference.quality import Checked, check_guide
 from prefdensity.inference.safety import Quantities, errors_of_chains
-from prefdensity.inference.starts import distinct, search
+from prefdensity.inference.starts import distinct
 from prefdensity.inference.streamed import Streamed
 from prefdensity.inference.view import View
 from prefdensity.progress import Report
@@ -109,41 +110,57 @@ def _saturated(data: Comparisons, view: View) -> float:
 
 
 def by_map(view: View, settings: Settings, report: Report) -> Answer:
-    """Posterior mode, given the marginal mode of hyperparameters: with a scale the joint density may have no top."""
-    modes = search(view, settings.restarts, settings.seed, report)
-    best = modes[0]
-    if view.hyper and Climber(view).has_curvature:
-        best = summit(view, best.z)
+    """Posterior mode, given the marginal mode of hyperparameters: with a scale the joint density may have no top.
+
+    Of a mode and its mirror image, the one of more evidence.
+    """
+    climber = Climber(view)
+    asked = (view, settings.restarts, settings.seed, report)
+    evidence: tuple[float, ...] = ()
+    said: tuple[str, ...] = ()
+    if view.program.mirrors and climber.has_curvature:
+        found, heights = weighed(*asked)
+        start, evidence, said = found[0].mode.z, _evidence(found), _said(view, found)
+        best = summit(view, start) if view.hyper else climber.climb(start)
+    else:
+        modes = highest(*asked)
+        best, heights = modes[0], tuple(mode.value for mode in modes)
+        if view.hyper and climber.has_curvature:
+            best = summit(view, best.z)
     facts = {
         "method": "map",
         "converged": best.converged,
         "message": "posterior mode",
         "steps": best.iterations,
+        "restart_values": heights,
+        "modes": evidence,
     }
-    return Answer(best.z[None], best.z, facts | {"restart_values": tuple(mode.value for mode in modes)})
+    return Answer(best.z[None], best.z, facts, warnings=said)
 
 
 def by_laplace(view: View, settings: Settings, report: Report) -> Answer:
-    """Laplace approximation at the highest mode, importance-corrected."""
+    """Laplace approximation of every mode that stands, importance-corrected."""
     if not Climber(view).has_curvature:
         raise FitError("laplace needs the full curvature, which is too large here; use method='svi'")
-    approximation, values = _approximation(view, settings, report)
+    found, heights = weighed(view, settings.restarts, settings.seed, report)
+    approximation = Mixture.joined(found)
     checked = check_guide(view, approximation, settings.draws, torch.Generator().manual_seed(settings.seed))
-    nested = (
-        f", over a grid of {len(approximation.weight)} hyperparameter values" if len(approximation.weight) > 1 else ""
-    )
+    size = len(found[0].weight)
+    nested = f", over a grid of {size} hyperparameter values" if size > 1 else ""
     facts = {
         "method": "laplace", "converged": approximation.converged, "message": f"Gaussian at the posterior mode{nested}",
-        "steps": approximation.iterations, "restart_values": values,
+        "steps": approximation.iterations, "restart_values": heights, "modes": _evidence(found),
     }  # fmt: skip
-    return replace(_answer(view, checked, approximation.mode.z, facts), approximation=approximation)
+    answer = _answer(view, checked, approximation.mode.z, facts, _said(view, found))
+    return replace(answer, approximation=approximation)
 
 
-def _approximation(view: View, settings: Settings, report: Report) -> tuple[Mixture, tuple[float, ...]]:
-    if settings.restarts == 1:
-        return laplace(view), ()
-    modes = search(view, settings.restarts, settings.seed, report)
-    return laplace(view, modes[0].z), tuple(mode.value for mode in modes)
+def _evidence(found: list[Mixture]) -> tuple[float, ...]:
+    return tuple(each.log_evidence for each in found)
+
+
+def _said(view: View, found: list[Mixture]) -> tuple[str, ...]:
+    return sentences(view, [each.mode.z for each in found], shares(_evidence(found)))
 
 
 def by_svi(view: View, settings: Settings, report: Report) -> Answer:
@@ -185,39 +202,47 @@ def by_svi(view: View, settings: Settings, report: Report) -> Answer:
             kept = f"{checkpoint.path} keeps it" if checkpoint.path else "it was not kept, for want of a checkpoint"
             what = f"a process of the fit ended at step {run.step} ({error})"
             raise FitError(f"{what}; {kept}; start it again") from error
-    best, elbos = _best(view, fitted, settings)
+    best, points, elbos = _blended(view, fitted, settings)
     facts = {
         "method": "svi", "converged": run.settled, "message": message, "steps": run.step, "guide": kind,
-        "restart_values": elbos, "elbo_trace": _thinned(run.trace),
+        "restart_values": elbos, "elbo_trace": _thinned(run.trace), "modes": elbos,
     }  # fmt: skip
-    return _answer(view, best, best.z.mean(0), facts)
+    point = best.z.mean(0) if len(points) == 1 else points[0]  # between two modes there is nothing
+    return _answer(view, best, point, facts, sentences(view, points, shares(elbos)))
 
 
 def _frames(view: View, settings: Settings, kind: str, report: Report) -> tuple[Tensor, Tensor]:
-    """Return base [restart, dimension] and frame of each distinct mode's Laplace approximation."""
-    climber = Climber(view)
-    if not climber.has_curvature:
-        mode = search(view, 1, settings.seed, report)[0]
-        return mode.z[None], view.curvature_scale(mode.z)[None]
-    starts = [None]
-    if settings.restarts > 1:
-        modes = search(view, settings.restarts, settings.seed, report)
-        starts = [mode.z for mode in distinct(modes, 4)]  # type: ignore[misc]
-    mains = [laplace(view, start).main for start in starts]
+    """Return base [restart, dimension] and frame of each mode's Laplace approximation, the heaviest first."""
+    asked = (view, settings.restarts, settings.seed, report)
+    if not Climber(view).has_curvature:
+        bases = [mode.z for mode in distinct(highest(*asked), MOST)]
+        return torch.stack(bases), torch.stack([view.curvature_scale(z) for z in bases])
+    mains = [each.main for each in weighed(*asked)[0]]
     base = torch.stack([base for base, _ in mains])
     if kind == "mean_field" and mains[0][1].dim() == 2:
         return base, torch.stack([torch.linalg.inv(f @ f.T).diagonal().rsqrt() for _, f in mains])
     return base, torch.stack([frame for _, frame in mains])
 
 
-def _best(view: View, fitted: Guide, settings: Settings) -> tuple[Checked, tuple[float, ...]]:
+def _blended(view: View, fitted: Guide, settings: Settings) -> tuple[Checked, list[Tensor], tuple[float, ...]]:
+    """Return the guides of all modes as one, each by its evidence bound; their middles, and bounds, best first."""
     generator = torch.Generator().manual_seed(settings.seed)
-    checked = [check_guide(view, fitted.pick(r), settings.draws, generator) for r in range(len(fitted.base))]
-    elbos = tuple(each.elbo for each in checked)
-    return checked[int(np.argmax(elbos))], elbos if len(elbos) > 1 else ()
+    guides = [fitted.pick(r) for r in range(len(fitted.base))]
+    checked = [check_guide(view, guide, settings.draws, generator) for guide in guides]
+    kept: list[int] = []
+    for r in sorted(range(len(guides)), key=lambda r: -checked[r].elbo):
+        apart = all(float((guides[r].middle - guides[k].middle).abs().max()) > NEAR for k in kept)
+        if apart and checked[r].elbo > checked[kept[0] if kept else r].elbo - NEGLIGIBLE:
+            kept.append(r)
+    elbos = tuple(checked[r].elbo for r in kept)
+    points = [guides[r].middle for r in kept]
+    if len(kept) == 1:
+        return checked[kept[0]], points, elbos
+    blend = Blend(tuple(guides[r] for r in kept), torch.tensor(shares(elbos)).to(fitted.base))
+    return check_guide(view, blend, settings.draws, generator), points, elbos
 
 
-def _answer(view: View, checked: Checked, point: Tensor, facts: dict[str, Any]) -> Answer:
+def _answer(view: View, checked: Checked, point: Tensor, facts: dict[str, Any], said: tuple[str, ...]) -> Answer:
     # one mode of k! equal ones was integrated, if annotators have k exchangeable types
     copies = math.lgamma(view.sites["type_weight"].event[0] + 1) if "type_weight" in view.sites else 0.0
     quality = {
@@ -226,19 +251,19 @@ def _answer(view: View, checked: Checked, point: Tensor, facts: dict[str, Any]) 
         "elbo": checked.elbo, "elbo_se": checked.elbo_se, "log_evidence": checked.log_evidence + copies,
         "effective": checked.effective,
     }  # fmt: skip
-    return Answer(
-        checked.z, point, facts | quality, log_p=checked.log_p.cpu().numpy(), log_q=checked.log_q.cpu().numpy(),
-        error=checked.error,
-    )  # fmt: skip
+    log_p, log_q = checked.log_p.cpu().numpy(), checked.log_q.cpu().numpy()
+    facts |= quality
+    return Answer(checked.z, point, facts, log_p=log_p, log_q=log_q, error=checked.error, warnings=said)
 
 
 def by_nuts(view: View, settings: Settings, report: Report) -> Answer:
-    """NUTS chains, preconditioned by the Laplace approximation."""
+    """NUTS chains, preconditioned by the Laplace approximation of the mode that each starts at."""
     chains = settings.chains
-    approximation, values = _approximation(view, settings, report)
-    base, frame = approximation.main
+    modes, heights = weighed(view, settings.restarts, settings.seed, report)
+    places = _places(shares(_evidence(modes)), chains)
+    mains = [each.main for each in modes[: max(places) + 1]]
     found = nuts.sample(
-        view, base, frame, draws=settings.draws, warmup=settings.warmup, chains=chains, seed=settings.seed,
+        view, [mains[place] for place in places], draws=settings.draws, warmup=settings.warmup, seed=settings.seed,
         after_chain=lambda done: report("nuts chains", done, chains),
     )  # fmt: skip
     complete = len(found.z) == chains
@@ -247,10 +272,27 @@ def by_nuts(view: View, settings: Settings, report: Report) -> Answer:
         "divergences": found.divergences, "converged": complete and found.r_hat < 1.01,
         "steps": chains * settings.draws,
         "message": "chains are complete" if complete else f"interrupted after {len(found.z)} of {chains} chains",
-        "restart_values": values,
+        "restart_values": heights, "modes": _evidence(modes),
     }  # fmt: skip
     z = found.z.flatten(0, 1)
-    return Answer(z, z.mean(0), facts, error=errors_of_chains(Quantities.at(view, z), len(found.z)))
+    said = _said(view, modes)
+    if max(places) > 0 and not found.r_hat < 1.01:
+        listed = ", ".join(f"{places.count(place)} of {chains}" for place in sorted(set(places)))
+        said += (
+            f"Chains started at {max(places) + 1} modes ({listed}) and did not come together: the shares of the modes "
+            "among the draws are those of the starts. method='laplace' draws from them by their evidence.",
+        )
+    error = errors_of_chains(Quantities.at(view, z), len(found.z))
+    return Answer(z, z.mean(0), facts, error=error, warnings=said)
+
+
+def _places(share: list[float], chains: int) -> list[int]:
+    """Return the mode at which each chain starts: by shares, at least one at each that stands, if there is room."""
+    standing = [s for s in share if s >= STANDING][:chains]
+    counts = [1] * len(standing)
+    for _ in range(chains - len(standing)):
+        counts[int(np.argmax([s / (n + 0.5) for s, n in zip(standing, counts, strict=True)]))] += 1
+    return [place for place, count in enumerate(counts) for _ in range(count)]
 
 
 def _thinned(trace: list[float]) -> tuple[float, ...]:

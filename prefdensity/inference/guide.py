@@ -71,6 +71,11 @@ class Guide:
         fixed = (self.base[keep], self.frame[keep], self.frame_log_det[keep])
         return Guide(*fixed, self.loc[keep], self.log_diagonal[keep], lower)
 
+    @property
+    def middle(self) -> Tensor:
+        """The mean [dimension] of a single guide."""
+        return (self.base[:, None] + self._apply_frame(self.loc[:, None]))[0, 0]
+
     def triangle(self) -> Tensor:
         """Return T [restart, dimension, dimension]."""
         diagonal = torch.diag_embed(self.log_diagonal.exp())
@@ -111,6 +116,12 @@ class Guide:
         log_det = self.log_diagonal.sum(-1) + self.frame_log_det
         return -0.5 * (noise**2).sum(-1) - 0.5 * size * LOG_2PI - log_det[:, None]
 
+    def log_density_of(self, z: Tensor) -> Tensor:
+        """Return log q [draw] of z [draw, dimension], for a single guide."""
+        away = z - self.base[0]
+        w = away / self.frame[0] if self.frame.dim() == 2 else torch.linalg.solve(self.frame[0], away.T).T
+        return self.log_density(w[None])[0]
+
     def detached(self) -> Guide:
         """Return the guide with fitted tensors cut from the graph (the sticking-the-landing gradient)."""
         return self.at([p.detach() for p in self.parameters])
@@ -127,3 +138,26 @@ class Guide:
         size = self.loc.shape[-1]
         trace = (mixed**2).sum((-1, -2)) + (shift**2).sum((-1, -2))
         return 0.5 * (trace - size) - (self.log_diagonal - other.log_diagonal).sum(-1)
+
+
+@dataclass(frozen=True)
+class Blend:
+    """Single guides of several modes, with the share [guide] of each."""
+
+    guides: tuple[Guide, ...]
+    share: Tensor
+
+    @property
+    def log_q_error(self) -> float:
+        """Log q is exact."""
+        return 0.0
+
+    def draw(self, draws: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return z [draw, dimension] and log q [draw]."""
+        pick = torch.multinomial(self.share.cpu(), draws, replacement=True, generator=generator)
+        z = self.guides[0].base.new_empty(draws, self.guides[0].base.shape[-1])
+        for k, guide in enumerate(self.guides):
+            rows = (pick == k).to(z.device)
+            z[rows], _ = guide.draw(int(rows.sum()), generator)
+        parts = [s.log() + guide.log_density_of(z) for s, guide in zip(self.share, self.guides, strict=True)]
+        return z, torch.stack(parts).logsumexp(0)

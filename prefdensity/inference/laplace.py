@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -14,7 +16,7 @@ from prefdensity.inference.precision import Gaussian
 from prefdensity.inference.view import View
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Mixture:
     """Gaussian components z = base + F e over the whole vector.
 
@@ -42,6 +44,24 @@ class Mixture:
     mode: Mode
     log_evidence: float
     whole: Gaussian
+
+    @classmethod
+    def joined(cls, parts: Sequence[Mixture]) -> Mixture:
+        """Return one mixture of several modes, each by its evidence; the point is that of the first."""
+        if len(parts) == 1:
+            return parts[0]
+        evidence = torch.tensor([each.log_evidence for each in parts]).to(parts[0].weight)
+        share = evidence.softmax(0)
+        return cls(
+            weight=torch.cat([mine * each.weight for mine, each in zip(share, parts, strict=True)]),
+            base=torch.cat([each.base for each in parts]),
+            spread=tuple(spread for each in parts for spread in each.spread),
+            converged=all(each.converged for each in parts),
+            iterations=sum(each.iterations for each in parts),
+            mode=parts[0].mode,
+            log_evidence=float(evidence.logsumexp(0)),
+            whole=parts[0].whole,
+        )
 
     def draw(self, draws: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return z [draw, dimension] and log q [draw]."""
@@ -85,12 +105,20 @@ def laplace(view: View, start: Tensor | None = None) -> Mixture:
     FitError
         If the posterior has no curvature in some direction at its mode, and is too large to mend.
     """
-    start = first_guess(view) if start is None else start
+    found = laplace_above(view, first_guess(view) if start is None else start, -math.inf)
+    assert found is not None  # nothing lies below
+    return found
+
+
+def laplace_above(view: View, start: Tensor, least: float) -> Mixture | None:
+    """Return `laplace`, or None as soon as it is clear that its log evidence stays below `least` (nats)."""
     if view.hyper:
-        return of_nested(nested(view, start))
+        found = nested(view, start, least)
+        return None if found is None else of_nested(found)
     climber = Climber(view)
     mode = climber.climb(start)
-    return at_mode(mode if mode.precision else replace(mode, precision=climber.curvature(mode.z)[2]))
+    one = at_mode(mode if mode.precision else replace(mode, precision=climber.curvature(mode.z)[2]))
+    return one if one.log_evidence >= least else None
 
 
 def at_mode(mode: Mode) -> Mixture:

@@ -57,7 +57,7 @@ def unfelt(view: View) -> tuple[int, ...]:
 
 def _require_concave(view: View, held: tuple[int, ...]) -> None:
     program = view.program
-    if not program.unimodal or len(held) < len(view.hyper):
+    if not program.unimodal or program.mirrors or len(held) < len(view.hyper):
         raise FitError(
             f"mle needs a program without hierarchy or several modes, and {program.name} is not one; its priors are "
             "part of the model. Use method='laplace' or 'map'"

@@ -11,6 +11,7 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
+from prefdensity.cells import Cells
 from prefdensity.errors import FitError
 from prefdensity.grades import scores
 from prefdensity.inference.curvature import DENSE, LocalCurvature, agrees, dense_hessian, local_curvature
@@ -27,6 +28,8 @@ _CLOSE = 1e-6
 _PACE, _FRESH = 0.1, 1e-8
 # Relative error of the sum over a large table.
 _ROUNDING = 1e-14
+# Steps towards the leading direction of what annotators say.
+_TURNS = 20
 # No utility difference that a table can support is this large; a climb beyond it has no end.
 _FAR = 40.0
 
@@ -55,20 +58,35 @@ class Mode:
 
 
 def first_guess(view: View) -> Tensor:
-    """Return where climbs start [dimension]: log odds of winning for items, the middle of the prior else."""
+    """Return where climbs start [dimension]: log odds of winning for items, the middle of the prior else.
+
+    Where a layer has a mirror, whoever speaks against the others is turned round.
+    """
     z = view.prior(64, seed=0).mean(0)
-    for site in view.sites.values():
-        if site.is_identity:
-            z[site.at] = _log_odds(view) if site.dims == ("item",) else 0.0
+    turned = None
+    for mirror in view.program.mirrors[:1]:
+        turned = _opposed(view)
+        if turned is not None:
+            values = mirror.image(view.values(z[None])[0], turned)
+            for name, value in values.items():
+                z[view.sites[name].at] = view.sites[name].transform.inv(value).flatten()
+    own = () if turned is None else values
+    for name, site in view.sites.items():
+        if site.is_identity and name not in own:
+            z[site.at] = _log_odds(view, turned) if site.dims == ("item",) else 0.0
     return z
 
 
-def _log_odds(view: View) -> Tensor:
-    """Return the log odds [item] of winning against whoever was met, a tie half a win."""
+def _log_odds(view: View, turned: Tensor | None) -> Tensor:
+    """Return the log odds [item] of winning against whoever was met, a tie half a win.
+
+    Judgements of those `turned` [annotator] count as their opposite.
+    """
     cells = view.cells
-    assert cells.outcome is not None  # a view has data
-    score = cells.outcome.new_tensor(scores(cells.outcomes))
-    won, lost = cells.outcome @ (score == 1).to(view.dtype), cells.outcome @ (score == 0).to(view.dtype)
+    won, lost = _decided(cells)
+    if turned is not None:
+        against = turned[cells.annotator]
+        won, lost = torch.where(against, lost, won), torch.where(against, won, lost)
     half = (cells.total - won - lost) / 2
     wins = torch.ones(cells.n_items, dtype=view.dtype, device=view.device)
     losses = wins.clone()
@@ -76,6 +94,41 @@ def _log_odds(view: View) -> Tensor:
         wins.index_add_(0, side, mine + half)
         losses.index_add_(0, side, theirs + half)
     return (wins / losses).log()
+
+
+def _decided(cells: Cells) -> tuple[Tensor, Tensor]:
+    """Return the judgements [comparison] for either side."""
+    assert cells.outcome is not None  # a view has data
+    score = cells.outcome.new_tensor(scores(cells.outcomes))
+    return cells.outcome @ (score == 1).to(cells.total), cells.outcome @ (score == 0).to(cells.total)
+
+
+def _opposed(view: View) -> Tensor | None:
+    """Return who [annotator] speaks against the others, every annotator's voice being of the same weight.
+
+    Voices are the annotators' net wins of items, scaled to length 1, so that nobody outvotes the others; what they say
+    in common is their leading direction, on the side of the majority. None: nobody speaks against it.
+    """
+    cells = view.cells
+    if not isinstance(cells, Cells) or cells.annotator is None or cells.choice is not None:
+        return None
+    won, lost = _decided(cells)
+    both = torch.cat([cells.annotator * cells.n_items + side for side in (cells.item_a, cells.item_b)])
+    entry, place = both.unique(return_inverse=True)
+    who, item = entry // cells.n_items, entry % cells.n_items
+    people, items = won.new_zeros(cells.n_annotators), won.new_zeros(cells.n_items)
+    voice = won.new_zeros(len(entry)).index_add_(0, place, torch.cat([won - lost, lost - won]))
+    voice /= people.index_add(0, who, voice**2).sqrt().clamp_min(1e-12)[who]
+    common = items.index_add(0, item, voice)
+    for _ in range(_TURNS):
+        agreement = people.index_add(0, who, voice * common[item])
+        common = items.index_add(0, item, voice * agreement[who])
+        common /= common.norm().clamp_min(1e-12)
+    agreement = people.index_add(0, who, voice * common[item])
+    if agreement.sign().sum() < 0:
+        agreement, common = -agreement, -common
+    against = agreement < 0
+    return against if bool(against.any()) else None
 
 
 class Climber:

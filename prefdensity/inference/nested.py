@@ -35,6 +35,7 @@ _SHARP = 0.15
 # The peak of their marginal: distance of the first finite differences, the longest step, in how many standard
 # deviations a last step may land, after how many rounds at most.
 _FIRST, _LONGEST, _LAST, _ROUNDS = 0.5, 1.5, 0.4, 12
+_HOPELESS = 30.0  # more nats than the search for the peak gains over where it starts
 _BOUND = 8.0  # of a sensible scale: its logarithm
 _FLATTEST = 0.25  # curvature of a marginal below which steps towards its peak do not follow it
 # The largest dimension of Gaussians that are kept for every point; larger ones are made again when needed.
@@ -251,9 +252,21 @@ def gaussian_of(precision: Precision) -> Gaussian:
     return found
 
 
-def nested(view: View, start: Tensor) -> Nested:
-    """Return the nested approximation reached from `start` [dimension]."""
-    return _grids(_profile(view, start), start[list(view.hyper)][None])[0]
+def nested(view: View, start: Tensor, least: float = -math.inf) -> Nested | None:
+    """Return the nested approximation reached from `start` [dimension].
+
+    None as soon as it is clear that its log evidence stays below `least` (nats).
+    """
+    profile, first = _profile(view, start), start[list(view.hyper)][None]
+    alone = torch.zeros(1, dtype=torch.int64)
+    if least > -math.inf and profile(first, alone)[0].value < least - _HOPELESS:
+        return None
+    peak, curvature, settled = _peak(profile, first)
+    if least > -math.inf:
+        volume = 0.5 * len(view.hyper) * LOG_2PI + float(torch.linalg.slogdet(_widths(curvature)[0])[1])
+        if profile(peak, alone)[0].value + volume < least:
+            return None
+    return _grids(profile, peak, curvature, settled)[0]
 
 
 def summit(view: View, start: Tensor) -> Mode:
@@ -268,7 +281,7 @@ def nested_many(view: View, counts: Tensor) -> list[Nested]:
     """Return the nested approximation of each of the tables of `counts` [table, row]."""
     start = first_guess(view)
     profile = BatchProfile(view, start, Batch(view, counts))
-    return _grids(profile, start[list(view.hyper)].expand(len(counts), -1))
+    return _grids(profile, *_peak(profile, start[list(view.hyper)].expand(len(counts), -1)))
 
 
 def _profile(view: View, start: Tensor) -> Profile:
@@ -335,12 +348,16 @@ def _differences(value: Tensor, apart: Tensor) -> tuple[Tensor, Tensor]:
     return slope, -hessian
 
 
-def _grids(profile: Profile, start: Tensor) -> list[Nested]:
-    """Return the grid of each table, around the peak that is reached from `start` [table, hyper]."""
-    peak, curvature, settled = _peak(profile, start)
+def _widths(curvature: Tensor) -> Tensor:
+    """Return A of the Gaussian [table, hyper, hyper] about a peak of this curvature."""
     values, vectors = torch.linalg.eigh(curvature)
     # a nearly flat marginal is the prior's: no wider than a unit scale on the log or logit
-    full = vectors * values.clamp_min(1.0).rsqrt().unsqueeze(-2)
+    return vectors * values.clamp_min(1.0).rsqrt().unsqueeze(-2)
+
+
+def _grids(profile: Profile, peak: Tensor, curvature: Tensor, settled: Tensor) -> list[Nested]:
+    """Return the grid of each table, around the peak of its marginal (see `_peak`)."""
+    full = _widths(curvature)
     wide = full.norm(dim=-2) > _SHARP
     found: list[dict[tuple[int, ...], Point]] = [{} for _ in peak]
     wave = [_lattice(each) for each in wide.tolist()]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pyro
@@ -27,23 +27,23 @@ class Chains:
 
 def sample(
     view: View,
-    base: Tensor,
-    frame: Tensor,
+    frames: Sequence[tuple[Tensor, Tensor]],
     *,
     draws: int,
     warmup: int,
-    chains: int,
     seed: int,
     after_chain: Callable[[int], None] = lambda chain: None,
 ) -> Chains:
-    """Return `chains` x `draws` NUTS draws of z = base + frame w.
+    """Return `draws` NUTS draws of z = base + frame w for each base and frame, which are those of the chains.
 
-    Chains run one after the other from overdispersed starts. Ctrl-C keeps the chains that are complete.
+    Chains run one after the other, each from a draw of its Gaussian. Chains in one frame are as far apart as that says
+    the posterior is wide; only chains in frames of several modes can find that those disagree. Ctrl-C keeps the chains
+    that are complete.
     """
     kept: list[Tensor] = []
     divergences = 0
     try:
-        for chain in range(chains):
+        for chain, (base, frame) in enumerate(frames):
             w, diverged = _chain(view, base, frame, draws, warmup, seed + chain)
             kept.append(base + (w * frame if frame.dim() == 1 else w @ frame.T))
             divergences += diverged

@@ -1,0 +1,180 @@
+"""Programs with several modes: mirror images are found, weighed by evidence, drawn from by their shares, and told."""
+
+import numpy as np
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from contract import table, vectors, view_of
+
+import prefdensity
+from prefdensity.comparisons import Comparisons
+from prefdensity.inference import basins
+from prefdensity.inference.mode import _log_odds
+from prefdensity.inference.view import View
+from prefdensity.mirrors import Mirror
+from prefdensity.programs import compose, layer, load_program
+
+PROGRAMS = (
+    "reliability",
+    "davidson+reliability",
+    "davidson+reliability+position_bias",
+    "davidson+crowd_bt",
+    "crowd_bt+position_bias",
+)
+
+
+def mirror_world(kind, seed, ties):
+    """A few people, and one who outvotes them: by one vote over and over, or as a judge who says the opposite.
+
+    Utilities are not of the prior's scale, and the numbers of people, items and votes vary.
+    """
+    rng = np.random.default_rng([seed, kind == "stuffing"])
+    n_items, people, each = (int(rng.integers(*span)) for span in ((4, 12), (4, 14), (8, 36)))
+    utility = rng.normal(size=n_items) * rng.choice([0.7, 1.2, 2.0])
+    bias = rng.normal() * 0.4
+
+    def vote(who, sign):
+        a, b = rng.choice(n_items, 2, replace=False)
+        first = rng.choice([-1, 1])
+        margin = sign * (utility[a] - utility[b]) + bias * first
+        share = np.array([np.exp(margin / 2), np.exp(-margin / 2), 0.5 if ties else 0.0])
+        return who, a, b, rng.choice(3, p=share / share.sum()), first
+
+    rows = [vote(person, 1) for person in range(people) for _ in range(each)]
+    if kind == "stuffing":
+        order = np.argsort(utility)
+        pair = (order[0], order[-1]) if rng.random() < 0.7 else rng.choice(n_items, 2, replace=False)
+        rows += [(people, *pair, 0, rng.choice([-1, 1])) for _ in range(int(rng.integers(25, 150)))]
+    else:
+        rows += [vote(people, -1) for _ in range(int(rng.integers(3, 8)) * each + int(rng.integers(50, 200)))]
+    who, a, b, outcome, first = np.array(rows).T
+    data = Comparisons(
+        items=tuple(f"i{k}" for k in range(n_items)), item_a=a, item_b=b, outcome=outcome.astype(np.int8),
+        count=np.ones(len(a)), annotators=tuple(f"p{k}" for k in range(people + 1)), annotator=who,
+        first=first.astype(np.int8),
+    )  # fmt: skip
+    return data, utility
+
+
+def worlds(seeds):
+    """Worlds of both kinds under each of the programs in turn."""
+    for seed in seeds:
+        program = PROGRAMS[seed // 2 % len(PROGRAMS)]
+        kind = ("stuffing", "judge")[seed % 2]
+        yield seed, program, mirror_world(kind, seed, ties="davidson" in program)[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "images"),
+    [
+        ("reliability", 1),
+        ("davidson+reliability+position_bias", 1),
+        ("reliability(scales='margin')+position_bias+rao_kupper", 1),
+        ("crowd_bt+davidson+position_bias+covariate_bias", 1),
+        ("annotator_tastes+reliability", 1),
+        ("annotator_factors+reliability", 1),
+        ("intransitive+reliability+tie_habits", 1),
+        ("gp+reliability", 1),
+        ("linear+crowd_bt+annotator_position_bias", 1),
+        ("annotator_types+reliability", 1),
+        ("reliability+crowd_bt", 3),
+        ("davidson+position_bias+tie_habits", 0),
+    ],
+)
+def test_an_image_has_the_same_likelihood(name, images):
+    program = load_program(name)
+    outcomes = ("a", "b", "tie") if "tie" in program.outcomes and "grades" not in program.needs else ("a", "b")
+    view, _ = view_of(name, table(outcomes, rows=60))
+    for z in vectors(view, 2, seed=5):
+        found = list(basins.images(view, z))
+        assert len(found) == images
+        for image in found:
+            assert float((image - z).abs().max()) > 0.5
+            there, here = (float(view.log_likelihood(x[None])) for x in (image, z))
+            assert there == pytest.approx(here, abs=1e-8)
+
+
+def test_the_image_of_an_image_is_the_place_itself():
+    view, _ = view_of("davidson+reliability+position_bias", table(("a", "b", "tie"), rows=60))
+    z = vectors(view, 1, seed=5)
+    (image,) = basins.images(view, z[0])
+    (again,) = basins.images(view, image)
+    here, there, back = (view.constrain(x)[0] for x in (z, image[None], again[None]))
+    for name, sign in (("reliability", -1), ("utility", -1), ("position_bias", 1), ("tie_strength", 1)):
+        torch.testing.assert_close(there[name], sign * here[name])
+        torch.testing.assert_close(back[name], here[name])
+
+
+@layer(
+    "margin", needs=["annotator"], place="weight",
+    mirror=Mirror(
+        lambda values, who: {"heed": torch.where(who, -values["heed"], values["heed"])},
+        lambda values: values["heed"] < 0,
+        "upside down",
+    ),
+    meanings={"heed": "weight of what is wanted"},
+)  # fmt: skip
+def heed(margin, data):
+    with pyro.plate("annotator", data.n_annotators, dim=-1):
+        weight = pyro.sample("heed", dist.Normal(1.0, 0.7))
+    return margin * data.of_annotator(weight)
+
+
+OWN = compose("items", heed, name="own")
+
+
+@pytest.mark.parametrize("method", ["auto", "laplace", "svi", "map", "nuts"])
+def test_a_users_layer_gets_its_mirror_starts(method):
+    # by votes the ranking is upside down; restarts are off
+    data, utility = mirror_world("judge", 3, ties=False)
+    settings = {"restarts": 1} | ({"draws": 150, "warmup": 100, "chains": 2} if method == "nuts" else {})
+    view = View(OWN, data.cells(OWN.outcomes, OWN.needs))
+    odds = _log_odds(view, None).numpy()
+    assert np.corrcoef(odds, utility)[0, 1] < -0.5
+    post = prefdensity.fit(OWN, data, method=method, progress=False, **settings)
+    assert np.corrcoef(post.draws["utility"].mean(0), utility)[0, 1] > 0.5
+
+
+def contested():
+    """Three people with three votes each, and one who says the opposite nine times: both modes stand."""
+    pairs = [(0, 1), (1, 2), (0, 2)]
+    rows = [(person, *pair, 0, 1) for person in range(3) for pair in pairs] + [(3, *pair, 1, 3) for pair in pairs]
+    who, a, b, outcome, count = np.array(rows).T
+    return Comparisons(
+        items=("x", "y", "z"), item_a=a, item_b=b, outcome=outcome.astype(np.int8), count=count.astype(float),
+        annotators=("p", "q", "r", "s"), annotator=who,
+    )  # fmt: skip
+
+
+def from_the_prior(view, upside_down, seed, draws=400_000):
+    """Log evidence and the posterior probability of an event, by importance sampling from the prior."""
+    weight, inside = [], []
+    for part in range(draws // 20_000):
+        z = view.prior(20_000, seed=seed * 1000 + part)
+        with torch.no_grad():
+            weight.append(view.log_likelihood(z))
+            inside.append(upside_down(view.values(z)[0]))
+    weight, inside = torch.cat(weight), torch.cat(inside)
+    share = weight.softmax(0)
+    error = float((share**2 * (inside - (share * inside).sum()) ** 2).sum().sqrt())
+    return float(weight.logsumexp(0) - np.log(len(weight))), float((share * inside).sum()), error
+
+
+def mostly_turned(values):
+    beta = 1 + values["reliability_spread"] * values["reliability_offset"]
+    return (beta.flatten(1).sum(-1) < 0).double()
+
+
+def test_modes_have_their_shares_and_evidence():
+    program = load_program("reliability")
+    data = contested()
+    view = View(program, data.cells(program.outcomes, program.needs))
+    evidence, share, error = from_the_prior(view, mostly_turned, seed=1)
+    post = prefdensity.fit(program, data, method="laplace", draws=4000, progress=False)
+    assert len(post.status.modes) == 2
+    assert post.status.log_evidence == pytest.approx(evidence, abs=0.1)
+    found = float((post.draws["reliability"].sum(-1) < 0).mean())
+    assert 0.02 < share < 0.98
+    assert found == pytest.approx(share, abs=4 * error + 0.05)
+    assert np.logaddexp.reduce(post.status.modes) == pytest.approx(evidence, abs=0.5)
