@@ -121,14 +121,14 @@ RULES = (
         "an effect of the order",
         "order",
         0,
-        ("position_bias",),
+        ("position_bias", "reliability(scales='margin') => reliability"),
         "Fit the judgements of either order apart, and see whether the ranking stands.",
     ),
     Rule(
         "annotators lean to a side unequally",
         "order habits",
         1,
-        ("position_bias > annotator_position_bias",),
+        ("position_bias > annotator_position_bias", "position_bias & reliability => reliability(scales='margin')"),
         "Look at the annotators named.",
     ),
     Rule("annotators lapse", "calibration", -1, ("lapse",), "Look at the upsets of clear favourites."),
@@ -231,8 +231,11 @@ def changed(program: Program, step: str) -> str:
         Where to start.
     step
         A layer to add (one type more where there are types already); "old > new": in the place of the layer or of the
-        stage `old` if the program has it, otherwise added too.
+        stage `old` if the program has it, otherwise added too; "beside & old => new": only where both are there, with
+        the arguments written, in the place of `old`.
     """
+    if " => " in step:
+        return _swapped(program, *step.split(" => "))
     there = names()
     old, _, new = step.rpartition(" > ")
     if not program.layers or new not in there or any(each.name not in there for each in program.layers):
@@ -249,6 +252,12 @@ def changed(program: Program, step: str) -> str:
         return name if kept <= {each.label for each in shipped(name).layers} else ""
     except ProgramError:  # there is no room for it
         return ""
+
+
+def _swapped(program: Program, there: str, new: str) -> str:
+    *_, old = wanted = there.split(" & ")
+    labels = {each.label: each for each in program.layers}
+    return _named(program, labels[old], new) if set(wanted) <= set(labels) else ""
 
 
 def _named(program: Program, out: Layer | None, label: str) -> str:

@@ -148,6 +148,18 @@ def test_features_that_say_too_little_are_named():
         ("linear", "utility > items", "bradley_terry"),
         ("bradley_terry", "no_such_layer", ""),
         ("bradley_terry", "logit > probit", "probit"),
+        (
+            "position_bias+reliability",
+            "position_bias & reliability => reliability(scales='margin')",
+            "reliability(scales='margin')+position_bias",
+        ),
+        ("reliability", "position_bias & reliability => reliability(scales='margin')", ""),
+        ("davidson", "reliability(scales='margin') => reliability", ""),
+        (
+            "reliability(scales='margin')+position_bias",
+            "reliability(scales='margin') => reliability",
+            "position_bias+reliability",
+        ),
     ],
 )
 def test_steps_extend_programs(program, step, expected):
