@@ -151,14 +151,14 @@ def test_features_that_say_too_little_are_named():
         (
             "position_bias+reliability",
             "position_bias & reliability => reliability(scales='margin')",
-            "reliability(scales='margin')+position_bias",
+            "position_bias+reliability(scales='margin')",
         ),
         ("reliability", "position_bias & reliability => reliability(scales='margin')", ""),
         ("davidson", "reliability(scales='margin') => reliability", ""),
         (
             "reliability(scales='margin')+position_bias",
             "reliability(scales='margin') => reliability",
-            "position_bias+reliability",
+            "reliability+position_bias",
         ),
     ],
 )
