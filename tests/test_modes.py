@@ -10,7 +10,9 @@ from contract import table, vectors, view_of
 import prefdensity
 from prefdensity.comparisons import Comparisons
 from prefdensity.inference import basins
-from prefdensity.inference.mode import _log_odds
+from prefdensity.inference.engines import _places
+from prefdensity.inference.laplace import laplace
+from prefdensity.inference.mode import _log_odds, first_guess
 from prefdensity.inference.view import View
 from prefdensity.mirrors import Mirror
 from prefdensity.programs import compose, layer, load_program
@@ -178,3 +180,55 @@ def test_modes_have_their_shares_and_evidence():
     assert 0.02 < share < 0.98
     assert found == pytest.approx(share, abs=4 * error + 0.05)
     assert np.logaddexp.reduce(post.status.modes) == pytest.approx(evidence, abs=0.5)
+
+
+def from_signs(view, data, turned):
+    """A start at which those turned are read upside down, and items stand as they then say."""
+    z = first_guess(view)
+    z[view.sites["utility"].at] = _log_odds(view, turned)
+    values = view.values(z[None])[0]
+    for name, value in view.program.mirrors[0].image(values, turned).items():
+        z[view.sites[name].at] = view.sites[name].transform.inv(value).flatten()
+    return z
+
+
+@pytest.mark.slow
+def test_no_start_finds_more_evidence():
+    """30 worlds of both kinds: against the outvoter turned round, nobody, everybody else, and guesses at random."""
+    for seed, name, data in worlds(range(30)):
+        program = load_program(name)
+        view = View(program, data.cells(program.outcomes, program.needs))
+        post = prefdensity.fit(program, data, method="laplace", progress=False)
+        rng = np.random.default_rng(seed)
+        last = torch.arange(view.cells.n_annotators) == view.cells.n_annotators - 1
+        guesses = [last, ~last, last & ~last]
+        guesses += [torch.tensor(rng.random(len(last)) < 0.5) for _ in range(5)]
+        for guess in guesses:
+            found = laplace(view, from_signs(view, data, guess))
+            assert post.status.modes[0] > found.log_evidence - 0.5, (seed, name)
+
+
+def test_chains_start_at_every_mode_that_stands():
+    assert _places([0.9, 0.1], 4) == [0, 0, 0, 1]
+    assert _places([0.5, 0.5], 4) == [0, 0, 1, 1]
+    assert _places([0.999, 0.001], 4) == [0, 0, 0, 0]
+    assert _places([0.6, 0.4], 1) == [0]
+
+
+def test_modes_are_told_and_saved(tmp_path):
+    post = prefdensity.fit("reliability", contested(), method="map", progress=False)
+    assert len(post.status.modes) == 2
+    (said,) = [line for line in post.status.warnings if "modes of the posterior stand" in line]
+    assert "1 of 4 annotators contrarian" in said
+    assert "3 of 4 annotators contrarian" in said
+    assert prefdensity.load_posterior(post.save(tmp_path / "fit.nc")).status.modes == post.status.modes
+
+
+def test_a_contrarian_majority_is_told():
+    # two who say the same a little, and two who say the opposite together: one side is a majority
+    view, _ = view_of("crowd_bt", table(rows=60))
+    z = vectors(view, 1)[0]
+    z[view.sites["accuracy"].at] = torch.tensor([-1.0, -2.0, -0.5, 3.0])
+    (said,) = basins.sentences(view, [z], [1.0])
+    assert said.startswith("Most annotators come out contrarian (3 of 4)")
+    assert basins.sentences(view, [-z], [1.0]) == ()

@@ -132,8 +132,8 @@ def sentences(view: View, points: list[Tensor], share: list[float]) -> tuple[str
     if len(standing) > 1:
         listed = "; ".join(f"{share[k]:.0%} of the posterior{_listed(turned[k])}" for k in standing)
         said.append(
-            f"{len(standing)} modes stand, and the judgements hardly tell them apart: {listed}. All numbers are over "
-            "these modes together, so look at who is read how before using the ranking."
+            f"{len(standing)} modes of the posterior stand: {listed}. All numbers are over these modes together, so "
+            "look at who is read how before using the ranking."
         )
     for name, count, people in turned[0]:
         if count > people / 2:
