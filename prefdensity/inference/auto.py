@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 from pyro.ops.stats import effective_sample_size, split_gelman_rubin
 
+from prefdensity.inference.basins import STANDING, shares
 from prefdensity.inference.chains import walk
 from prefdensity.inference.curvature import DENSE
 from prefdensity.inference.engines import Answer, Settings, by_laplace, by_svi
@@ -44,7 +45,8 @@ def stands(answer: Answer) -> bool:
 
 
 def _beyond(first: Answer, view: View, settings: Settings, report: Report) -> Answer:
-    if view.dimension <= _FEW_PARAMETERS and view.work <= _FEW_CELLS:
+    one = shares(first.facts["modes"])[0] > 1 - STANDING  # short chains do not travel between modes
+    if one and view.dimension <= _FEW_PARAMETERS and view.work <= _FEW_CELLS:
         chains = by_short_chains(first, view, settings, report)
         if chains.facts["converged"] or "interrupted" in chains.facts["message"]:
             return chains
@@ -79,10 +81,11 @@ def by_short_chains(first: Answer, view: View, settings: Settings, report: Repor
         "method": "nuts", "chains": _GROUPS, "r_hat": between,
         "effective": float(effective_sample_size(walked.z, 0, 1).min()),
         "divergences": walked.divergences, "converged": between < R_HAT and not walked.interrupted,
-        "restart_values": first.facts["restart_values"], "steps": walked.z.shape[0] * walked.z.shape[1],
+        "restart_values": first.facts["restart_values"], "modes": first.facts["modes"],
+        "steps": walked.z.shape[0] * walked.z.shape[1],
         "message": f"{_GROUPS * _TOGETHER} {message}" + (", interrupted" if walked.interrupted else ""),
     }  # fmt: skip
     error = errors_of_chains(Quantities.at(view, groups.flatten(0, 1)), _GROUPS, _TOGETHER)
     kept = -(-settings.draws // _GROUPS)
     z = groups[:, torch.linspace(0, groups.shape[1] - 1, kept).long()].flatten(0, 1)
-    return Answer(z, z.mean(0), facts, error=error)
+    return Answer(z, z.mean(0), facts, error=error, warnings=first.warnings)
