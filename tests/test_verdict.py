@@ -93,7 +93,7 @@ def test_failed_fits_say_so_in_the_lead_and_settled_ones_open_no_box(camps):
     post, data = fitted("luce", 3)
     program = prefdensity.load_program("bradley_terry")
     checked = prefdensity.check(post, data)
-    poor = replace(post, status=replace(post.status, k_hat=0.9, log_weight_sd=2.0))
+    poor = replace(post, status=replace(post.status, k_hat=1.5, log_weight_sd=2.0))
     assert any("failed its own checks" in said for said in lead(poor, checked))
     assert not any("failed its own checks" in said for said in lead(post, checked))
     assert not any("search settled" in said.lower() for said in cautions(poor, data, program))
