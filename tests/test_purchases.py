@@ -146,11 +146,14 @@ def test_kept_judges_are_a_warning() -> None:
 
 
 def test_one_name_for_two_kinds_of_verdicts_is_seen_by_what_they_say() -> None:
-    """Nobody says who judged; the judges are told apart in most tables of 4,000, at 1 false alarm in 100."""
+    """Nobody says who judged; the judges are told apart in most tables of 4,000, at 1 false refusal in 10,000."""
     found = [Purchases(world("unnamed", 4000, [6, seed])) for seed in range(20)]
     assert sum(bool(each.dependent) for each in found) >= 12
     seen = next(each for each in found if each.dependent)
     assert "several people, or one who knows more, under one name" in str(seen.breach)
+    doubts = [Purchases(world("unnamed", 1000, [6, seed])) for seed in range(20)]
+    unsure = next(each for each in doubts if each.doubtful and not each.dependent)
+    assert any("may judge units with a label otherwise" in said for said in unsure.warnings)
 
 
 VALID = ("one", "uneven", "drifting", "anti-informative", "correlated", "panel")

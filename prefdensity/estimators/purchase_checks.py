@@ -23,8 +23,8 @@ from prefdensity.judged import COMPARED, LABELLED, TIE, A, B, Judged
 Array = NDArray[Any]
 
 DEPENDENT = ("refuse", "mask", "keep")
-# False alarms of all judges together: who is asked is mostly plain to see, what they say is not.
-_ASKED, _SAYS = 0.001, 0.01
+# False alarms of all judges together. Who is asked is mostly plain to see; what they say is not, and is a doubt first.
+_ASKED, _SAYS, _DOUBT = 0.001, 0.0001, 0.01
 _AWAY = 0.004  # of each of four tests against the plan
 _STEPS = 50
 
@@ -134,6 +134,13 @@ class Purchases:
         return list(self.judges["judge"][asked | says])
 
     @property
+    def doubtful(self) -> list[str]:
+        """Judges who may judge otherwise where a label is bought; 1 false alarm in 100 tables."""
+        if self.judged.bought is None and self.unplanned:
+            return []  # a loss that goes with the verdict looks the same
+        return list(self.judges["judge"][self.judges["p_says"] < _DOUBT / max(len(self.judges), 1)])
+
+    @property
     def _least(self) -> tuple[float, float]:
         return _ASKED / max(len(self.judges), 1), _SAYS / max(len(self.judges), 1)
 
@@ -160,6 +167,11 @@ class Purchases:
     def warnings(self) -> tuple[str, ...]:
         """What did not go by the plan."""
         out = [] if self.breach is None else [f"intervals are not valid: {self.breach}"]
+        if not out and self.doubtful:
+            out.append(
+                f"{', '.join(self.doubtful)} may judge units with a label otherwise than those without: intervals "
+                "would not be valid; say who judged, or leave out all verdicts of such judges"
+            )
         lost = {level: count for level, count in self.lost.items() if count}
         if lost:
             asked = self.counts.set_index("level")["asked_for"]
