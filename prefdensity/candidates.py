@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from prefdensity.columns import encode_labels, label_text, listed, numbers
 from prefdensity.comparisons import Comparisons
 from prefdensity.errors import DataError
 from prefdensity.pair_sets import AllPairs, ListedPairs, PairSet, pair_keys
@@ -34,13 +35,13 @@ class Vocabulary:
         DataError
             Naming the first unknown label and its row.
         """
-        text = [str(label) for label in labels]
-        found = pd.Index(self.items).get_indexer(pd.Index(text))
+        names, (code,) = encode_labels(pd.DataFrame({"item": pd.Series(list(labels))}), ("item",), where)
+        found = pd.Index(self.items).get_indexer(pd.Index(names))[code]
         if (found < 0).any():
             row = int((found < 0).argmax())
             near = ", ".join(self.items[:5]) + (", ..." if len(self.items) > 5 else "")
             raise DataError(
-                f"{where}: row {row + 1} holds {text[row]!r}, an item that the fit does not know; it knows "
+                f"{where}: row {row + 1} holds {names[code[row]]!r}, an item that the fit does not know; it knows "
                 f"{len(self.items)}: {near}"
             )
         return np.asarray(found, np.int64)
@@ -56,7 +57,7 @@ class Vocabulary:
         frame = pairs if isinstance(pairs, pd.DataFrame) else pd.DataFrame(list(pairs), columns=["item_a", "item_b"])
         for column in ("item_a", "item_b"):
             if column not in frame:
-                raise DataError(f"{where} have no column {column!r}; their columns are {', '.join(map(str, frame))}")
+                raise DataError(f"{where} have no column {column!r}; their columns are {listed(frame)}")
         a, b = (self.codes(frame[column], where) for column in ("item_a", "item_b"))
         if (a == b).any():
             row = int((a == b).argmax())
@@ -150,14 +151,8 @@ def _listed(words: Vocabulary, candidates: Pairs, gone: Array, of_item: Array | 
     if "cost" in candidates:
         if of_item is not None:
             raise DataError("cost= and a column 'cost' of the candidates both say what a pair costs; give one")
-        cost = pd.to_numeric(candidates["cost"], errors="coerce").to_numpy(float)
-        bad = ~(np.isfinite(cost) & (cost > 0))
-        if bad.any():
-            row = int(bad.argmax())
-            raise DataError(
-                f"the candidate pairs: column 'cost' holds {candidates['cost'].iloc[row]!r} in row {row + 1}; costs "
-                "are positive and finite"
-            )
+        costs = candidates["cost"].reset_index(drop=True)
+        cost = numbers(costs, "the candidate pairs", valid=lambda x: x > 0, expected="positive and finite costs")
     return ListedPairs(low[first], high[first], len(words.items), None if cost is None else cost[first])
 
 
@@ -178,7 +173,7 @@ def with_items(data: Comparisons, items: Iterable[str], item_features: pd.DataFr
     DataError
         If the votes have features and the new items have none.
     """
-    labels = tuple(sorted({*data.items, *map(str, items)}))
+    labels = tuple(sorted({*data.items, *map(label_text, items)}))
     if labels == data.items:
         return data
     position = pd.Index(labels).get_indexer(pd.Index(data.items))

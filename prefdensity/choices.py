@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from prefdensity.comparisons import Comparisons, encode_labels, feature_table, label_column
+from prefdensity.columns import empty, encode_labels, feature_table, listed, numbers
+from prefdensity.comparisons import Comparisons
 from prefdensity.errors import DataError
+from prefdensity.look_alikes import look_alikes
 
 if TYPE_CHECKING:
     import torch
@@ -48,6 +50,8 @@ class Choices:
         Names and float64 [item, feature] in the users' units, or None.
     source
         Where the table came from.
+    warnings
+        Labels of items, annotators or answers that look alike.
     """
 
     items: tuple[str, ...]
@@ -60,6 +64,7 @@ class Choices:
     feature_names: tuple[str, ...] = ()
     item_features: NDArray[np.float64] | None = None
     source: str = "data frame"
+    warnings: tuple[str, ...] = ()
     # what programs may ask of a table, and choices do not have
     first = covariates = ratings = grade = item_measures = None
     covariate_names: tuple[str, ...] = ()
@@ -120,7 +125,7 @@ class Choices:
             Naming the column and the answer: ties, gaps, items twice, fewer than two items, no rank at all.
         """
         table = _Table.read(frame, [answer, item, rank], annotator, item_features, source)
-        ranks = _ranks(frame, answer, rank, source)
+        ranks = _ranks(frame, rank, source)
         sets: list[NDArray[np.int64]] = []
         best: list[int] = []
         who: list[int] = []
@@ -157,8 +162,8 @@ class Choices:
             Naming the column and the answer that has not exactly one best and one other worst item.
         """
         table = _Table.read(frame, [answer, item, pick], annotator, item_features, source)
-        words = frame[pick].to_numpy(dtype=object)
-        unknown = sorted({str(word) for word in words if not (pd.isna(word) or word in ("best", "worst", ""))})
+        words = frame[pick].astype(object).where(~empty(frame[pick]), None).to_numpy()
+        unknown = sorted({str(word) for word in words if word is not None and word not in ("best", "worst")})
         if unknown:
             raise DataError(f"{source}: column {pick!r} holds {unknown[0]!r}; it takes 'best', 'worst' or nothing")
         sets: list[NDArray[np.int64]] = []
@@ -261,6 +266,7 @@ class _Table:
     answers: list[tuple[str, NDArray[np.int64]]]
     features: dict[str, Any]
     source: str
+    warnings: tuple[str, ...]
 
     @classmethod
     def read(
@@ -273,16 +279,16 @@ class _Table:
     ) -> _Table:
         for column in [*columns, *([annotator] if annotator else [])]:
             if column not in frame.columns:
-                raise DataError(f"{source} has no column {column!r}; it has {', '.join(map(str, frame.columns))}")
+                raise DataError(f"{source} has no column {column!r}; it has {listed(frame.columns)}")
         if len(frame) == 0:
             raise DataError(f"{source} has no rows; at least one answer is needed")
         frame = frame.reset_index(drop=True)
-        items, (item,) = encode_labels([label_column(frame, columns[1], source)])
-        names, (answer,) = encode_labels([label_column(frame, columns[0], source)])
+        items, (item,) = encode_labels(frame, (columns[1],), source)
+        names, (answer,) = encode_labels(frame, (columns[0],), source)
         people: tuple[str, ...] = ()
         who = None
         if annotator:
-            people, (who,) = encode_labels([label_column(frame, annotator, source)])
+            people, (who,) = encode_labels(frame, (annotator,), source)
         order = np.argsort(answer, kind="stable")
         rows = np.split(order, np.flatnonzero(np.diff(answer[order])) + 1)
         for name, members in zip(names, rows, strict=True):
@@ -290,7 +296,8 @@ class _Table:
         features = {}
         if item_features is not None:
             features = dict(zip(("feature_names", "item_features"), feature_table(item_features, items), strict=True))
-        return cls(items, item, people, who, list(zip(names, rows, strict=True)), features, source)
+        alike = tuple(look_alikes({"items": items, "annotators": people, "answers": names}))
+        return cls(items, item, people, who, list(zip(names, rows, strict=True)), features, source, alike)
 
     def judge(self, rows: NDArray[np.int64]) -> int:
         return 0 if self.annotator is None else int(self.annotator[rows[0]])
@@ -307,6 +314,7 @@ class _Table:
             annotator=None if self.annotator is None else np.array(who),
             n_answers=len(self.answers),
             source=self.source,
+            warnings=self.warnings,
             **self.features,
         )
 
@@ -323,18 +331,11 @@ def _require_set(
         raise DataError(f"{source}: answer {name!r} has more than one annotator; an answer is one person's")
 
 
-def _ranks(frame: pd.DataFrame, answer: str, rank: str, source: str) -> NDArray[np.float64]:
+def _ranks(frame: pd.DataFrame, rank: str, source: str) -> NDArray[np.float64]:
     """Return ranks [row], NaN where there is none."""
-    values = pd.to_numeric(frame[rank], errors="coerce").to_numpy(float)
-    wrong = frame[rank].notna().to_numpy() & ~((values >= 1) & (values == np.round(values)))
-    if wrong.any():
-        row = int(np.flatnonzero(wrong)[0])
-        name, found = str(frame[answer].iloc[row]), str(frame[rank].iloc[row])
-        raise DataError(
-            f"{source}: row {row + 1} (answer {name!r}) has {found!r} in {rank!r}; "
-            "ranks are whole numbers from 1, or empty for items that came after all ranked ones"
-        )
-    return values
+    expected = "ranks, whole numbers from 1, or nothing for items that came after all ranked ones"
+    ranks = frame[rank].reset_index(drop=True)
+    return numbers(ranks, source, valid=lambda x: (x >= 1) & (x == np.round(x)), expected=expected, blank=True)
 
 
 def _require_ranks(given: NDArray[np.float64], name: str, rank: str, source: str) -> int:

@@ -3,31 +3,25 @@
 Heavy libraries load inside the commands, so that ``prefdensity --help`` answers at once.
 """
 
-import functools
-import os
 import shlex
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from prefdensity import __version__, cli_pcal, cli_select, cli_study
 from prefdensity.cli_answer import next_step, show_ranking, show_verdict
+from prefdensity.cli_shell import INTERRUPTED, one_sentence, staged
 from prefdensity.cli_table import reads_a_table
-from prefdensity.errors import DataError, PrefDensityError
+from prefdensity.errors import DataError
 
 if TYPE_CHECKING:
     from prefdensity.choices import Choices
     from prefdensity.comparisons import Comparisons
     from prefdensity.posterior import Posterior
     from prefdensity.programs import Program
-
-_INTERRUPTED = 130  # what shells report for Ctrl-C
 
 app = typer.Typer(
     name="prefdensity",
@@ -70,33 +64,8 @@ def _top(
     pass
 
 
-def _one_sentence(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the manners of the shell: a mendable error is one sentence on stderr and exit code 2."""
-
-    @functools.wraps(command)
-    def run(*args: Any, **kwargs: Any) -> None:
-        try:
-            command(*args, **kwargs)
-        except BrokenPipeError:
-            raise  # the reader of a pipe left: typer ends quietly
-        except PrefDensityError as error:
-            _fail(str(error))
-        except OSError as error:
-            _fail(f"{error.filename or 'file'}: {error.strerror or error}")
-        except KeyboardInterrupt:
-            typer.echo("prefdensity: interrupted before there was a fit, so none was written", err=True)
-            raise typer.Exit(_INTERRUPTED) from None
-
-    return run
-
-
-def _fail(sentence: str) -> None:
-    typer.echo(f"prefdensity: {sentence}", err=True)
-    raise typer.Exit(2) from None
-
-
 @app.command(epilog="Example: prefdensity models davidson")
-@_one_sentence
+@one_sentence
 def models(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Model whose story to print.")] = None,
 ) -> None:
@@ -113,7 +82,7 @@ def models(
 
 
 @app.command(epilog="Example: prefdensity describe votes.csv --item-a left --item-b right --outcome winner")
-@_one_sentence
+@one_sentence
 @reads_a_table
 def describe(data: "Comparisons") -> None:
     """Say what a table holds, and what to know before fitting it."""
@@ -121,7 +90,7 @@ def describe(data: "Comparisons") -> None:
 
 
 @app.command(epilog="Example: prefdensity fit votes.csv --model davidson+position_bias --ordered")
-@_one_sentence
+@one_sentence
 @reads_a_table
 def fit(
     data: "Comparisons | Choices",
@@ -148,7 +117,7 @@ def fit(
     from prefdensity import inference
     from prefdensity.programs import load_program
 
-    with _staged(out):
+    with staged(out):
         pass  # a folder that cannot be written is better known before the fit than after it
     program = load_program(model)
     post = inference.fit(
@@ -167,7 +136,7 @@ def fit(
     )
     _write_fit(post, data, program, out, level)
     if "interrupted" in post.status.message:
-        raise typer.Exit(_INTERRUPTED)
+        raise typer.Exit(INTERRUPTED)
 
 
 def _write_fit(post: "Posterior", data: "Comparisons | Choices", program: "Program", out: Path, level: float) -> None:
@@ -177,7 +146,7 @@ def _write_fit(post: "Posterior", data: "Comparisons | Choices", program: "Progr
 
     ranked = "utility" in post.draws  # a user's own program may know no single utility
     checked = check(post, data, program=program) if isinstance(data, Comparisons) else None  # sets have no checks yet
-    with _staged(out) as folder:
+    with staged(out) as folder:
         folder.mkdir()
         post.save(folder / "fit.nc")
         post.parameters(level=level).to_csv(folder / "parameters.csv", index=False)
@@ -199,7 +168,7 @@ def _write_fit(post: "Posterior", data: "Comparisons | Choices", program: "Progr
 
 
 @app.command(epilog="Example: prefdensity report results/fit.nc votes.csv --ordered")
-@_one_sentence
+@one_sentence
 @reads_a_table
 def report(
     saved: Annotated[Path, typer.Argument(metavar="FIT.nc", help="A fit saved by 'prefdensity fit'.")],
@@ -227,7 +196,7 @@ def report(
 
 
 @app.command(epilog="Example: prefdensity check results/fit.nc votes.csv --ordered")
-@_one_sentence
+@one_sentence
 @reads_a_table
 def check(
     saved: Annotated[Path, typer.Argument(metavar="FIT.nc", help="A fit saved by 'prefdensity fit'.")],
@@ -250,7 +219,7 @@ def check(
     typer.echo(str(found))
     typer.echo(next_step(found))
     if out is not None:
-        with _staged(out) as folder:
+        with staged(out) as folder:
             folder.mkdir()
             found.table.to_csv(folder / "check.csv", index=False)
             found.suspects().to_csv(folder / "suspects.csv", index=False)
@@ -261,7 +230,7 @@ def check(
 
 
 @app.command(epilog="Example: prefdensity compare votes.csv --models davidson davidson+position_bias --ordered")
-@_one_sentence
+@one_sentence
 @reads_a_table
 def compare(
     data: "Comparisons",
@@ -298,7 +267,7 @@ def compare(
     found = model_comparison.compare(posts, data, unit=unit, refit=refit, programs=programs, seed=seed, progress=show)
     typer.echo(str(found))
     if out is not None:
-        with _staged(out) as folder:
+        with staged(out) as folder:
             folder.mkdir()
             found.table.to_csv(folder / "compare.csv", index=False)
             plots.comparison(found).savefig(folder / "compare.svg")
@@ -309,23 +278,23 @@ def compare(
 
 
 app.command(epilog="Example: prefdensity select votes.csv --model bradley_terry --n 20 --out next.csv")(
-    _one_sentence(cli_select.select)
+    one_sentence(cli_select.select)
 )
 app.command("select-study", epilog="Example: prefdensity select-study --world linear --seeds 20 --out study")(
-    _one_sentence(cli_select.select_study)
+    one_sentence(cli_select.select_study)
 )
 app.command(epilog="Example: prefdensity study --truths noise_free,contrarian_40 --replicates 100 --out study")(
-    _one_sentence(cli_study.study)
+    one_sentence(cli_study.study)
 )
 
 pcal = typer.Typer(
     no_args_is_help=True, help="Labels or preferences under a budget: design a purchase, estimate from it."
 )
 pcal.command(epilog="Example: prefdensity pcal design pilot.csv --covariate age --budget 3 --cost 10 --units rest.csv")(
-    _one_sentence(cli_pcal.design)
+    one_sentence(cli_pcal.design)
 )
 pcal.command(epilog="Example: prefdensity pcal estimate collected.csv --covariate age")(
-    _one_sentence(cli_pcal.estimate)
+    one_sentence(cli_pcal.estimate)
 )
 app.add_typer(pcal, name="pcal")
 
@@ -338,27 +307,6 @@ def _saved_fit(saved: Path, model: Path | None) -> "tuple[Posterior, Program | N
     if is_file(post.program) and model is None:
         raise DataError(f"{saved} was fitted with the file {post.program}; give it again with --model")
     return post, load_program(model) if model else None
-
-
-@contextmanager
-def _staged(out: Path) -> Iterator[Path]:
-    """Yield a path to build a folder at; what was built there becomes `out` when all of it succeeded."""
-    home = next(path for path in (out, *out.absolute().parents) if path.exists())
-    if not home.is_dir():
-        raise DataError(f"{home} is a file; --out names a folder")
-    if not os.access(home, os.W_OK | os.X_OK):
-        raise DataError(f"{home} may not be written to; choose another --out")
-    with tempfile.TemporaryDirectory(prefix=".prefdensity-", dir=home) as scratch:
-        folder = Path(scratch) / "new"
-        yield folder
-        if not folder.exists():
-            return
-        out.parent.mkdir(parents=True, exist_ok=True)
-        if not out.exists():
-            folder.rename(out)
-        else:
-            for path in sorted(folder.iterdir()):
-                os.replace(path, out / path.name)
 
 
 def _typed() -> str:

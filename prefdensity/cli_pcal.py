@@ -1,7 +1,5 @@
 """The commands `pcal design` and `pcal estimate`: whom to label and compare, and what it tells in the end."""
 
-import os
-import tempfile
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
@@ -9,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prefdensity.errors import DataError
+from prefdensity.cli_shell import staged
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -125,7 +123,8 @@ def design(
     from prefdensity.readers import read_rows
     from prefdensity.report_pcal import write_design_report
 
-    _make_folder(out)
+    with staged(out):
+        pass  # a folder that cannot be written is better known before the work than after it
     table = _judged(
         read_rows(pilot), str(pilot), covariate, output, preference, label, cost, judge=judge or None,
         labellers=labeller or (),
@@ -222,7 +221,8 @@ def estimate(
     from prefdensity.readers import read_rows
     from prefdensity.report_pcal import write_estimate_report
 
-    _make_folder(out)
+    with staged(out):
+        pass  # a folder that cannot be written is better known before the work than after it
     frame = read_rows(collected)
     table = _judged(
         frame, str(collected), covariate, output, preference, label, cost, label_probability=label_probability,
@@ -313,19 +313,10 @@ def _nuisance(name: str, table: "Judged", seed: int) -> "tuple[Nuisance, JudgeFi
     return MovedNuisance(judge), judge
 
 
-def _make_folder(out: Path) -> None:
-    """Make the folder to write into: one that cannot be made is better known before the work than after it."""
-    if out.exists() and not out.is_dir():
-        raise DataError(f"{out} is a file; --out names a folder")
-    out.mkdir(parents=True, exist_ok=True)
-
-
 def _write(out: Path, write: Callable[[Path], None]) -> None:
-    """Fill a folder, file by file whole or not at all."""
-    with tempfile.TemporaryDirectory(prefix=".prefdensity-", dir=out) as scratch:
-        folder = Path(scratch)
+    """Write a folder, whole or not at all."""
+    with staged(out) as folder:
+        folder.mkdir()
         write(folder)
         names = sorted(path.name for path in folder.iterdir())
-        for name in names:
-            os.replace(folder / name, out / name)
     typer.echo(f"wrote {out}: {', '.join(names)}")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from prefdensity.cli_shell import staged
 from prefdensity.cli_table import reads_a_table
 from prefdensity.errors import DataError
 
@@ -176,6 +177,8 @@ def select_study(
         steps = [int(text) for text in budgets.split(",")]
     except ValueError:
         raise DataError(f"--budgets {budgets} must be whole numbers with commas, like 50,100,200") from None
+    with staged(out):
+        pass  # a folder that cannot be written is better known before the work than after it
     found = selection_study.study(
         world if saved is None else load_posterior(saved),
         [name.strip() for name in rules.split(",")],
@@ -187,13 +190,10 @@ def select_study(
         progress=False if quiet else None,
     )
     typer.echo(str(found))
-    out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".prefdensity-", dir=out) as scratch:
-        folder = Path(scratch)
+    with staged(out) as folder:
+        folder.mkdir()
         found.curves.to_csv(folder / "curves.csv", index=False)
         found.table.to_csv(folder / "table.csv", index=False)
         plots_selection.learning_curves(found).savefig(folder / "learning_curves.svg")
         written = sorted(path.name for path in folder.iterdir())
-        for name in written:
-            os.replace(folder / name, out / name)
     typer.echo(f"wrote {out}: {', '.join(written)}")

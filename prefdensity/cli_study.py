@@ -1,11 +1,11 @@
 """The command `study`: what a wrong model of the judge costs."""
 
-import os
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from prefdensity.cli_shell import staged
 
 
 def study(
@@ -26,6 +26,8 @@ def study(
     from prefdensity import plots_study
     from prefdensity.study import NUISANCES, TRUTHS, run_study
 
+    with staged(out):
+        pass  # a folder that cannot be written is better known before the work than after it
     found = run_study(
         truths=tuple(TRUTHS) if truths is None else [name.strip() for name in truths.split(",")],
         nuisances=NUISANCES if nuisances is None else [name.strip() for name in nuisances.split(",")],
@@ -40,13 +42,10 @@ def study(
         progress=False if quiet else None,
     )
     typer.echo(str(found))
-    out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".prefdensity-", dir=out) as scratch:
-        folder = Path(scratch)
+    with staged(out) as folder:
+        folder.mkdir()
         found.table.to_csv(folder / "table.csv", index=False)
         plots_study.lengths(found).savefig(folder / "lengths.svg")
         plots_study.coverage(found).savefig(folder / "coverage.svg")
         written = sorted(path.name for path in folder.iterdir())
-        for name in written:
-            os.replace(folder / name, out / name)
     typer.echo(f"wrote {out}: {', '.join(written)}")

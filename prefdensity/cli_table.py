@@ -64,6 +64,13 @@ def read_table(
         str | None,
         _option("--signed-strength", "Column that takes the place of --outcome: positive for item_a, 0 a tie."),
     ] = None,
+    strength_centre: Annotated[
+        float | None,
+        _option("--strength-centre", "Of --signed-strength: the value of a tie, such as 4 of 1 to 7.", "VALUE"),
+    ] = None,
+    higher: Annotated[
+        str | None, _option("--higher", "Of --signed-strength: the side that high values speak for.", "a|b")
+    ] = None,
     annotator: Annotated[str | None, _option("--annotator", "Column of who judged.")] = None,
     context: Annotated[str | None, _option("--context", "Column of the prompt or question.")] = None,
     count: Annotated[str | None, _option("--count", "Column of how many judgements a row holds.")] = None,
@@ -76,6 +83,9 @@ def read_table(
         _option("--label", "Meaning of an outcome, as in model_a=a (a, b, tie, drop); repeatable.", "OLD=NEW"),
     ] = None,
     missing: Annotated[str | None, _option("--missing", "Rows with empty cells: error, drop.", "WHAT")] = None,
+    identical: Annotated[
+        str | None, _option("--identical", "Rows that compare an item with itself: error, drop.", "WHAT")
+    ] = None,
     covariate: Annotated[
         list[str] | None, _option("--covariate", "Numeric column; positive speaks for item_a; repeatable.")
     ] = None,
@@ -115,6 +125,8 @@ def read_table(
         "item_b": item_b,
         "outcome": outcome,
         "strength": strength,
+        "strength_centre": strength_centre,
+        "higher": higher,
         "annotator": annotator,
         "context": context,
         "count": count,
@@ -122,6 +134,7 @@ def read_table(
         "first": first,
         "labels": _pairs("--label", label, "model_a=a"),
         "missing": missing,
+        "identical": identical,
         "covariates": covariate or None,
         "item_features": item_features,
         "item_measures": item_measures,
@@ -138,6 +151,8 @@ def read_table(
         if outcome is not None or strength is not None:
             raise DataError("--signed-strength says both who won and how strongly; leave out --outcome and --strength")
         said |= {"outcome": None, "strength": signed_strength}
+    elif strength_centre is not None or higher is not None:
+        raise DataError("--strength-centre and --higher are for --signed-strength; name its column")
     said |= _pairs("--format-option", format_option, "both_bad=tie") or {}
     data = read(file, format=format, **said)
     if strength_dropped:
@@ -166,11 +181,13 @@ def _choices(file: str, said: dict[str, Any], columns: dict[str, Any]) -> "Choic
 
 
 def _pairs(flag: str, given: list[str] | None, example: str) -> dict[str, str] | None:
-    pairs = {}
+    pairs: dict[str, str] = {}
     for text in given or []:
         name, sign, value = text.rpartition("=")
         if not sign:
             raise DataError(f"{flag} {text} has no '='; write it as in {flag} {example}")
+        if pairs.get(name, value) != value:
+            raise DataError(f"{flag} says both {name}={pairs[name]} and {name}={value}; give one")
         pairs[name] = value
     return pairs or None
 

@@ -13,8 +13,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from prefdensity.columns import EXACT, column_names, encode_labels, feature_table, numbers, require_columns
+from prefdensity.comparison_columns import (
+    OUTCOMES as OUTCOMES,
+    TIE as TIE,
+    A as A,
+    B as B,
+    drop_missing,
+    first_codes,
+    kept_pairs,
+    outcome_codes,
+    read_counts,
+    require_both_signs,
+    require_flat,
+    require_sides,
+    signed_columns,
+)
 from prefdensity.errors import DataError
-from prefdensity.grades import grade_codes, mirror, split_signed
+from prefdensity.grades import grade_codes, mirror
 
 if TYPE_CHECKING:
     import torch
@@ -23,11 +39,6 @@ if TYPE_CHECKING:
     from prefdensity.cells import Cells
     from prefdensity.data_report import DataReport
     from prefdensity.ratings import Ratings
-
-OUTCOMES = ("a", "b", "tie")
-A, B, TIE = 0, 1, 2
-
-_FIRST = {"a": 1, "b": -1, "neither": 0}
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +124,8 @@ class Comparisons:
         item_b: str = "item_b",
         outcome: str | None = "outcome",
         strength: str | None = None,
+        strength_centre: float | None = None,
+        higher: str | None = None,
         annotator: str | None = "annotator",
         context: str | None = "context",
         count: str | None = "count",
@@ -120,6 +133,7 @@ class Comparisons:
         first: str | None = "first",
         labels: Mapping[Any, str] | None = None,
         missing: str = "error",
+        identical: str = "error",
         covariates: Sequence[str] = (),
         item_features: pd.DataFrame | None = None,
         item_measures: pd.DataFrame | None = None,
@@ -137,6 +151,10 @@ class Comparisons:
         strength
             Column of the strength of preference: 1, 2, ... where a side won, 0 or empty at a tie; or, with
             outcome=None, signed: positive for side a, negative for side b, 0 a tie. None: strengths are not read.
+        strength_centre, higher
+            Of a signed strength: the value that is a tie, or lies between the sides (default 0; 4 for a scale from 1
+            to 7, 50 for a slider to 100), and which side, "a" or "b", values above it speak for. A centre other than 0
+            leaves no default for `higher`. Without a centre the column must hold both signs.
         annotator, context, count, first
             Column names. The names given here as defaults are used if the frame has them; any other
             name must exist. None: ignore. `first` says which side was shown first: a, b or neither.
@@ -145,7 +163,9 @@ class Comparisons:
         labels
             From values of the outcome column to "a", "b", "tie", or "drop" (dropped and counted in `notes`).
         missing
-            "error", or "drop": rows with an empty item, outcome or annotator are dropped and counted.
+            "error", or "drop": rows with an empty item, outcome, annotator or context are dropped and counted.
+        identical
+            "error", or "drop": rows that compare an item with itself are dropped and counted.
         covariates
             Numeric columns that describe a comparison; positive values speak for side a.
         item_features
@@ -161,20 +181,33 @@ class Comparisons:
             Naming the column, the row (counted from 1, without the header) and what would be right.
         """
         rows = checked_rows(
-            frame, item_a=item_a, item_b=item_b, outcome=outcome, strength=strength, annotator=annotator,
-            context=context, count=count, ordered=ordered, first=first, labels=labels, missing=missing,
-            covariates=covariates, source=source,
+            frame, item_a=item_a, item_b=item_b, outcome=outcome, strength=strength, strength_centre=strength_centre,
+            higher=higher, annotator=annotator, context=context, count=count, ordered=ordered, first=first,
+            labels=labels, missing=missing, identical=identical, covariates=covariates, source=source,
         )  # fmt: skip
-        return rows.completed(item_features, item_measures)
+        bare = strength if outcome is None and strength_centre is None else None
+        return rows.completed(item_features, item_measures, bare)
 
-    def completed(self, item_features: pd.DataFrame | None, item_measures: pd.DataFrame | None) -> Comparisons:
-        """Return the table with what is known of its items; refuse a table without a judgement."""
+    def completed(
+        self, item_features: pd.DataFrame | None, item_measures: pd.DataFrame | None, signed: str | None = None
+    ) -> Comparisons:
+        """Return the table with what is known of its items; refuse one without a judgement, or of one sign only.
+
+        `signed` is the column of a signed strength whose centre nobody said.
+        """
         if not len(self):
             raise DataError(f"{self.source}: no row is left: {', '.join(self.notes)}")
-        if self.count.sum() == 0:
+        if len(self.items) == 1:
+            raise DataError(f"{self.source} has one item only, {self.items[0]!r}; comparisons need at least two")
+        total = self.count.sum()
+        if total == 0:
             raise DataError(f"{self.source}: every count is 0; at least one comparison is needed")
+        if not total < EXACT:
+            raise DataError(f"{self.source}: the counts add up to {total:.3g}; so many judgements cannot be counted")
         if self.grades == ("tie",):
             raise DataError(f"{self.source}: every row is a tie, so there is no strength of preference to read")
+        if signed is not None and self.outcome is not None:
+            require_both_signs(self.outcome, signed, self.source)
         arrays: dict[str, Any] = {}
         if item_features is not None:
             arrays["feature_names"], arrays["item_features"] = feature_table(item_features, self.items)
@@ -386,6 +419,8 @@ def checked_rows(
     item_b: str = "item_b",
     outcome: str | None = "outcome",
     strength: str | None = None,
+    strength_centre: float | None = None,
+    higher: str | None = None,
     annotator: str | None = "annotator",
     context: str | None = "context",
     count: str | None = "count",
@@ -393,12 +428,15 @@ def checked_rows(
     first: str | None = "first",
     labels: Mapping[Any, str] | None = None,
     missing: str = "error",
+    identical: str = "error",
     covariates: Sequence[str] = (),
     source: str = "data frame",
 ) -> Comparisons:
     """Return the rows of a table, or of a part of one, each checked: `from_frame` without demands on the whole."""
     if outcome is None:
-        frame, outcome = _split_signed(frame, strength, source), "outcome"
+        frame, outcome, strength = signed_columns(frame, strength, strength_centre, higher, source)
+    elif strength_centre is not None or higher is not None:
+        raise DataError("strength_centre and higher are for a signed strength, which needs outcome=None")
     columns = {"item_a": item_a, "item_b": item_b, "outcome": outcome}
     given = {"annotator": annotator, "context": context, "count": count, "first": first}
     for role, name in given.items():
@@ -406,7 +444,7 @@ def checked_rows(
             columns[role] = name
     if strength is not None:
         columns["strength"] = strength
-    _require_columns(frame, columns, source)
+    require_columns(frame, columns, source)
     if len(frame) == 0:
         raise DataError(f"{source} has no rows; at least one comparison is needed")
     if ordered and "first" in columns:
@@ -414,216 +452,42 @@ def checked_rows(
             f"ordered=True and the column {columns['first']!r} both say which item was shown first; give one"
         )
     frame = frame.reset_index(drop=True)  # so that the index keeps row numbers when rows are dropped
-    if isinstance(covariates, str):
-        covariates = (covariates,)
-    _require_flat(frame, columns, source)
+    covariates = (covariates,) if isinstance(covariates, str) else tuple(covariates)
+    require_flat(frame, columns, source)
     notes: list[str] = []
-    frame = _drop_missing(frame, columns, missing, source, notes)
-    frame, codes = _outcome_codes(frame, columns["outcome"], labels, source, notes)
-    items, (side_a, side_b) = encode_labels([label_column(frame, c, source) for c in (item_a, item_b)])
-    _require_pairs(items, side_a, side_b, frame.index, source)
+    frame = drop_missing(frame, columns, missing, source, notes)
+    frame, codes = outcome_codes(frame, columns["outcome"], (item_a, item_b), labels, source, notes)
+    items, (side_a, side_b) = encode_labels(frame, (item_a, item_b), source)
+    kept = kept_pairs(items, side_a, side_b, frame.index, identical, source, notes)
+    if not kept.all():
+        frame, codes = frame[kept], codes[kept]
+        items, (side_a, side_b) = encode_labels(frame, (item_a, item_b), source)
+    require_sides(frame[columns["outcome"]], codes, items, side_a, side_b, labels, source)
     arrays: dict[str, Any] = {}
     if "strength" in columns:
         arrays["grades"], arrays["grade"] = grade_codes(frame[columns["strength"]], codes, source)
     for role, plural in (("annotator", "annotators"), ("context", "contexts")):
         if role in columns:
-            arrays[plural], (arrays[role],) = encode_labels([label_column(frame, columns[role], source)])
+            arrays[plural], (arrays[role],) = encode_labels(frame, (columns[role],), source)
     if "first" in columns:
-        arrays["first"] = _first_codes(frame, columns["first"], source)
+        arrays["first"] = first_codes(frame, columns["first"], source)
     elif ordered:
         arrays["first"] = np.ones(len(frame), np.int8)
     if covariates:
-        arrays["covariate_names"] = tuple(covariates)
-        arrays["covariates"] = _numbers(frame, list(covariates), source)
+        for name in covariates:
+            require_columns(frame, {"covariates": name}, source)
+        arrays["covariate_names"] = column_names(covariates, source)
+        arrays["covariates"] = np.column_stack([numbers(frame[name], source) for name in covariates])
     return Comparisons(
         items=items,
         item_a=side_a,
         item_b=side_b,
         outcome=codes,
-        count=_counts(frame, columns.get("count"), source),
+        count=read_counts(frame, columns.get("count"), source),
         source=source,
         notes=tuple(notes),
         **arrays,
     )
-
-
-def _split_signed(frame: pd.DataFrame, strength: str | None, source: str) -> pd.DataFrame:
-    if strength is None:
-        raise DataError("outcome=None leaves it to a signed strength to say who won; name its column with strength=...")
-    _require_columns(frame, {"strength": strength}, source)
-    return split_signed(frame, strength, source)
-
-
-def _require_columns(frame: pd.DataFrame, columns: Mapping[str, str], source: str) -> None:
-    for role, name in columns.items():
-        if name not in frame.columns:
-            present = ", ".join(map(str, frame.columns)) or "none"
-            raise DataError(
-                f"{source} has no column {name!r} (asked for as {role}); its columns are {present}. "
-                f"Name the right one with {role}=... (--{role.replace('_', '-')})"
-            )
-    doubled = frame.columns[frame.columns.duplicated()]
-    if len(doubled):
-        raise DataError(f"{source} has more than one column called {doubled[0]!r}")
-
-
-def _require_flat(frame: pd.DataFrame, columns: Mapping[str, str], source: str) -> None:
-    for name in columns.values():
-        values = frame[name] if frame[name].dtype == object else ()
-        nested = next((row for row, v in enumerate(values) if isinstance(v, list | dict | np.ndarray)), None)
-        if nested is not None:
-            raise DataError(
-                f"{source}: column {name!r} holds a {type(values[nested]).__name__} in row {nested + 1}; "
-                f"it may hold plain labels or numbers only"
-            )
-
-
-def _drop_missing(
-    frame: pd.DataFrame, columns: Mapping[str, str], missing: str, source: str, notes: list[str]
-) -> pd.DataFrame:
-    if missing not in ("error", "drop"):
-        raise DataError(f"missing={missing!r} is unknown; use 'error' or 'drop'")
-    roles = [role for role in ("item_a", "item_b", "outcome", "annotator", "context") if role in columns]
-    gone = np.zeros(len(frame), bool)
-    for role in roles:
-        empty = frame[columns[role]].isna().to_numpy()
-        if missing == "error" and empty.any():
-            raise DataError(
-                f"{source}: column {columns[role]!r} ({role}) is empty in {int(empty.sum())} rows, first in row "
-                f"{int(empty.argmax()) + 1}; fill them, or drop such rows with missing='drop'"
-            )
-        gone |= empty
-    if gone.any():
-        notes.append(f"{int(gone.sum())} rows with an empty {', '.join(roles)} dropped on request")
-        frame = frame[~gone]
-    return frame
-
-
-def _outcome_codes(
-    frame: pd.DataFrame, column: str, labels: Mapping[Any, str] | None, source: str, notes: list[str]
-) -> tuple[pd.DataFrame, NDArray[np.int8]]:
-    labels = {name: name for name in OUTCOMES} if labels is None else dict(labels)
-    wrong = sorted({str(target) for target in labels.values()} - {*OUTCOMES, "drop"})
-    if wrong:
-        raise DataError(f"labels may translate to a, b, tie or drop, not to {wrong[0]!r}")
-    values, uniques = pd.factorize(frame[column])
-    unknown = [value for value in uniques if value not in labels]
-    if unknown:
-        sizes = np.bincount(values, minlength=len(uniques))
-        found = ", ".join(f"{value!r} ({sizes[list(uniques).index(value)]} rows)" for value in unknown[:8])
-        raise DataError(
-            f"{source}: column {column!r} holds unknown outcomes: {found}; known are "
-            f"{', '.join(repr(label) for label in labels)}. Translate them with "
-            "labels={...: 'a' | 'b' | 'tie' | 'drop'} (--label OLD=NEW)"
-        )
-    targets = [labels[value] for value in uniques]
-    codes = np.array([OUTCOMES.index(t) if t in OUTCOMES else -1 for t in targets], np.int8)[values]
-    dropped = codes < 0
-    if dropped.any():
-        which = ", ".join(repr(value) for value, target in zip(uniques, targets, strict=True) if target == "drop")
-        notes.append(f"{int(dropped.sum())} rows with outcome {which} dropped on request")
-        frame, codes = frame[~dropped], codes[~dropped]
-    return frame, codes
-
-
-def label_column(frame: pd.DataFrame, column: str, source: str) -> pd.Series:
-    """Return a column of labels; refuse fractions and blanks."""
-    values = frame[column]
-    if pd.api.types.is_float_dtype(values) and not np.all(np.mod(values.to_numpy(), 1) == 0):
-        raise DataError(f"{source}: column {column!r} holds fractional numbers where labels are expected")
-    if pd.api.types.is_float_dtype(values):
-        values = values.astype("int64")
-    empty = values.isin(["", " "]).to_numpy()
-    if empty.any():
-        raise DataError(f"{source}: column {column!r} is blank in row {frame.index[int(empty.argmax())] + 1}")
-    return values
-
-
-def encode_labels(columns: list[pd.Series]) -> tuple[tuple[str, ...], list[NDArray[np.int64]]]:
-    """Return one sorted vocabulary of the columns, and their codes in it."""
-    parts = [pd.factorize(column) for column in columns]
-    vocabulary = sorted({str(label) for _, uniques in parts for label in uniques})
-    index = pd.Index(vocabulary)
-    codes = [
-        index.get_indexer(pd.Index([str(u) for u in uniques]))[values].astype(np.int64) for values, uniques in parts
-    ]
-    return tuple(vocabulary), codes
-
-
-def _require_pairs(
-    items: tuple[str, ...], side_a: NDArray[np.int64], side_b: NDArray[np.int64], rows: pd.Index, source: str
-) -> None:
-    if len(items) == 1:
-        raise DataError(f"{source} has one item only, {items[0]!r}; comparisons need at least two")
-    same = side_a == side_b
-    if same.any():
-        row = int(same.argmax())
-        raise DataError(
-            f"{source}: {int(same.sum())} rows compare an item with itself, first row {rows[row] + 1} "
-            f"({items[side_a[row]]!r}); remove them"
-        )
-
-
-def _first_codes(frame: pd.DataFrame, column: str, source: str) -> NDArray[np.int8]:
-    codes = frame[column].map(_FIRST)
-    bad = codes.isna().to_numpy()
-    if bad.any():
-        row = int(bad.argmax())
-        raise DataError(
-            f"{source}: column {column!r} says which side was shown first and holds {frame[column].iloc[row]!r} in row "
-            f"{frame.index[row] + 1}; it may hold a, b or neither"
-        )
-    return np.asarray(codes, np.int8).copy()
-
-
-def _numbers(frame: pd.DataFrame, columns: list[str], source: str, role: str = "covariates") -> NDArray[np.float64]:
-    for name in columns:
-        _require_columns(frame, {role: name}, source)
-    out = np.empty((len(frame), len(columns)))
-    for position, name in enumerate(columns):
-        values = pd.to_numeric(frame[name], errors="coerce").to_numpy(np.float64, na_value=np.nan)
-        bad = ~np.isfinite(values)
-        if bad.any():
-            row = int(bad.argmax())
-            place = frame.index[row]
-            where = f"for item {place!r}" if role.startswith("item_") else f"in row {place + 1}"
-            raise DataError(
-                f"{source}: column {name!r} must hold finite numbers, and holds {frame[name].tolist()[row]!r} {where}"
-            )
-        out[:, position] = values
-    return out
-
-
-def _counts(frame: pd.DataFrame, column: str | None, source: str) -> NDArray[np.float64]:
-    if column is None:
-        return np.ones(len(frame))
-    values = _numbers(frame, [column], source, "count")[:, 0]
-    bad = (values < 0) | (values != np.round(values))
-    if bad.any():
-        row = int(bad.argmax())
-        raise DataError(
-            f"{source}: column {column!r} (count) holds {values[row]:g} in row {frame.index[row] + 1}; counts are "
-            f"whole and not negative"
-        )
-    return values
-
-
-def feature_table(
-    frame: pd.DataFrame, items: tuple[str, ...], role: str = "item_features"
-) -> tuple[tuple[str, ...], NDArray[np.float64]]:
-    """Return names and values [item, feature] of a numeric frame indexed by item; refuse what is missing."""
-    table = frame.set_axis(frame.index.map(str), axis=0)
-    doubled = table.index[table.index.duplicated()]
-    if len(doubled):
-        raise DataError(f"{role} has more than one row for item {doubled[0]!r}")
-    absent = [item for item in items if item not in table.index]
-    if absent:
-        raise DataError(
-            f"{role} lacks {len(absent)} of {len(items)} items, first {absent[0]!r}; index it by item label"
-        )
-    names = tuple(map(str, table.columns))
-    table = table.loc[list(items)].set_axis(list(names), axis=1)
-    return names, _numbers(table, list(names), role, role)
 
 
 def _root_mean_square(columns: NDArray[np.float64], count: NDArray[np.float64]) -> NDArray[np.float64]:

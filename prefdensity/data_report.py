@@ -12,6 +12,7 @@ from scipy.sparse import csgraph, csr_matrix
 
 from prefdensity.comparisons import TIE, A, B, Comparisons
 from prefdensity.errors import DataError
+from prefdensity.look_alikes import look_alikes
 from prefdensity.remarks import Remark
 from prefdensity.words import share
 
@@ -135,6 +136,7 @@ def describe(data: Comparisons) -> DataReport:
         annotators=annotators,
         remarks=(
             *(Remark(says, concerns="item") for says in existence_warnings(data)),
+            *map(Remark, look_alikes({"items": data.items, "annotators": data.annotators, "contexts": data.contexts})),
             *_thin(items, "item", "their utilities rest on the prior"),
             *_thin(annotators, "annotator", "little can be said about them"),
             *map(Remark, _one_sided(data)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -13,10 +14,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from prefdensity.columns import numbers
 from prefdensity.comparisons import OUTCOMES, Comparisons
 from prefdensity.errors import DataError
 
 _ASSISTANT = "\n\nAssistant:"
+_UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # what no label may hold
 
 
 def require(frame: pd.DataFrame, names: Iterable[str], source: str, what: str) -> pd.DataFrame:
@@ -75,19 +78,11 @@ def strength_notes(strength: str, column: str) -> list[str]:
     return [] if strength == "keep" else [f"{column} reduced to a, b or tie: its strength is not used"]
 
 
-def numbers(
+def scores(
     values: pd.Series, valid: Callable[[NDArray[np.float64]], NDArray[np.bool_]], expected: str, source: str
 ) -> NDArray[np.float64]:
     """Return float64 [row], NaN where missing, after checking that all others are valid."""
-    number = pd.to_numeric(values, errors="coerce").to_numpy(np.float64, na_value=np.nan)
-    wrong = values.notna().to_numpy() & ~valid(number)
-    if wrong.any():
-        row = int(wrong.argmax())
-        raise DataError(
-            f"{source}: column {values.name!r} must hold {expected}, and holds {values.tolist()[row]!r} "
-            f"in row {row + 1}"
-        )
-    return number
+    return numbers(values.reset_index(drop=True), source, valid=valid, expected=expected, blank=True)
 
 
 def by_sign(grade: NDArray[np.float64]) -> NDArray[np.object_]:
@@ -99,7 +94,7 @@ def by_sign(grade: NDArray[np.float64]) -> NDArray[np.object_]:
 
 def one_hot(frame: pd.DataFrame, names: Sequence[str], source: str) -> NDArray[np.intp]:
     """Return which of the columns is 1 in each row; exactly one must be, the others 0."""
-    values = frame[list(names)].apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
+    values = np.column_stack([numbers(frame[name], source, expected="0 or 1", blank=True) for name in names])
     wrong = ~np.isin(values, (0, 1)).all(1) | (values.sum(1) != 1)
     if wrong.any():
         row = int(wrong.argmax())
@@ -108,6 +103,28 @@ def one_hot(frame: pd.DataFrame, names: Sequence[str], source: str) -> NDArray[n
             f"holds {', '.join(str(value) for value in frame[list(names)].iloc[row])}"
         )
     return values.argmax(1)
+
+
+def chosen_or_equal(frame: pd.DataFrame, choice: str | None, source: str, notes: list[str]) -> NDArray[np.object_]:
+    """Return "chosen" [row], or "equal" where both texts have the same score; note scores against the choice."""
+    outcome = np.full(len(frame), "chosen", dtype=object)
+    if choice is not None:
+        one_of("equal_scores", choice, ("tie", "win", "drop"))
+    if not {"score_chosen", "score_rejected"} <= set(frame.columns):
+        return outcome
+    better, worse = (numbers(frame[f"score_{side}"], source, blank=True) for side in ("chosen", "rejected"))
+    equal, against = better == worse, better < worse
+    if equal.any() and choice is None:
+        raise DataError(
+            f"{source}: {int(equal.sum())} rows have the same score for chosen and rejected, first row "
+            f"{int(equal.argmax()) + 1}; say what they are with equal_scores='tie', 'win' (of the chosen one) or 'drop'"
+        )
+    outcome[equal] = "equal"
+    if equal.any():
+        notes.append(f"{int(equal.sum())} rows with equal scores of chosen and rejected read as {choice!r} on request")
+    if against.any():
+        notes.append(f"{int(against.sum())} rows whose rejected text has the higher score count for the chosen one")
+    return outcome
 
 
 def entries(frame: pd.DataFrame, column: str, source: str, notes: list[str]) -> pd.Series:
@@ -131,12 +148,16 @@ def entries(frame: pd.DataFrame, column: str, source: str, notes: list[str]) -> 
 
 
 def text(value: Any) -> str:
-    """Return a prompt as text: texts as they are, messages as JSON, nothing as the empty text."""
-    if isinstance(value, str):
-        return value
+    """Return a prompt as text: texts as they are, messages as JSON, nothing as the empty text.
+
+    Half a character, where somebody cut a text within one, is written as its escape: pandas and hashes refuse it.
+    """
     if _is_missing(value):
         return ""
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, default=lambda array: array.tolist())
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    whole = json.dumps(value, sort_keys=True, ensure_ascii=False, default=lambda array: array.tolist())
+    return whole.encode(errors="backslashreplace").decode()
 
 
 def label(response: Any, prompt: str = "") -> str | None:
@@ -145,7 +166,7 @@ def label(response: Any, prompt: str = "") -> str | None:
         return None
     whole = text(response)
     digest = hashlib.sha256(f"{prompt}\x1f{whole}".encode()).hexdigest()[:12]
-    beginning = " ".join(whole[:200].split())[:32].rstrip()
+    beginning = " ".join(_UNFIT.sub(" ", whole[:200]).split())[:32].rstrip()
     return f"{beginning or '(empty)'} #{digest}"
 
 
@@ -180,8 +201,6 @@ def comparisons(
     **called: str,
 ) -> Comparisons:
     """Return the comparisons of a converted table; `called` are the names of its columns in the file."""
-    one_of("identical", identical, ("error", "drop"))
-    notes = list(notes)
     known = list(labels or OUTCOMES)
     unknown = table["outcome"].dropna()[lambda values: ~values.isin(known)]
     if len(unknown):
@@ -190,20 +209,11 @@ def comparisons(
             f"{source}: column {called.get('outcome', 'outcome')!r} holds unknown outcomes: {found}; "
             f"this format knows {', '.join(map(repr, known))}"
         )
-    same = (table["item_a"] == table["item_b"]).to_numpy(bool)
-    if same.any() and identical == "error":
-        raise DataError(
-            f"{source}: {int(same.sum())} rows compare an item with itself, first row "
-            f"{int(same.argmax()) + 1}; drop them with identical='drop'"
-        )
-    if same.all():
-        raise DataError(f"{source}: every row compares an item with itself")
-    if same.any():
-        notes.append(f"{int(same.sum())} rows that compare an item with itself dropped on request")
     data = Comparisons.from_frame(
-        table[~same].rename(columns=called),
+        table.rename(columns=called),
         strength="strength" if "strength" in table.columns else None,
         missing=missing,
+        identical=identical,
         labels=labels,
         ordered=ordered,
         source=source,

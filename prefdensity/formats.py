@@ -96,7 +96,8 @@ def from_mt_bench(
     frame = tools.require(frame, columns, source, "mt_bench")
     table = pd.DataFrame({"item_a": frame["model_a"], "item_b": frame["model_b"], "outcome": frame["winner"]})
     table["annotator"] = frame["judge"]
-    table["context"] = "question " + frame["question_id"].astype(str) + ", turn " + frame["turn"].astype(str)
+    asked = "question " + frame["question_id"].astype(str) + ", turn " + frame["turn"].astype(str)
+    table["context"] = asked.where(frame[["question_id", "turn"]].notna().all(axis=1), None)
     table["first"] = np.where(frame["judge"] == "gpt4_pair", "neither", "a")
     notes: list[str] = []
     labels = _WINNERS | tools.mapped(
@@ -114,17 +115,24 @@ def from_mt_bench(
 
 
 def from_hh_rlhf(
-    frame: pd.DataFrame, *, missing: str = "error", identical: str = "error", source: str = "hh_rlhf"
+    frame: pd.DataFrame,
+    *,
+    equal_scores: str | None = None,
+    missing: str = "error",
+    identical: str = "error",
+    source: str = "hh_rlhf",
 ) -> Comparisons:
     """Convert chosen/rejected files: whole dialogues as in HH-RLHF, or texts beside a column `prompt`.
 
     The chosen text is always `item_a` and nobody recorded the order shown: order effects cannot be learned.
-    The context is the prompt: the column, or what both dialogues share before the last answer.
+    The context is the prompt: the column, or what both dialogues share before the last answer. Columns `score_chosen`
+    and `score_rejected` are compared where they are there: `equal_scores` says what a row with equal scores is, "tie",
+    "win" of the chosen text, or "drop"; without it such rows raise.
 
     Raises
     ------
     DataError
-        If a column is missing, or a text is not a dialogue that begins like its rival.
+        If a column is missing, a text is not a dialogue that begins like its rival, or scores are equal and unmapped.
     """
     frame = tools.require(frame, ("chosen", "rejected"), source, "hh_rlhf")
     tools.require_text(frame, ("chosen", "rejected"), source)
@@ -136,10 +144,16 @@ def from_hh_rlhf(
         if whole[row] and "prompt" not in frame.columns:
             prompt, chosen, rejected = tools.dialogue(chosen, rejected, row + 1, source)
         prompt = tools.text(prompt)
-        rows.append((tools.label(chosen, prompt), tools.label(rejected, prompt), "a", tools.label(prompt)))
-    table = pd.DataFrame(rows, columns=["item_a", "item_b", "outcome", "context"])
+        rows.append((tools.label(chosen, prompt), tools.label(rejected, prompt), tools.label(prompt)))
+    table = pd.DataFrame(rows, columns=["item_a", "item_b", "context"])
     notes = ["chosen is item_a throughout; the order shown is unknown"]
-    return tools.comparisons(table, notes, missing, identical, source, item_a="chosen", item_b="rejected")
+    table["outcome"] = tools.chosen_or_equal(frame, equal_scores, source, notes)
+    labels = {"chosen": "a", "equal": equal_scores or "tie"}
+    if equal_scores == "win":
+        labels["equal"] = "a"
+    return tools.comparisons(
+        table, notes, missing, identical, source, labels, item_a="chosen", item_b="rejected", outcome="scores"
+    )
 
 
 def from_alpaca_eval(
@@ -158,7 +172,7 @@ def from_alpaca_eval(
     frame = tools.require(frame, ("instruction", "output_1", "output_2", "preference"), source, "alpaca_eval")
     notes = ["preference reduced to a, b or tie: its strength is not used"]
     expected = "numbers from 1 to 2, or 0 for a draw"
-    preference = tools.numbers(frame["preference"], lambda x: (x == 0) | ((x >= 1) & (x <= 2)), expected, source)
+    preference = tools.scores(frame["preference"], lambda x: (x == 0) | ((x >= 1) & (x <= 2)), expected, source)
     prompt = frame["instruction"].map(tools.text)
     if "input" in frame.columns:
         prompt = prompt + "\n" + frame["input"].fillna("").map(tools.text)
@@ -262,7 +276,7 @@ def from_helpsteer3(
     if votes == "individual":
         entries = tools.entries(frame, column, source, notes)
         frame = frame.loc[entries.index].assign(**{column: [entry.get("score") for entry in entries]})
-    score = tools.numbers(frame[column], lambda x: np.isin(x, range(-3, 4)), "whole numbers from -3 to 3", source)
+    score = tools.scores(frame[column], lambda x: np.isin(x, range(-3, 4)), "whole numbers from -3 to 3", source)
     prompt = frame["context"].map(tools.text)
     table = pd.DataFrame(
         {
@@ -307,7 +321,7 @@ def from_summarize_from_feedback(
             f"{source}: each row needs info with an id, and two summaries with {items}; "
             f"read the published json lines"
         ) from None
-    choice = tools.numbers(frame["choice"], lambda x: np.isin(x, (0, 1)), "0 or 1", source)
+    choice = tools.scores(frame["choice"], lambda x: np.isin(x, (0, 1)), "0 or 1", source)
     outcome = tools.by_sign(choice - 0.5)
     table = pd.DataFrame({"context": context, "outcome": outcome, "annotator": frame["worker"].to_numpy()})
     for position, side in enumerate(("item_a", "item_b")):
@@ -332,7 +346,7 @@ def from_prism(
         If a column is missing, or a score is not from 0 to 100.
     """
     frame = tools.require(frame, ("user_id", "interaction_id", "model_name", "score"), source, "prism")
-    score = tools.numbers(frame["score"], lambda x: (x >= 0) & (x <= 100), "scores from 0 to 100", source)
+    score = tools.scores(frame["score"], lambda x: (x >= 0) & (x <= 100), "scores from 0 to 100", source)
     rated = frame[["user_id", "interaction_id", "model_name"]].assign(score=score, row=np.arange(len(frame)))
     pairs = rated.merge(rated, on="interaction_id", suffixes=("_a", "_b"))
     pairs = pairs[pairs["row_a"] < pairs["row_b"]]
@@ -378,7 +392,7 @@ FORMATS = {
         from_arena, ("model_a", "model_b", "winner", *_ONE_HOT, "judge", "evaluation_session_id")
     ),
     "mt_bench": Format(from_mt_bench, ("question_id", "model_a", "model_b", "winner", "judge", "turn")),
-    "hh_rlhf": Format(from_hh_rlhf, ("prompt", "chosen", "rejected")),
+    "hh_rlhf": Format(from_hh_rlhf, ("prompt", "chosen", "rejected", "score_chosen", "score_rejected")),
     "alpaca_eval": Format(
         from_alpaca_eval,
         ("instruction", "input", "output_1", "output_2", "generator_1", "generator_2", "preference")

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from prefdensity.columns import numbers
 from prefdensity.errors import DataError
 
 _VERDICTS = ("a", "b", "tie")
@@ -62,12 +63,20 @@ def pooled(log_prob: NDArray[Any], outcomes: Sequence[str]) -> NDArray[Any]:
     return np.stack([np.logaddexp.reduce(log_prob[..., member == kind], axis=-1) for kind in kinds], -1)
 
 
-def split_signed(frame: pd.DataFrame, column: str, source: str) -> pd.DataFrame:
-    """Return the frame with columns `outcome` and `column` in place of a signed strength: positive speaks for a."""
-    value = _whole(frame[column], column, source)
-    outcome = np.full(len(frame), None, dtype=object)
-    outcome[value > 0], outcome[value < 0], outcome[value == 0] = "a", "b", "tie"
-    return frame.assign(outcome=outcome, **{column: np.abs(value)})
+def split_signed(
+    score: pd.Series, centre: float, higher: str, source: str
+) -> tuple[NDArray[np.object_], NDArray[np.float64]]:
+    """Return who won [row] (a, b, tie, or None where the cell is empty) and how strongly, from a signed strength.
+
+    Values above the centre speak for the side `higher`. Strengths count from the centre, 1 the nearest: with the
+    centre 4, 5 and 3 have strength 1, and with 3.5 so do 4 and 3.
+    """
+    if not (np.isfinite(centre) and centre * 2 == round(centre * 2)):
+        raise DataError(f"strength_centre={centre:g} must be a value of the scale, or half-way between two")
+    away = (_whole(score, source) - centre) * (1 if higher == "a" else -1)
+    outcome = np.full(len(score), None, dtype=object)
+    outcome[away > 0], outcome[away < 0], outcome[away == 0] = "a", "b", "tie"
+    return outcome, np.ceil(np.abs(away))
 
 
 def grade_codes(
@@ -81,7 +90,7 @@ def grade_codes(
         Unless strengths are 1, 2, ... where a side won, and 0 or empty at a tie.
     """
     column, tie = str(strength.name), outcome == 2
-    value = _whole(strength, column, source)
+    value = _whole(strength, source)
     wrong = np.where(tie, ~(np.isnan(value) | (value == 0)), ~(value >= 1))
     if wrong.any():
         row = int(wrong.argmax())
@@ -90,7 +99,7 @@ def grade_codes(
             "a tie has none: 0 or an empty cell"
             if tie[row]
             else "where a side won it is 1, 2, ...; a signed column, positive for side a, takes the place of the "
-            "outcome column (outcome=None)"
+            "outcome column: outcome=None (--signed-strength)"
         )
         raise DataError(f"{source}: column {column!r} (strength of preference) holds {found!r} in row {where}; {rule}")
     levels = np.unique(value[~tie]).astype(np.int64)
@@ -101,14 +110,7 @@ def grade_codes(
     return grades, np.where(tie, middle, code).astype(np.int64)
 
 
-def _whole(values: pd.Series, column: str, source: str) -> NDArray[np.float64]:
+def _whole(values: pd.Series, source: str) -> NDArray[np.float64]:
     """Return whole numbers [row], NaN where the cell is empty."""
-    number = pd.to_numeric(values, errors="coerce").to_numpy(np.float64, na_value=np.nan)
-    wrong = values.notna().to_numpy() & ~(np.isfinite(number) & (number == np.round(number)))
-    if wrong.any():
-        row = int(wrong.argmax())
-        raise DataError(
-            f"{source}: column {column!r} (strength of preference) holds {values.tolist()[row]!r} in row "
-            f"{values.index[row] + 1}; strengths are whole numbers, 1 the weakest"
-        )
-    return number
+    expected = "strengths of preference, whole numbers with 1 the weakest"
+    return numbers(values, source, valid=lambda x: x == np.round(x), expected=expected, blank=True)

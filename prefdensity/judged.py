@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from prefdensity.columns import column_names
 from prefdensity.errors import DataError
 from prefdensity.judged_columns import (
     BUY as BUY,
@@ -189,7 +190,7 @@ class Judged:
         judges, judged, who, verdict = read_judgements(frame, columns, people, votes, source)
         table = cls(
             covariates=read_columns(frame, covariates, source), outputs=read_columns(frame, outputs, source), label=y,
-            judged=judged, judge=who, verdict=verdict, features=(*map(str, covariates), *map(str, outputs)),
+            judged=judged, judge=who, verdict=verdict, features=column_names([*covariates, *outputs], source),
             label_probability=p1, preference_probability=p2, judges=judges or ("judge",), cost=cost,
             cluster=None if cluster is None else read_groups(frame, cluster, source),
             stage=None if stage is None else read_groups(frame, stage, source), bought=bought, source=source,

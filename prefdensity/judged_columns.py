@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from prefdensity.columns import empty as is_empty, encode_labels, listed, numbers, shown
 from prefdensity.errors import DataError
 
 Array = NDArray[Any]
@@ -35,7 +36,7 @@ def require_columns(frame: pd.DataFrame, columns: list[str], source: str) -> Non
     """Refuse a frame without rows or without one of the columns, and columns named twice."""
     missing = [name for name in columns if name not in frame.columns]
     if missing:
-        raise DataError(f"{source} has no column {missing[0]!r}; its columns are {', '.join(map(str, frame.columns))}")
+        raise DataError(f"{source} has no column {missing[0]!r}; its columns are {listed(frame.columns)}")
     twice = [name for name in columns if columns.count(name) > 1 or (frame.columns == name).sum() > 1]
     if twice:
         raise DataError(f"{source}: the column {twice[0]!r} is named or given twice; every role needs its own column")
@@ -45,15 +46,7 @@ def require_columns(frame: pd.DataFrame, columns: list[str], source: str) -> Non
 
 def read_numbers(frame: pd.DataFrame, column: str, source: str, empty: bool = False) -> Array:
     """Return finite numbers [unit]; empty cells are NaN where they are allowed."""
-    given = frame[column]
-    value = pd.to_numeric(given, errors="coerce").to_numpy(float, na_value=np.nan)
-    wrong = np.isinf(value) | (np.isnan(value) & (given.notna().to_numpy() if empty else True))
-    if wrong.any():
-        row = first_row(wrong)
-        raise DataError(
-            f"{source}: column {column!r} holds {given.iloc[row - 1]!s} in row {row}; finite numbers are needed"
-        )
-    return value
+    return numbers(frame[column].reset_index(drop=True), source, blank=empty)
 
 
 def read_columns(frame: pd.DataFrame, columns: Sequence[str], source: str) -> Array:
@@ -71,12 +64,13 @@ def read_votes(frame: pd.DataFrame, column: str, verdicts: Mapping[Any, str] | N
             raise DataError(f"verdicts maps to {strange[0]!r}; a verdict is one of {', '.join(VERDICTS)}")
         codes = {value: VERDICTS.index(meaning) for value, meaning in verdicts.items()}
     out = np.full(len(frame), -1)
+    none = is_empty(given)
     for row, value in enumerate(given):
-        if pd.isna(value):
+        if none[row]:
             continue
-        if value not in codes:
+        if not pd.api.types.is_hashable(value) or value not in codes:
             raise DataError(
-                f"{source}: column {column!r} holds {value!r} in row {row + 1}; "
+                f"{source}: column {column!r} holds {shown(value)} in row {row + 1}; "
                 f"{'known are ' + ', '.join(map(repr, codes)) if verdicts else 'a, b or tie, or 1 and 0, are needed'}"
             )
         out[row] = codes[value]
@@ -93,19 +87,20 @@ def read_judgements(
     if not people:
         return columns, rows, np.repeat(np.arange(len(unit)), [len(each) for each in unit]), verdict
     for name, column, at in zip(people, columns, unit, strict=True):
-        nobody = frame[name].isna().to_numpy()[at]
+        nobody = is_empty(frame[name])[at]
         if nobody.any():
             row = int(at[np.argmax(nobody)]) + 1
             raise DataError(f"{source}: column {name!r} is empty in row {row}, where {column!r} holds a verdict")
-    said = np.concatenate([frame[name].astype(str).to_numpy(object)[at] for name, at in zip(people, unit, strict=True)])
-    judges, judge = np.unique(said.astype(str), return_inverse=True)
+    said = pd.concat([frame[name].reset_index(drop=True).iloc[at] for name, at in zip(people, unit, strict=True)])
+    judges, (judge,) = encode_labels(said.to_frame("judge"), ("judge",), source)
     again = pd.DataFrame({"row": rows, "judge": judge}).duplicated().to_numpy()
     if again.any():
         twice = int(np.argmax(again))
         raise DataError(
-            f"{source}: {said[twice]!r} judged row {int(rows[twice]) + 1} twice; one verdict of each judge is needed"
+            f"{source}: {judges[judge[twice]]!r} judged row {int(rows[twice]) + 1} twice; one verdict of each judge is "
+            "needed"
         )
-    return tuple(map(str, judges)), rows, judge, verdict
+    return judges, rows, judge, verdict
 
 
 def read_bought(frame: pd.DataFrame, column: str, labelled: Array, asked: Array, source: str) -> Array:
@@ -172,8 +167,11 @@ def read_probabilities(
 
 
 def read_groups(frame: pd.DataFrame, column: str, source: str) -> Array:
-    """Return codes [unit] of the values of a column."""
-    empty = frame[column].isna().to_numpy()
-    if empty.any():
-        raise DataError(f"{source}: column {column!r} is empty in row {first_row(empty)}; every unit needs one")
-    return np.asarray(pd.factorize(frame[column], sort=True)[0], np.int64)
+    """Return codes [unit] of the values of a column, in the order of numbers, or of labels."""
+    given = frame[column].reset_index(drop=True)
+    none = is_empty(given)
+    if none.any():
+        raise DataError(f"{source}: column {column!r} is empty in row {first_row(none)}; every unit needs one")
+    if pd.api.types.is_numeric_dtype(given):
+        return np.unique(numbers(given, source), return_inverse=True)[1].astype(np.int64)
+    return encode_labels(given.to_frame(), (column,), source)[1][0]

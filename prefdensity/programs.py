@@ -13,6 +13,8 @@ import functools
 import importlib
 import importlib.util
 import inspect
+import math
+import numbers
 import pkgutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -57,6 +59,7 @@ _SCALE = "utility_scale"  # where a utility layer takes a scale
 _TIES = "davidson"  # the choice rule where a layer is about ties
 _GRADES = "graded"  # and where one is about strengths of preference
 _JUDGED = {"label": "gaussian", "judge": "distance", "choice": "logit"}  # of programs of judged units
+_LARGEST = 10_000  # of sizes in a name: more types, dimensions or units than that are a slip of the pen
 _LISTED = "`prefdensity models`, or prefdensity.names(), lists them"
 _PACKAGE, _JUDGES = "prefdensity.models", "prefdensity.models.judges"
 
@@ -137,10 +140,12 @@ class Layer:
         return found
 
     def _configured(self, options: dict[str, Any]) -> Layer:
-        known = [p.name for p in inspect.signature(self.function).parameters.values() if p.default is not p.empty]
-        for key in options:
+        parameters = inspect.signature(self.function).parameters.values()
+        known = {p.name: p.default for p in parameters if p.default is not p.empty}
+        for key, value in options.items():
             if key not in known:
                 raise ProgramError(f"{self.name} has no argument {key!r}; it takes {', '.join(known) or 'none'}")
+            _require_like(known[key], value, f"{key} of {self.name}")
         return replace(self, options=tuple(sorted({**dict(self.options), **options}.items())))
 
     def takes(self, argument: str) -> bool:
@@ -167,6 +172,26 @@ class Layer:
         """The story of the layer: the docstring of its file, or of its function."""
         module = sys.modules.get(self.function.__module__)
         return inspect.cleandoc((module and module.__doc__) or self.function.__doc__ or "")
+
+
+def _require_like(default: Any, value: Any, what: str) -> None:
+    """Refuse an argument unlike its default: a name, a yes or no, a whole number, a number; positive if that is."""
+    said = f"{what} is {_cut(repr(value))}; it must be"
+    if isinstance(default, str | bool):
+        if type(value) is not type(default):
+            raise ProgramError(f"{said} {'True or False' if isinstance(default, bool) else 'a name in quotes'}")
+        return
+    number = isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+    least = 0 if default is None or default > 0 else -math.inf
+    if isinstance(default, int) and not (isinstance(value, numbers.Integral) and number and least < value <= _LARGEST):
+        raise ProgramError(f"{said} a whole number from {'1' if least == 0 else '-infinity'} to {_LARGEST}")
+    if value is not default and not (number and value > least):
+        raise ProgramError(f"{said} a {'positive' if least == 0 else 'finite'} number")
+
+
+def _cut(text: str) -> str:
+    """Return a text as errors quote it: not all of one that goes on and on."""
+    return text if len(text) <= 80 else f"{text[:60]}... ({len(text)} characters)"
 
 
 def layer(
@@ -450,9 +475,9 @@ def shipped(name: str) -> Program:
 def _terms(text: str) -> list[ast.expr]:
     try:
         node = ast.parse(text, mode="eval").body
-    except SyntaxError:
+    except (SyntaxError, ValueError, MemoryError, RecursionError):  # the last two: thousands of terms or brackets
         raise ProgramError(
-            f"{text!r} names no program; write names joined by +, like davidson+position_bias; {_LISTED}"
+            f"{_cut(ascii(text))} names no program; write names joined by +, like davidson+position_bias; {_LISTED}"
         ) from None
     terms: list[ast.expr] = []
     while isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
@@ -468,12 +493,15 @@ def _parse(node: ast.expr) -> Layer | Program:
         found = _find(node.func.id)
         try:
             options = {str(k.arg): ast.literal_eval(k.value) for k in node.keywords}
-        except ValueError:
-            raise ProgramError(f"arguments in {ast.unparse(node)!r} must be literals like k=3") from None
+        except (ValueError, TypeError, RecursionError, MemoryError):
+            raise ProgramError(f"arguments in {_cut(repr(ast.unparse(node)))} must be literals like k=3") from None
+        if len(options) < len(node.keywords):
+            raise ProgramError(f"{_cut(repr(ast.unparse(node)))} gives an argument twice; give it once")
         if isinstance(found, Program):
             raise ProgramError(f"{found.name} is a composition; give arguments to its layers: {_written(found)}")
         return found(**options) if options else found
-    raise ProgramError(f"cannot read {ast.unparse(node)!r}; write a name, or a name with arguments like name(k=3)")
+    written = _cut(repr(ast.unparse(node)))
+    raise ProgramError(f"cannot read {written}; write a name, or a name with arguments like name(k=3)")
 
 
 def _written(program: Program) -> str:
@@ -485,7 +513,7 @@ def _find(name: str) -> Layer | Program:
     if name not in _modules(package):
         near = difflib.get_close_matches(name, [*names(), *judge_names()], 3)
         meant = f"did you mean {' or '.join(near)}? " if near else ""
-        raise ProgramError(f"no program called {name!r}; {meant}{_LISTED}")
+        raise ProgramError(f"no program called {_cut(repr(name))}; {meant}{_LISTED}")
     found = getattr(importlib.import_module(f"{package}.{name}"), name)
     assert isinstance(found, (Layer, Program))
     return found

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from prefdensity.comparisons import Comparisons, encode_labels, label_column
+from prefdensity.columns import empty, encode_labels, listed, shown
+from prefdensity.comparisons import Comparisons
 from prefdensity.errors import DataError
 
 
@@ -63,7 +64,8 @@ def with_ratings(
     item, rating, annotator
         Column names; raters who made no comparison join the annotators.
     levels
-        The scale, worst first; default the values found, sorted. Levels nobody used must be listed to count.
+        The scale, worst first; default the numbers found, sorted. Levels nobody used must be listed to count, and so
+        must words, whose order nobody knows.
     source
         Shown in errors.
 
@@ -74,24 +76,25 @@ def with_ratings(
     """
     for column in (item, rating, *([annotator] if annotator else [])):
         if column not in frame.columns:
-            raise DataError(f"{source} has no column {column!r}; it has {', '.join(map(str, frame.columns))}")
+            raise DataError(f"{source} has no column {column!r}; it has {listed(frame.columns)}")
     if len(frame) == 0:
         raise DataError(f"{source} has no rows; at least one rating is needed")
     frame = frame.reset_index(drop=True)
     values = frame[rating]
-    if values.isna().any():
-        raise DataError(f"{source}: row {int(values.isna().argmax()) + 1} has no value in {rating!r}")
-    scale = tuple(sorted(values.unique().tolist()) if levels is None else levels)
+    none = empty(values)
+    if none.any():
+        raise DataError(f"{source}: row {int(none.argmax()) + 1} has no value in {rating!r}")
+    scale = _found_scale(values, rating, source) if levels is None else tuple(levels)
     if len(scale) < 2 or len(set(scale)) < len(scale):
         raise DataError(f"{source}: a scale needs two or more different levels, and {rating!r} has {scale}")
     place = {value: k for k, value in enumerate(scale)}
     off = ~values.isin(scale)
     if off.any():
         row = int(off.argmax())
-        raise DataError(f"{source}: row {row + 1} has {values[row]!r} in {rating!r}, which is not among {scale}")
+        raise DataError(f"{source}: row {row + 1} has {shown(values[row])} in {rating!r}, which is not among {scale}")
     who = None
     if annotator is not None:
-        people, (mine,) = encode_labels([label_column(frame, annotator, source)])
+        people, (mine,) = encode_labels(frame, (annotator,), source)
         union = tuple(sorted({*data.annotators, *people}))
         index = {label: k for k, label in enumerate(union)}
         who = np.array([index[label] for label in people])[mine]
@@ -109,8 +112,22 @@ def with_ratings(
     return replace(data, ratings=found)
 
 
+def _found_scale(values: pd.Series, rating: str, source: str) -> tuple[Any, ...]:
+    """Return the values found from the least to the greatest; refuse those without an order of their own."""
+    try:
+        found = {value: float(value) for value in values.unique().tolist()}
+    except (TypeError, ValueError, OverflowError):
+        raise DataError(
+            f"{source}: {rating!r} does not hold numbers, so its order is unknown; give it, worst first, as in "
+            "levels=['poor', 'fair', 'good']"
+        ) from None
+    if len(set(found.values())) < len(found):
+        raise DataError(f"{source}: {rating!r} spells one number in two ways, among {', '.join(map(repr, found))}")
+    return tuple(sorted(found, key=found.__getitem__))
+
+
 def _items(frame: pd.DataFrame, name: str, items: tuple[str, ...], source: str) -> NDArray[np.int64]:
-    labels, (code,) = encode_labels([label_column(frame, name, source)])
+    labels, (code,) = encode_labels(frame, (name,), source)
     place = {label: k for k, label in enumerate(items)}
     for label in labels:
         if label not in place:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import inspect
 import json
-import zlib
+import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from prefdensity import simulate
+from prefdensity.columns import empty, listed
 from prefdensity.comparisons import Comparisons, checked_rows
 from prefdensity.errors import DataError
 from prefdensity.folding import gather
@@ -179,21 +180,19 @@ def _labels_as_read(frame: pd.DataFrame, columns: dict[str, Any]) -> dict[Any, s
 def item_table(path: Path) -> pd.DataFrame:
     """Return a file with one row for each item, indexed by the labels in its first column."""
     table = read_rows(path)
+    if len(table.columns) < 2:
+        raise DataError(f"{path} has the columns {listed(table.columns)}; it needs items' labels, then numbers")
     label = table.columns[0]
-    if table[label].isna().any():
-        row = int(table[label].isna().to_numpy().argmax()) + 1
+    none = empty(table[label])
+    if none.any():
+        row = int(none.argmax()) + 1
         raise DataError(f"{path}: the first column, {label!r}, must hold item labels; row {row} is empty")
     return table.set_index(label)
 
 
 def read_rows(path: Path, pick: _Pick = list) -> pd.DataFrame:
     """Return the columns of a file that `pick` chooses from its header, or more."""
-    if path.is_dir():
-        raise DataError(f"{path} is a directory; give one file")
-    if not path.exists():
-        raise DataError(f"there is no file {path}")
-    if path.stat().st_size == 0:
-        raise DataError(f"{path} is empty (0 bytes)")
+    _require_file(path)
     ending = "".join(path.suffixes[-2:] if path.suffix.lower() == ".gz" else path.suffixes[-1:]).lower()
     kind = ending.removesuffix(".gz")
     if kind == ".parquet" and ending == kind:
@@ -209,18 +208,48 @@ def read_rows(path: Path, pick: _Pick = list) -> pd.DataFrame:
     return frame
 
 
+def _require_file(path: Path) -> None:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        raise DataError(f"there is no file {path}") from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{str(path)!r} names no file that can be read: {_said(error)}") from None
+    if stat.S_ISDIR(found.st_mode):
+        raise DataError(f"{path} is a directory; give one file")
+    if not stat.S_ISREG(found.st_mode):
+        raise DataError(f"{path} is a device or a pipe; give a file")
+    if found.st_size == 0:
+        raise DataError(f"{path} is empty (0 bytes)")
+
+
+@contextmanager
+def _parsing(path: Path, kind: str) -> Iterator[None]:
+    """Say in one sentence whatever a parser raises: on any exception of theirs the file is at fault.
+
+    Nothing of ours runs inside, so that a mistake of ours is never taken for a damaged file.
+    """
+    try:
+        yield
+    except MemoryError:
+        raise DataError(f"{path} does not fit into the memory of this machine; see parquet with row groups") from None
+    except RecursionError:
+        raise DataError(f"{path} cannot be read as {kind}: it is nested too deeply") from None
+    except Exception as error:
+        raise DataError(f"{path} cannot be read as {kind}: {_said(error)}") from error
+
+
 def _csv(path: Path, separator: str) -> pd.DataFrame:
     # Every column is read, as text: choosing columns would make pandas accept rows with too many fields
     options: dict[str, Any] = {"sep": separator, "dtype": str, "keep_default_na": False, "na_values": [""]}
     try:
-        header = pd.read_csv(path, header=None, nrows=1, **options).iloc[0].dropna()
-        frame = pd.read_csv(path, **options)
-    except pd.errors.EmptyDataError:
-        raise DataError(f"{path} is empty: it has no header") from None
-    except (pd.errors.ParserError, UnicodeDecodeError, OSError, EOFError, zlib.error) as error:
-        raise DataError(
-            f"{path} cannot be read as UTF-8 text with separator {separator!r}: {_said(error)}"
-        ) from error
+        with _parsing(path, f"UTF-8 text with separator {separator!r}"):
+            header = pd.read_csv(path, header=None, nrows=1, **options).iloc[0].dropna()
+            frame = pd.read_csv(path, **options)
+    except DataError as error:
+        if isinstance(error.__cause__, pd.errors.EmptyDataError):
+            raise DataError(f"{path} is empty: it has no header") from None
+        raise
     doubled = header[header.duplicated()]
     if len(doubled):
         raise DataError(f"{path} has more than one column called {doubled.iloc[0]!r}")
@@ -234,27 +263,22 @@ def _csv(path: Path, separator: str) -> pd.DataFrame:
 
 def _json(path: Path) -> pd.DataFrame:
     """Read one object per line, or, for .json, perhaps an array of objects."""
-    try:
-        with (
-            gzip.open(path, "rt", encoding="utf-8")
-            if path.suffix.lower() == ".gz"
-            else open(path, encoding="utf-8") as file
-        ):
-            lines = file.readlines()
-    except (UnicodeDecodeError, OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} cannot be read as UTF-8 text: {_said(error)}") from error
-    if path.suffix.lower() == ".json" and "".join(lines[:1]).lstrip().startswith("["):
-        numbered = [(1, "".join(lines))]
+    with (
+        _parsing(path, "UTF-8 text"),
+        gzip.open(path, "rt", encoding="utf-8-sig")
+        if path.suffix.lower() == ".gz"
+        else open(path, encoding="utf-8-sig") as file,
+    ):
+        lines = file.readlines()
+    first = next((line for line in lines if line.strip()), "")
+    if path.suffix.lower() == ".json" and (first.lstrip().startswith("[") or first.strip() == "{"):
+        rows = _parsed(path, 1, "".join(lines))
+        if isinstance(rows, dict):
+            raise DataError(f"{path} holds one object over several lines; give a list of objects, or one on each line")
     else:
-        numbered = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
-    rows: list[Any] = []
-    for number, text in numbered:
-        try:
-            value = json.loads(text.rstrip())
-        except json.JSONDecodeError as error:
-            line = number + error.lineno - 1
-            raise DataError(f"{path}: line {line} is not valid JSON: {error.msg}") from error
-        rows.extend(value if isinstance(value, list) and len(numbered) == 1 else [value])
+        rows = [_parsed(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
+        if len(rows) == 1 and isinstance(rows[0], list):
+            rows = rows[0]
     wrong = [index for index, row in enumerate(rows) if not isinstance(row, dict)]
     if wrong:
         what = str(rows[wrong[0]])[:40]
@@ -262,10 +286,32 @@ def _json(path: Path) -> pd.DataFrame:
     return pd.DataFrame(rows, dtype=object)  # object: an integer beside a null stays an integer
 
 
+def _parsed(path: Path, number: int, text: str) -> Any:
+    """Return the JSON value of a text that begins in a line."""
+    try:
+        return json.loads(text.rstrip(), object_pairs_hook=_named_once)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}: line {number + error.lineno - 1} is not valid JSON: {error.msg}") from error
+    except RecursionError:
+        raise DataError(f"{path}: line {number} is nested too deeply") from None
+    except ValueError as error:  # whole numbers of thousands of digits, names given twice
+        raise DataError(f"{path}: line {number} cannot be read: {_said(error)}") from None
+
+
+def _named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"an object names {max(names, key=names.count)!r} more than once")
+    return found
+
+
 def _parquet(path: Path, pick: _Pick) -> pd.DataFrame:
     with _opened(path) as file:
-        table = file.read(columns=list(pick(file.schema_arrow.names)))
-    return _frame(table)
+        names = file.schema_arrow.names
+    wanted = list(pick(names))
+    with _opened(path) as file:
+        return _frame(file.read(columns=wanted))
 
 
 def _frame(table: Table) -> pd.DataFrame:
@@ -277,25 +323,23 @@ def _frame(table: Table) -> pd.DataFrame:
 @contextmanager
 def _opened(path: Path, **options: Any) -> Iterator[ParquetFile]:
     try:
-        import pyarrow
         from pyarrow import parquet
     except ImportError:
         raise DataError(f"{path}: parquet files need pyarrow; pip install 'prefdensity[parquet]'") from None
-    try:
-        with parquet.ParquetFile(path, **options) as file:
-            yield file
-    except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"{path} cannot be read as parquet: {_said(error)}") from error
+    with _parsing(path, "parquet"), parquet.ParquetFile(path, **options) as file:
+        yield file
 
 
 def _row_groups(path: Path, pick: _Pick) -> Iterator[tuple[str, pd.DataFrame]] | None:
     """Return an iterator over names and rows of the row groups of a parquet file that has several, else None."""
-    if path.suffix.lower() != ".parquet" or not path.is_file() or not path.stat().st_size:
+    if path.suffix.lower() != ".parquet":
         return None
+    _require_file(path)
     with _opened(path) as file:
-        names = list(pick(file.schema_arrow.names))
+        header = file.schema_arrow.names
         kinds = {field.name: str(field.type) for field in file.schema_arrow}
         several = file.num_row_groups > 1
+    names = list(pick(header))
     texts = [name for name in names if kinds[name] in ("string", "large_string", "string_view")]
     return _each_group(path, names, texts) if several else None
 
@@ -328,7 +372,9 @@ def _folded(groups: Iterator[tuple[str, pd.DataFrame]], columns: dict[str, Any])
             here["labels"] = _labels_as_read(frame, columns)
         return checked_rows(frame, **here)
 
-    return gather((part(name, frame) for name, frame in groups), source).completed(features, measures)
+    bare = columns.get("strength") if columns.get("outcome", "") is None else None
+    signed = bare if columns.get("strength_centre") is None else None
+    return gather((part(name, frame) for name, frame in groups), source).completed(features, measures, signed)
 
 
 def _said(error: Exception) -> str:

@@ -168,7 +168,7 @@ def cautions(
     """
     against = [checked.caution] if checked and checked.caution else []
     passed = checked.table["check"][checked.table["verdict"] == "as expected"].tolist() if checked else []
-    of_data = data.report().given(_known(post, program), passed) if isinstance(data, Comparisons) else ()
+    of_data = data.report().given(_known(post, program), passed) if isinstance(data, Comparisons) else data.warnings
     return list(dict.fromkeys([*against, *post.troubles(), *of_data, *post.status.warnings]))
 
 

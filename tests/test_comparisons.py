@@ -186,7 +186,7 @@ BAD = [
     (
         change(item_a=["x", None, "z", "x", "y", "z"]),
         {},
-        r"column 'item_a' \(item_a\) is empty in 1 rows, first in row 2",
+        r"\(item_a\) is empty in 1 rows, first in row 2",
     ),
     (change(annotator=None), {"missing": "drop"}, "no row is left: .* rows with an empty item_a"),
     (None, {"missing": "ignore"}, "missing='ignore' is unknown; use 'error' or 'drop'"),
@@ -202,7 +202,7 @@ BAD = [
         {},
         r"1 rows compare an item with itself, first row 3 \('x'\)",
     ),
-    (change(item_a=["x", " ", "z", "x", "y", "z"]), {}, "column 'item_a' is blank in row 2"),
+    (change(item_a=["x", " ", "z", "x", "y", "z"]), {}, r"\(item_a\) is empty in 1 rows, first in row 2"),
     (change(item_a=[0.5, 1, 2, 3, 4, 5]), {}, "column 'item_a' holds fractional numbers"),
     (change(item_a=[["x"], "y", "z", "x", "y", "z"]), {}, "column 'item_a' holds a list in row 1"),
     (change(first="left"), {}, "column 'first' says which side was shown first and holds 'left' in row 1"),

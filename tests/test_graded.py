@@ -105,10 +105,10 @@ def test_collapsing_is_asked_for_and_says_how_much():
     ("change", "message"),
     [
         ({"strength": 0}, r"'strength'.* holds 0 in row 2; where a side won it is 1, 2"),
-        ({"strength": -2}, r"holds -2 in row 2; .*takes the place of the outcome column \(outcome=None\)"),
+        ({"strength": -2}, r"holds -2 in row 2; .*takes the place of the outcome column: outcome=None"),
         ({"strength": None}, "in row 2; where a side won"),
-        ({"strength": 1.5}, "holds 1.5 in row 2; strengths are whole numbers"),
-        ({"strength": "much"}, "holds 'much' in row 2; strengths are whole numbers"),
+        ({"strength": 1.5}, "strengths of preference, whole numbers .*holds 1.5 in row 2"),
+        ({"strength": "much"}, "whole numbers .*holds 'much' in row 2"),
         ({"outcome": "tie"}, "holds 3 in row 2; a tie has none"),
     ],
 )

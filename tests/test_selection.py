@@ -217,7 +217,7 @@ def test_new_items_need_their_features():
         ({"cost": dict.fromkeys([f"item{k:02d}" for k in range(1, 15)], -1)}, "cost of item 'item01' is -1"),
         (
             {"candidates": pd.DataFrame({"item_a": ["item01"], "item_b": ["item02"], "cost": ["dear"]}), "n": 1},
-            "column 'cost' holds 'dear' in row 1",
+            "column 'cost' must hold positive and finite costs, and holds 'dear' in row 1",
         ),
         ({"annotators": ["x", "x"]}, "distinct labels"),
         ({"annotator": "nobody"}, "unknown annotator 'nobody'"),

@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from prefdensity.comparisons import TIE, B, Comparisons, feature_table
+from prefdensity.columns import feature_table
+from prefdensity.comparisons import TIE, B, Comparisons
 from prefdensity.errors import DataError, FitError
 from prefdensity.estimators.auxiliary import Auxiliary, View, folds_of, of_posterior, stacked
 from prefdensity.estimators.convex import gram

@@ -1,0 +1,490 @@
+"""Hostile tables, files and names, made by code: each is to be refused in one sentence, or read as meant.
+
+A case is a name, how to read it, and what is right: a pattern for the sentence of the refusal, or the rows (item_a,
+item_b, outcome, annotator, count) of the table that was meant, perhaps with a pattern of a warning.
+"""
+
+import datetime
+import gzip
+import io
+import uuid
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from prefdensity import read
+from prefdensity.choices import Choices
+from prefdensity.comparisons import Comparisons
+from prefdensity.judged import Judged
+from prefdensity.programs import load_program
+from prefdensity.ratings import with_ratings
+
+RNG = np.random.default_rng(20)  # which row is spoiled, and what the tables hold
+NBSP, ZERO = "\u00a0", "\u200b"
+
+
+class Case(NamedTuple):
+    """One hostile input: `run(folder)` reads it; `right` is a pattern of the refusal, or what is meant."""
+
+    name: str
+    run: Callable[[Any], Any]
+    right: Any
+    warns: str | None = None
+    shell: tuple[str, ...] | None = None  # the same input on the command line, {file} for its file
+
+
+def table(rows: int = 6) -> pd.DataFrame:
+    """A clean table of plain labels, as objects so that any cell may hold anything."""
+    sides = np.array([RNG.choice(4, 2, replace=False) for _ in range(rows)])
+    names = np.array(["elm", "fir", "oak", "yew"], dtype=object)
+    return pd.DataFrame({
+        "item_a": names[sides[:, 0]], "item_b": names[sides[:, 1]],
+        "outcome": RNG.choice(["a", "b", "tie"], rows).astype(object),
+        "annotator": RNG.choice(["kim", "lou"], rows).astype(object),
+        "context": RNG.choice(["p", "q"], rows).astype(object),
+        "count": RNG.integers(1, 4, rows).astype(object), "length": RNG.normal(size=rows).astype(object),
+        "strength": [1] * rows,
+    }, dtype=object)  # fmt: skip
+
+
+def rows(frame: pd.DataFrame) -> list[tuple]:
+    """What a frame of plain cells means."""
+    found = frame.reindex(columns=["item_a", "item_b", "outcome", "annotator", "count"])
+    found["count"] = found["count"].fillna(1).astype(float)
+    found = found.astype(object).where(found.notna(), None)
+    return list(found.itertuples(index=False, name=None))
+
+
+def spoiled(column: str, value: Any) -> tuple[pd.DataFrame, int]:
+    """A table with one bad cell, and its row counted from 1."""
+    frame, row = table(), int(RNG.integers(6))
+    frame.at[row, column] = value
+    return frame, row + 1
+
+
+def labels() -> list[Case]:
+    """Cells that are no label, in every role; missing ones also dropped on request."""
+    missing = {"none": None, "nan": np.nan, "nat": pd.NaT, "pdna": pd.NA, "text": "", "blank": " ", "tab": "\t\n",
+               "nbsp": NBSP, "width": ZERO, "ideographic": "\u3000 "}  # fmt: skip
+    wrong = {"nul": "e\0lm", "escape": "\x1b[31melm", "unit": "elm\x1f", "c1": "elm\x9b", "half": "elm\ud800",
+             "bytes": b"elm", "complex": 1 + 2j, "fraction": 2.5, "infinite": np.inf, "longid": 2.0**60,
+             "list": ["elm"], "dict": {"a": 1}, "set": {"elm"}, "tuple": ("elm",), "delta": pd.Timedelta(1, "D"),
+             "period": pd.Period("2024"), "object": object(), "class": int, "interval": pd.Interval(0, 1)}  # fmt: skip
+    cases = []
+    for role in ("item_a", "item_b", "annotator", "context"):
+        for name, value in missing.items():
+            frame, row = spoiled(role, value)
+            cases.append(Case(
+                f"missing {name} in {role}", lambda _, f=frame: Comparisons.from_frame(f),
+                rf"'{role}' \({role}\) is empty in 1 rows, first in row {row};",
+            ))  # fmt: skip
+            kept = frame.drop(index=row - 1)
+            cases.append(Case(
+                f"missing {name} in {role}, dropped", lambda _, f=frame: Comparisons.from_frame(f, missing="drop"),
+                ("1 rows with an empty", rows(kept)),
+            ))  # fmt: skip
+        for name, value in wrong.items():
+            frame, row = spoiled(role, value)
+            cases.append(Case(
+                f"{name} in {role}", lambda _, f=frame: Comparisons.from_frame(f, missing="drop"),
+                rf"column '{role}' holds a (list|dict|set) in row {row}|row {row} of column '{role}' holds",
+            ))  # fmt: skip
+    return cases
+
+
+def kinds_of_labels() -> list[Case]:
+    """Labels of every kind a frame can hold are the text that a person would write."""
+    day = datetime.date(2024, 2, 29)
+    given = {
+        "whole floats": ([101.0, 7.0], ["101", "7"]), "long ids": ([2**63, 2**64 + 1], [str(2**63), str(2**64 + 1)]),
+        "unsigned": (np.array([2**63, 2**63 + 1], np.uint64), [str(2**63), str(2**63 + 1)]),
+        "zeros": (["007", "070"], ["007", "070"]), "booleans": ([True, False], ["True", "False"]),
+        "one and true": ([1, True], ["1", "True"]), "one twice": ([1, "1"], None), "zero and -0": ([0.0, -0.0], None),
+        "decimals": ([Decimal("3"), Decimal("4")], ["3", "4"]), "dates": ([day, "x"], ["2024-02-29", "x"]),
+        "uuids": ([uuid.UUID(int=1), uuid.UUID(int=2)], [str(uuid.UUID(int=k)) for k in (1, 2)]),
+        "categories": (pd.Categorical(["u", "v"]), ["u", "v"]), "codes": (pd.Categorical([3, 1]), ["3", "1"]),
+        "nullable": (pd.array([5, 6], dtype="Int64"), ["5", "6"]), "strings": (pd.array(["m", "n"], "string"), "mn"),
+        "sparse": (pd.arrays.SparseArray([0, 1]), ["0", "1"]), "int8": (np.array([-1, 1], np.int8), ["-1", "1"]),
+        "emoji": (["👩‍🚀", "🚀"], ["👩‍🚀", "🚀"]), "right to left": (["שלום", "سلام"], ["שלום", "سلام"]),
+        "markup": (["<b>x</b>", "[red]y"], ["<b>x</b>", "[red]y"]), "formula": (["=1+1", "@x"], ["=1+1", "@x"]),
+        "separators": (['a,"b"', "c;d\te"], ['a,"b"', "c;d\te"]), "long": (["x" * 5000, "y"], ["x" * 5000, "y"]),
+        "words": (["tie", "drop"], ["tie", "drop"]), "names": (["outcome", "item_a"], ["outcome", "item_a"]),
+        "nearly text": (["1e5", "0x10"], ["1e5", "0x10"]), "percent": (["%s", "{0}"], ["%s", "{0}"]),
+    }  # fmt: skip
+    cases = []
+    for name, (values, meant) in given.items():
+        frame = pd.DataFrame({"item_a": values, "item_b": ["elm", "fir"], "outcome": ["a", "b"]})
+        if meant is None:
+            right = rows(frame.assign(item_a="0" if name == "zero and -0" else "1"))
+        else:
+            right = rows(frame.assign(item_a=list(meant)))
+        cases.append(Case(f"labels: {name}", lambda _, f=frame: Comparisons.from_frame(f), right))
+        people = frame.assign(annotator=frame["item_a"], item_a="oak")
+        right = [("oak", b, o, a, n) for (a, b, o, _, n) in right]
+        cases.append(Case(f"annotators: {name}", lambda _, f=people: Comparisons.from_frame(f), right))
+    return cases
+
+
+def look_alike_labels() -> list[Case]:
+    """Labels that a reader takes for one another stay apart, and the warning names them."""
+    pairs = [("Larch", "larch"), ("Larch", "Larch "), ("Larch", NBSP + "Larch"), ("Larch", "Larch\t"), ("101", "101.0"),
+             ("7", "007"), ("1000", "1e3"), ("ﬁr", "fir"), ("Ｌarch", "Larch"), ("Lärch", "La\u0308rch"),
+             ("new  york", "new york"), (f"La{ZERO}rch", "Larch"), ("straße", "STRASSE"), ("½", "1⁄2"), ("x²", "x2"),
+             ("-0", "0"), ("+5", "5"), ("5.", "5"), ("İx", "i̇x"), ("①", "1")]  # fmt: skip
+    cases = []
+    for one, other in pairs:
+        frame = pd.DataFrame({"item_a": [one, other], "item_b": ["oak", "oak"], "outcome": ["a", "b"]})
+        frame = frame.assign(annotator=["kim", "lou"])
+        warned = "items look like 1: .*differ only in"
+        cases.append(Case(f"{one!r} {other!r}", lambda _, f=frame: Comparisons.from_frame(f), rows(frame), warned))
+        people = frame.assign(item_a=["elm", "fir"], annotator=[one, other])
+        warned = "annotators look like 1: .*differ only in"
+        cases.append(Case(
+            f"annotators {one!r} {other!r}", lambda _, f=people: Comparisons.from_frame(f), rows(people), warned
+        ))  # fmt: skip
+    for word in ("NA", "None", "nan", "null", "N/A", "<NA>", "#N/A", "?"):
+        frame = pd.DataFrame({"item_a": [word, "elm"], "item_b": ["oak", "oak"], "outcome": ["a", "b"]})
+        cases.append(Case(
+            f"an item called {word}", lambda _, f=frame: Comparisons.from_frame(f), rows(frame), "items are called"
+        ))  # fmt: skip
+    return cases
+
+
+NO_NUMBERS = {
+    "date": pd.Timestamp("2024-01-01"), "day": datetime.date(2024, 1, 1), "delta": pd.Timedelta(1, "D"),
+    "complex": 1 + 2j, "text": "many", "hex": "0x10", "underscore": "1_000", "comma": "1,5", "infinite": "inf",
+    "huge": "1e400", "digits": 10**400, "nothing": None, "blank": " ", "bytes": b"1", "list": [1], "full": "１２",
+    "dict": {"x": 1}, "roman": "Ⅷ", "unit": "5 kg", "class": float,
+}  # fmt: skip
+
+
+def numbers() -> list[Case]:
+    """Cells that are no number, where a number is read."""
+    cases = []
+    for name, value in NO_NUMBERS.items():
+        frame, row = spoiled("count", value)
+        bad = rf"column 'count' (must hold finite numbers, and holds .* in|holds a (list|dict) in) row {row}"
+        cases.append(Case(f"count {name}", lambda _, f=frame: Comparisons.from_frame(f), bad))
+        frame, row = spoiled("length", value)
+        bad = rf"column 'length' must hold finite numbers, and holds .* in row {row}"
+        cases.append(Case(
+            f"covariate {name}", lambda _, f=frame: Comparisons.from_frame(f, covariates=["length"]), bad
+        ))  # fmt: skip
+        frame = table()
+        frame["outcome"] = "a"
+        frame.at[2, "strength"] = value
+        bad = r"column 'strength'.* holds .* in row 3"
+        cases.append(Case(
+            f"strength {name}", lambda _, f=frame: Comparisons.from_frame(f, strength="strength"), bad
+        ))  # fmt: skip
+        features = pd.DataFrame({"f": [1, value, 3, 4]}, index=["elm", "fir", "oak", "yew"], dtype=object)
+        clean = pd.DataFrame({"item_a": ["elm", "oak"], "item_b": ["fir", "yew"], "outcome": ["a", "b"]})
+        cases.append(Case(
+            f"feature {name}", lambda _, f=features, c=clean: Comparisons.from_frame(c, item_features=f),
+            "item_features: column 'f' must hold finite numbers, and holds .* for item 'fir'",
+        ))  # fmt: skip
+        units = pd.DataFrame({"w1": [0.0, 1.0], "w2": [1, value], "label": 0.5, "preference": "a"}, dtype=object)
+        cases.append(
+            Case(f"output {name}", lambda _, f=units: Judged.from_frame(f), "column 'w2' must hold .* in row 2")
+        )
+        if name not in ("nothing", "blank"):
+            ranks = pd.DataFrame({"answer": [1, 1], "item": ["elm", "fir"], "rank": [1, value]}, dtype=object)
+            cases.append(Case(
+                f"rank {name}", lambda _, f=ranks: Choices.from_rankings(f, answer="answer"),
+                "column 'rank' must hold ranks, .* in row 2",
+            ))  # fmt: skip
+    return cases
+
+
+def other_tables() -> list[Case]:
+    """Rankings, best-worst answers, ratings, judged units and counts with something missing, or in a strange shape."""
+    votes = Comparisons.from_frame(pd.DataFrame({"item_a": ["elm"], "item_b": ["fir"], "outcome": ["a"]}))
+    ranks = pd.DataFrame({"answer": ["r", "r", "s", "s"], "item": ["elm", "fir"] * 2, "rank": [1, 2, 2, 1],
+                          "who": ["kim", "kim", "lou", "lou"], "pick": ["best", "worst"] * 2}, dtype=object)  # fmt: skip
+    scores = pd.DataFrame({"item": ["elm", "fir"], "rating": [1, 2], "who": ["kim", "lou"]}, dtype=object)
+    cases = []
+    for name, value in {"none": None, "nan": np.nan, "blank": " ", "width": ZERO, "nul": "\0", "bytes": b"r"}.items():
+        for column in ("answer", "item", "who"):
+            frame = ranks.copy()
+            frame.at[1, column] = value
+            bad = rf"column '{column}' is empty in row 2|row 2 of column '{column}' (is blank|holds)"
+            ways = {"rankings": Choices.from_rankings, "best-worst": Choices.from_best_worst}
+            cases += [
+                Case(f"{way}: {column} {name}", lambda _, f=frame, r=way_: r(f, answer="answer", annotator="who"), bad)
+                for way, way_ in ways.items()
+            ]
+        for column in ("item", "who", "rating"):
+            frame = scores.copy()
+            frame.at[1, column] = value
+            cases.append(Case(
+                f"ratings: {column} {name}", lambda _, f=frame: with_ratings(votes, f, annotator="who"),
+                rf"'{column}' is empty in row 2|row 2 .*'{column}'|'rating' does not hold numbers",
+            ))  # fmt: skip
+        units = pd.DataFrame(
+            {"w1": [0.0, 1.0], "w2": [1, 1], "label": 0.5, "preference": "a", "site": "s"}, dtype=object
+        )
+        units.at[1, "site"] = value
+        cases.append(Case(
+            f"cluster {name}", lambda _, f=units: Judged.from_frame(f, cluster="site"), r"'site' (is empty in row 2|holds)"
+        ))  # fmt: skip
+    words = scores.assign(rating=["good", "bad"])
+    cases += [
+        Case("ratings in words", lambda _: with_ratings(votes, words), "its order is unknown; give it, worst first"),
+        Case("ratings spelled twice", lambda _: with_ratings(votes, scores.assign(rating=["1", "1.0"])), "in two ways"),
+        Case("a sum of counts", lambda _: Comparisons.from_frame(table().assign(count=1e99)), "so many judgements"),
+        Case("counts of 2**52", lambda _: Comparisons.from_frame(table().assign(count=2**52)), "so many judgements"),
+        Case("features, no column", lambda _: Comparisons.from_frame(
+            table(), item_features=pd.DataFrame(index=["elm", "fir", "oak", "yew"])), "no column of numbers"),
+        Case("features by number", lambda _: Comparisons.from_frame(
+            pd.DataFrame({"item_a": [1], "item_b": [2], "outcome": ["a"]}),
+            item_features=pd.DataFrame({"f": [0.5, 0.7]}, index=[1.0, 2.0])), [("1", "2", "a", None, 1.0)]),
+        Case("covariate beyond squares", lambda _: Comparisons.from_frame(
+            table().assign(length=1e200), covariates=["length"]), "of a size below 1e.100"),
+        Case("covariate twice", lambda _: Comparisons.from_frame(table(), covariates=["length", "length"]), "more than"),
+        Case("signed column called outcome", lambda _: Comparisons.from_frame(
+            pd.DataFrame({"item_a": ["x", "y"], "item_b": ["y", "z"], "outcome": [2, -1]}), outcome=None,
+            strength="outcome"), [("x", "y", "a", None, 1.0), ("y", "z", "b", None, 1.0)]),
+    ]  # fmt: skip
+    return cases
+
+
+def outcomes() -> list[Case]:
+    """Outcome words that also name items, and words that are no outcome."""
+
+    def pairs(*rows_: tuple[str, str, Any]) -> pd.DataFrame:
+        return pd.DataFrame(rows_, columns=["item_a", "item_b", "outcome"])
+
+    same = {"a": "a", "b": "b", "tie": "tie"}
+    letters = pairs(("b", "a", "a"), ("a", "b", "b"))
+    many = pairs(("b", "a", "a"), ("c", "d", "b"), ("d", "a", "a"))
+    named = pairs(("Larch", "Fir", "Fir"), ("Fir", "Larch", "Fir"))
+    ids = pairs(("3", "1", 1), ("3", "2", 0), ("1", "0", 0))
+    drawn = pairs(("tie", "x", "tie"), ("x", "tie", "tie"))
+    cases = [
+        Case("sides or items", lambda _: Comparisons.from_frame(letters), "read as the side a and also names an item"),
+        Case("sides, said", lambda _: Comparisons.from_frame(letters, labels=same), rows(letters)),
+        Case("sides beside items", lambda _: Comparisons.from_frame(many), rows(many)),
+        Case("a tie or an item", lambda _: Comparisons.from_frame(drawn), "read as a tie and also names an item"),
+        Case("a tie, said", lambda _: Comparisons.from_frame(drawn, labels=same), rows(drawn)),
+        Case("winners by name", lambda _: Comparisons.from_frame(named), "They name items, so the column says who won"),
+        Case("winners by name, mapped", lambda _: Comparisons.from_frame(named, labels={"Fir": "a"}), "rename the item"),
+        Case("codes beside ids", lambda _: Comparisons.from_frame(ids, labels={1: "a", 0: "b"}),
+             rows(ids.assign(outcome=["a", "b", "b"]))),
+        Case("names that are sides", lambda _: Comparisons.from_frame(
+            pairs(("base", "x", "base"), ("base", "y", "other")), labels={"base": "a", "other": "b"}),
+            [("base", "x", "a", None, 1.0), ("base", "y", "b", None, 1.0)]),
+    ]  # fmt: skip
+    words = ["A", "a ", " b", "B", "Tie", "draw", "0", 0, 1, 1.0, True, "both", "a,b", "а", "ａ", "TIE", "none", 0.5,
+             "model_a", "left", pd.Timestamp("2024"), 1j, b"a", "a\n", "", "\ufeffa"]  # fmt: skip
+    for word in words:
+        frame = table()
+        frame.at[2, "outcome"] = word
+        cases.append(Case(
+            f"outcome {word!r} {type(word).__name__}", lambda _, f=frame: Comparisons.from_frame(f), "unknown outcomes: "
+        ))  # fmt: skip
+    for name, word in {"none": None, "nan": np.nan, "na": pd.NA, "list": ["a"], "set": {"a"}}.items():
+        frame = table()
+        frame.at[2, "outcome"] = word
+        cases.append(Case(
+            f"outcome {name}", lambda _, f=frame: Comparisons.from_frame(f), "'outcome'.* (is empty in 1|holds a)"
+        ))  # fmt: skip
+    return cases
+
+
+def scales() -> list[Case]:
+    """Signed strengths: a scale without negative values is refused, and read as meant once its middle is said."""
+    cases = []
+    for low, high, centre in [(1, 7, 4), (0, 100, 50), (1, 5, 3), (1, 6, 3.5), (0, 10, 5), (0, 1, 0.5), (-7, -1, -4),
+                              (1, 9, 5), (1, 4, 2.5), (10, 90, 50), (1, 2, 1.5), (100, 200, 150)]:  # fmt: skip
+        score = RNG.integers(low, high + 1, 12)
+        score[:3] = low, high, high
+        frame = pd.DataFrame({"item_a": ["elm"] * 12, "item_b": ["fir", "oak", "yew"] * 4, "score": score})
+        options = {"outcome": None, "strength": "score"}
+        cases.append(Case(
+            f"scale {low}..{high}", lambda _, f=frame, o=options: Comparisons.from_frame(f, **o),
+            r"column 'score' is never negative, or never positive, .*strength_centre=4 and higher='b'",
+        ))  # fmt: skip
+        cases.append(Case(
+            f"scale {low}..{high}, no side",
+            lambda _, f=frame, o=options, c=centre: Comparisons.from_frame(f, strength_centre=c, **o), "needs higher='a'",
+        ))  # fmt: skip
+        for side in "ab":
+            towards = np.sign(score - centre) * (1 if side == "a" else -1)
+            meant = rows(frame.assign(outcome=np.array(["tie", "a", "b"])[towards.astype(int)]))
+            cases.append(Case(
+                f"scale {low}..{high}, high for {side}",
+                lambda _, f=frame, o=options, c=centre, s=side: Comparisons.from_frame(
+                    f, strength_centre=c, higher=s, **o
+                ), meant,
+            ))  # fmt: skip
+    return cases
+
+
+def _csv(text: str | bytes, name: str = "votes.csv") -> tuple[str, bytes]:
+    return name, text.encode() if isinstance(text, str) else text
+
+
+def files() -> list[Case]:
+    """Files that are damaged, deep, huge, coded otherwise, or shaped like something else."""
+    head, line = "item_a,item_b,outcome\n", "elm,fir,a\noak,elm,b\n"
+    meant = [("elm", "fir", "a", None, 1.0), ("oak", "elm", "b", None, 1.0)]
+    row = '{"item_a": "elm", "item_b": "fir", "outcome": "a"}'
+    one = [("elm", "fir", "a", None, 1.0)]
+    parquet = io.BytesIO()
+    pd.DataFrame({"item_a": ["elm"], "item_b": ["fir"], "outcome": ["a"]}).to_parquet(parquet)
+    whole = parquet.getvalue()
+    given: dict[str, tuple[tuple[str, bytes], Any]] = {
+        "crlf": (_csv((head + line).replace("\n", "\r\n")), meant), "cr": (_csv((head + line).replace("\n", "\r")), meant),
+        "bom": (_csv("\ufeff" + head + line), meant), "blank lines": (_csv(head + "\n\n" + line + "\n"), meant),
+        "no last newline": (_csv((head + line).rstrip()), meant), "quoted": (_csv(head + '"elm","fir",a\noak,elm,"b"'), meant),
+        "tsv": (_csv((head + line).replace(",", "\t"), "votes.tsv"), meant),
+        "gz": (_csv(gzip.compress((head + line).encode()), "votes.csv.gz"), meant),
+        "utf-16": (_csv((head + line).encode("utf-16")), "cannot be read as UTF-8"),
+        "utf-32": (_csv((head + line).encode("utf-32")), "cannot be read as UTF-8"),
+        "latin-1": (_csv((head + "élm,fir,a\n").encode("latin-1")), "cannot be read as UTF-8"),
+        "surrogate bytes": (_csv(head.encode() + b"\xed\xa0\x80,fir,a\n"), "cannot be read as UTF-8"),
+        "overlong": (_csv(head.encode() + b"\xc0\xaf,fir,a\n"), "cannot be read as UTF-8"),
+        "nul in a label": (_csv(head + "e\0lm,fir,a\n"), "row 1 of column 'item_a' holds the control character"),
+        "nul in the header": (_csv("item_a,item_b,outcome\0\nelm,fir,a\n"), "no column 'outcome'"),
+        "only nul": (_csv(b"\0" * 400), "has no rows"),
+        "binary": (_csv(bytes(RNG.integers(0, 256, 900, dtype=np.uint8))), "cannot be read|no column|holds"),
+        "open quote": (_csv(head + '"elm,fir,a\noak,elm,b\n'), "cannot be read|is empty"),
+        "semicolons": (_csv((head + line).replace(",", ";")), "its columns are item_a;item_b;outcome"),
+        "ragged": (_csv(head + "elm,fir,a,b\n"), "more fields than the header"),
+        "ragged later": (_csv(head + line + "elm,fir,a,b\n"), "cannot be read .* line 4"),
+        "short": (_csv(head + line + "elm\n"), "is empty in 1 rows, first in row 3"),
+        "header only": (_csv(head), "has no rows"), "nothing": (_csv(b""), "0 bytes"), "blanks": (_csv("\n \n"), "no "),
+        "twice": (_csv("item_a,item_b,item_b,outcome\nx,y,z,a\n"), "more than one column called 'item_b'"),
+        "unnamed": (_csv(",item_b,outcome\nx,y,a\n"), "no column 'item_a'"),
+        "no header": (_csv(line), "no column 'item_a'"), "html": (_csv("<html><body>404</body></html>"), "no column|no rows"),
+        "ansi header": (_csv("item_\x1b[2Ja,item_b,outcome\nx,y,a\n"), "no column 'item_a'"),
+        "wide": (_csv(",".join(f"c{k}" for k in range(5000)) + "\n" + "," * 4999 + "\n"), "5000 in all"),
+        "short gz": (_csv(gzip.compress((head + line * 50).encode())[:-9], "votes.csv.gz"), "cannot be read"),
+        "no gz": (_csv(head + line, "votes.csv.gz"), "cannot be read"),
+        "deep list": (_csv("[" * 100_000, "votes.json"), "nested too deeply"),
+        "deep object": (_csv('{"item_a":' * 100_000, "votes.jsonl"), "nested too deeply"),
+        "digits": (_csv(row.replace('"elm"', "9" * 5000), "votes.jsonl"), "line 1 cannot be read: Exceeds the limit"),
+        "long id": (_csv(row.replace('"elm"', str(2**70)), "votes.jsonl"), [(str(2**70), "fir", "a", None, 1.0)]),
+        "lone surrogate": (_csv(row.replace("elm", "\\ud800"), "votes.jsonl"), "row 1 .* holds half a character"),
+        "surrogate pair": (_csv(row.replace("elm", "\\ud83d\\ude80"), "votes.jsonl"), [("🚀", "fir", "a", None, 1.0)]),
+        "json nul": (_csv(row.replace("elm", "e\\u0000"), "votes.jsonl"), "holds the control character"),
+        "named twice": (_csv(row.replace("item_b", "item_a"), "votes.jsonl"), "names 'item_a' more than once"),
+        "bom jsonl": (_csv("\ufeff" + row, "votes.jsonl"), one), "line separator": (
+            _csv(row.replace("elm", "e\u2028m"), "votes.jsonl"), [("e\u2028m", "fir", "a", None, 1.0)]),
+        "not a number": (_csv(row.replace('"elm"', "NaN"), "votes.jsonl"), "'item_a' .* is empty"),
+        "null": (_csv("null", "votes.json"), "row 1 is not an object"), "scalar": (_csv("3", "votes.json"), "not an object"),
+        "empty list": (_csv("[]", "votes.json"), "has no rows"), "empty object": (_csv("{}", "votes.jsonl"), "no column"),
+        "list of lists": (_csv('[["elm", "fir", "a"]]', "votes.json"), "is not an object"),
+        "wrapped": (_csv('{\n"data": [' + row + "]\n}", "votes.json"), "one object over several lines"),
+        "pretty": (_csv("[\n" + row.replace(", ", ",\n") + "\n]", "votes.json"), one),
+        "comma": (_csv(row + ",", "votes.jsonl"), "line 1 is not valid JSON"), "cut": (_csv(row[:-5], "votes.jsonl"), "line 1"),
+        "single quotes": (_csv(row.replace('"', "'"), "votes.jsonl"), "not valid JSON"),
+        "nested label": (_csv(row.replace('"elm"', '{"id": 1}'), "votes.jsonl"), "holds a dict in row 1"),
+        "count of digits": (_csv(row[:-1] + ', "count": ' + "9" * 400 + "}", "votes.jsonl"), "'count' must hold finite"),
+        "parquet cut": (_csv(whole[:-20], "votes.parquet"), "cannot be read as parquet"),
+        "parquet head": (_csv(whole[:8], "votes.parquet"), "cannot be read as parquet"),
+        "parquet is csv": (_csv(head + line, "votes.parquet"), "cannot be read as parquet"),
+        "csv is parquet": (_csv(whole), "cannot be read as UTF-8|no column"),
+        "no ending": (_csv(head, "votes"), "must end in"), "excel": (_csv("PK", "votes.xlsx"), "must end in"),
+    }  # fmt: skip
+    cases = []
+    for name, ((file, content), right) in given.items():
+
+        def run(folder: Any, file: str = file, content: bytes = content) -> Comparisons:
+            (folder / file).write_bytes(content)
+            return read(folder / file)
+
+        cases.append(Case(f"file {name}", run, right, shell=("describe", f"{{folder}}/{file}")))
+    for k in range(12):  # damage at random: whatever comes back, it comes in a sentence
+        spot = int(RNG.integers(4, len(whole) - 4))
+        damaged = whole[:spot] + bytes([whole[spot] ^ 0xFF]) + whole[spot + 1 :]
+        meant_or = ("cannot be read as parquet|no column|holds|unknown outcomes|is empty", one)
+
+        def bitten(folder: Any, content: bytes = damaged) -> Comparisons:
+            (folder / "votes.parquet").write_bytes(content)
+            return read(folder / "votes.parquet")
+
+        cases.append(
+            Case(
+                f"file bitten parquet {k}", bitten, ("either", *meant_or), shell=("describe", "{folder}/votes.parquet")
+            )
+        )
+    return cases
+
+
+def programs() -> list[Case]:
+    """Names of programs: no file runs, no name ends in a traceback."""
+    names = {
+        "20,000 terms": "+".join(["davidson"] * 20_000), "brackets": "(" * 5000, "calls": "davidson(" * 3000, "nul": "a\0b",
+        "nothing": "", "blank": "  ", "plus": "+", "open": "davidson+", "half": "\ud800", "digits": "items(prior_scale=" + "9" * 5000 + ")",
+        "k=-1": "annotator_types(k=-1)", "k=0": "annotator_types(k=0)", "k text": "annotator_types(k='2')",
+        "k none": "annotator_types(k=None)", "k fraction": "annotator_types(k=2.5)", "k list": "annotator_types(k=[2])",
+        "k true": "annotator_types(k=True)", "k huge": "annotator_types(k=1000000000)", "k twice": "annotator_types(k=2, k=3)",
+        "k formula": "annotator_types(k=2**9)", "k positional": "annotator_types(2)", "k unknown": "annotator_types(q=2)",
+        "scale 0": "items(prior_scale=0)", "scale -1": "items(prior_scale=-1)", "scale inf": "items(prior_scale=1e999)",
+        "scale text": "items(prior_scale='wide')", "unhashable": "items(prior_scale={[]: 1})", "stars": "annotator_types(**{})",
+        "dunder": "__init__", "module": "os", "attribute": "os.system", "statement": "davidson;import os", "lambda": "lambda: 1",
+        "call": "__import__('os')", "long": "x" * 100_000, "umlaut": "dävidson", "backslash": "davidson\\", "quoted": "'davidson'",
+        "number": "davidson+1", "index": "davidson[0]", "condition": "davidson if 1 else 2", "no file": "nothing.py",
+        "nul file": "a\0.py", "path": "/etc/passwd", "dots": "..", "minus": "davidson-reliability", "negative": "-davidson",
+        "twice": "davidson+reliability+reliability", "walrus": "(x := 1)", "await": "await x", "star": "*davidson", "null": None,
+    }  # fmt: skip
+    return [
+        Case(f"program {what}", lambda _, n=name: load_program(n), ".", shell=("models", name) if what in (
+            "20,000 terms", "k=-1", "dunder", "module", "long", "call", "brackets") else None)
+        for what, name in names.items()
+    ]  # fmt: skip
+
+
+def formats() -> list[Case]:
+    """Public formats with cells that the format does not have."""
+    chosen = pd.DataFrame({"prompt": ["p", "q"], "chosen": ["yes", "ay"], "rejected": ["no", "nay"],
+                           "score_chosen": [8.0, 7.0], "score_rejected": [8.0, 5.0]})  # fmt: skip
+    arena = pd.DataFrame({"model_a": ["x", "y"], "model_b": ["y", "z"], "winner": ["model_a", "tie"]}, dtype=object)
+    bench = arena.assign(question_id=[1, None], judge="kim", turn=1)
+
+    def kinds(data: Comparisons) -> list[str]:
+        return [("a", "b", "tie")[k] for k in data.outcome]
+
+    cases = [
+        Case("equal scores", lambda _: read(chosen, format="hh_rlhf"), "1 rows have the same score .* first row 1"),
+        Case("equal scores are ties", lambda _: kinds(read(chosen, format="hh_rlhf", equal_scores="tie")), ["tie", "a"]),
+        Case("equal scores win", lambda _: kinds(read(chosen, format="hh_rlhf", equal_scores="win")), ["a", "a"]),
+        Case("equal scores dropped", lambda _: kinds(read(chosen, format="hh_rlhf", equal_scores="drop")), ["a"]),
+        Case("equal scores, unknown", lambda _: read(chosen, format="hh_rlhf", equal_scores="b"), "'b' is unknown"),
+        Case("a question without a number", lambda _: read(bench, format="mt_bench"), "'context' .* is empty in 1 rows"),
+        Case("half a character in a text", lambda _: kinds(read(
+            chosen.assign(score_chosen=9, chosen=pd.Series(["cut \ud83d", "ay"], dtype=object)), format="hh_rlhf")), ["a", "a"]),
+        Case("a bell in a text", lambda _: kinds(read(
+            chosen.assign(score_chosen=9, chosen=["ring \x07", "ay"]), format="hh_rlhf")), ["a", "a"]),
+    ]  # fmt: skip
+    for name, value in {"none": None, "blank": " ", "nul": "\0", "bytes": b"x", "list": ["x"], "complex": 1j}.items():
+        cases.append(Case(
+            f"arena model {name}", lambda _, f=arena.assign(model_b=pd.Series(["y", value], dtype=object)): read(
+                f, format="arena"), "'model_b'",
+        ))  # fmt: skip
+        cases.append(Case(
+            f"arena winner {name}", lambda _, f=arena.assign(winner=pd.Series(["tie", value], dtype=object)): read(
+                f, format="arena"), "'winner'",
+        ))  # fmt: skip
+    return cases
+
+
+def all_cases() -> list[Case]:
+    """Every case, in a fixed order: they draw from one generator."""
+    parts = (
+        labels,
+        kinds_of_labels,
+        look_alike_labels,
+        numbers,
+        other_tables,
+        outcomes,
+        scales,
+        files,
+        programs,
+        formats,
+    )
+    return [case for part in parts for case in part()]

@@ -1,0 +1,142 @@
+"""The standing test of hostile tables, files and names: each is refused in one sentence, or read as meant."""
+
+import re
+
+import pandas as pd
+import pytest
+from hostile import Case, all_cases
+from typer.testing import CliRunner
+
+from prefdensity import cli
+from prefdensity.comparisons import Comparisons
+from prefdensity.errors import PrefDensityError
+
+CASES = all_cases()
+
+
+def rows_of(data):
+    """What was read, as rows (item_a, item_b, outcome, annotator, count)."""
+    frame = data.to_frame().reindex(columns=["item_a", "item_b", "outcome", "annotator", "count"])
+    frame = frame.astype(object).where(frame.notna(), None)
+    return list(frame.itertuples(index=False, name=None))
+
+
+def one_sentence(text):
+    return 10 < len(text) and "\n" not in text.strip() and "Traceback" not in text
+
+
+def holds(case: Case, folder) -> None:
+    """Refused as `right` says, or equal to it."""
+    right, note = case.right, ""
+    if isinstance(right, tuple):
+        refusal, right = (right[1], right[2]) if right[0] == "either" else (None, right[1])
+        note = "" if refusal else case.right[0]
+        if refusal:
+            try:
+                found = case.run(folder)
+            except PrefDensityError as error:
+                assert re.search(refusal, str(error))
+                return
+            assert rows_of(found) == right
+            return
+    if isinstance(right, str):
+        with pytest.raises(PrefDensityError, match=right) as raised:
+            case.run(folder)
+        assert one_sentence(str(raised.value))
+        return
+    found = case.run(folder)
+    if not isinstance(found, Comparisons):
+        assert found == right
+        return
+    assert rows_of(found) == right
+    assert not note or any(note in each for each in found.notes)
+    warned = [each for each in found.report().warnings if "look like" in each or "are called" in each]
+    assert len(warned) == (case.warns is not None) and re.search(case.warns or "", "".join(warned))
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+def test_it_is_refused_in_one_sentence_or_read_as_meant(case, tmp_path):
+    holds(case, tmp_path)
+
+
+IN_A_SHELL = [case for case in CASES if case.shell is not None]
+
+
+@pytest.mark.parametrize("case", IN_A_SHELL, ids=[case.name for case in IN_A_SHELL])
+def test_so_it_is_in_a_shell(case, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    try:
+        case.run(tmp_path)
+        refused = False
+    except PrefDensityError:
+        refused = True
+    before = sorted(tmp_path.iterdir())
+    result = CliRunner().invoke(cli.app, [word.replace("{folder}", str(tmp_path)) for word in case.shell])
+    assert result.exit_code == (2 if refused else 0)
+    if refused:
+        assert result.stderr.startswith("prefdensity: ")
+        assert len(result.stderr.splitlines()) == 1
+        assert len(result.stderr) < 2000
+        assert result.stderr.strip("\n").isprintable()
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_there_are_three_hundred_of_them_all_different():
+    assert len({case.name for case in CASES}) == len(CASES) >= 300
+
+
+OPTIONS = [
+    (
+        ["fit", "votes.csv", "--model", "bradley_terry", "--signed-strength", "count"],
+        "--strength-centre 4 and --higher b",
+    ),
+    (["fit", "votes.csv", "--model", "bradley_terry", "--higher", "b"], "are for --signed-strength"),
+    (["describe", "gaps.csv"], "drop such rows with --missing drop"),
+    (["describe", "same.csv"], "drop such rows with --identical drop"),
+    (["describe", "words.csv"], r"Translate them as in --label left=a"),
+    (["describe", "votes.csv", "--label", "a=a", "--label", "a=b"], "--label says both a=a and a=b"),
+    (["describe", "votes.csv", "--outcome", "who"], r"Name the right one with --outcome$"),
+    (["describe", "arena.csv", "--format", "arena"], "--format-option both_bad=tie or --format-option both_bad=drop"),
+    (["describe", "votes.csv", "--item-features", "bare.csv"], "needs items' labels, then numbers"),
+    (["fit", "votes.csv", "--model", "bradley_terry", "--out", "nul\0"], "no name of a folder"),
+    (["fit", "votes.csv", "--model", "bradley_terry", "--out", "n" * 300], "too long"),
+    (["describe", "n" * 300 + ".csv"], "too long"),
+    (["describe", "nul\0.csv"], "names no file that can be read"),
+    (["describe", "/dev/null"], "is a device or a pipe"),
+    (["pcal", "design", "votes.csv", "--budget", "3", "--cost", "10"], "no column 'w1'"),
+    (["pcal", "estimate", "votes.csv"], "no column 'w1'"),
+    (["pcal", "design", "nothing.csv", "--budget", "3", "--cost", "10"], "no file nothing.csv"),
+    (["pcal", "design", "votes.csv", "--budget", "3", "--cost", "10", "--out", "votes.csv"], "is a file; --out names"),
+    (["study", "--truths", "nonesuch"], "nonesuch"),
+    (["select", "votes.csv", "--model", "bradley_terry", "--items", "bare.csv"], "needs items' labels"),
+]
+
+
+@pytest.mark.parametrize(("words", "match"), OPTIONS, ids=[" ".join(words)[:70] for words, _ in OPTIONS])
+def test_a_shell_speaks_of_its_own_options_and_leaves_nothing_behind(tmp_path, monkeypatch, words, match):
+    monkeypatch.chdir(tmp_path)
+    votes = pd.DataFrame({"item_a": ["x", "y"], "item_b": ["y", "z"], "outcome": ["a", "b"], "count": 2})
+    votes.to_csv("votes.csv", index=False)
+    votes.assign(item_a=["x", None]).to_csv("gaps.csv", index=False)
+    votes.assign(item_b=["x", "z"]).to_csv("same.csv", index=False)
+    votes.assign(outcome=["left", "right"]).to_csv("words.csv", index=False)
+    arena = pd.DataFrame({"model_a": ["x"], "model_b": ["y"], "winner": ["tie (bothbad)"]})
+    arena.to_csv("arena.csv", index=False)
+    (tmp_path / "bare.csv").write_text("item\nx\ny\nz\n")
+    before = sorted(tmp_path.iterdir())
+    result = CliRunner().invoke(cli.app, words)
+    assert result.exit_code == 2, result.output
+    assert len(result.stderr.splitlines()) == 1
+    assert re.search(match, result.stderr.strip())
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_fault_of_ours_keeps_its_traceback_and_says_so(monkeypatch):
+    def broken(*_, **__):
+        raise KeyError("of ours")
+
+    monkeypatch.setattr("prefdensity.readers.example", broken)
+    result = CliRunner().invoke(cli.app, ["describe", "example:citations"])
+    assert isinstance(result.exception, KeyError)
+    assert result.exit_code == 1
+    assert "fault of prefdensity, not of your table" in "".join(result.exception.__notes__)
