@@ -110,8 +110,6 @@ def _out_of_memory(error: Exception) -> bool:
 @contextmanager
 def staged(out: Path) -> Iterator[Path]:
     """Yield a path to build a folder at; what was built there becomes `out` when all of it succeeded."""
-    if "\0" in str(out):
-        raise DataError(f"{str(out)!r} is no name of a folder; choose another --out")
     home = next(path for path in (out, *out.absolute().parents) if path.exists())
     if not home.is_dir():
         raise DataError(f"{home} is a file; --out names a folder")
