@@ -23,13 +23,20 @@ NBSP, ZERO = "\u00a0", "\u200b"
 
 
 class Case(NamedTuple):
-    """One hostile input: `run(folder)` reads it; `right` is a pattern of the refusal, or what is meant."""
+    """One hostile input: `run(folder)` reads it; right is a refusal that says so, or what is meant, or either."""
 
     name: str
     run: Callable[[Any], Any]
-    right: Any
+    refused: str | None
+    meant: Any = None
+    notes: str = ""  # of what was dropped on request
     warns: str | None = None
-    shell: tuple[str, ...] | None = None  # the same input on the command line, {file} for its file
+    shell: tuple[str, ...] | None = None  # the same input on the command line, {folder} for the folder of its file
+
+
+def case(name: str, run: Callable[[Any], Any], right: Any, **more: Any) -> Case:
+    """A case that is right in one way: a pattern of the refusal, or what is meant."""
+    return Case(name, run, right, **more) if isinstance(right, str) else Case(name, run, None, right, **more)
 
 
 def table(rows: int = 6) -> pd.DataFrame:
@@ -73,18 +80,18 @@ def labels() -> list[Case]:
     for role in ("item_a", "item_b", "annotator", "context"):
         for name, value in missing.items():
             frame, row = spoiled(role, value)
-            cases.append(Case(
+            cases.append(case(
                 f"missing {name} in {role}", lambda _, f=frame: Comparisons.from_frame(f),
                 rf"'{role}' \({role}\) is empty in 1 rows, first in row {row};",
             ))  # fmt: skip
             kept = frame.drop(index=row - 1)
-            cases.append(Case(
+            cases.append(case(
                 f"missing {name} in {role}, dropped", lambda _, f=frame: Comparisons.from_frame(f, missing="drop"),
-                ("1 rows with an empty", rows(kept)),
+                rows(kept), notes="1 rows with an empty",
             ))  # fmt: skip
         for name, value in wrong.items():
             frame, row = spoiled(role, value)
-            cases.append(Case(
+            cases.append(case(
                 f"{name} in {role}", lambda _, f=frame: Comparisons.from_frame(f, missing="drop"),
                 rf"column '{role}' holds a (list|dict|set) in row {row}|row {row} of column '{role}' holds",
             ))  # fmt: skip
@@ -117,10 +124,10 @@ def kinds_of_labels() -> list[Case]:
             right = rows(frame.assign(item_a="0" if name == "zero and -0" else "1"))
         else:
             right = rows(frame.assign(item_a=list(meant)))
-        cases.append(Case(f"labels: {name}", lambda _, f=frame: Comparisons.from_frame(f), right))
+        cases.append(case(f"labels: {name}", lambda _, f=frame: Comparisons.from_frame(f), right))
         people = frame.assign(annotator=frame["item_a"], item_a="oak")
         right = [("oak", b, o, a, n) for (a, b, o, _, n) in right]
-        cases.append(Case(f"annotators: {name}", lambda _, f=people: Comparisons.from_frame(f), right))
+        cases.append(case(f"annotators: {name}", lambda _, f=people: Comparisons.from_frame(f), right))
     return cases
 
 
@@ -135,16 +142,19 @@ def look_alike_labels() -> list[Case]:
         frame = pd.DataFrame({"item_a": [one, other], "item_b": ["oak", "oak"], "outcome": ["a", "b"]})
         frame = frame.assign(annotator=["kim", "lou"])
         warned = "items look like 1: .*differ only in"
-        cases.append(Case(f"{one!r} {other!r}", lambda _, f=frame: Comparisons.from_frame(f), rows(frame), warned))
+        cases.append(case(
+            f"{one!r} {other!r}", lambda _, f=frame: Comparisons.from_frame(f), rows(frame), warns=warned
+        ))  # fmt: skip
         people = frame.assign(item_a=["elm", "fir"], annotator=[one, other])
         warned = "annotators look like 1: .*differ only in"
-        cases.append(Case(
-            f"annotators {one!r} {other!r}", lambda _, f=people: Comparisons.from_frame(f), rows(people), warned
+        cases.append(case(
+            f"annotators {one!r} {other!r}", lambda _, f=people: Comparisons.from_frame(f), rows(people), warns=warned
         ))  # fmt: skip
     for word in ("NA", "None", "nan", "null", "N/A", "<NA>", "#N/A", "?"):
         frame = pd.DataFrame({"item_a": [word, "elm"], "item_b": ["oak", "oak"], "outcome": ["a", "b"]})
-        cases.append(Case(
-            f"an item called {word}", lambda _, f=frame: Comparisons.from_frame(f), rows(frame), "items are called"
+        cases.append(case(
+            f"an item called {word}", lambda _, f=frame: Comparisons.from_frame(f), rows(frame),
+            warns="items are called",
         ))  # fmt: skip
     return cases
 
@@ -163,32 +173,32 @@ def numbers() -> list[Case]:
     for name, value in NO_NUMBERS.items():
         frame, row = spoiled("count", value)
         bad = rf"column 'count' (must hold finite numbers, and holds .* in|holds a (list|dict) in) row {row}"
-        cases.append(Case(f"count {name}", lambda _, f=frame: Comparisons.from_frame(f), bad))
+        cases.append(case(f"count {name}", lambda _, f=frame: Comparisons.from_frame(f), bad))
         frame, row = spoiled("length", value)
         bad = rf"column 'length' must hold finite numbers, and holds .* in row {row}"
-        cases.append(Case(
+        cases.append(case(
             f"covariate {name}", lambda _, f=frame: Comparisons.from_frame(f, covariates=["length"]), bad
         ))  # fmt: skip
         frame = table()
         frame["outcome"] = "a"
         frame.at[2, "strength"] = value
         bad = r"column 'strength'.* holds .* in row 3"
-        cases.append(Case(
+        cases.append(case(
             f"strength {name}", lambda _, f=frame: Comparisons.from_frame(f, strength="strength"), bad
         ))  # fmt: skip
         features = pd.DataFrame({"f": [1, value, 3, 4]}, index=["elm", "fir", "oak", "yew"], dtype=object)
         clean = pd.DataFrame({"item_a": ["elm", "oak"], "item_b": ["fir", "yew"], "outcome": ["a", "b"]})
-        cases.append(Case(
+        cases.append(case(
             f"feature {name}", lambda _, f=features, c=clean: Comparisons.from_frame(c, item_features=f),
             "item_features: column 'f' must hold finite numbers, and holds .* for item 'fir'",
         ))  # fmt: skip
         units = pd.DataFrame({"w1": [0.0, 1.0], "w2": [1, value], "label": 0.5, "preference": "a"}, dtype=object)
         cases.append(
-            Case(f"output {name}", lambda _, f=units: Judged.from_frame(f), "column 'w2' must hold .* in row 2")
+            case(f"output {name}", lambda _, f=units: Judged.from_frame(f), "column 'w2' must hold .* in row 2")
         )
         if name not in ("nothing", "blank"):
             ranks = pd.DataFrame({"answer": [1, 1], "item": ["elm", "fir"], "rank": [1, value]}, dtype=object)
-            cases.append(Case(
+            cases.append(case(
                 f"rank {name}", lambda _, f=ranks: Choices.from_rankings(f, answer="answer"),
                 "column 'rank' must hold ranks, .* in row 2",
             ))  # fmt: skip
@@ -210,13 +220,13 @@ def other_tables() -> list[Case]:
             bad = rf"column '{column}' is empty in row 2|row 2 of column '{column}' (is blank|holds)"
             ways = {"rankings": Choices.from_rankings, "best-worst": Choices.from_best_worst}
             cases += [
-                Case(f"{way}: {column} {name}", lambda _, f=frame, r=way_: r(f, answer="answer", annotator="who"), bad)
+                case(f"{way}: {column} {name}", lambda _, f=frame, r=way_: r(f, answer="answer", annotator="who"), bad)
                 for way, way_ in ways.items()
             ]
         for column in ("item", "who", "rating"):
             frame = scores.copy()
             frame.at[1, column] = value
-            cases.append(Case(
+            cases.append(case(
                 f"ratings: {column} {name}", lambda _, f=frame: with_ratings(votes, f, annotator="who"),
                 rf"'{column}' is empty in row 2|row 2 .*'{column}'|'rating' does not hold numbers",
             ))  # fmt: skip
@@ -224,26 +234,26 @@ def other_tables() -> list[Case]:
             {"w1": [0.0, 1.0], "w2": [1, 1], "label": 0.5, "preference": "a", "site": "s"}, dtype=object
         )
         units.at[1, "site"] = value
-        cases.append(Case(
+        cases.append(case(
             f"cluster {name}", lambda _, f=units: Judged.from_frame(f, cluster="site"),
             r"'site' (is empty in row 2|holds)"
         ))  # fmt: skip
     words = scores.assign(rating=["good", "bad"])
     cases += [
-        Case("ratings in words", lambda _: with_ratings(votes, words), "its order is unknown; give it, worst first"),
-        Case("ratings spelled twice", lambda _: with_ratings(votes, scores.assign(rating=["1", "1.0"])), "in two ways"),
-        Case("a sum of counts", lambda _: Comparisons.from_frame(table().assign(count=1e99)), "so many judgements"),
-        Case("counts of 2**52", lambda _: Comparisons.from_frame(table().assign(count=2**52)), "so many judgements"),
-        Case("features, no column", lambda _: Comparisons.from_frame(
+        case("ratings in words", lambda _: with_ratings(votes, words), "its order is unknown; give it, worst first"),
+        case("ratings spelled twice", lambda _: with_ratings(votes, scores.assign(rating=["1", "1.0"])), "in two ways"),
+        case("a sum of counts", lambda _: Comparisons.from_frame(table().assign(count=1e99)), "so many judgements"),
+        case("counts of 2**52", lambda _: Comparisons.from_frame(table().assign(count=2**52)), "so many judgements"),
+        case("features, no column", lambda _: Comparisons.from_frame(
             table(), item_features=pd.DataFrame(index=["elm", "fir", "oak", "yew"])), "no column of numbers"),
-        Case("features by number", lambda _: Comparisons.from_frame(
+        case("features by number", lambda _: Comparisons.from_frame(
             pd.DataFrame({"item_a": [1], "item_b": [2], "outcome": ["a"]}),
             item_features=pd.DataFrame({"f": [0.5, 0.7]}, index=[1.0, 2.0])), [("1", "2", "a", None, 1.0)]),
-        Case("covariate beyond squares", lambda _: Comparisons.from_frame(
+        case("covariate beyond squares", lambda _: Comparisons.from_frame(
             table().assign(length=1e200), covariates=["length"]), "of a size below 1e.100"),
-        Case("covariate twice", lambda _: Comparisons.from_frame(table(), covariates=["length", "length"]),
+        case("covariate twice", lambda _: Comparisons.from_frame(table(), covariates=["length", "length"]),
         "more than"),
-        Case("signed column called outcome", lambda _: Comparisons.from_frame(
+        case("signed column called outcome", lambda _: Comparisons.from_frame(
             pd.DataFrame({"item_a": ["x", "y"], "item_b": ["y", "z"], "outcome": [2, -1]}), outcome=None,
             strength="outcome"), [("x", "y", "a", None, 1.0), ("y", "z", "b", None, 1.0)]),
     ]  # fmt: skip
@@ -263,17 +273,17 @@ def outcomes() -> list[Case]:
     ids = pairs(("3", "1", 1), ("3", "2", 0), ("1", "0", 0))
     drawn = pairs(("tie", "x", "tie"), ("x", "tie", "tie"))
     cases = [
-        Case("sides or items", lambda _: Comparisons.from_frame(letters), "read as the side a and also names an item"),
-        Case("sides, said", lambda _: Comparisons.from_frame(letters, labels=same), rows(letters)),
-        Case("sides beside items", lambda _: Comparisons.from_frame(many), rows(many)),
-        Case("a tie or an item", lambda _: Comparisons.from_frame(drawn), "read as a tie and also names an item"),
-        Case("a tie, said", lambda _: Comparisons.from_frame(drawn, labels=same), rows(drawn)),
-        Case("winners by name", lambda _: Comparisons.from_frame(named), "They name items, so the column says who won"),
-        Case("winners by name, mapped", lambda _: Comparisons.from_frame(named, labels={"Fir": "a"}),
+        case("sides or items", lambda _: Comparisons.from_frame(letters), "read as the side a and also names an item"),
+        case("sides, said", lambda _: Comparisons.from_frame(letters, labels=same), rows(letters)),
+        case("sides beside items", lambda _: Comparisons.from_frame(many), rows(many)),
+        case("a tie or an item", lambda _: Comparisons.from_frame(drawn), "read as a tie and also names an item"),
+        case("a tie, said", lambda _: Comparisons.from_frame(drawn, labels=same), rows(drawn)),
+        case("winners by name", lambda _: Comparisons.from_frame(named), "They name items, so the column says who won"),
+        case("winners by name, mapped", lambda _: Comparisons.from_frame(named, labels={"Fir": "a"}),
         "rename the item"),
-        Case("codes beside ids", lambda _: Comparisons.from_frame(ids, labels={1: "a", 0: "b"}),
+        case("codes beside ids", lambda _: Comparisons.from_frame(ids, labels={1: "a", 0: "b"}),
              rows(ids.assign(outcome=["a", "b", "b"]))),
-        Case("names that are sides", lambda _: Comparisons.from_frame(
+        case("names that are sides", lambda _: Comparisons.from_frame(
             pairs(("base", "x", "base"), ("base", "y", "other")), labels={"base": "a", "other": "b"}),
             [("base", "x", "a", None, 1.0), ("base", "y", "b", None, 1.0)]),
     ]  # fmt: skip
@@ -282,14 +292,14 @@ def outcomes() -> list[Case]:
     for word in words:
         frame = table()
         frame.at[2, "outcome"] = word
-        cases.append(Case(
+        cases.append(case(
             f"outcome {word!r} {type(word).__name__}", lambda _, f=frame: Comparisons.from_frame(f),
             "unknown outcomes: "
         ))  # fmt: skip
     for name, word in {"none": None, "nan": np.nan, "na": pd.NA, "list": ["a"], "set": {"a"}}.items():
         frame = table()
         frame.at[2, "outcome"] = word
-        cases.append(Case(
+        cases.append(case(
             f"outcome {name}", lambda _, f=frame: Comparisons.from_frame(f), "'outcome'.* (is empty in 1|holds a)"
         ))  # fmt: skip
     return cases
@@ -304,11 +314,11 @@ def scales() -> list[Case]:
         score[:3] = low, high, high
         frame = pd.DataFrame({"item_a": ["elm"] * 12, "item_b": ["fir", "oak", "yew"] * 4, "score": score})
         options = {"outcome": None, "strength": "score"}
-        cases.append(Case(
+        cases.append(case(
             f"scale {low}..{high}", lambda _, f=frame, o=options: Comparisons.from_frame(f, **o),
             r"column 'score' is never negative, or never positive, .*strength_centre=4 and higher='b'",
         ))  # fmt: skip
-        cases.append(Case(
+        cases.append(case(
             f"scale {low}..{high}, no side",
             lambda _, f=frame, o=options, c=centre: Comparisons.from_frame(f, strength_centre=c, **o),
             "needs higher='a'",
@@ -316,7 +326,7 @@ def scales() -> list[Case]:
         for side in "ab":
             towards = np.sign(score - centre) * (1 if side == "a" else -1)
             meant = rows(frame.assign(outcome=np.array(["tie", "a", "b"])[towards.astype(int)]))
-            cases.append(Case(
+            cases.append(case(
                 f"scale {low}..{high}, high for {side}",
                 lambda _, f=frame, o=options, c=centre, s=side: Comparisons.from_frame(
                     f, strength_centre=c, higher=s, **o

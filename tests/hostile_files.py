@@ -9,6 +9,7 @@ import pandas as pd
 from hostile import (
     RNG,
     Case,
+    case,
     kinds_of_labels,
     labels,
     look_alike_labels,
@@ -104,21 +105,18 @@ def files() -> list[Case]:
             (folder / file).write_bytes(content)
             return read(folder / file)
 
-        cases.append(Case(f"file {name}", run, right, shell=("describe", f"{{folder}}/{file}")))
+        cases.append(case(f"file {name}", run, right, shell=("describe", f"{{folder}}/{file}")))
     for k in range(12):  # damage at random: whatever comes back, it comes in a sentence
         spot = int(RNG.integers(4, len(whole) - 4))
         damaged = whole[:spot] + bytes([whole[spot] ^ 0xFF]) + whole[spot + 1 :]
-        meant_or = ("cannot be read as parquet|no column|holds|unknown outcomes|is empty", one)
+        refused = "cannot be read as parquet|no column|holds|unknown outcomes|is empty"
 
         def bitten(folder: Any, content: bytes = damaged) -> Comparisons:
             (folder / "votes.parquet").write_bytes(content)
             return read(folder / "votes.parquet")
 
-        cases.append(
-            Case(
-                f"file bitten parquet {k}", bitten, ("either", *meant_or), shell=("describe", "{folder}/votes.parquet")
-            )
-        )
+        shell = ("describe", "{folder}/votes.parquet")
+        cases.append(Case(f"file bitten parquet {k}", bitten, refused, one, shell=shell))
     return cases
 
 
@@ -128,15 +126,16 @@ def programs() -> list[Case]:
         "20,000 terms": "+".join(["davidson"] * 20_000), "brackets": "(" * 5000, "calls": "davidson(" * 3000,
         "nul": "a\0b",
         "nothing": "", "blank": "  ", "plus": "+", "open": "davidson+", "half": "\ud800",
-        "digits": "items(prior_scale=" + "9" * 5000 + ")",
+        "digits": "utility_scale(fixed=" + "9" * 5000 + ")",
         "k=-1": "annotator_types(k=-1)", "k=0": "annotator_types(k=0)", "k text": "annotator_types(k='2')",
         "k none": "annotator_types(k=None)", "k fraction": "annotator_types(k=2.5)", "k list": "annotator_types(k=[2])",
         "k true": "annotator_types(k=True)", "k huge": "annotator_types(k=1000000000)",
         "k twice": "annotator_types(k=2, k=3)",
         "k formula": "annotator_types(k=2**9)", "k positional": "annotator_types(2)",
         "k unknown": "annotator_types(q=2)",
-        "scale 0": "items(prior_scale=0)", "scale -1": "items(prior_scale=-1)", "scale inf": "items(prior_scale=1e999)",
-        "scale text": "items(prior_scale='wide')", "unhashable": "items(prior_scale={[]: 1})",
+        "scale 0": "utility_scale(fixed=0)", "scale -1": "utility_scale(fixed=-1)",
+        "scale inf": "utility_scale(fixed=1e999)",
+        "scale text": "utility_scale(fixed='wide')", "unhashable": "utility_scale(fixed={[]: 1})",
         "stars": "annotator_types(**{})",
         "dunder": "__init__", "module": "os", "attribute": "os.system", "statement": "davidson;import os",
         "lambda": "lambda: 1",
@@ -149,7 +148,7 @@ def programs() -> list[Case]:
         "null": None,
     }  # fmt: skip
     return [
-        Case(f"program {what}", lambda _, n=name: load_program(n), ".", shell=("models", name) if what in (
+        case(f"program {what}", lambda _, n=name: load_program(n), ".", shell=("models", name) if what in (
             "20,000 terms", "k=-1", "dunder", "module", "long", "call", "brackets") else None)
         for what, name in names.items()
     ]  # fmt: skip
@@ -166,24 +165,24 @@ def formats() -> list[Case]:
         return [("a", "b", "tie")[k] for k in data.outcome]
 
     cases = [
-        Case("equal scores", lambda _: read(chosen, format="hh_rlhf"), "1 rows have the same score .* first row 1"),
-        Case("equal scores are ties", lambda _: kinds(read(chosen, format="hh_rlhf", equal_scores="tie")), ["tie",
+        case("equal scores", lambda _: read(chosen, format="hh_rlhf"), "1 rows have the same score .* first row 1"),
+        case("equal scores are ties", lambda _: kinds(read(chosen, format="hh_rlhf", equal_scores="tie")), ["tie",
         "a"]),
-        Case("equal scores win", lambda _: kinds(read(chosen, format="hh_rlhf", equal_scores="win")), ["a", "a"]),
-        Case("equal scores dropped", lambda _: kinds(read(chosen, format="hh_rlhf", equal_scores="drop")), ["a"]),
-        Case("equal scores, unknown", lambda _: read(chosen, format="hh_rlhf", equal_scores="b"), "'b' is unknown"),
-        Case("a question without a number", lambda _: read(bench, format="mt_bench"),
+        case("equal scores win", lambda _: kinds(read(chosen, format="hh_rlhf", equal_scores="win")), ["a", "a"]),
+        case("equal scores dropped", lambda _: kinds(read(chosen, format="hh_rlhf", equal_scores="drop")), ["a"]),
+        case("equal scores, unknown", lambda _: read(chosen, format="hh_rlhf", equal_scores="b"), "'b' is unknown"),
+        case("a question without a number", lambda _: read(bench, format="mt_bench"),
         "'context' .* is empty in 1 rows"),
-        Case("half a character in a text", lambda _: kinds(read(
+        case("half a character in a text", lambda _: kinds(read(
             chosen.assign(score_chosen=9, chosen=pd.Series(["cut \ud83d", "ay"], dtype=object)), format="hh_rlhf")),
             ["a", "a"]),
-        Case("a bell in a text", lambda _: kinds(read(
+        case("a bell in a text", lambda _: kinds(read(
             chosen.assign(score_chosen=9, chosen=["ring \x07", "ay"]), format="hh_rlhf")), ["a", "a"]),
     ]  # fmt: skip
     for name, value in {"none": None, "blank": " ", "nul": "\0", "bytes": b"x", "list": ["x"], "complex": 1j}.items():
         for column, good in (("model_b", "y"), ("winner", "tie")):
             frame = arena.assign(**{column: pd.Series([good, value], dtype=object)})
-            cases.append(Case(f"arena {column} {name}", lambda _, f=frame: read(f, format="arena"), f"'{column}'"))
+            cases.append(case(f"arena {column} {name}", lambda _, f=frame: read(f, format="arena"), f"'{column}'"))
     return cases
 
 
