@@ -54,7 +54,7 @@ class Vocabulary:
         DataError
             For a missing column, an unknown item, or an item paired with itself.
         """
-        frame = pairs if isinstance(pairs, pd.DataFrame) else pd.DataFrame(list(pairs), columns=["item_a", "item_b"])
+        frame = pairs if isinstance(pairs, pd.DataFrame) else _framed(pairs, where)
         for column in ("item_a", "item_b"):
             if column not in frame:
                 raise DataError(f"{where} have no column {column!r}; their columns are {listed(frame)}")
@@ -75,12 +75,8 @@ class Vocabulary:
         absent = [item for item in self.items if item not in values]
         if absent:
             raise DataError(f"{what} lacks {len(absent)} of {len(self.items)} items, first {absent[0]!r}")
-        found = np.array([float(values[item]) for item in self.items])
-        bad = ~(np.isfinite(found) & (found > 0))
-        if bad.any():
-            k = int(bad.argmax())
-            raise DataError(f"{what} of item {self.items[k]!r} is {found[k]:g}; it must be positive and finite")
-        return found
+        column = pd.Series([values[item] for item in self.items], index=list(self.items), name="cost", dtype=object)
+        return numbers(column, what, valid=lambda x: x > 0, expected="positive and finite numbers", where="for item")
 
 
 def candidate_pairs(
@@ -138,9 +134,17 @@ def candidate_pairs(
     return AllPairs(len(items), code, candidates, gone, of_item)
 
 
+def _framed(pairs: Iterable[tuple[str, str]], where: str) -> pd.DataFrame:
+    pairs = list(pairs)
+    wrong = next((row for row, pair in enumerate(pairs) if isinstance(pair, str) or len(pair) != 2), None)
+    if wrong is not None:
+        raise DataError(f"{where}: {pairs[wrong]!r} in row {wrong + 1} is not a pair of two items")
+    return pd.DataFrame(pairs, columns=["item_a", "item_b"])
+
+
 def _listed(words: Vocabulary, candidates: Pairs, gone: Array, of_item: Array | None) -> ListedPairs:
     if not isinstance(candidates, pd.DataFrame):
-        candidates = pd.DataFrame(list(candidates), columns=["item_a", "item_b"])
+        candidates = _framed(candidates, "the candidate pairs")
     if len(candidates) == 0:
         raise DataError("the candidate pairs are empty; give at least one")
     a, b = words.pairs(candidates, "the candidate pairs")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from prefdensity.columns import empty, encode_labels, feature_table, listed, numbers
+from prefdensity.columns import EXACT, empty, encode_labels, feature_table, listed, numbers
 from prefdensity.comparisons import Comparisons
 from prefdensity.errors import DataError
 from prefdensity.look_alikes import look_alikes
@@ -335,7 +335,11 @@ def _ranks(frame: pd.DataFrame, rank: str, source: str) -> NDArray[np.float64]:
     """Return ranks [row], NaN where there is none."""
     expected = "ranks, whole numbers from 1, or nothing for items that came after all ranked ones"
     ranks = frame[rank].reset_index(drop=True)
-    return numbers(ranks, source, valid=lambda x: (x >= 1) & (x == np.round(x)), expected=expected, blank=True)
+
+    def whole(x: NDArray[np.float64]) -> NDArray[np.bool_]:
+        return (x >= 1) & (x == np.round(x)) & (x < EXACT)
+
+    return numbers(ranks, source, valid=whole, expected=expected, blank=True)
 
 
 def _require_ranks(given: NDArray[np.float64], name: str, rank: str, source: str) -> int:

@@ -214,7 +214,7 @@ def _as_float(value: Any) -> float:
 def require_columns(frame: pd.DataFrame, columns: Mapping[str, str], source: str) -> None:
     """Raise `DataError` unless each role's column is there, once."""
     for role, name in columns.items():
-        if name not in frame.columns:
+        if not pd.api.types.is_hashable(name) or name not in frame.columns:
             raise DataError(
                 f"{source} has no column {name!r} (asked for as {role}); its columns are {listed(frame.columns)}. "
                 f"Name the right one with {role}=..."
@@ -228,6 +228,8 @@ def feature_table(
     frame: pd.DataFrame, items: tuple[str, ...], role: str = "item_features"
 ) -> tuple[tuple[str, ...], NDArray[np.float64]]:
     """Return names and values [item, feature] of a numeric frame indexed by item; refuse what is missing."""
+    if not isinstance(frame, pd.DataFrame):
+        raise DataError(f"{role} must be a data frame indexed by item, not a {type(frame).__name__}")
     if not len(frame.columns):
         raise DataError(f"{role} has no column of numbers beside the items' labels; it needs one at least")
     table = frame.set_axis(pd.Index(_item_index(frame.index, role), dtype=object), axis=0)

@@ -29,7 +29,7 @@ def signed_columns(
     if higher not in (None, "a", "b"):
         raise DataError(f"higher={higher!r} is unknown; high values speak for 'a' or for 'b'")
     if higher is None and centre:
-        raise DataError(f"strength_centre={centre:g} needs higher='a' or higher='b', which high values speak for")
+        raise DataError(f"strength_centre={centre!r} needs higher='a' or higher='b', which high values speak for")
     won, strongly = split_signed(frame[strength], centre or 0.0, higher or "a", source)
     names = (f"sign of {strength}", f"size of {strength}")
     return frame.assign(**dict(zip(names, (won, strongly), strict=True))), *names
@@ -115,6 +115,8 @@ def outcome_codes(
     notes: list[str],
 ) -> tuple[pd.DataFrame, NDArray[np.int8]]:
     """Return the rows whose outcome is not dropped, and 0 (a), 1 (b) or 2 (tie) for each; refuse unknown outcomes."""
+    if not isinstance(labels, Mapping | None):
+        raise DataError(f"labels={labels!r} must say what each outcome means, as in labels={{'left': 'a'}}")
     labels = {name: name for name in OUTCOMES} if labels is None else dict(labels)
     wrong = sorted({str(target) for target in labels.values()} - {*OUTCOMES, "drop"})
     if wrong:

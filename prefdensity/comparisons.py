@@ -433,6 +433,8 @@ def checked_rows(
     source: str = "data frame",
 ) -> Comparisons:
     """Return the rows of a table, or of a part of one, each checked: `from_frame` without demands on the whole."""
+    if not isinstance(ordered, bool):
+        raise DataError(f"ordered={ordered!r} is unknown; True says that item_a was shown first in every row")
     if outcome is None:
         frame, outcome, strength = signed_columns(frame, strength, strength_centre, higher, source)
     elif strength_centre is not None or higher is not None:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from prefdensity.columns import numbers
+from prefdensity.columns import EXACT, numbers
 from prefdensity.errors import DataError
 
 _VERDICTS = ("a", "b", "tie")
@@ -71,8 +71,8 @@ def split_signed(
     Values above the centre speak for the side `higher`. Strengths count from the centre, 1 the nearest: with the
     centre 4, 5 and 3 have strength 1, and with 3.5 so do 4 and 3.
     """
-    if not (np.isfinite(centre) and centre * 2 == round(centre * 2)):
-        raise DataError(f"strength_centre={centre:g} must be a value of the scale, or half-way between two")
+    if not (isinstance(centre, int | float) and abs(centre) < EXACT and centre * 2 == round(centre * 2)):
+        raise DataError(f"strength_centre={centre!r} must be a value of the scale, or half-way between two")
     away = (_whole(score, source) - centre) * (1 if higher == "a" else -1)
     outcome = np.full(len(score), None, dtype=object)
     outcome[away > 0], outcome[away < 0], outcome[away == 0] = "a", "b", "tie"
@@ -113,4 +113,8 @@ def grade_codes(
 def _whole(values: pd.Series, source: str) -> NDArray[np.float64]:
     """Return whole numbers [row], NaN where the cell is empty."""
     expected = "strengths of preference, whole numbers with 1 the weakest"
-    return numbers(values, source, valid=lambda x: x == np.round(x), expected=expected, blank=True)
+
+    def whole(x: NDArray[np.float64]) -> NDArray[np.bool_]:
+        return (x == np.round(x)) & (np.abs(x) < EXACT)
+
+    return numbers(values, source, valid=whole, expected=expected, blank=True)

@@ -10,6 +10,10 @@ from decimal import Decimal
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,3})?")
 _MISSING = {"na", "n/a", "nan", "none", "null", "<na>", "nat", "#n/a", "missing", "?"}
+_AS_SEEN = {"Cf": "", "Pd": "-"}  # characters of no width, and dashes of every length
+_PLAIN = str.maketrans({"\u2018": "'", "\u2019": "'", "\u02bc": "'", "\u201c": '"', "\u201d": '"', "\u2212": "-"}) | {
+    code: None for code in range(0xFE00, 0xFE10)
+}  # quotation marks and minus as typed; whether a sign is drawn in colour
 _NAMED = 3  # groups that a warning spells out
 
 
@@ -17,8 +21,8 @@ def look_alikes(vocabularies: Mapping[str, Sequence[str]]) -> list[str]:
     """Return warnings of labels that differ only in what a reader does not see, or that mean that nothing is there.
 
     Two labels look alike when they are equal after NFKC normalisation (full-width letters, no-break blanks), without
-    case, outer and doubled blanks and characters of no width, or as numbers (101 and 101.0, 7 and 007). They stay the
-    labels they are: nobody but the user knows whether they are one.
+    case, outer and doubled blanks, characters of no width and kinds of dashes and quotation marks, or as numbers (101
+    and 101.0, 7 and 007). They stay the labels they are: nobody but the user knows whether they are one.
 
     Parameters
     ----------
@@ -36,7 +40,7 @@ def looks(label: str) -> str:
     """Return what labels that look alike have in common."""
     text = unicodedata.normalize("NFKC", label)
     if not text.isascii():
-        text = "".join(c for c in text if unicodedata.category(c) != "Cf")
+        text = "".join(_AS_SEEN.get(unicodedata.category(c), c) for c in text.translate(_PLAIN))
     text = " ".join(text.split()).casefold()
     if len(text) <= 40 and _NUMBER.fullmatch(text):
         return f"{Decimal(text).normalize() + 0:f}"  # no negative zero

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -85,6 +86,8 @@ def with_ratings(
     if none.any():
         raise DataError(f"{source}: row {int(none.argmax()) + 1} has no value in {rating!r}")
     scale = _found_scale(values, rating, source) if levels is None else tuple(levels)
+    if any(each is None or (isinstance(each, float) and not math.isfinite(each)) for each in scale):
+        raise DataError(f"{source}: a scale has levels that say something, and {rating!r} has {scale}")
     if len(scale) < 2 or len(set(scale)) < len(scale):
         raise DataError(f"{source}: a scale needs two or more different levels, and {rating!r} has {scale}")
     place = {value: k for k, value in enumerate(scale)}

@@ -92,7 +92,7 @@ def read(source: str | Path | pd.DataFrame, *, format: str | None = None, **colu
     convert: Callable[..., Comparisons] = Comparisons.from_frame
     pick: _Pick = partial(_needed, columns)
     if format is not None:
-        if format not in FORMATS:
+        if not isinstance(format, str) or format not in FORMATS:
             raise DataError(f"there is no format {format!r}; there are {', '.join(FORMATS)}")
         convert, wanted = FORMATS[format]
         pick = partial(filter, wanted.__contains__)
@@ -283,7 +283,8 @@ def _json(path: Path) -> pd.DataFrame:
     if wrong:
         what = str(rows[wrong[0]])[:40]
         raise DataError(f"{path}: row {wrong[0] + 1} is not an object with named columns, but {what}")
-    return pd.DataFrame(rows, dtype=object)  # object: an integer beside a null stays an integer
+    with _parsing(path, "a table"):  # its names are texts that JSON took, and pandas may not
+        return pd.DataFrame(rows, dtype=object)  # object: an integer beside a null stays an integer
 
 
 def _parsed(path: Path, number: int, text: str) -> Any:

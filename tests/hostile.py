@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from prefdensity import read
+from prefdensity.candidates import candidate_pairs, with_items
 from prefdensity.choices import Choices
 from prefdensity.comparisons import Comparisons
 from prefdensity.judged import Judged
@@ -136,7 +138,9 @@ def look_alike_labels() -> list[Case]:
     pairs = [("Larch", "larch"), ("Larch", "Larch "), ("Larch", NBSP + "Larch"), ("Larch", "Larch\t"), ("101", "101.0"),
              ("7", "007"), ("1000", "1e3"), ("ﬁr", "fir"), ("Ｌarch", "Larch"), ("Lärch", "La\u0308rch"),
              ("new  york", "new york"), (f"La{ZERO}rch", "Larch"), ("straße", "STRASSE"), ("½", "1⁄2"), ("x²", "x2"),
-             ("-0", "0"), ("+5", "5"), ("5.", "5"), ("İx", "i̇x"), ("①", "1")]  # fmt: skip
+             ("-0", "0"), ("+5", "5"), ("5.", "5"), ("İx", "i̇x"), ("①", "1"),
+             ("gpt-4", "gpt\u20114"), ("gpt-4", "gpt\u20134"), ("O'Neil", "O’Neil"), ("☃", "☃\ufe0f"),
+             ("a-1", "a\u22121")]  # fmt: skip
     cases = []
     for one, other in pairs:
         frame = pd.DataFrame({"item_a": [one, other], "item_b": ["oak", "oak"], "outcome": ["a", "b"]})
@@ -333,3 +337,45 @@ def scales() -> list[Case]:
                 ), meant,
             ))  # fmt: skip
     return cases
+
+
+def arguments() -> list[Case]:
+    """Arguments of another type than they should have, and values that only look right."""
+    clean = table().drop(columns="strength")
+    signed = pd.DataFrame({"item_a": ["x", "y"], "item_b": ["y", "z"], "s": [1, 7]})
+    big = clean.assign(s=[10**18 + k for k in range(6)], outcome="a")
+    votes = Comparisons.from_frame(clean)
+    marks = pd.DataFrame({"item": ["elm", "fir"], "rating": [1, 2]})
+    names = ("x", "y")
+
+    def centre(value: Any) -> Callable[[Any], Any]:
+        return lambda _: Comparisons.from_frame(signed, outcome=None, strength="s", strength_centre=value, higher="a")
+
+    given = {
+        "a list for a column": (lambda _: Comparisons.from_frame(clean, item_a=["item_a"]), "has no column"),
+        "a list for labels": (lambda _: Comparisons.from_frame(clean, labels=["a"]), "labels=.* must say what each"),
+        "a word for ordered": (lambda _: Comparisons.from_frame(clean, ordered="no"), "ordered='no' is unknown"),
+        "None for missing": (lambda _: Comparisons.from_frame(clean, missing=None), "missing=None is unknown"),
+        "a series of features": (
+            lambda _: Comparisons.from_frame(clean, item_features=pd.Series([1])), "must be a data frame indexed"),
+        "a dict of features": (
+            lambda _: Comparisons.from_frame(clean, item_measures={"x": 1}), "must be a data frame indexed"),
+        "a list for a format": (lambda _: read(clean, format=["arena"]), "there is no format"),
+        "centre in words": (centre("4"), "strength_centre='4' must be a value"),
+        "centre nan": (centre(float("nan")), "strength_centre=nan must be"),
+        "centre .3": (centre(0.3), "half-way between"),
+        "centre infinite": (centre(float("inf")), "strength_centre=inf must be"),
+        "strengths too large": (lambda _: Comparisons.from_frame(big, strength="s"), "strengths of preference, whole"),
+        "infinite rating": (lambda _: with_ratings(votes, marks.assign(rating=[1, np.inf])), "levels that say"),
+        "a level of None": (lambda _: with_ratings(votes, marks, levels=[1, 2, None]), "levels that say something"),
+        "a pair of three": (lambda _: candidate_pairs(names, [("x", "y", "z")]), "is not a pair of two items"),
+        "a pair in a word": (lambda _: candidate_pairs(names, ["xy"]), "is not a pair of two items"),
+        "a cost of None": (lambda _: candidate_pairs(names, cost={"x": None, "y": 1}), "cost.*positive.* for item 'x'"),
+        "a cost in words": (lambda _: candidate_pairs(names, cost={"x": "a", "y": 1}), "cost.*holds 'a' for item 'x'"),
+        "a cost of 0": (lambda _: candidate_pairs(names, cost={"x": 0, "y": 1}), "holds 0 for item 'x'"),
+        "a missing candidate": (lambda _: candidate_pairs(("x", "nan"), pd.DataFrame(
+            {"item_a": ["x"], "item_b": [np.nan]})), "is empty in row 1"),
+        "an item of a blank": (lambda _: with_items(votes, [" "]), "is blank"),
+        "an item of None": (lambda _: with_items(votes, [None]), "where labels are expected"),
+    }  # fmt: skip
+    return [case(name, run, right) for name, (run, right) in given.items()]

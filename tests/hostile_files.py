@@ -9,6 +9,7 @@ import pandas as pd
 from hostile import (
     RNG,
     Case,
+    arguments,
     case,
     kinds_of_labels,
     labels,
@@ -90,6 +91,7 @@ def files() -> list[Case]:
         "line 1"),
         "single quotes": (_csv(row.replace('"', "'"), "votes.jsonl"), "not valid JSON"),
         "nested label": (_csv(row.replace('"elm"', '{"id": 1}'), "votes.jsonl"), "holds a dict in row 1"),
+        "half a name": (_csv(row.replace("{", '{"\\ud800": 1, '), "votes.jsonl"), "cannot be read as a table"),
         "count of digits": (_csv(row[:-1] + ', "count": ' + "9" * 400 + "}", "votes.jsonl"),
         "'count' must hold finite"),
         "parquet cut": (_csv(whole[:-20], "votes.parquet"), "cannot be read as parquet"),
@@ -188,5 +190,5 @@ def formats() -> list[Case]:
 
 def all_cases() -> list[Case]:
     """Every case, in a fixed order: they draw from one generator."""
-    tables = (labels, kinds_of_labels, look_alike_labels, numbers, other_tables, outcomes, scales)
+    tables = (labels, kinds_of_labels, look_alike_labels, numbers, other_tables, outcomes, scales, arguments)
     return [case for part in (*tables, files, programs, formats) for case in part()]
