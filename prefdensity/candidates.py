@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from prefdensity.columns import encode_labels, label_text, listed, numbers
+from prefdensity.columns import encode_labels, listed, numbers
 from prefdensity.comparisons import Comparisons
 from prefdensity.errors import DataError
 from prefdensity.pair_sets import AllPairs, ListedPairs, PairSet, pair_keys
@@ -177,7 +177,8 @@ def with_items(data: Comparisons, items: Iterable[str], item_features: pd.DataFr
     DataError
         If the votes have features and the new items have none.
     """
-    labels = tuple(sorted({*data.items, *map(label_text, items)}))
+    added, _ = encode_labels(pd.DataFrame({"item": pd.Series(list(items), dtype=object)}), ("item",), "the items to add")
+    labels = tuple(sorted({*data.items, *added}))
     if labels == data.items:
         return data
     position = pd.Index(labels).get_indexer(pd.Index(data.items))

@@ -183,7 +183,8 @@ def _require_like(default: Any, value: Any, what: str) -> None:
         return
     number = isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
     least: float = 0 if default is None or default > 0 else -math.inf
-    if isinstance(default, int) and not (isinstance(value, numbers.Integral) and number and least < float(value) <= _LARGEST):
+    whole = number and isinstance(value, numbers.Integral)
+    if isinstance(default, int) and not (whole and least < float(value) <= _LARGEST):
         raise ProgramError(f"{said} a whole number from {'1' if least == 0 else '-infinity'} to {_LARGEST}")
     if value is not default and not (number and value > least):
         raise ProgramError(f"{said} a {'positive' if least == 0 else 'finite'} number")

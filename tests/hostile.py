@@ -375,7 +375,7 @@ def arguments() -> list[Case]:
         "a cost of 0": (lambda _: candidate_pairs(names, cost={"x": 0, "y": 1}), "holds 0 for item 'x'"),
         "a missing candidate": (lambda _: candidate_pairs(("x", "nan"), pd.DataFrame(
             {"item_a": ["x"], "item_b": [np.nan]})), "is empty in row 1"),
-        "an item of a blank": (lambda _: with_items(votes, [" "]), "is blank"),
-        "an item of None": (lambda _: with_items(votes, [None]), "where labels are expected"),
+        "an item of a blank": (lambda _: with_items(votes, [" "]), "row 1 of column 'item' is blank"),
+        "an item of None": (lambda _: with_items(votes, [None]), "is empty in row 1"),
     }  # fmt: skip
     return [case(name, run, right) for name, (run, right) in given.items()]
