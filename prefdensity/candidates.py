@@ -177,7 +177,8 @@ def with_items(data: Comparisons, items: Iterable[str], item_features: pd.DataFr
     DataError
         If the votes have features and the new items have none.
     """
-    added, _ = encode_labels(pd.DataFrame({"item": pd.Series(list(items), dtype=object)}), ("item",), "the items to add")
+    given = pd.DataFrame({"item": pd.Series(list(items), dtype=object)})
+    added, _ = encode_labels(given, ("item",), "the items to add")
     labels = tuple(sorted({*data.items, *added}))
     if labels == data.items:
         return data
