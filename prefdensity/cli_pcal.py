@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from prefdensity.cli_shell import staged
+from prefdensity.errors import DataError
 
 if TYPE_CHECKING:
     import pandas as pd
