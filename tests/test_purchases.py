@@ -92,7 +92,7 @@ def world(kind: str, n: int, seed: Any, *, exact: bool = False, lost: str = "non
     elif lost == "value":  # the larger, the sooner
         came &= rng.random(n) >= np.clip(share * (1 + (y - 1) / 2), 0, 1)
     elif lost == "covariate":
-        came &= rng.random(n) >= 1 / (1 + np.exp(-(np.log(share / (1 - share)) + 0.7 * (x[:, 0] + x[:, 1]))))
+        came &= rng.random(n) >= 1 / (1 + np.exp(-(np.log(share / (1 - share)) + 0.5 * (x[:, 0] - x[:, 1]))))
     unit, judge = np.nonzero(votes >= 0)
     return Judged(
         covariates=x, outputs=outputs, label=np.where(came, y, np.nan), judged=unit, judge=judge,

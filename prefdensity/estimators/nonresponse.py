@@ -23,8 +23,9 @@ def weigh_returns(judged: Judged) -> Judged:
 
     A preference comes back with a chance that is logistic in covariates, outputs and whether a label was asked for
     with it; a label, once its preference is back, with one that is logistic in covariates, outputs and verdicts.
-    Valid where loss depends on these only, in this form (a loss that is flat in a skewed covariate's tail is not), and
-    so does not depend on the label itself beyond them, which no data can tell. Standard errors take the chances as known, which makes them a little too long rather than too short.
+    Valid where loss depends on these only and has this form, and so does not depend on the label itself beyond them,
+    which no data can tell. Standard errors take the chances as known. Where some chances are small (a tail of a
+    covariate from which hardly anything comes back) few labels carry the weight, and intervals are too short.
 
     Parameters
     ----------
