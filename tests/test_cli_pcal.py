@@ -126,9 +126,9 @@ def test_overspending_is_a_warning(files, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["design", "pilot.csv", "--budget", "0", "--cost", "10"], "budget=0.0 must be positive"),
-        (["design", "pilot.csv", "--budget", "3", "--cost", "1"], "cost=1.0 must exceed 1"),
-        (["design", "pilot.csv", "--budget", "3", "--cost", "10", "--criterion", "age"], "criterion='age'"),
+        (["design", "pilot.csv", "--budget", "0", "--cost", "10"], "--budget 0.0 must be positive"),
+        (["design", "pilot.csv", "--budget", "3", "--cost", "1"], "--cost 1.0 must exceed 1"),
+        (["design", "pilot.csv", "--budget", "3", "--cost", "10", "--criterion", "age"], "--criterion age must be"),
         (["design", "collected.csv", "--budget", "3", "--cost", "10"], "no probabilities"),
         (["design", "nowhere.csv", "--budget", "3", "--cost", "10"], "no file"),
         (["estimate", "pilot.csv"], "no column 'label_probability'"),
