@@ -11,8 +11,9 @@ from torch import Tensor
 
 from prefdensity.inference.guide import LOG_2PI
 from prefdensity.inference.mode import Climber, Mode, first_guess
-from prefdensity.inference.nested import Nested, gaussian_of, nested
+from prefdensity.inference.nested import Nested, nested
 from prefdensity.inference.precision import Gaussian
+from prefdensity.inference.profile import gaussian_of
 from prefdensity.inference.view import View
 
 

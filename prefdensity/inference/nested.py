@@ -17,11 +17,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from prefdensity.errors import FitError
-from prefdensity.inference.batch import Batch, climb
+from prefdensity.inference.batch import Batch
 from prefdensity.inference.guide import LOG_2PI
-from prefdensity.inference.mode import Climber, Mode, first_guess
-from prefdensity.inference.precision import Dense, Gaussian, Precision
+from prefdensity.inference.mode import Mode, first_guess
+from prefdensity.inference.precision import Gaussian
+from prefdensity.inference.profile import BatchProfile, Point, Profile, profile_of
 from prefdensity.inference.view import View
 
 # The grid of hyperparameters: spacing in their posterior standard deviations, how far it reaches in steps, the relative
@@ -38,10 +38,6 @@ _FIRST, _LONGEST, _LAST, _ROUNDS = 0.5, 1.5, 0.4, 12
 _HOPELESS = 30.0  # more nats than the search for the peak gains over where it starts
 _BOUND = 8.0  # of a sensible scale: its logarithm
 _FLATTEST = 0.25  # curvature of a marginal below which steps towards its peak do not follow it
-# The largest dimension of Gaussians that are kept for every point; larger ones are made again when needed.
-_KEPT = 1000
-# Points are worked out together up to this dimension, and this many cell evaluations for each.
-_TOGETHER, _WORK = 200, 20_000
 # Entries of draws whose density is worked out together.
 _ENTRIES = 400_000
 
@@ -103,22 +99,6 @@ class Joint:
 
 
 @dataclass(frozen=True)
-class Point:
-    """What was found at one value of the hyperparameters.
-
-    `value` is their marginal log density, `slope` [free, hyper] how the conditional mode moves with them; `inner` makes
-    the Gaussian of the rest, with its `log_det` and the standard error of that.
-    """
-
-    value: float
-    mode: Mode
-    slope: Tensor
-    inner: Callable[[], Gaussian]
-    log_det: float
-    log_det_error: float
-
-
-@dataclass(frozen=True)
 class Nested:
     """Points of the hyperparameters' grid, or their one peak.
 
@@ -155,109 +135,12 @@ class Nested:
         return Joint(self.hyper, self.free, spread, point.slope, point.inner, log_det, point.log_det_error)
 
 
-class Profile:
-    """The hyperparameters' marginal log density, by a Laplace approximation over the rest at each point."""
-
-    def __init__(self, view: View, start: Tensor, climber: Climber | None = None) -> None:
-        self.climber = climber or Climber(view, fixed=view.hyper)
-        self.free, self.held = self.climber.free, self.climber.held
-        self.start = start
-        self.known: dict[int, list[Point]] = {}  # what was found for each table
-        self.last: Gaussian | None = None  # the last curvature
-        self.iterations = 0
-
-    def __call__(self, h: Tensor, tables: Tensor) -> list[Point]:
-        """Return what is found at h [row, hyper] for the tables [row], looked for from what is near."""
-        found = []
-        for each in h:
-            found.append(self._point(self._guess(each, 0)))
-            self.known.setdefault(0, []).append(replace(found[-1], inner=_forgotten))
-        return found
-
-    def _point(self, guess: Tensor) -> Point:
-        mode = self.climber.climb(guess, known=self.last)
-        inner, cross = self._inner(mode)
-        self.last = inner
-        self.iterations += mode.iterations
-        value = mode.value + inner.log_det + 0.5 * len(self.free) * LOG_2PI
-        mode = replace(mode, precision=None)  # it may be large, and many modes are kept
-        kept = (lambda: inner) if len(mode.z) <= _KEPT else (lambda: self._inner(mode)[0])
-        slope = -torch.stack([inner.covariance(column) for column in cross.T], 1)
-        return Point(value, mode, slope, kept, inner.log_det, inner.log_det_error)
-
-    def _guess(self, h: Tensor, table: int) -> Tensor:
-        """Return where the conditional mode should be [dimension]."""
-        known = self.known.get(table)
-        if not known:
-            z = self.start.clone()
-        else:
-            near = min(known, key=lambda point: float((point.mode.z[self.held] - h).square().sum()))
-            z = near.mode.z.clone()
-            z[self.free] += near.slope @ (h - z[self.held]).clamp(-1.0, 1.0)  # a slope holds nearby
-        z[self.held] = h
-        return z
-
-    @torch.enable_grad()  # also when draws are weighed
-    def _inner(self, mode: Mode) -> tuple[Gaussian, Tensor]:
-        """Return the Gaussian of the rest given the hyperparameters, and minus the Hessian between the two."""
-        precision = mode.precision or self.climber.curvature(mode.z)[2]
-        rest, cross = precision.part(self.free, self.held)
-        return gaussian_of(rest), cross
-
-
-class BatchProfile(Profile):
-    """The same for small programs, all points of all tables together."""
-
-    def __init__(self, view: View, start: Tensor, batch: Batch) -> None:
-        self.batch = batch
-        everything = torch.arange(view.dimension)
-        self.held = torch.tensor(view.hyper, dtype=torch.int64)
-        self.free = everything[~torch.isin(everything, self.held)]
-        self.start = start
-        self.known = {}
-        self.iterations = 0
-
-    def __call__(self, h: Tensor, tables: Tensor) -> list[Point]:
-        """See `Profile`."""
-        guesses = [self._guess(each, int(k)) for each, k in zip(h, tables, strict=True)]
-        top = climb(self.batch, torch.stack(guesses), tables, self.free)
-        self.iterations += top.iterations
-        inner = top.precision[:, self.free[:, None], self.free[None]]
-        cross = top.precision[:, self.free[:, None], self.held[None]]
-        found = []
-        for k, table in enumerate(tables.tolist()):
-            mode = Mode(top.z[k], float(top.value[k]), bool(top.converged[k]), 0)
-            found.append(self._found(mode, inner[k], cross[k]))
-            self.known.setdefault(table, []).append(found[-1])
-        return found
-
-    def _found(self, mode: Mode, precision: Tensor, cross: Tensor) -> Point:
-        inner = Dense(precision).gaussian()
-        value = mode.value + inner.log_det + 0.5 * len(self.free) * LOG_2PI
-        slope = -inner.matrix @ (inner.matrix.T @ cross)
-        return Point(value, mode, slope, lambda: inner, inner.log_det, 0.0)
-
-
-def gaussian_of(precision: Precision) -> Gaussian:
-    """Return the Gaussian with this precision.
-
-    Raises
-    ------
-    FitError
-        If it is not positive definite, and too large to mend.
-    """
-    found = precision.gaussian()
-    if found is None:
-        raise FitError("the curvature at the mode is not that of a peak in every direction; use method='svi'")
-    return found
-
-
 def nested(view: View, start: Tensor, least: float = -math.inf) -> Nested | None:
     """Return the nested approximation reached from `start` [dimension].
 
     None as soon as it is clear that its log evidence stays below `least` (nats).
     """
-    profile, first = _profile(view, start), start[list(view.hyper)][None]
+    profile, first = profile_of(view, start), start[list(view.hyper)][None]
     alone = torch.zeros(1, dtype=torch.int64)
     if least > -math.inf and profile(first, alone)[0].value < least - _HOPELESS:
         return None
@@ -271,7 +154,7 @@ def nested(view: View, start: Tensor, least: float = -math.inf) -> Nested | None
 
 def summit(view: View, start: Tensor) -> Mode:
     """Return the conditional mode at the highest point of the hyperparameters' marginal, reached from `start`."""
-    profile = _profile(view, start)
+    profile = profile_of(view, start)
     peak, _, settled = _peak(profile, start[list(view.hyper)][None])
     mode = profile(peak, torch.zeros(1, dtype=torch.int64))[0].mode
     return replace(mode, converged=mode.converged and bool(settled[0]), iterations=profile.iterations)
@@ -282,19 +165,6 @@ def nested_many(view: View, counts: Tensor) -> list[Nested]:
     start = first_guess(view)
     profile = BatchProfile(view, start, Batch(view, counts))
     return _grids(profile, *_peak(profile, start[list(view.hyper)].expand(len(counts), -1)))
-
-
-def _profile(view: View, start: Tensor) -> Profile:
-    plain = view.program.type_layer is None and view.device.type == "cpu"
-    if plain and view.dimension <= _TOGETHER and view.work <= _WORK:
-        batch = Batch(view)
-        if batch.local is not None and batch.local.form is Dense:
-            return BatchProfile(view, start, batch)
-    return Profile(view, start)
-
-
-def _forgotten() -> Gaussian:
-    raise AssertionError("a Gaussian that was not kept")
 
 
 def _peak(profile: Profile, start: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -370,9 +240,7 @@ def _grids(profile: Profile, peak: Tensor, curvature: Tensor, settled: Tensor) -
             found[k][step] = point
         wave = [_further(each, few) for each, few in zip(found, wide.tolist(), strict=True)]
     profile.last = None  # it may be large, and the points hold on to the profile
-    return [
-        _nested(profile, list(each.values()), full[k], wide[k], bool(settled[k])) for k, each in enumerate(found)
-    ]
+    return [_nested(profile, list(each.values()), full[k], wide[k], bool(settled[k])) for k, each in enumerate(found)]
 
 
 def _lattice(wide: list[bool]) -> list[tuple[int, ...]]:

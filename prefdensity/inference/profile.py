@@ -1,0 +1,148 @@
+"""The marginal density of hyperparameters, point by point: a Laplace approximation over all the rest at each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from prefdensity.errors import FitError
+from prefdensity.inference.batch import Batch, climb
+from prefdensity.inference.guide import LOG_2PI
+from prefdensity.inference.mode import Climber, Mode
+from prefdensity.inference.precision import Dense, Gaussian, Precision
+from prefdensity.inference.view import View
+
+# The largest dimension of Gaussians that are kept for every point; larger ones are made again when needed.
+_KEPT = 1000
+# Points are worked out together up to this dimension, and this many cell evaluations for each.
+_TOGETHER, _WORK = 200, 20_000
+
+
+@dataclass(frozen=True)
+class Point:
+    """What was found at one value of the hyperparameters.
+
+    `value` is their marginal log density, `slope` [free, hyper] how the conditional mode moves with them; `inner` makes
+    the Gaussian of the rest, with its `log_det` and the standard error of that.
+    """
+
+    value: float
+    mode: Mode
+    slope: Tensor
+    inner: Callable[[], Gaussian]
+    log_det: float
+    log_det_error: float
+
+
+class Profile:
+    """The hyperparameters' marginal log density, by a Laplace approximation over the rest at each point."""
+
+    def __init__(self, view: View, start: Tensor, climber: Climber | None = None) -> None:
+        self.climber = climber or Climber(view, fixed=view.hyper)
+        self.free, self.held = self.climber.free, self.climber.held
+        self.start = start
+        self.known: dict[int, list[Point]] = {}  # what was found for each table
+        self.last: Gaussian | None = None  # the last curvature
+        self.iterations = 0
+
+    def __call__(self, h: Tensor, tables: Tensor) -> list[Point]:
+        """Return what is found at h [row, hyper] for the tables [row], looked for from what is near."""
+        found = []
+        for each in h:
+            found.append(self._point(self._guess(each, 0)))
+            self.known.setdefault(0, []).append(replace(found[-1], inner=_forgotten))
+        return found
+
+    def _point(self, guess: Tensor) -> Point:
+        mode = self.climber.climb(guess, known=self.last)
+        inner, cross = self._inner(mode)
+        self.last = inner
+        self.iterations += mode.iterations
+        value = mode.value + inner.log_det + 0.5 * len(self.free) * LOG_2PI
+        mode = replace(mode, precision=None)  # it may be large, and many modes are kept
+        kept = (lambda: inner) if len(mode.z) <= _KEPT else (lambda: self._inner(mode)[0])
+        slope = -torch.stack([inner.covariance(column) for column in cross.T], 1)
+        return Point(value, mode, slope, kept, inner.log_det, inner.log_det_error)
+
+    def _guess(self, h: Tensor, table: int) -> Tensor:
+        """Return where the conditional mode should be [dimension]."""
+        known = self.known.get(table)
+        if not known:
+            z = self.start.clone()
+        else:
+            near = min(known, key=lambda point: float((point.mode.z[self.held] - h).square().sum()))
+            z = near.mode.z.clone()
+            z[self.free] += near.slope @ (h - z[self.held]).clamp(-1.0, 1.0)  # a slope holds nearby
+        z[self.held] = h
+        return z
+
+    @torch.enable_grad()  # also when draws are weighed
+    def _inner(self, mode: Mode) -> tuple[Gaussian, Tensor]:
+        """Return the Gaussian of the rest given the hyperparameters, and minus the Hessian between the two."""
+        precision = mode.precision or self.climber.curvature(mode.z)[2]
+        rest, cross = precision.part(self.free, self.held)
+        return gaussian_of(rest), cross
+
+
+class BatchProfile(Profile):
+    """The same for small programs, all points of all tables together."""
+
+    def __init__(self, view: View, start: Tensor, batch: Batch) -> None:
+        self.batch = batch
+        everything = torch.arange(view.dimension)
+        self.held = torch.tensor(view.hyper, dtype=torch.int64)
+        self.free = everything[~torch.isin(everything, self.held)]
+        self.start = start
+        self.known = {}
+        self.iterations = 0
+
+    def __call__(self, h: Tensor, tables: Tensor) -> list[Point]:
+        """See `Profile`."""
+        guesses = [self._guess(each, int(k)) for each, k in zip(h, tables, strict=True)]
+        top = climb(self.batch, torch.stack(guesses), tables, self.free)
+        self.iterations += top.iterations
+        inner = top.precision[:, self.free[:, None], self.free[None]]
+        cross = top.precision[:, self.free[:, None], self.held[None]]
+        found = []
+        for k, table in enumerate(tables.tolist()):
+            mode = Mode(top.z[k], float(top.value[k]), bool(top.converged[k]), 0)
+            found.append(self._found(mode, inner[k], cross[k]))
+            self.known.setdefault(table, []).append(found[-1])
+        return found
+
+    def _found(self, mode: Mode, precision: Tensor, cross: Tensor) -> Point:
+        inner = Dense(precision).gaussian()
+        value = mode.value + inner.log_det + 0.5 * len(self.free) * LOG_2PI
+        slope = -inner.matrix @ (inner.matrix.T @ cross)
+        return Point(value, mode, slope, lambda: inner, inner.log_det, 0.0)
+
+
+def profile_of(view: View, start: Tensor) -> Profile:
+    """Return the profile of a view, points worked out together where they are small."""
+    plain = view.program.type_layer is None and view.device.type == "cpu"
+    if plain and view.dimension <= _TOGETHER and view.work <= _WORK:
+        batch = Batch(view)
+        if batch.local is not None and batch.local.form is Dense:
+            return BatchProfile(view, start, batch)
+    return Profile(view, start)
+
+
+def gaussian_of(precision: Precision) -> Gaussian:
+    """Return the Gaussian with this precision.
+
+    Raises
+    ------
+    FitError
+        If it is not positive definite, and too large to mend.
+    """
+    found = precision.gaussian()
+    if found is None:
+        raise FitError("the curvature at the mode is not that of a peak in every direction; use method='svi'")
+    return found
+
+
+def _forgotten() -> Gaussian:
+    raise AssertionError("a Gaussian that was not kept")
