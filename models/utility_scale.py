@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from prefdensity.cells import Cells
-from prefdensity.errors import ProgramError
 from prefdensity.programs import layer
 
 _MEANINGS = {"utility_scale": "standard deviation, between items, of the utility"}
@@ -25,7 +24,5 @@ _MEANINGS = {"utility_scale": "standard deviation, between items, of the utility
 @layer("scale", hyper=["utility_scale"], meanings=_MEANINGS)
 def utility_scale(data: Cells, fixed: float | None = None) -> Tensor:
     if fixed is not None:
-        if not fixed > 0:
-            raise ProgramError(f"utility_scale(fixed={fixed}): a standard deviation is above 0")
-        return torch.full((), fixed)
+        return torch.tensor(float(fixed))  # also for fixed=1
     return pyro.sample("utility_scale", dist.LogNormal(0.0, 1.0))

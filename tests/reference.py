@@ -262,7 +262,7 @@ def _log_log_normal(x, mean, sd):
 PRIORS = {
     "utility_scale": lambda s, fixed=None: 0.0 if fixed else _log_log_normal(s["utility_scale"], 0, 1),
     "items": lambda s: stats.norm.logpdf(s["utility"], 0, s["utility_scale"]).sum(),
-    "student_items": lambda s, df=3.0: stats.t.logpdf(s["utility"], df, 0, s["utility_scale"]).sum(),
+    "student_items": lambda s, df=2.0: stats.t.logpdf(s["utility"], df, 0, s["utility_scale"]).sum(),
     "linear": lambda s: stats.norm.logpdf(
         s["weight"], 0, s["utility_scale"] / np.sqrt(np.shape(s["weight"])[-1])
     ).sum(),

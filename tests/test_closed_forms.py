@@ -219,7 +219,9 @@ def test_evidence_with_a_lapse_by_quadrature(method):
 
     exact = np.log(integrate.dblquad(integrand, -3, 14, 0, 1, epsabs=1e-10, epsrel=1e-8)[0]) - 12
     program = "lapse+utility_scale(fixed=1.5)"
-    status = prefdensity.fit(program, counts([(0, 1, 45, 3)], 2), method=method, draws=2000).status
+    # the tail of the lapse's logit is heavier than a Gaussian's: proposals for 10,000 draws have a standard error of
+    # .006 (laplace) and .01 (svi), measured over ten seeds; those for 2,000 would have .025
+    status = prefdensity.fit(program, counts([(0, 1, 45, 3)], 2), method=method, draws=10_000).status
     assert status.log_evidence == pytest.approx(exact, abs=0.03)
 
 
@@ -230,8 +232,13 @@ def test_one_type_is_bradley_terry():
     assert one.dimension == plain.dimension
     z = vectors(plain, 5)
     torch.testing.assert_close(one.log_joint(z), plain.log_joint(z), atol=1e-10, rtol=0)
-    fits = [prefdensity.fit(name, data, method="laplace") for name in ("annotator_types(k=1)", "bradley_terry")]
-    np.testing.assert_allclose(fits[0].draws["utility"][:, 0], fits[1].draws["utility"], atol=1e-3)
+    # draw by draw at one scale: on a grid of scales, rounding of its weights picks another point for a draw or two
+    names = ["annotator_types(k=1)", "bradley_terry"]
+    given = [prefdensity.fit(f"{name}+utility_scale(fixed=1)", data, method="laplace") for name in names]
+    np.testing.assert_allclose(given[0].draws["utility"][:, 0], given[1].draws["utility"], atol=1e-3)
+    fits = [prefdensity.fit(name, data, method="laplace") for name in names]
+    apart = np.abs(fits[0].draws["utility"][:, 0] - fits[1].draws["utility"]).max(1) > 1e-3
+    assert apart.mean() < 0.01
     assert fits[0].status.log_evidence == pytest.approx(fits[1].status.log_evidence, abs=1e-3)
     np.testing.assert_array_equal(fits[0].draws["type_weight"], 1.0)
 

@@ -58,7 +58,9 @@ def test_a_given_scale_is_the_layers_without_its_site():
     assert "utility_scale" not in post.draws
     learned = fit("bradley_terry", data, method="laplace")
     assert learned.parameters()["parameter"].tolist() == ["utility_scale"]
-    with pytest.raises(ProgramError, match=r"utility_scale\(fixed=-1\): a standard deviation is above 0"):
+    whole, real = (fit(f"utility_scale(fixed={one})", data, method="laplace", seed=0) for one in ("1", "1.0"))
+    np.testing.assert_array_equal(whole.draws["utility"], real.draws["utility"])
+    with pytest.raises(ProgramError, match="fixed of utility_scale is -1; it must be a positive number"):
         fit("utility_scale(fixed=-1)", data)
 
 
