@@ -19,7 +19,7 @@ HELD = dict.fromkeys(
     (
         "adjacent_categories", "best_worst", "bradley_terry", "covariate_bias", "crowd_bt", "davidson", "dpo",
         "geometric", "gp", "graded", "items", "length_normalised", "linear", "logit", "luce_choice", "plackett_luce",
-        "position_bias", "probit", "rao_kupper", "tempered", "thurstone",
+        "position_bias", "probit", "rao_kupper", "student_items", "tempered", "thurstone", "utility_scale",
     ),
     200,
 ) | dict.fromkeys(
