@@ -51,7 +51,7 @@ class Mixture:
         """Return one mixture of several modes, each by its evidence; the point is that of the first."""
         if len(parts) == 1:
             return parts[0]
-        evidence = torch.tensor([each.log_evidence for each in parts]).to(parts[0].weight)
+        evidence = parts[0].weight.new_tensor([each.log_evidence for each in parts])
         share = evidence.softmax(0)
         return cls(
             weight=torch.cat([mine * each.weight for mine, each in zip(share, parts, strict=True)]),

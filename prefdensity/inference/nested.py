@@ -181,7 +181,7 @@ def _peak(profile: Profile, start: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         left = torch.nonzero(~settled).flatten()
         h = at[left, None] + stencil * apart[left, None]
         found = profile(h.flatten(0, 1), left.repeat_interleave(len(stencil)))
-        value = torch.tensor([point.value for point in found]).to(start).reshape(len(left), -1)
+        value = start.new_tensor([point.value for point in found]).reshape(len(left), -1)
         slope, curvature[left] = _differences(value, apart[left])
         values, vectors = torch.linalg.eigh(curvature[left])
         along = (vectors.mT @ slope.unsqueeze(-1)).squeeze(-1)
