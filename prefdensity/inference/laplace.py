@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from prefdensity.inference.guide import LOG_2PI
 from prefdensity.inference.mode import Climber, Mode, first_guess
-from prefdensity.inference.nested import Nested, nested
+from prefdensity.inference.nested import Nested, Watch, nested
 from prefdensity.inference.precision import Gaussian
 from prefdensity.inference.profile import gaussian_of
 from prefdensity.inference.view import View
@@ -64,6 +63,21 @@ class Mixture:
             whole=parts[0].whole,
         )
 
+    def only(self, rows: Tensor) -> Mixture:
+        """Return these components [component, bool], with the evidence that they hold."""
+        held = self.weight[rows].sum()
+        return replace(
+            self,
+            weight=self.weight[rows] / held,
+            base=self.base[rows],
+            spread=tuple(spread for spread, own in zip(self.spread, rows.tolist(), strict=True) if own),
+            log_evidence=self.log_evidence + float(held.log()),
+        )
+
+    def nearer(self, z: Tensor, other: Tensor) -> Tensor:
+        """Say of which z [place, dimension] the mode is nearer than `other` [dimension], by the spread about it."""
+        return self.whole.square(z - self.mode.z) < self.whole.square(z - other)
+
     def draw(self, draws: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return z [draw, dimension] and log q [draw]."""
         pick = torch.multinomial(self.weight.cpu(), draws, replacement=True, generator=generator)
@@ -98,7 +112,7 @@ class Mixture:
         return self.mode.z, self.whole.frame()
 
 
-def laplace(view: View, start: Tensor | None = None) -> Mixture:
+def laplace(view: View, start: Tensor | None = None, watch: Watch | None = None) -> Mixture:
     """Return the Laplace approximation reached from `start` (default the middle of the prior).
 
     Raises
@@ -106,20 +120,12 @@ def laplace(view: View, start: Tensor | None = None) -> Mixture:
     FitError
         If the posterior has no curvature in some direction at its mode, and is too large to mend.
     """
-    found = laplace_above(view, first_guess(view) if start is None else start, -math.inf)
-    assert found is not None  # nothing lies below
-    return found
-
-
-def laplace_above(view: View, start: Tensor, least: float) -> Mixture | None:
-    """Return `laplace`, or None as soon as it is clear that its log evidence stays below `least` (nats)."""
+    start = first_guess(view) if start is None else start
     if view.hyper:
-        found = nested(view, start, least)
-        return None if found is None else of_nested(found)
+        return of_nested(nested(view, start, watch))
     climber = Climber(view)
     mode = climber.climb(start)
-    one = at_mode(mode if mode.precision else replace(mode, precision=climber.curvature(mode.z)[2]))
-    return one if one.log_evidence >= least else None
+    return at_mode(mode if mode.precision else replace(mode, precision=climber.curvature(mode.z)[2]))
 
 
 def at_mode(mode: Mode) -> Mixture:

@@ -35,11 +35,18 @@ _SHARP = 0.15
 # The peak of their marginal: distance of the first finite differences, the longest step, in how many standard
 # deviations a last step may land, after how many rounds at most.
 _FIRST, _LONGEST, _LAST, _ROUNDS = 0.5, 1.5, 0.4, 12
-_HOPELESS = 30.0  # more nats than the search for the peak gains over where it starts
+# The most nats that the search for the peak gains over where it starts; and what is reckoned with on the way: so many
+# times what a parabola promises, and so much.
+_GAIN, _PROMISE, _MORE = 15.0, 1.25, 0.5
 _BOUND = 8.0  # of a sensible scale: its logarithm
 _FLATTEST = 0.25  # curvature of a marginal below which steps towards its peak do not follow it
 # Entries of draws whose density is worked out together.
 _ENTRIES = 400_000
+
+
+# Told of every place on the way to a peak and of the most log evidence (nats) to be expected there; it may raise what
+# ends the search.
+Watch = Callable[[Mode, float], None]
 
 
 @dataclass(frozen=True)
@@ -135,21 +142,13 @@ class Nested:
         return Joint(self.hyper, self.free, spread, point.slope, point.inner, log_det, point.log_det_error)
 
 
-def nested(view: View, start: Tensor, least: float = -math.inf) -> Nested | None:
-    """Return the nested approximation reached from `start` [dimension].
-
-    None as soon as it is clear that its log evidence stays below `least` (nats).
-    """
+def nested(view: View, start: Tensor, watch: Watch | None = None) -> Nested:
+    """Return the nested approximation reached from `start` [dimension]."""
     profile, first = profile_of(view, start), start[list(view.hyper)][None]
-    alone = torch.zeros(1, dtype=torch.int64)
-    if least > -math.inf and profile(first, alone)[0].value < least - _HOPELESS:
-        return None
-    peak, curvature, settled = _peak(profile, first)
-    if least > -math.inf:
-        volume = 0.5 * len(view.hyper) * LOG_2PI + float(torch.linalg.slogdet(_widths(curvature)[0])[1])
-        if profile(peak, alone)[0].value + volume < least:
-            return None
-    return _grids(profile, peak, curvature, settled)[0]
+    if watch is not None:
+        (point,) = profile(first, torch.zeros(1, dtype=torch.int64))
+        watch(point.mode, point.value + _GAIN)
+    return _grids(profile, *_peak(profile, first, watch))[0]
 
 
 def summit(view: View, start: Tensor) -> Mode:
@@ -167,10 +166,11 @@ def nested_many(view: View, counts: Tensor) -> list[Nested]:
     return _grids(profile, *_peak(profile, start[list(view.hyper)].expand(len(counts), -1)))
 
 
-def _peak(profile: Profile, start: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _peak(profile: Profile, start: Tensor, watch: Watch | None = None) -> tuple[Tensor, Tensor, Tensor]:
     """Return the mode of each table's marginal [table, hyper], minus the Hessian there, and whether it was reached.
 
-    Newton's method from finite differences, whose distances shrink to the standard deviations found.
+    Newton's method from finite differences, whose distances shrink to the standard deviations found. `watch`: of the
+    way of a single table.
     """
     tables, size = start.shape
     stencil = _stencil(size).to(start)
@@ -188,14 +188,21 @@ def _peak(profile: Profile, start: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         step = (vectors @ (along / values.clamp_min(_FLATTEST)).unsqueeze(-1)).squeeze(-1)
         step = step * (_LONGEST / step.norm(dim=-1, keepdim=True)).clamp_max(1.0)
         far = (along.square() / values.clamp_min(_FLATTEST)).sum(-1).sqrt()
-        fine = apart[left] < 2 * values.clamp_min(_FLATTEST).rsqrt().amin(-1, keepdim=True)
-        at[left] = (at[left] + step).clamp(-_BOUND, _BOUND)
-        settled[left] = (far < _LAST) & fine.all(-1)
         deviation = curvature[left].diagonal(dim1=-2, dim2=-1).clamp_min(_FLATTEST).rsqrt()
+        fine = apart[left] < 2 * values.clamp_min(_FLATTEST).rsqrt().amin(-1, keepdim=True)
+        settled[left] = (far < _LAST) & fine.all(-1)
+        if watch is not None:
+            watch(found[0].mode, float(value[0, 0] + _PROMISE * far[0] ** 2 / 2 + _volume(curvature[0])) + _MORE)
+        at[left] = (at[left] + step).clamp(-_BOUND, _BOUND)
         apart[left] = deviation.clamp(0.01, _FIRST)
         if settled.all():
             break
     return at, curvature, settled
+
+
+def _volume(curvature: Tensor) -> Tensor:
+    """Return the log of what a peak of this curvature [hyper, hyper] holds, over its height."""
+    return 0.5 * len(curvature) * LOG_2PI + torch.linalg.slogdet(_widths(curvature))[1]
 
 
 def _stencil(size: int) -> Tensor:
