@@ -6,6 +6,8 @@ import pyro.distributions as dist
 import pytest
 import torch
 from contract import table, vectors, view_of
+from scipy import stats
+from scipy.special import expit
 
 import prefdensity
 from prefdensity.comparisons import Comparisons
@@ -149,37 +151,41 @@ def contested():
     )  # fmt: skip
 
 
-def from_the_prior(view, upside_down, seed, draws=400_000):
-    """Log evidence and the posterior probability of an event, by importance sampling from the prior."""
-    weight, inside = [], []
-    for part in range(draws // 20_000):
-        z = view.prior(20_000, seed=seed * 1000 + part)
-        with torch.no_grad():
-            weight.append(view.log_likelihood(z))
-            inside.append(upside_down(view.values(z)[0]))
-    weight, inside = torch.cat(weight), torch.cat(inside)
-    share = weight.softmax(0)
-    error = float((share**2 * (inside - (share * inside).sum()) ** 2).sum().sqrt())
-    return float(weight.logsumexp(0) - np.log(len(weight))), float((share * inside).sum()), error
+def duel(people, each, against):
+    """Two items: so many people with `each` votes for the first, and one with so many for the other."""
+    rows = [(person, 0, each) for person in range(people)] + [(people, 1, against)]
+    who, outcome, count = np.array(rows).T
+    zero = np.zeros(len(who), dtype=np.int64)
+    return Comparisons(
+        items=("x", "y"), item_a=zero, item_b=zero + 1, outcome=outcome.astype(np.int8), count=count.astype(float),
+        annotators=tuple(f"p{k}" for k in range(people + 1)), annotator=who,
+    )  # fmt: skip
 
 
-def mostly_turned(values):
-    beta = 1 + values["reliability_spread"] * values["reliability_offset"]
-    return (beta.flatten(1).sum(-1) < 0).double()
+def by_quadrature(people, each, against):
+    """Log evidence of `reliability` on a duel, and the posterior probability that the second item is the better."""
+    width = 0.04
+    log_s, tau, d = np.arange(-5, 5, width), np.arange(0.02, 2.5, 0.04), np.arange(-20, 20, width) + width / 2
+    s = np.exp(log_s)
+    prior = (stats.norm.pdf(log_s) * width) @ stats.norm.pdf(d, 0, np.sqrt(2) * s[:, None])
+    node, weight = np.polynomial.hermite_e.hermegauss(60)
+    margin = (1 + tau[:, None, None] * node) * d[:, None]
+    weight = weight / weight.sum()
+    voices = [expit(sign * margin) ** count @ weight for sign, count in ((1, each), (-1, against))]
+    joint = prior * stats.halfnorm.pdf(tau, scale=0.5)[:, None] * voices[0] ** people * voices[1]
+    return np.log(joint.sum() * width * 0.04), joint[:, d < 0].sum() / joint.sum()
 
 
-def test_modes_have_their_shares_and_evidence():
-    program = load_program("reliability")
-    data = contested()
-    view = View(program, data.cells(program.outcomes, program.needs))
-    evidence, share, error = from_the_prior(view, mostly_turned, seed=1)
-    post = prefdensity.fit(program, data, method="laplace", draws=4000, progress=False)
-    assert len(post.status.modes) == 2
+@pytest.mark.parametrize("table", [(3, 1, 12), (2, 3, 12), (2, 1, 8)])
+def test_modes_have_their_shares_and_evidence(table):
+    data = duel(*table)
+    evidence, share = by_quadrature(*table)
+    post = prefdensity.fit("reliability", data, method="laplace", draws=4000, progress=False)
+    assert 0.05 < share < 0.95
     assert post.status.log_evidence == pytest.approx(evidence, abs=0.1)
-    found = float((post.draws["reliability"].sum(-1) < 0).mean())
-    assert 0.02 < share < 0.98
-    assert found == pytest.approx(share, abs=4 * error + 0.05)
-    assert np.logaddexp.reduce(post.status.modes) == pytest.approx(evidence, abs=0.5)
+    better = post.draws["utility"][:, 1] > post.draws["utility"][:, 0]
+    assert better.mean() == pytest.approx(share, abs=0.05)
+    assert np.logaddexp.reduce(post.status.modes) == pytest.approx(evidence, abs=0.2)
 
 
 def from_signs(view, data, turned):
