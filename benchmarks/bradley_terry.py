@@ -9,6 +9,7 @@ import numpy as np
 from benchmarks import bradley_terry_peers as peers
 from benchmarks.measuring import answer, timed, versions
 from benchmarks.worlds import simulate
+from prefdensity.programs.tabulate import cells_of
 
 SIZES = ("100x100000", "1000x1000000", "10000x1000000", "10000x10000000")
 
@@ -20,7 +21,7 @@ def prefdensity_mode(n_items, winner, loser):
     from prefdensity.inference.view import View
 
     program = pf.load_program("bradley_terry")
-    cells = _comparisons(n_items, winner, loser).cells(program.outcomes, program.needs)
+    cells = cells_of(_comparisons(n_items, winner, loser), program.outcomes, program.needs)
     yield None
     found = laplace(View(program, cells))
     yield found.mode.z.numpy()

@@ -76,7 +76,7 @@ def measure(program: str, world: str, count: int, seed: int = 0, draws: int = 10
     """
     import prefdensity as pf
     from prefdensity.inference import posteriors
-    from prefdensity.outlying import far_out
+    from prefdensity.posterior.outlying import far_out
 
     rows, counts, truth, share = tables(program, world, count, seed)
     a, b = np.triu_indices(ITEMS, 1)

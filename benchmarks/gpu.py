@@ -25,6 +25,7 @@ from benchmarks.worlds import ANNOTATORS, annotated
 from prefdensity.inference import svi
 from prefdensity.inference.guide import Guide
 from prefdensity.inference.view import View
+from prefdensity.programs.tabulate import cells_of
 
 STEPS = 30
 
@@ -70,7 +71,7 @@ def bandwidth(device: str, size: int = 2**28) -> float:
 def step(rows: int, device: str) -> tuple[float, int]:
     """Return seconds for a step, and the bytes that its operations move."""
     program = pf.load_program(PROGRAMS["types"])
-    cells = comparisons(annotated("types", 1000, rows, ANNOTATORS)).cells(
+    cells = cells_of(comparisons(annotated("types", 1000, rows, ANNOTATORS)),
         program.outcomes, program.needs, device=device
     )
     view = View(program, cells)

@@ -11,6 +11,7 @@ import torch
 import prefdensity as pf
 from prefdensity.inference.laplace import laplace
 from prefdensity.inference.view import View
+from prefdensity.programs.tabulate import cells_of
 
 FITS, LOOPED = 2000, 20
 
@@ -33,7 +34,7 @@ def main() -> None:
             pf.fit(program, table, method="laplace", progress=False)
             spent += time.process_time() - began
             began = time.process_time()
-            alone = laplace(View(program, table.cells(program.outcomes, program.needs)))
+            alone = laplace(View(program, cells_of(table, program.outcomes, program.needs)))
             bare += time.process_time() - began
             worst = max(worst, float(np.abs(alone.mode.z.numpy() - many.z[k]).max()))
         scale = FITS / LOOPED

@@ -19,10 +19,10 @@ import torch
 from scipy.stats import norm
 
 from benchmarks import pcal_peer
-from prefdensity.estimators import LinearRegression, pcal, pcal_design
-from prefdensity.estimators.designs import draw
-from prefdensity.judged import Judged
-from prefdensity.simulate_judged import COEFFICIENT, JudgedWorld, buy
+from prefdensity.judged.simulate import COEFFICIENT, JudgedWorld, buy
+from prefdensity.judged.units import Judged
+from prefdensity.pcal import LinearRegression, pcal, pcal_design
+from prefdensity.pcal.allocation import draw
 
 REGRESSION = LinearRegression(intercept=False)
 Z = norm.ppf(0.95)

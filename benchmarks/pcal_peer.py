@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from prefdensity.judged import Judged
+from prefdensity.judged.units import Judged
 
 Array = NDArray[np.float64]
 

@@ -16,9 +16,9 @@ from scipy.special import expit
 from scipy.stats import norm
 
 from benchmarks.reward_worlds import AUXILIARIES, FIXED, WORLDS, World, draw, world
-from prefdensity.estimators.convex import curvature, gram, margins
-from prefdensity.estimators.equation import Equation
-from prefdensity.estimators.policy_learning import at_kl, regret, two_stage, win_rate
+from prefdensity.reward.convex import curvature, gram, margins
+from prefdensity.reward.equation import Equation
+from prefdensity.reward.policy_learning import at_kl, regret, two_stage, win_rate
 
 CHUNK = 10  # replicates at a time, for memory
 

@@ -8,9 +8,9 @@ from functools import cached_property
 import numpy as np
 from scipy.special import expit, logit, softmax
 
-from prefdensity.estimators.auxiliary import cross_fitted, folds_of, stacked
-from prefdensity.estimators.convex import margins, moment, solve
-from prefdensity.estimators.equation import Equation, Fresh, Labelled
+from prefdensity.reward.auxiliary import cross_fitted, folds_of, stacked
+from prefdensity.reward.convex import margins, moment, solve
+from prefdensity.reward.equation import Equation, Fresh, Labelled
 
 WORLDS = ("bt", "cyclic", "cyclic-mod", "nonlinear", "mixture", "annotator")
 AUXILIARIES = ("oracle", "fitted", "judge", "flip20", "self", "half", "random", "inverted")

@@ -56,10 +56,10 @@ def published(n_items: int, listed: int | None, past: bool) -> list:
 
 
 def ours(rule: str, n_items: int, listed: int | None, past: bool) -> list:
-    from prefdensity.acquisition import expected_information
-    from prefdensity.pair_metric import Metric, Strengths, past_information
-    from prefdensity.pair_sets import AllPairs, ListedPairs
-    from prefdensity.selection_rules import Situation, choose
+    from prefdensity.selection.acquisition import expected_information
+    from prefdensity.selection.pair_metric import Metric, Strengths, past_information
+    from prefdensity.selection.pair_sets import AllPairs, ListedPairs
+    from prefdensity.selection.rules import Situation, choose
 
     expected_information(0.0, 1.0)  # its table is made once in a process, in about a second
     features, score = pool(n_items)

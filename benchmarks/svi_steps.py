@@ -18,6 +18,7 @@ import numpy as np
 from benchmarks.measuring import answer, peak_memory, versions
 from benchmarks.results import markdown
 from benchmarks.worlds import ANNOTATORS, annotated, counts, simulate
+from prefdensity.programs.tabulate import cells_of
 
 # "step" has the particles of ours; "pair" the fewest that ours can have, an antithetic pair
 PARTICLES = {"step": 8, "pair": 2}
@@ -57,7 +58,7 @@ def our_view(program: str, world: dict[str, np.ndarray]) -> Any:
             outcome=np.repeat([0, 1], cells).astype(np.int8)[count > 0], count=count[count > 0].astype(float),
         )  # fmt: skip
     loaded = pf.load_program(program)
-    return View(loaded, data.cells(loaded.outcomes, loaded.needs))
+    return View(loaded, cells_of(data, loaded.outcomes, loaded.needs))
 
 
 def least(steps: Callable[[int], None], rows: int) -> float:

@@ -9,7 +9,7 @@ out = Path(sys.argv[1] if len(sys.argv) > 1 else "examples-output")
 out.mkdir(parents=True, exist_ok=True)
 
 data = prefdensity.read("example:puddings")
-print(data.report(), "\n")
+print(prefdensity.describe(data), "\n")
 
 post = prefdensity.fit("davidson", data, seed=0)
 print(post.summary().round(2).to_string(index=False), "\n")

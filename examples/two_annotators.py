@@ -8,9 +8,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 import prefdensity
-from prefdensity import density, toy
-from prefdensity.misspecified import law, optimum
-from prefdensity.plots import COLOURS
+from prefdensity.density import implicit, toy
+from prefdensity.density.misspecified import law, optimum
+from prefdensity.reporting.plots import COLOURS
 
 out = Path(sys.argv[1] if len(sys.argv) > 1 else "examples-output")
 out.mkdir(parents=True, exist_ok=True)
@@ -22,14 +22,14 @@ rows = {}
 for w in (0.5, 0.4):
     both = toy.preference(grid, (w, 1 - w))
     single = optimum(w * law(kinds.log_p[0]) + (1 - w) * law(kinds.log_p[1]), proposal).density
-    rows[w, "TV"] = [*density.tv(kinds, single), density.tv(both, single), density.tv(proposal, single)]
-    rows[w, "KL"] = [*density.kl(kinds, single), density.kl(both, single), density.kl(proposal, single)]
+    rows[w, "TV"] = [*implicit.tv(kinds, single), implicit.tv(both, single), implicit.tv(proposal, single)]
+    rows[w, "KL"] = [*implicit.kl(kinds, single), implicit.kl(both, single), implicit.kl(proposal, single)]
 table = pd.DataFrame(rows, index=["narrow annotator", "wide annotator", "their mixture", "pretrained model"])
 print("Distance to the best single utility, by the share of the narrow annotator's judgements:")
 print(table.round(3).to_string(), "\n")
 
 # 30,000 judgements: 40 numbers as items, 100 annotators of either kind, 300 judgements each.
-line = density.Domain.grid(-5, 6, 40)
+line = implicit.Domain.grid(-5, 6, 40)
 kinds, truth, labels = toy.annotators(line), toy.preference(line), np.array(line.labels)
 rng = np.random.default_rng(0)
 utility = kinds.log_p[rng.choice(2, 100, p=toy.WEIGHTS)]  # [annotator, item]
@@ -42,13 +42,13 @@ data = prefdensity.Comparisons.from_frame(votes.assign(outcome=np.where(wins, "a
 
 two = prefdensity.fit("annotator_types(k=2)+utility_scale(fixed=3.0)", data, seed=0)
 one = prefdensity.fit("utility_scale(fixed=3.0)", data, seed=0)
-found = {"two types": density.of(two, line), "one utility": density.of(one, line)}
-types, _ = density.match(density.of(two, line, by="type").mean(), kinds)
-print("TV of each fitted type to its annotator:", density.tv(types, kinds).round(3))
+found = {"two types": implicit.of(two, line), "one utility": implicit.of(one, line)}
+types, _ = implicit.match(implicit.of(two, line, by="type").mean(), kinds)
+print("TV of each fitted type to its annotator:", implicit.tv(types, kinds).round(3))
 for name, fitted in found.items():
     mass = fitted.interval(line.points < 0)
     print(
-        f"{name}: TV to the mixture {density.tv(fitted.mean(), truth):.3f}, mass below 0 "
+        f"{name}: TV to the mixture {implicit.tv(fitted.mean(), truth):.3f}, mass below 0 "
         f"{mass.mean:.3f} [{mass.lower:.3f}, {mass.upper:.3f}], truth {truth.mass(line.points < 0):.3f}"
     )
 

@@ -11,8 +11,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import prefdensity
-from prefdensity.estimators import Exact, reward
-from prefdensity.preference_columns import auxiliary_columns
+from prefdensity.reward import Exact, reward
+from prefdensity.reward.columns import auxiliary_columns
 
 out = Path(sys.argv[1] if len(sys.argv) > 1 else "examples-output")
 out.mkdir(parents=True, exist_ok=True)
@@ -52,7 +52,7 @@ def dpo_step() -> float:
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
     from trl import DPOConfig
 
-    from prefdensity.trl import VarianceReducedDPOTrainer
+    from prefdensity.reward.trl import VarianceReducedDPOTrainer
 
     words = {word: k for k, word in enumerate(["<eos>", *sorted(set(" ".join([*answers, "why"]).split()))])}
     core = Tokenizer(models.WordLevel(words, unk_token="<eos>"))

@@ -16,9 +16,9 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from prefdensity.cells import Cells
-from prefdensity.outcomes import luce
-from prefdensity.programs import layer
+from prefdensity.programs.cells import Cells
+from prefdensity.programs.layers import layer
+from prefdensity.programs.outcomes import luce
 
 _MEANINGS = {
     "tie_strength": "ties between equals, relative to the weakest preference for either side",

@@ -15,8 +15,8 @@ import pyro
 import pyro.distributions as dist
 from torch import Tensor
 
-from prefdensity.cells import Cells
-from prefdensity.programs import layer
+from prefdensity.programs.cells import Cells
+from prefdensity.programs.layers import layer
 
 _MEANINGS = {
     "factor_scale": "standard deviation of utility along one factor",

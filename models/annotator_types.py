@@ -20,8 +20,8 @@ import torch
 from scipy.cluster.vq import kmeans2
 from torch import Tensor
 
-from prefdensity.cells import Cells
-from prefdensity.programs import layer
+from prefdensity.programs.cells import Cells
+from prefdensity.programs.layers import layer
 
 
 def starts(data: Cells, restarts: int, seed: int, k: int = 2) -> np.ndarray:

@@ -11,6 +11,6 @@ Reference: Marley and Louviere (2005), J. Mathematical Psychology 49, 464-480, t
 from prefdensity.models.items import items
 from prefdensity.models.luce_choice import luce_choice
 
-from prefdensity.programs import compose
+from prefdensity.programs.compose import compose
 
 best_worst = compose(items, luce_choice, name="best_worst", story=__doc__)

@@ -12,6 +12,6 @@ Reference: Bradley and Terry (1952), Biometrika 39, 324-345; Ford (1957), Am. Ma
 from prefdensity.models.items import items
 from prefdensity.models.logit import logit
 
-from prefdensity.programs import compose
+from prefdensity.programs.compose import compose
 
 bradley_terry = compose(items, logit, name="bradley_terry", story=__doc__)

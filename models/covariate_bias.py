@@ -14,8 +14,8 @@ import pyro
 import pyro.distributions as dist
 from torch import Tensor
 
-from prefdensity.cells import Cells
-from prefdensity.programs import layer
+from prefdensity.programs.cells import Cells
+from prefdensity.programs.layers import layer
 
 _MEANINGS = {"covariate_effect": "logits per unit of the covariate", "covariate_offset": "standardised effect"}
 

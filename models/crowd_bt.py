@@ -15,9 +15,9 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from prefdensity.cells import Cells
-from prefdensity.mirrors import Mirror, Values
-from prefdensity.programs import layer
+from prefdensity.programs.cells import Cells
+from prefdensity.programs.layers import layer
+from prefdensity.programs.mirrors import Mirror, Values
 
 
 def _upside_down(values: Values, who: Tensor) -> dict[str, Tensor]:

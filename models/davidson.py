@@ -14,9 +14,9 @@ import pyro
 import pyro.distributions as dist
 from torch import Tensor
 
-from prefdensity.cells import Cells
-from prefdensity.outcomes import luce
-from prefdensity.programs import layer
+from prefdensity.programs.cells import Cells
+from prefdensity.programs.layers import layer
+from prefdensity.programs.outcomes import luce
 
 
 @layer(

@@ -18,8 +18,8 @@ import torch
 from prefdensity.models.annotator_types import starts
 from torch import Tensor
 
-from prefdensity.cells import Cells
-from prefdensity.programs import layer
+from prefdensity.programs.cells import Cells
+from prefdensity.programs.layers import layer
 
 _MEANINGS = {
     "type_weight": "share of annotators",

@@ -12,9 +12,9 @@ Reference: Rafailov et al. (2023), arXiv 2305.18290; Dumoulin et al. (2024), TML
 
 from torch import Tensor
 
-from prefdensity.cells import Cells
 from prefdensity.errors import require_positive
-from prefdensity.programs import layer
+from prefdensity.programs.cells import Cells
+from prefdensity.programs.layers import layer
 
 
 @layer("behaviour", needs=["measures"])

@@ -11,9 +11,9 @@ Reference: Dumoulin et al. (2024), TMLR, arXiv 2311.14115.
 
 from torch import Tensor
 
-from prefdensity.cells import Cells
 from prefdensity.errors import require_positive
-from prefdensity.programs import layer
+from prefdensity.programs.cells import Cells
+from prefdensity.programs.layers import layer
 
 
 @layer("behaviour", needs=["measures"])

@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from prefdensity.cells import Cells
-from prefdensity.outcomes import cumulative_logit
-from prefdensity.programs import layer
+from prefdensity.programs.cells import Cells
+from prefdensity.programs.layers import layer
+from prefdensity.programs.outcomes import cumulative_logit
 
 _MEANINGS = {
     "tie_excess": "theta - 1; utilities closer than log(theta) often tie",

@@ -15,8 +15,8 @@ import pyro
 import pyro.distributions as dist
 from torch import Tensor
 
-from prefdensity.cells import Cells
-from prefdensity.programs import layer
+from prefdensity.programs.cells import Cells
+from prefdensity.programs.layers import layer
 
 _MEANINGS = {
     "ideal_scale": "how fast utility falls with squared distance",

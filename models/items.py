@@ -13,8 +13,8 @@ import pyro
 import pyro.distributions as dist
 from torch import Tensor
 
-from prefdensity.cells import Cells
-from prefdensity.programs import layer
+from prefdensity.programs.cells import Cells
+from prefdensity.programs.layers import layer
 
 
 @layer("utility", meanings={"utility": "log preference density of the item, up to a constant"})

@@ -15,8 +15,8 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from prefdensity.cells import Cells
-from prefdensity.programs import layer
+from prefdensity.programs.cells import Cells
+from prefdensity.programs.layers import layer
 
 
 @layer("noise", hyper=["lapse"], meanings={"lapse": "share of judgements that are blind guesses"})

@@ -15,8 +15,8 @@ import pyro
 import pyro.distributions as dist
 from torch import Tensor
 
-from prefdensity.cells import Cells
-from prefdensity.programs import layer
+from prefdensity.programs.cells import Cells
+from prefdensity.programs.layers import layer
 
 _MEANINGS = {
     "weight": "utility per standard deviation of the feature",
@@ -27,6 +27,7 @@ _MEANINGS = {
 @layer("utility", needs=["features"], meanings=_MEANINGS)
 def linear(data: Cells, scale: Tensor) -> Tensor:
     assert data.features is not None  # refused without item features
+    assert data.feature_scale is not None
     n_features = data.features.shape[-1]
     with pyro.plate("feature", n_features, dim=-1):
         weight = pyro.sample("weight", dist.Normal(0.0, scale / n_features**0.5))

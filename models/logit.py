@@ -10,9 +10,9 @@ Reference: Luce (1959), Individual Choice Behavior.
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from prefdensity.cells import Cells
-from prefdensity.outcomes import by_outcome
-from prefdensity.programs import layer
+from prefdensity.programs.cells import Cells
+from prefdensity.programs.layers import layer
+from prefdensity.programs.outcomes import by_outcome
 
 
 @layer("choice", outcomes=["a", "b"])

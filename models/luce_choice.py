@@ -14,9 +14,9 @@ Louviere (2005), J. Mathematical Psychology 49, 464-480.
 import torch
 from torch import Tensor
 
-from prefdensity.cells import Cells
-from prefdensity.outcomes import by_outcome, luce
-from prefdensity.programs import layer
+from prefdensity.programs.cells import Cells
+from prefdensity.programs.layers import layer
+from prefdensity.programs.outcomes import by_outcome, luce
 
 
 @layer("choice", outcomes=["a", "b"], sets=True)

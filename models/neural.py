@@ -19,8 +19,8 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from prefdensity.cells import Cells
-from prefdensity.programs import layer
+from prefdensity.programs.cells import Cells
+from prefdensity.programs.layers import layer
 
 
 @layer(

@@ -11,6 +11,6 @@ Reference: Plackett (1975), Applied Statistics 24, 193-202; Hunter (2004), Annal
 from prefdensity.models.items import items
 from prefdensity.models.luce_choice import luce_choice
 
-from prefdensity.programs import compose
+from prefdensity.programs.compose import compose
 
 plackett_luce = compose(items, luce_choice, name="plackett_luce", story=__doc__)

@@ -14,8 +14,8 @@ import pyro
 import pyro.distributions as dist
 from torch import Tensor
 
-from prefdensity.cells import Cells
-from prefdensity.programs import layer
+from prefdensity.programs.cells import Cells
+from prefdensity.programs.layers import layer
 
 
 @layer("margin", needs=["first"], meanings={"position_bias": "logits in favour of the item shown first"})

@@ -10,9 +10,9 @@ Reference: Thurstone (1927), Psychological Review 34, 273-286; Mosteller (1951),
 from torch import Tensor
 from torch.special import log_ndtr
 
-from prefdensity.cells import Cells
-from prefdensity.outcomes import by_outcome
-from prefdensity.programs import layer
+from prefdensity.programs.cells import Cells
+from prefdensity.programs.layers import layer
+from prefdensity.programs.outcomes import by_outcome
 
 
 @layer("choice", outcomes=["a", "b"])

@@ -15,9 +15,9 @@ import pyro.distributions as dist
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from prefdensity.cells import Cells
-from prefdensity.outcomes import by_outcome
-from prefdensity.programs import layer
+from prefdensity.programs.cells import Cells
+from prefdensity.programs.layers import layer
+from prefdensity.programs.outcomes import by_outcome
 
 
 @layer(

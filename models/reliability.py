@@ -19,10 +19,10 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from prefdensity.cells import Cells
 from prefdensity.errors import ProgramError
-from prefdensity.mirrors import Mirror, Values
-from prefdensity.programs import layer
+from prefdensity.programs.cells import Cells
+from prefdensity.programs.layers import layer
+from prefdensity.programs.mirrors import Mirror, Values
 
 _MEANINGS = {
     "reliability": "weight of utilities in this annotator's judgements; 1 average, 0 coin-flipper, < 0 contrarian",

@@ -15,9 +15,9 @@ import pyro
 import pyro.distributions as dist
 from torch import Tensor
 
-from prefdensity.cells import Cells
-from prefdensity.outcomes import luce
-from prefdensity.programs import layer
+from prefdensity.programs.cells import Cells
+from prefdensity.programs.layers import layer
+from prefdensity.programs.outcomes import luce
 
 _MEANINGS = {
     "strength_habit": "logits in favour of one strength more, for this annotator; 0 average",

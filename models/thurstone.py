@@ -12,6 +12,6 @@ Reference: Thurstone (1927), Psychological Review 34, 273-286; Mosteller (1951),
 from prefdensity.models.items import items
 from prefdensity.models.probit import probit
 
-from prefdensity.programs import compose
+from prefdensity.programs.compose import compose
 
 thurstone = compose(items, probit, name="thurstone", story=__doc__)

@@ -16,9 +16,9 @@ import pyro.distributions as dist
 from torch import Tensor
 from torch.special import log_ndtr
 
-from prefdensity.cells import Cells
-from prefdensity.outcomes import by_outcome
-from prefdensity.programs import layer
+from prefdensity.programs.cells import Cells
+from prefdensity.programs.layers import layer
+from prefdensity.programs.outcomes import by_outcome
 
 _MEANINGS = {
     "item_noise": "standard deviation with which this item's utility is felt; 1 average",

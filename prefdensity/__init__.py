@@ -9,77 +9,74 @@ from importlib import import_module as _import_module
 from pathlib import Path as _Path
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from prefdensity.version import __version__
 
 # public name -> the module that defines it
 _HOME = {
-    "CheckReport": "checks",
-    "Choices": "choices",
-    "Comparison": "model_comparison",
-    "Comparisons": "comparisons",
+    "CheckReport": "checking.check",
+    "Choices": "data.choices",
+    "Comparison": "comparison.compare",
+    "Comparisons": "data.comparisons",
     "DataError": "errors",
     "FitError": "errors",
-    "Posterior": "posterior",
+    "Posterior": "posterior.posterior",
     "PrefDensityError": "errors",
-    "Program": "programs",
+    "Program": "programs.layers",
     "ProgramError": "errors",
     "bootstrap": "inference",
-    "check": "checks",
-    "compare": "model_comparison",
-    "compose": "programs",
+    "check": "checking.check",
+    "compare": "comparison.compare",
+    "describe": "data.report",
+    "compose": "programs.compose",
     "fit": "inference",
-    "fit_judge": "judge_fits",
+    "fit_judge": "judged.fit",
     "fit_many": "inference",
-    "judge_names": "programs",
-    "kfold": "model_comparison",
-    "layer": "programs",
-    "load_judge": "judge_posterior",
-    "load_posterior": "posterior",
-    "load_program": "programs",
-    "loo": "elpd",
-    "names": "programs",
-    "read": "readers",
-    "sbc": "simulation_calibration",
-    "select": "selection",
-    "with_ratings": "ratings",
-    "write_report": "report",
+    "judge_names": "programs.shelf",
+    "kfold": "comparison.compare",
+    "layer": "programs.layers",
+    "load_judge": "judged.expectations",
+    "load_posterior": "posterior.posterior",
+    "load_program": "programs.loading",
+    "loo": "comparison.elpd",
+    "names": "programs.shelf",
+    "read": "data.readers",
+    "sbc": "checking.sbc",
+    "select": "selection.select",
+    "with_ratings": "data.ratings",
+    "write_report": "reporting.report",
 }
-_MODULES = (
-    "checks",
-    "density",
-    "estimators",
-    "misspecified",
-    "outcomes",
-    "plots",
-    "policies",
-    "readers",
-    "selection_study",
-    "simulate",
-    "study",
-    "toy",
-)
+# public module -> where it lies, if not at the top
+_MODULES = {
+    "density": "density",
+    "inference": "inference",
+    "pcal": "pcal",
+    "reward": "reward",
+    "misspecified": "density.misspecified",
+    "outcomes": "programs.outcomes",
+    "plots": "reporting.plots",
+    "policies": "density.policies",
+    "readers": "data.readers",
+    "selection_study": "selection.study",
+    "simulate": "data.simulate",
+    "study": "pcal.study",
+    "toy": "density.toy",
+}
 
 __all__ = ["__version__", *_HOME, *_MODULES]
 
 if TYPE_CHECKING:
-    from prefdensity import (
-        checks as checks,
-        density as density,
-        estimators as estimators,
-        misspecified as misspecified,
-        outcomes as outcomes,
-        plots as plots,
-        policies as policies,
-        readers as readers,
-        selection_study as selection_study,
-        simulate as simulate,
-        study as study,
-        toy as toy,
-    )
-    from prefdensity.checks import CheckReport as CheckReport, check as check
-    from prefdensity.choices import Choices as Choices
-    from prefdensity.comparisons import Comparisons as Comparisons
-    from prefdensity.elpd import loo as loo
+    from prefdensity import density as density, inference as inference, pcal as pcal, reward as reward
+    from prefdensity.checking.check import CheckReport as CheckReport, check as check
+    from prefdensity.checking.sbc import sbc as sbc
+    from prefdensity.comparison.compare import Comparison as Comparison, compare as compare, kfold as kfold
+    from prefdensity.comparison.elpd import loo as loo
+    from prefdensity.data import readers as readers, simulate as simulate
+    from prefdensity.data.choices import Choices as Choices
+    from prefdensity.data.comparisons import Comparisons as Comparisons
+    from prefdensity.data.ratings import with_ratings as with_ratings
+    from prefdensity.data.readers import read as read
+    from prefdensity.data.report import describe as describe
+    from prefdensity.density import misspecified as misspecified, policies as policies, toy as toy
     from prefdensity.errors import (
         DataError as DataError,
         FitError as FitError,
@@ -87,30 +84,26 @@ if TYPE_CHECKING:
         ProgramError as ProgramError,
     )
     from prefdensity.inference import bootstrap as bootstrap, fit as fit, fit_many as fit_many
-    from prefdensity.judge_fits import fit_judge as fit_judge
-    from prefdensity.judge_posterior import load_judge as load_judge
-    from prefdensity.model_comparison import Comparison as Comparison, compare as compare, kfold as kfold
-    from prefdensity.posterior import Posterior as Posterior, load_posterior as load_posterior
-    from prefdensity.programs import (
-        Program as Program,
-        compose as compose,
-        judge_names as judge_names,
-        layer as layer,
-        load_program as load_program,
-        names as names,
-    )
-    from prefdensity.ratings import with_ratings as with_ratings
-    from prefdensity.readers import read as read
-    from prefdensity.report import write_report as write_report
-    from prefdensity.selection import select as select
-    from prefdensity.simulation_calibration import sbc as sbc
+    from prefdensity.judged.expectations import load_judge as load_judge
+    from prefdensity.judged.fit import fit_judge as fit_judge
+    from prefdensity.pcal import study as study
+    from prefdensity.posterior.posterior import Posterior as Posterior, load_posterior as load_posterior
+    from prefdensity.programs import outcomes as outcomes
+    from prefdensity.programs.compose import compose as compose
+    from prefdensity.programs.layers import Program as Program, layer as layer
+    from prefdensity.programs.loading import load_program as load_program
+    from prefdensity.programs.shelf import judge_names as judge_names, names as names
+    from prefdensity.reporting import plots as plots
+    from prefdensity.reporting.report import write_report as write_report
+    from prefdensity.selection import study as selection_study
+    from prefdensity.selection.select import select as select
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOME:
         value = getattr(_import_module(f"prefdensity.{_HOME[name]}"), name)
     elif name in _MODULES:
-        value = _import_module(f"prefdensity.{name}")
+        value = _import_module(f"prefdensity.{_MODULES[name]}")
     else:
         raise AttributeError(f"module 'prefdensity' has no attribute {name!r}")
     globals()[name] = value

@@ -1,5 +1,5 @@
 """`python -m prefdensity` is the command line."""
 
-from prefdensity.cli import main
+from prefdensity.cli.main import main
 
 main()

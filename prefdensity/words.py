@@ -29,3 +29,8 @@ def share(part: float) -> str:
     if part <= 0.0005:
         return "<0.1%"
     return ">99.9%" if part >= 0.9995 else f"{part:.1%}"
+
+
+def shortened(text: str) -> str:
+    """Return a text as errors quote it: not all of one that goes on and on."""
+    return text if len(text) <= 80 else f"{text[:60]}... ({len(text)} characters)"

@@ -7,11 +7,13 @@ import pandas as pd
 import reference
 import torch
 
-from prefdensity.comparisons import Comparisons
-from prefdensity.grades import grade_codes
+from prefdensity.data.comparisons import Comparisons
+from prefdensity.data.grades import grade_codes
+from prefdensity.data.rating_table import Ratings
 from prefdensity.inference.view import View
-from prefdensity.programs import load_program, names
-from prefdensity.ratings import Ratings
+from prefdensity.programs.loading import load_program
+from prefdensity.programs.shelf import names
+from prefdensity.programs.tabulate import cells_of
 
 # Beside every name of models/: compositions of each pair of stages that meet.
 COMPOSITIONS = [
@@ -99,7 +101,7 @@ def view_of(name, data=None, **sizes):
     """The view of a program on `data`, or on a table that suits it."""
     program = load_program(name)
     data = suited(program, **sizes) if data is None else data
-    return View(program, data.cells(program.outcomes, program.needs)), data
+    return View(program, cells_of(data, program.outcomes, program.needs)), data
 
 
 def vectors(view, fits, seed=0, scale=1.0):

@@ -14,11 +14,11 @@ import numpy as np
 import pandas as pd
 
 from prefdensity import read
-from prefdensity.candidates import candidate_pairs, with_items
-from prefdensity.choices import Choices
-from prefdensity.comparisons import Comparisons
-from prefdensity.judged import Judged
-from prefdensity.ratings import with_ratings
+from prefdensity.data.choices import Choices
+from prefdensity.data.comparisons import Comparisons
+from prefdensity.data.ratings import with_ratings
+from prefdensity.judged.units import Judged
+from prefdensity.selection.candidates import candidate_pairs, with_items
 
 RNG = np.random.default_rng(20)  # which row is spoiled, and what the tables hold
 NBSP, ZERO = "\u00a0", "\u200b"

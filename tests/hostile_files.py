@@ -21,8 +21,8 @@ from hostile import (
 )
 
 from prefdensity import read
-from prefdensity.comparisons import Comparisons
-from prefdensity.programs import load_program
+from prefdensity.data.comparisons import Comparisons
+from prefdensity.programs.loading import load_program
 
 
 def _csv(text: str | bytes, name: str = "votes.csv") -> tuple[str, bytes]:

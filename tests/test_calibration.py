@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from prefdensity.estimators.calibration import Bracket, brackets, influence, multipliers
+from prefdensity.pcal.calibration import Bracket, brackets, influence, multipliers
 
 CALIBRATIONS = ("none", "identity", "scalar", "single", "split")
 

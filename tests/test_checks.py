@@ -11,9 +11,12 @@ from truths import MIXED, NAMED, RELIABILITY, TASTES, fitted, logistic, simulate
 from typer.testing import CliRunner
 
 import prefdensity
-from prefdensity import checks, cli, plots
-from prefdensity.causes import changed
+from prefdensity.checking import check
+from prefdensity.checking.causes import changed
+from prefdensity.cli import main
 from prefdensity.errors import DataError, ProgramError
+from prefdensity.programs.tabulate import cells_of
+from prefdensity.reporting import plots
 
 
 @pytest.mark.parametrize("truth", ["types by annotator", "temperature", "position", "lapse", "intransitive"])
@@ -212,9 +215,9 @@ def test_other_tables_and_few_replicates_are_refused():
     with pytest.raises(DataError, match="replicates=5 is too few"):
         prefdensity.check(post, data, replicates=5)
     with pytest.raises(DataError, match="is not the table of this fit"):
-        checks.calibration(post, fitted("luce", 1)[1])
+        check.calibration(post, fitted("luce", 1)[1])
     with pytest.raises(DataError, match="bins=0"):
-        checks.calibration(post, data, bins=0)
+        check.calibration(post, data, bins=0)
 
 
 def test_programs_of_files_must_be_given(tmp_path):
@@ -240,7 +243,7 @@ def test_point_fits_and_halved_ties_are_cautioned():
 
 def test_large_tables_are_replicated_less_often(monkeypatch):
     post, data = fitted("luce", 0)
-    monkeypatch.setattr(checks, "_MOST", 30 * len(data.cells()))
+    monkeypatch.setattr(check, "_MOST", 30 * len(cells_of(data)))
     report = prefdensity.check(post, data)
     assert report.replicates == 30
     assert "30 tables were replicated, not 100" in str(report)
@@ -249,7 +252,7 @@ def test_large_tables_are_replicated_less_often(monkeypatch):
 def test_passes_of_few_draws_give_the_same_statistics(monkeypatch):
     post, data = fitted("luce", 0)
     whole = prefdensity.check(post, data).table.set_index("check")
-    monkeypatch.setattr("prefdensity.tables._PASS", 40_000)
+    monkeypatch.setattr("prefdensity.posterior.outcome_tables._PASS", 40_000)
     parts = prefdensity.check(post, data).table.set_index("check")
     for name in ("slopes", "tastes", "cycles"):
         assert parts.loc[name, "statistic"] == pytest.approx(whole.loc[name, "statistic"])
@@ -257,7 +260,7 @@ def test_passes_of_few_draws_give_the_same_statistics(monkeypatch):
 
 def test_calibration_counts_favourites():
     post, data = fitted("luce", 1)
-    curve = checks.calibration(post, data, bins=5)
+    curve = check.calibration(post, data, bins=5)
     assert curve["judgements"].sum() == len(data)
     assert curve["predicted"].is_monotonic_increasing
     assert curve["predicted"].between(0.5, 1).all()
@@ -284,7 +287,7 @@ def test_command_line(tmp_path, monkeypatch):
     data.to_frame().to_csv("votes.csv", index=False)
     again = prefdensity.read("votes.csv")
     prefdensity.fit("bradley_terry", again, draws=200).save(tmp_path / "fit.nc")
-    result = CliRunner().invoke(cli.app, ["check", "fit.nc", "votes.csv", "--out", "found"])
+    result = CliRunner().invoke(main.app, ["check", "fit.nc", "votes.csv", "--out", "found"])
     assert result.exit_code == 0, result.output
     assert "1. an effect of the order" in result.stdout
     assert sorted(path.name for path in Path("found").iterdir()) == [
@@ -294,13 +297,13 @@ def test_command_line(tmp_path, monkeypatch):
         "suspects.csv",
     ]
     assert pd.read_csv("found/suspects.csv")["advice"][0] == "Try bradley_terry+position_bias."
-    other = CliRunner().invoke(cli.app, ["check", "fit.nc", "example:citations"])
+    other = CliRunner().invoke(main.app, ["check", "fit.nc", "example:citations"])
     assert other.exit_code == 2
     assert "is not the table of this fit" in other.stderr
 
 
 def test_help_has_an_example():
-    result = CliRunner().invoke(cli.app, ["check", "--help"])
+    result = CliRunner().invoke(main.app, ["check", "--help"])
     assert "Example: prefdensity check results/fit.nc votes.csv" in result.stdout
 
 

@@ -12,10 +12,12 @@ from scipy import stats
 from typer.testing import CliRunner
 
 import prefdensity
-from prefdensity import Choices, Comparisons, DataError, FitError, ProgramError, cli
+from prefdensity import Choices, Comparisons, DataError, FitError, ProgramError
+from prefdensity.cli import main
 from prefdensity.inference.view import View
-from prefdensity.programs import load_program
-from prefdensity.running import run
+from prefdensity.programs.loading import load_program
+from prefdensity.programs.running import run
+from prefdensity.programs.tabulate import cells_of
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 ITEMS = tuple("abcde")
@@ -36,7 +38,8 @@ def rankings(orders, left=(), who=None):
 def log_likelihood(program, data, **sites):
     """Log likelihood of a program at given values of its sites."""
     program = load_program(program)
-    view = View(program, data.cells(program.outcomes, program.needs))
+    view = View(program, cells_of(data, program.outcomes, program.needs))
+    sites |= {"utility_scale": 1.0}  # which choices do not feel
     values = {name: torch.as_tensor(value, dtype=torch.float64) for name, value in sites.items()}
     padded = {
         name: value.reshape(1, *(1,) * (2 - len(view.sites[name].batch)), *value.shape)
@@ -187,7 +190,7 @@ def test_sampled_choices_have_the_stated_probabilities():
     orders = [list(ITEMS), list("abc"), list("de")]
     data = Choices.from_rankings(rankings(orders, who=[0, 1, 2]).query("rank >= 1"), answer="answer")
     program = load_program("plackett_luce")
-    cells = data.cells(program.outcomes)
+    cells = cells_of(data, program.outcomes)
     view = View(program, cells)
     utility = torch.tensor(rng.normal(size=5))[None, None]
     silent = replace(cells, outcome=None, total=cells.total * 2000)
@@ -195,7 +198,7 @@ def test_sampled_choices_have_the_stated_probabilities():
     counts = met["value"][0, 0, :, 0].numpy()
     expected = met["fn"].outcome_log_prob[0, 0, :, 0].exp().numpy() * silent.total.numpy()
     sets = cells.choice.numpy()
-    assert view.dimension == 5
+    assert view.dimension == 6
     for k in range(sets.max() + 1):
         assert counts[sets == k].sum() == silent.total[sets == k][0]
     free = len(counts) - (sets.max() + 1)
@@ -271,7 +274,7 @@ def test_the_command_line_fits_rankings(tmp_path):
     table.to_csv(tmp_path / "races.csv", index=False)
 
     def shell(command, *options):
-        return CliRunner().invoke(cli.app, [command, str(tmp_path / "races.csv"), "--answer", "race", *options])
+        return CliRunner().invoke(main.app, [command, str(tmp_path / "races.csv"), "--answer", "race", *options])
 
     out = ["--out", str(tmp_path / "out")]
     result = shell("fit", "--rank", "place", "--model", "plackett_luce", *out)
@@ -285,5 +288,5 @@ def test_the_command_line_fits_rankings(tmp_path):
     assert "--item-a is for comparisons of two" in shell("fit", "--item-a", "x", "--model", "plackett_luce").stderr
     described = shell("describe", "--rank", "place")
     assert "describe is for comparisons of two and knows nothing of rankings yet" in described.stderr
-    alone = CliRunner().invoke(cli.app, ["describe", str(tmp_path / "races.csv"), "--rank", "place"])
+    alone = CliRunner().invoke(main.app, ["describe", str(tmp_path / "races.csv"), "--rank", "place"])
     assert "name the column of the ranking with --answer" in alone.stderr

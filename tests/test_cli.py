@@ -12,14 +12,14 @@ import xarray as xr
 from typer.testing import CliRunner
 
 import prefdensity
-from prefdensity import cli
+from prefdensity.cli import main
 from prefdensity.inference.checkpoint import Checkpoint
 
 WRITTEN = ["fit.nc", "parameters.csv", "report.html", "summary.csv"]
 
 
 def run(*arguments):
-    return CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
+    return CliRunner().invoke(main.app, [str(argument) for argument in arguments])
 
 
 @pytest.fixture
@@ -186,7 +186,7 @@ def test_a_disk_that_refuses_is_one_sentence(here, monkeypatch, number):
 OWN = """
 import pyro, pyro.distributions as dist, torch
 from prefdensity import Program
-from prefdensity.outcomes import observe
+from prefdensity.programs.outcomes import observe
 
 def model(data):
     with pyro.plate("item", data.n_items, dim=-1):
@@ -229,7 +229,7 @@ def start(code, *arguments):
     )
 
 
-MAIN = "from prefdensity.cli import main; main()"
+MAIN = "from prefdensity.cli.main import main; main()"
 
 
 def test_help_loads_nothing_heavy(here):
@@ -279,7 +279,7 @@ def test_ctrl_c_during_a_fit_saves_what_there_is(here, monkeypatch):
 
 def test_compare_ranks_models_and_draws_them(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    result = CliRunner().invoke(cli.app, ["compare", "example:baseball", "--models", "bradley_terry", "thurstone",
+    result = CliRunner().invoke(main.app, ["compare", "example:baseball", "--models", "bradley_terry", "thurstone",
                                       "bradley_terry+position_bias", "--out", "found", "-q"])  # fmt: skip
     assert result.exit_code == 0, result.output
     assert "one comparison at a time" in result.output
@@ -307,7 +307,7 @@ def test_compare_writes_fits_for_arviz(tmp_path, monkeypatch):
 def test_compare_refuses_an_unknown_unit_in_one_sentence(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(
-        cli.app, ["compare", "example:baseball", "--models", "bradley_terry", "--unit", "row", "-q"]
+        main.app, ["compare", "example:baseball", "--models", "bradley_terry", "--unit", "row", "-q"]
     )
     assert result.exit_code == 2
     assert "no unit 'row'" in result.output

@@ -7,17 +7,17 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from prefdensity import cli
-from prefdensity.estimators import LinearRegression, pcal
-from prefdensity.judged import Judged
-from prefdensity.simulate_judged import JudgedWorld
+from prefdensity.cli import main
+from prefdensity.judged.simulate import JudgedWorld
+from prefdensity.judged.units import Judged
+from prefdensity.pcal import LinearRegression, pcal
 
 COVARIATES = ["x1", "x2", "x3", "x4", "x5"]
 READING = [*(word for name in COVARIATES for word in ("--covariate", name)), "--preference", "judge", "--no-intercept"]
 
 
 def run(*arguments):
-    return CliRunner().invoke(cli.app, ["pcal", *map(str, arguments)])
+    return CliRunner().invoke(main.app, ["pcal", *map(str, arguments)])
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ from pyro.infer import TraceEnum_ELBO, config_enumerate
 from scipy import integrate, special, stats
 
 import prefdensity
-from prefdensity.comparisons import Comparisons
-from prefdensity.programs import load_program
+from prefdensity.data.comparisons import Comparisons
+from prefdensity.programs.loading import load_program
 
 MARGINS = np.linspace(-8, 8, 33)
 

@@ -9,11 +9,11 @@ import torch
 from test_recovery import TRUTH, design, judged
 
 import prefdensity
-from prefdensity.elpd import loo, unit_log_lik
+from prefdensity.comparison.compare import kfold
+from prefdensity.comparison.elpd import loo, unit_log_lik
+from prefdensity.data.rating_table import Ratings
 from prefdensity.errors import DataError
 from prefdensity.inference import posteriors
-from prefdensity.model_comparison import kfold
-from prefdensity.ratings import Ratings
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,9 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from prefdensity.comparisons import OUTCOMES, Comparisons
+from prefdensity.data.comparisons import OUTCOMES, Comparisons
 from prefdensity.errors import DataError
+from prefdensity.programs.tabulate import cells_of
 
 FIELDS = ("item_a", "item_b", "outcome", "count", "annotator", "context", "first", "covariates")
 
@@ -62,10 +63,10 @@ def test_swapping_twice_changes_nothing_and_once_no_win(table):
 @settings(deadline=None)
 def test_cells_count_the_judgements_and_ignore_sides(table):
     data = read(table)
-    cells = data.cells()
+    cells = cells_of(data)
     assert float(cells.total.sum()) == data.n_judgements == table["count"].sum()
     assert float(cells.outcome.sum()) == data.n_judgements
-    swapped = data.swapped().cells()
+    swapped = cells_of(data.swapped())
     for name in ("item_a", "item_b", "annotator", "first", "covariates", "outcome"):
         np.testing.assert_array_equal(getattr(cells, name), getattr(swapped, name), err_msg=name)
 
@@ -77,7 +78,7 @@ def test_cells_do_not_depend_on_the_order_of_rows(table, random):
     random.shuffle(rows)
 
     def contents(data):
-        cells = data.cells()
+        cells = cells_of(data)
         parts = [
             cells.item_a,
             cells.item_b,

@@ -7,7 +7,10 @@ from contract import table, vectors, view_of
 
 import prefdensity
 from prefdensity.errors import ProgramError
-from prefdensity.programs import Layer, compose, layer, load_program, names
+from prefdensity.programs.compose import compose
+from prefdensity.programs.layers import Layer, layer
+from prefdensity.programs.loading import load_program
+from prefdensity.programs.shelf import names
 
 IMPOSSIBLE = [
     ("bradely_terry", "no program called 'bradely_terry'; did you mean bradley_terry"),
@@ -51,8 +54,8 @@ UNSUITABLE = [
     ("covariate_bias", {"covariates": None, "covariate_names": ()}, "needs comparison covariates"),
     ("crowd_bt", {"annotator": None, "annotators": ()}, "needs to know who judged"),
     ("annotator_types(k=5)", {}, "has more types than the 4 annotators"),
-    ("annotator_types(k=0)", {}, "takes a whole number of types, k=1 or more, not k=0"),
-    ("annotator_types(k=2.5)", {}, "takes a whole number of types"),
+    ("annotator_types(k=0)", {}, "k of annotator_types is 0; it must be a whole number from 1"),
+    ("annotator_types(k=2.5)", {}, r"k of annotator_types is 2.5; it must be a whole number from 1"),
     ("bradley_terry", {"outcome": np.full(40, 2, np.int8)}, "has no tie, and"),
 ]
 
@@ -118,7 +121,7 @@ OWN = '''"""Cauchy choice: heavy-tailed noise."""
 import math
 import torch
 from prefdensity import compose, layer
-from prefdensity.outcomes import by_outcome
+from prefdensity.programs.outcomes import by_outcome
 
 @layer("choice", outcomes=["a", "b"])
 def cauchy(margin, data):
@@ -177,7 +180,7 @@ def test_a_bad_file_is_refused_in_words(tmp_path, text, message):
 PLAIN = '''"""Plain."""
 import pyro, pyro.distributions as dist, torch
 from prefdensity import Program
-from prefdensity.outcomes import by_outcome, observe
+from prefdensity.programs.outcomes import by_outcome, observe
 
 def model(data):
     {body}

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 import prefdensity
-from prefdensity.simulate import population
+from prefdensity.data.simulate import population
+from prefdensity.programs.tabulate import cells_of
 
 BASE = population(6, 8, 600, seed=4, tie_strength=0.5)[0]
 LENGTH = np.random.default_rng(7).normal(size=len(BASE))
@@ -46,7 +47,7 @@ def test_a_part_of_a_table_is_measured_as_the_whole():
     data = with_columns(length=LENGTH * 50)
     part = data.take(np.abs(LENGTH) < 0.5)
     np.testing.assert_array_equal(part.covariate_scale, data.covariate_scale)
-    whole, cells = data.cells(needs=["covariates"]), part.cells(needs=["covariates"])
+    whole, cells = cells_of(data, needs=["covariates"]), cells_of(part, needs=["covariates"])
     assert cells.covariates.abs().max() <= 0.5 / np.sqrt(np.mean(LENGTH**2)) + 1e-9
     assert float(whole.total @ whole.covariates[:, 0] ** 2 / whole.total.sum()) == pytest.approx(1.0)
 

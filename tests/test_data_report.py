@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from prefdensity import simulate
-from prefdensity.comparisons import Comparisons
-from prefdensity.data_report import components, describe, strong_groups, undefeated, winless
+from prefdensity.data import simulate
+from prefdensity.data.comparisons import Comparisons
+from prefdensity.data.readers import example, read
+from prefdensity.data.report import components, describe, strong_groups, undefeated, winless
 from prefdensity.errors import DataError
-from prefdensity.readers import example, read
 
 
 def table(*rows: str, **arguments) -> Comparisons:
@@ -63,7 +63,7 @@ def test_rows_with_count_zero_connect_nothing():
 
 
 def test_items_and_annotators_are_counted(votes):
-    report = Comparisons.from_frame(votes, ordered=True).report()
+    report = describe(Comparisons.from_frame(votes, ordered=True))
     items = report.items.set_index("item")
     assert items.loc["x", ["judgements", "wins", "losses", "ties"]].tolist() == [4, 1, 2, 1]
     assert items[["wins"]].to_numpy().sum() == items[["losses"]].to_numpy().sum() == 5
@@ -88,7 +88,7 @@ def test_the_report_does_not_depend_on_sides(votes):
 
 
 def test_unknown_order_is_said(votes):
-    report = Comparisons.from_frame(votes).report()
+    report = describe(Comparisons.from_frame(votes))
     assert report.first_share is None
     assert report.both_orders is None
     assert report.annotators["first_share"].isna().all()
@@ -96,7 +96,7 @@ def test_unknown_order_is_said(votes):
 
 
 def test_baseball_was_played_in_both_orders():
-    report = example("baseball").report()
+    report = describe(example("baseball"))
     assert report.both_orders == 1
     assert report.first_share == pytest.approx(154 / 273)
     assert report.warnings == ()
@@ -147,7 +147,7 @@ def test_the_effect_of_the_order_is_remarked_on():
 def test_notes_are_shown(votes):
     votes.loc[0, "outcome"] = "skip"
     data = Comparisons.from_frame(votes, labels={"a": "a", "b": "b", "tie": "tie", "skip": "drop"})
-    assert "1 rows with outcome 'skip' dropped on request" in str(data.report())
+    assert "1 rows with outcome 'skip' dropped on request" in str(describe(data))
 
 
 def test_pairs_without_outcomes_are_refused(votes):

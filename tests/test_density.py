@@ -9,10 +9,11 @@ from scipy import stats
 from scipy.special import softmax
 
 import prefdensity
-from prefdensity import density
-from prefdensity.density import Domain, kl, match, normalise, tv
+from prefdensity.density import implicit
+from prefdensity.density.implicit import Domain, kl, match, normalise, tv
 from prefdensity.errors import DataError, ProgramError
-from prefdensity.programs import Layer, compose
+from prefdensity.programs.compose import compose
+from prefdensity.programs.layers import Layer
 
 LINE = Domain.grid(-8, 8, 1600)
 STANDARD = normalise(-(LINE.points**2) / 2, LINE)
@@ -186,7 +187,7 @@ def camps():
 
 
 def test_density_of_a_fit(citations):
-    found = density.of(citations)
+    found = implicit.of(citations)
     np.testing.assert_allclose(found.draws, softmax(citations.draws["utility"], -1))
     assert found.domain.labels == citations.items
     assert repr(found) == "Density(400 draws, 4 points)"
@@ -201,27 +202,27 @@ def test_density_of_a_fit(citations):
 
 def test_points_are_found_by_their_labels(citations):
     turned = Domain.items(citations.items[::-1])
-    np.testing.assert_allclose(density.of(citations, turned).log_p[:, ::-1], density.of(citations).log_p)
+    np.testing.assert_allclose(implicit.of(citations, turned).log_p[:, ::-1], implicit.of(citations).log_p)
     with pytest.raises(DataError, match="utilities of its 4 items only"):
-        density.of(citations, Domain.items("abcd"))
+        implicit.of(citations, Domain.items("abcd"))
     numbered = replace(citations, items=("-1.5", "-0.5", "0.5", "1.5"))
     line = Domain.grid(-2, 2, 4)
-    found = density.of(numbered, line)
-    np.testing.assert_array_equal(found.log_p, density.of(citations).log_p)  # cells of volume 1
-    np.testing.assert_allclose(density.of(numbered, Domain.grid(-2, 2, 4)).probability.sum(-1), 1)
+    found = implicit.of(numbered, line)
+    np.testing.assert_array_equal(found.log_p, implicit.of(citations).log_p)  # cells of volume 1
+    np.testing.assert_allclose(implicit.of(numbered, Domain.grid(-2, 2, 4)).probability.sum(-1), 1)
 
 
 def test_three_densities_of_annotators_who_differ(camps):
     post, data, truth = camps
-    kinds = density.of(post, by="type")
+    kinds = implicit.of(post, by="type")
     assert kinds.dims == ("draw", "type", "point")
     np.testing.assert_allclose(kinds.p, softmax(post.draws["utility"], -1))
     weight = post.draws["type_weight"]
-    mixed, averaged = density.of(post), density.of(post, aggregate="mean_utility")
+    mixed, averaged = implicit.of(post), implicit.of(post, aggregate="mean_utility")
     np.testing.assert_allclose(mixed.p, (weight[..., None] * kinds.p).sum(1))
     log_p = (weight[..., None] * kinds.log_p).sum(1)
     np.testing.assert_allclose(averaged.p, softmax(log_p, -1))
-    pooled = density.of(prefdensity.fit("bradley_terry", data, method="laplace", draws=200))
+    pooled = implicit.of(prefdensity.fit("bradley_terry", data, method="laplace", draws=200))
     assert tv(mixed.mean(), averaged.mean()) > 0.02
     assert tv(mixed.mean(), pooled.mean()) > 0.02
     truths = normalise(truth.utilities, kinds.domain, ("type", "point"))
@@ -231,12 +232,12 @@ def test_three_densities_of_annotators_who_differ(camps):
 
 def test_density_of_each_annotator(camps):
     post, _, truth = camps
-    found, kinds = density.of(post, by="annotator"), density.of(post, by="type")
+    found, kinds = implicit.of(post, by="annotator"), implicit.of(post, by="type")
     assert found.groups == post.annotators
     share = post.draws["type_probability"]
     np.testing.assert_allclose(found.p[7, 3], share[7, 3] @ kinds.p[7])
     np.testing.assert_allclose(found.probability.sum(-1), 1)
-    averaged = density.of(post, by="annotator", aggregate="mean_utility")
+    averaged = implicit.of(post, by="annotator", aggregate="mean_utility")
     np.testing.assert_allclose(averaged.p[7, 3], softmax(share[7, 3] @ kinds.log_p[7]))
     own = normalise(truth.utilities[truth.annotator_type], found.domain, ("annotator", "point"))
     assert np.median(tv(found.mean(), own)) < 0.1
@@ -245,10 +246,10 @@ def test_density_of_each_annotator(camps):
 def test_reliability_sharpens_and_reverses():
     data, _ = prefdensity.simulate.population(4, 5, 400, seed=2, reliability_sd=0.5)
     post = prefdensity.fit("reliability", data, method="map")
-    found = density.of(post, by="annotator")
+    found = implicit.of(post, by="annotator")
     beta, u = post.draws["reliability"][0], post.draws["utility"][0]
     np.testing.assert_allclose(found.p[0], softmax(beta[:, None] * u, -1))
-    np.testing.assert_allclose(density.of(post).p[0], softmax(u))
+    np.testing.assert_allclose(implicit.of(post).p[0], softmax(u))
 
 
 def test_tastes_belong_to_annotators(citations):
@@ -268,17 +269,17 @@ def test_tastes_belong_to_annotators(citations):
     program = named("annotator_tastes")
     own = softmax(u + spread * offset, -1)
     turned = Domain.items(post.items[::-1])
-    found = density.of(post, turned, by="annotator", program=program)
+    found = implicit.of(post, turned, by="annotator", program=program)
     np.testing.assert_allclose(found.p[0], own[:, ::-1])
     assert found.groups == post.annotators
-    np.testing.assert_allclose(density.of(post, program=program).p[0], own.mean(0))
-    averaged = density.of(post, aggregate="mean_utility", program=program)
+    np.testing.assert_allclose(implicit.of(post, program=program).p[0], own.mean(0))
+    averaged = implicit.of(post, aggregate="mean_utility", program=program)
     np.testing.assert_allclose(averaged.p[0], softmax(u + spread * offset.mean(0)))
     for names, expected in (
         (("reliability", "annotator_tastes"), beta * u + spread * offset),
         (("annotator_tastes", "reliability"), beta * (u + spread * offset)),
     ):
-        found = density.of(post, by="annotator", program=named(*names))
+        found = implicit.of(post, by="annotator", program=named(*names))
         np.testing.assert_allclose(found.p[0], softmax(expected, -1))
 
 
@@ -286,9 +287,9 @@ def test_types_of_judgements_have_densities_too(camps):
     post, *_ = camps
     draws = {name: value for name, value in post.draws.items() if name != "type_probability"}
     anonymous = replace(post, program="bradley_terry", draws=draws)
-    np.testing.assert_array_equal(density.of(anonymous).log_p, density.of(post).log_p)
+    np.testing.assert_array_equal(implicit.of(anonymous).log_p, implicit.of(post).log_p)
     with pytest.raises(DataError, match="alike"):
-        density.of(anonymous, by="annotator")
+        implicit.of(anonymous, by="annotator")
 
 
 def test_linear_utilities_reach_beyond_the_items():
@@ -300,41 +301,41 @@ def test_linear_utilities_reach_beyond_the_items():
     rows["outcome"] = np.where(rng.random(len(rows)) < 0.5, "a", "b")
     data = prefdensity.Comparisons.from_frame(rows, item_features=features)
     post = prefdensity.fit("linear", data, method="laplace", draws=100)
-    np.testing.assert_allclose(density.of(post).p, softmax(post.draws["utility"], -1))
+    np.testing.assert_allclose(implicit.of(post).p, softmax(post.draws["utility"], -1))
     plane = Domain.grid((-2, -2), (2, 2), (5, 5))
-    found = density.of(post, plane)
+    found = implicit.of(post, plane)
     np.testing.assert_allclose(found.log_p, normalise(post.draws["weight"] @ plane.points.T, plane).log_p)
 
 
 def test_a_utility_is_not_always_a_log_density(citations, camps):
     probit = replace(citations, program="thurstone")
     with pytest.raises(ProgramError, match="temperature"):
-        density.of(probit)
+        implicit.of(probit)
     np.testing.assert_allclose(
-        density.of(probit, temperature=0.5).p, softmax(2 * citations.draws["utility"], -1)
+        implicit.of(probit, temperature=0.5).p, softmax(2 * citations.draws["utility"], -1)
     )
     with pytest.raises(DataError, match="positive"):
-        density.of(citations, temperature=0.0)
+        implicit.of(citations, temperature=0.0)
 
     with pytest.raises(ProgramError, match="not run unasked"):
-        density.of(replace(citations, program="mine.py"))
-    found = density.of(
+        implicit.of(replace(citations, program="mine.py"))
+    found = implicit.of(
         replace(citations, program="mine.py"), program=prefdensity.load_program("bradley_terry")
     )
-    np.testing.assert_array_equal(found.log_p, density.of(citations).log_p)
+    np.testing.assert_array_equal(found.log_p, implicit.of(citations).log_p)
     with pytest.raises(ProgramError, match="no utility"):
-        density.of(replace(citations, dims={}))
+        implicit.of(replace(citations, dims={}))
 
 
 def test_options_that_do_not_suit_are_refused(citations):
     with pytest.raises(DataError, match="no types"):
-        density.of(citations, by="type")
+        implicit.of(citations, by="type")
     with pytest.raises(DataError, match="alike"):
-        density.of(citations, by="annotator")
+        implicit.of(citations, by="annotator")
     with pytest.raises(DataError, match="by="):
-        density.of(citations, by="item")
+        implicit.of(citations, by="item")
     with pytest.raises(DataError, match="aggregate"):
-        density.of(citations, aggregate="median")
+        implicit.of(citations, aggregate="median")
 
 
 def cyclic(utility, blade, chest, scale):
@@ -363,29 +364,29 @@ def test_cycles_are_what_no_potential_explains():
     target = np.array([margin[i, j] for i, j in pairs])
     potential = np.linalg.lstsq(design, target)[0]
     rest = target - design @ potential
-    assert density.curl_share(post)[0] == pytest.approx((rest @ rest) / (target @ target), rel=1e-12)
+    assert implicit.curl_share(post)[0] == pytest.approx((rest @ rest) / (target @ target), rel=1e-12)
 
 
 def test_the_density_of_almost_transitive_preferences_is_that_of_their_potential():
     utility, turn = np.array([1.0, 0.0, -0.5]), 2 * np.pi * np.arange(3) / 3
-    straight = density.of(cyclic(utility, np.cos(turn), np.sin(turn), 0.0))
+    straight = implicit.of(cyclic(utility, np.cos(turn), np.sin(turn), 0.0))
     np.testing.assert_allclose(straight.p, softmax(utility, -1)[None], rtol=1e-12)
     slightly = cyclic(utility, np.cos(turn), np.sin(turn), 0.1)  # rock, paper, scissors: a potential of its own 0
-    assert 0 < density.curl_share(slightly)[0] < 0.1
-    np.testing.assert_allclose(density.of(slightly).p, softmax(utility, -1)[None], rtol=1e-12)
+    assert 0 < implicit.curl_share(slightly)[0] < 0.1
+    np.testing.assert_allclose(implicit.of(slightly).p, softmax(utility, -1)[None], rtol=1e-12)
     circles = cyclic(np.zeros(3), np.cos(turn), np.sin(turn), 1.0)
-    assert density.curl_share(circles)[0] == pytest.approx(1)
+    assert implicit.curl_share(circles)[0] == pytest.approx(1)
     with pytest.raises(ProgramError, match=r"the share of cycles in the squared margins is 1\.00 \[1\.00, 1\.00\]"):
-        density.of(circles)
+        implicit.of(circles)
     with pytest.raises(ProgramError, match="knows no cycles"):
-        density.curl_share(replace(circles, program="bradley_terry", draws={"utility": np.zeros((1, 3))}))
+        implicit.curl_share(replace(circles, program="bradley_terry", draws={"utility": np.zeros((1, 3))}))
 
 
 @pytest.mark.parametrize("layer", ["annotator_factors", "ideal_points"])
 def test_what_annotators_want_follows_from_their_place(layer):
     data, _ = prefdensity.simulate.population(4, 3, 60, seed=2)
     post = prefdensity.fit(f"{layer}({'rank' if layer == 'annotator_factors' else 'dim'}=2)", data, method="map")
-    found = density.of(post, by="annotator")
+    found = implicit.of(post, by="annotator")
     at = {name: value[0] for name, value in post.draws.items()}
     for j in range(3):
         for a, b in ((0, 1), (2, 3)):

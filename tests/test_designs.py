@@ -8,9 +8,9 @@ import pytest
 from scipy.optimize import minimize
 
 from prefdensity.errors import DataError
-from prefdensity.estimators import LinearNuisance, LinearRegression, Quantile, pcal_design
-from prefdensity.estimators.designs import allocate, allocate_worst_case, draw
-from prefdensity.simulate_judged import JudgedWorld
+from prefdensity.judged.simulate import JudgedWorld
+from prefdensity.pcal import LinearNuisance, LinearRegression, Quantile, pcal_design
+from prefdensity.pcal.allocation import allocate, allocate_worst_case, draw
 
 
 def slsqp(drops, prices, budget, floor):

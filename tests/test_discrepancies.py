@@ -9,9 +9,9 @@ from scipy import stats
 from truths import fitted, table
 
 import prefdensity
-from prefdensity import discrepancies as of
-from prefdensity.discrepancies import Directions
-from prefdensity.replication import Design, replications, triads
+from prefdensity.checking import discrepancies as of
+from prefdensity.checking.discrepancies import Directions
+from prefdensity.checking.replication import Design, replications, triads
 
 SCORE = np.array([1.0, 0.0, 0.5])
 
@@ -34,7 +34,8 @@ class Twin:
         c = r.design.cells
         for index in range(len(c)):
             key = (int(c.item_a[index]), int(c.item_b[index]), int(c.annotator[index]))
-            cells[(*key, float(c.first[index]), float(c.covariates[index, 0]))] = index
+            x = float(c.covariates[index, 0] * c.covariate_scale[0])
+            cells[(*key, float(c.first[index]), round(x, 6))] = index
         self.rows = []
         for n in range(len(data)):
             a, b, outcome = int(data.item_a[n]), int(data.item_b[n]), int(data.outcome[n])
@@ -42,7 +43,7 @@ class Twin:
             if sign < 0:
                 a, b, outcome = b, a, (1, 0, 2)[outcome]
             x = float(data.covariates[n, 0]) * sign
-            p = r.expected.p[:, cells[a, b, int(data.annotator[n]), sign * int(data.first[n]), x], draw]
+            p = r.expected.p[:, cells[a, b, int(data.annotator[n]), sign * int(data.first[n]), round(x, 6)], draw]
             values = SCORE[: len(p)]
             mean = values @ p
             self.rows.append(

@@ -8,8 +8,8 @@ import pytest
 from scipy import stats
 from scipy.special import expit
 
-from prefdensity import density, toy
-from prefdensity.density import (
+from prefdensity.density import implicit, toy
+from prefdensity.density.implicit import (
     Domain,
     expected_kl,
     information,
@@ -89,18 +89,18 @@ def test_types_are_matched():
 
 def test_aggregates():
     kinds, weights = toy.annotators(LINE), (0.4, 0.6)
-    mixed, averaged = density.mixture(kinds, weights), density.mean_utility(kinds, weights)
+    mixed, averaged = implicit.mixture(kinds, weights), implicit.mean_utility(kinds, weights)
     np.testing.assert_allclose(mixed.p, 0.4 * kinds.p[0] + 0.6 * kinds.p[1])
     np.testing.assert_allclose(
         averaged.log_p, normalise(0.4 * kinds.log_p[0] + 0.6 * kinds.log_p[1], LINE).log_p
     )
     assert tv(mixed, averaged) > 0.5  # they are different things
-    np.testing.assert_allclose(density.mixture(kinds, (0, 1)).log_p, kinds.log_p[1])
+    np.testing.assert_allclose(implicit.mixture(kinds, (0, 1)).log_p, kinds.log_p[1])
     for bad in ((0.5, 0.6), (-0.5, 1.5)):
         with pytest.raises(DataError, match="probabilities"):
-            density.mixture(kinds, bad)
+            implicit.mixture(kinds, bad)
     with pytest.raises(DataError, match="do not fit"):
-        density.mean_utility(mixed, weights)
+        implicit.mean_utility(mixed, weights)
 
 
 # --- two theorems ---

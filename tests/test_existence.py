@@ -6,7 +6,7 @@ from contract import table
 from test_closed_forms import counts
 
 import prefdensity
-from prefdensity.comparisons import Comparisons
+from prefdensity.data.comparisons import Comparisons
 from prefdensity.errors import FitError, PrefDensityError
 
 CYCLE = [(0, 1, 3, 1), (1, 2, 3, 1), (2, 0, 3, 1)]

@@ -7,8 +7,8 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 import prefdensity
 from prefdensity import Comparisons, read
+from prefdensity.data.folding import fold, join
 from prefdensity.errors import DataError
-from prefdensity.folding import fold, join
 
 parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
 import pyarrow as pa  # noqa: E402
@@ -71,7 +71,7 @@ def test_streamed_equals_read_whole_and_folded(tmp_path, frame, group):
 
 
 def test_many_parts_are_folded_as_they_come(tmp_path, monkeypatch):
-    monkeypatch.setattr("prefdensity.folding._WAITING", 50)
+    monkeypatch.setattr("prefdensity.data.folding._WAITING", 50)
     frame = prefdensity.simulate.population(6, 4, 2000, seed=1, tie_strength=0.5)[0].to_frame()
     write(tmp_path / "votes.parquet", frame, 17)
     assert_same(read(tmp_path / "votes.parquet"), fold(Comparisons.from_frame(frame)))
@@ -185,7 +185,7 @@ def test_joined_parts_keep_their_judgements(votes):
 def test_the_command_line_streams(tmp_path, capsys):
     from typer.testing import CliRunner
 
-    from prefdensity.cli import app
+    from prefdensity.cli.main import app
 
     frame = prefdensity.simulate.population(4, 2, 300, seed=3)[0].to_frame()
     write(tmp_path / "votes.parquet", frame, 50)

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from prefdensity.data.formats import FORMATS, from_hh_rlhf
+from prefdensity.data.readers import read
 from prefdensity.errors import DataError
-from prefdensity.formats import FORMATS, from_hh_rlhf
-from prefdensity.readers import read
 
 # Look-alikes of the public files: their columns and nesting, invented content.
 ARENA_33K = pd.DataFrame(

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 import prefdensity
-from prefdensity import toy
+from prefdensity.density import toy
 
 DOMAIN = toy.domain(400)
 POINTS = np.linspace(-10, 10, 401)[:-1] + 0.025

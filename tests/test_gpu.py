@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import prefdensity
-from prefdensity import simulate
+from prefdensity.data import simulate
 from prefdensity.inference import fitting
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA device")]

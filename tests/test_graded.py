@@ -10,16 +10,17 @@ from scipy import optimize, special, stats
 from typer.testing import CliRunner
 
 import prefdensity
-from prefdensity import cli
-from prefdensity.checks import check
-from prefdensity.comparisons import Comparisons
-from prefdensity.elpd import loo
+from prefdensity.checking.check import check
+from prefdensity.checking.sbc import sbc
+from prefdensity.cli import main
+from prefdensity.comparison.compare import compare
+from prefdensity.comparison.elpd import loo
+from prefdensity.data.comparisons import Comparisons
 from prefdensity.errors import DataError, ProgramError
 from prefdensity.inference.view import View
-from prefdensity.model_comparison import compare
-from prefdensity.outcomes import cumulative_logit
-from prefdensity.programs import load_program
-from prefdensity.simulation_calibration import sbc
+from prefdensity.programs.loading import load_program
+from prefdensity.programs.outcomes import cumulative_logit
+from prefdensity.programs.tabulate import cells_of
 
 CUTS = (0.4, 1.3, 2.5)
 
@@ -141,7 +142,7 @@ def test_what_is_missing_is_named():
 
 def density(name, data, z):
     program = load_program(name)
-    view = View(program, data.cells(program.outcomes, program.needs))
+    view = View(program, cells_of(data, program.outcomes, program.needs))
     return view.log_joint(z[:, : view.dimension]), view
 
 
@@ -158,7 +159,7 @@ def test_one_strength_is_a_known_rule(name, ties, twin):
     data = graded_table(ties=ties, cuts=(0.7, 900.0))
     data = data.without_ties() if not ties else data
     assert data.grades == (("a1", "tie", "b1") if ties else ("a1", "b1"))
-    z = torch.randn(5, len(data.items) + 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    z = torch.randn(5, len(data.items) + 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     found, view = density(name, data, z)
     expected, other = density(twin, data.without_strength(), z)
     assert list(view.sites) == list(other.sites)
@@ -183,7 +184,7 @@ def test_probabilities_add_up_to_those_of_at_least_this_strength():
 @pytest.mark.parametrize("ties", [True, False])
 def test_log_odds_of_adjacent_categories_are_linear(ties):
     data = graded_table(ties=ties)
-    z = torch.randn(3, len(data.items) + 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    z = torch.randn(3, len(data.items) + 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     view = density("adjacent_categories", data, z)[1]
     values = view.values(z[:, : view.dimension])[0]
     table = view.run(values, 3).met["outcome"]["fn"].outcome_log_prob
@@ -239,7 +240,7 @@ def test_a_posterior_survives_its_file(tmp_path):
     assert again.outcomes == ("a3", "a2", "a1", "b1", "b2", "b3")
     assert again.predict([("i0", "i1")]).equals(post.predict([("i0", "i1")]))
     # without ties the first cut is 0 and no parameter
-    assert set(post.draws) == {"utility", "strength_step", "strength_cut"}
+    assert set(post.draws) == {"utility", "utility_scale", "strength_step", "strength_cut"}
     np.testing.assert_allclose(post.draws["strength_cut"], post.draws["strength_step"].cumsum(1), rtol=1e-12)
 
 
@@ -285,7 +286,7 @@ def test_the_command_line_reads_strengths(tmp_path):
 
     def run(name, *options):
         out = ["--out", str(tmp_path / "out"), "--method", "map"]
-        return CliRunner().invoke(cli.app, ["fit", str(tmp_path / name), *options, *out])
+        return CliRunner().invoke(main.app, ["fit", str(tmp_path / name), *options, *out])
 
     fits = []
     for name, option in (("signed.csv", ["--signed-strength", "score"]), ("apart.csv", ["--strength", "strength"])):

@@ -8,8 +8,9 @@ from hostile import Case
 from hostile_files import all_cases
 from typer.testing import CliRunner
 
-from prefdensity import cli
-from prefdensity.comparisons import Comparisons
+from prefdensity.cli import main
+from prefdensity.data.comparisons import Comparisons
+from prefdensity.data.report import describe
 from prefdensity.errors import PrefDensityError
 
 CASES = all_cases()
@@ -47,7 +48,7 @@ def test_it_is_refused_in_one_sentence_or_read_as_meant(case, tmp_path):
         return
     assert rows_of(found) == case.meant
     assert case.notes in "".join(found.notes)
-    warned = [each for each in found.report().warnings if "look like" in each or "are called" in each]
+    warned = [each for each in describe(found).warnings if "look like" in each or "are called" in each]
     assert len(warned) == (case.warns is not None)
     assert re.search(case.warns or "", "".join(warned))
 
@@ -60,7 +61,7 @@ def test_so_it_is_in_a_shell(case, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     refused = isinstance(outcome_of(case, tmp_path), PrefDensityError)
     before = sorted(tmp_path.iterdir())
-    result = CliRunner().invoke(cli.app, [word.replace("{folder}", str(tmp_path)) for word in case.shell])
+    result = CliRunner().invoke(main.app, [word.replace("{folder}", str(tmp_path)) for word in case.shell])
     assert result.exit_code == (2 if refused else 0)
     if refused:
         assert result.stderr.startswith("prefdensity: ")
@@ -112,7 +113,7 @@ def test_a_shell_speaks_of_its_own_options_and_leaves_nothing_behind(tmp_path, m
     arena.to_csv("arena.csv", index=False)
     (tmp_path / "bare.csv").write_text("item\nx\ny\nz\n")
     before = sorted(tmp_path.iterdir())
-    result = CliRunner().invoke(cli.app, words)
+    result = CliRunner().invoke(main.app, words)
     assert result.exit_code == 2, result.output
     assert len(result.stderr.splitlines()) == 1
     assert re.search(match, result.stderr.strip())
@@ -123,8 +124,8 @@ def test_a_fault_of_ours_keeps_its_traceback_and_says_so(monkeypatch):
     def broken(*_, **__):
         raise KeyError("of ours")
 
-    monkeypatch.setattr("prefdensity.readers.example", broken)
-    result = CliRunner().invoke(cli.app, ["describe", "example:citations"])
+    monkeypatch.setattr("prefdensity.data.readers.example", broken)
+    result = CliRunner().invoke(main.app, ["describe", "example:citations"])
     assert isinstance(result.exception, KeyError)
     assert result.exit_code == 1
     assert "fault of prefdensity, not of your table" in "".join(result.exception.__notes__)

@@ -11,18 +11,19 @@ import torch
 from scipy import integrate, stats
 from scipy.special import expit
 
-import prefdensity.programs
 from prefdensity import Comparisons, fit
 from prefdensity.errors import DataError, FitError, ProgramError
-from prefdensity.estimators.designs import allocate, allocate_worst_case
-from prefdensity.inference.mode import first_guess
+from prefdensity.inference.fitting import sites_at
+from prefdensity.inference.mode import Climber, first_guess
 from prefdensity.inference.view import View
-from prefdensity.judge_fits import fit_judge, refit
-from prefdensity.judge_posterior import JudgeFit, load_judge
-from prefdensity.judge_scale import Scale
-from prefdensity.judged import Judged
-from prefdensity.judged_cells import label_grid
-from prefdensity.programs import judge_names, load_program, names
+from prefdensity.judged.expectations import JudgeFit, load_judge
+from prefdensity.judged.fit import MOST_LABELLED, _chosen, fit_judge, refit
+from prefdensity.judged.scale import Scale
+from prefdensity.judged.units import Judged
+from prefdensity.pcal.allocation import allocate, allocate_worst_case
+from prefdensity.programs.judged_cells import label_grid
+from prefdensity.programs.loading import load_program
+from prefdensity.programs.shelf import find, judge_names, names
 
 GAUSSIAN = ("gaussian+distance", "gaussian+distance+lapse+position_bias", "gaussian+squared_distance+probit+lapse")
 PROGRAMS = (*GAUSSIAN, "gaussian+distance+davidson", "gaussian+distance+rao_kupper", "student+distance+lapse",
@@ -314,8 +315,10 @@ def test_a_refit_is_the_fit_of_the_fold():
     fold = units.take(np.arange(1500) % 5 != 0)
     whole = fit_judge("gaussian+distance+lapse", units, hidden=300, draws=200, progress=False)
     moved = refit(whole, fold, hidden=300)
-    anew = fit_judge("gaussian+distance+lapse", fold, method="map", scale=whole.scale, hidden=300, progress=False)
-    for name, value in anew.posterior.point.items():
+    used = _chosen(fold, MOST_LABELLED, 300, 0)  # the units that the refit takes
+    view = View(whole.program, whole.scale.cells(whole.program, used))
+    top, _ = sites_at(view, Climber(view).climb(first_guess(view)).z[None])
+    for name, (value,) in top.items():
         assert moved.posterior.point[name] == pytest.approx(value, abs=0.05 * float(whole.posterior.draws[name].std()))
 
 
@@ -384,7 +387,7 @@ def test_a_fit_to_comparisons_refuses_a_program_of_judged_units():
 
 @pytest.mark.parametrize("name", judge_names())
 def test_a_judge_file_tells_its_story(name):
-    found = prefdensity.programs._find(name)
+    found = find(name)
     for word in ("Reference:", "Cannot express:", "Identification:"):
         assert word in found.doc
     for site in found.meanings:

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from prefdensity.errors import DataError
-from prefdensity.judged import Judged
-from prefdensity.simulate_judged import COEFFICIENT, JUDGES, LABEL_SD, JudgedWorld, TrueJudge, buy
+from prefdensity.judged.simulate import COEFFICIENT, JUDGES, LABEL_SD, JudgedWorld, TrueJudge, buy
+from prefdensity.judged.units import Judged
 
 
 def table(**columns):

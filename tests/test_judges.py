@@ -6,18 +6,10 @@ from scipy import integrate
 from scipy.stats import norm
 
 from prefdensity.errors import DataError
-from prefdensity.estimators.functionals import LABEL, LabelFunction
-from prefdensity.estimators.judges import (
-    ConfusionJudge,
-    LogisticJudge,
-    ProbitJudge,
-    learn_judges,
-    levels_law,
-    tell,
-    truth,
-)
-from prefdensity.estimators.nuisances import GaussianNuisance
-from prefdensity.judged import Judged
+from prefdensity.judged.units import Judged
+from prefdensity.pcal.functionals import LABEL, LabelFunction
+from prefdensity.pcal.judges import ConfusionJudge, LogisticJudge, ProbitJudge, learn_judges, levels_law, tell, truth
+from prefdensity.pcal.nuisances import GaussianNuisance
 
 BLURRED = ConfusionJudge(np.array([[0.8, 0.1, 0.1], [0.25, 0.7, 0.05], [0.2, 0.3, 0.5]]))
 JUDGES = {

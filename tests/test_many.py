@@ -8,10 +8,11 @@ import torch
 
 import prefdensity
 from prefdensity import DataError, FitError, bootstrap, fit_many
+from prefdensity.data.simulate import population
 from prefdensity.inference.laplace import laplace
 from prefdensity.inference.view import View
-from prefdensity.programs import load_program
-from prefdensity.simulate import population
+from prefdensity.programs.loading import load_program
+from prefdensity.programs.tabulate import cells_of
 
 
 def data_of(ties=None, seed=1):
@@ -45,13 +46,14 @@ def test_a_batch_is_that_many_laplace_fits(name, ties):
     program = load_program(name)
     for k in range(len(counts)):
         one = replace(data, count=counts[k]).take(counts[k] > 0)
-        alone = laplace(View(program, one.cells(program.outcomes, program.needs)))
+        alone = laplace(View(program, cells_of(one, program.outcomes, program.needs)))
         # a single climb ends within 1e-6 nats of the top
         np.testing.assert_allclose(many.z[k], alone.mode.z, atol=1e-5)
         _, frame = alone.main
         covariance = frame @ frame.T
         np.testing.assert_allclose(many.covariance[k], covariance, atol=1e-5 * float(covariance.abs().max()))
-        assert many.log_evidence[k] == pytest.approx(alone.log_evidence, abs=1e-6)
+        # two grids of hyperparameters leave out points of different places, all below 1e-5 of the density
+        assert many.log_evidence[k] == pytest.approx(alone.log_evidence, abs=3e-5)
 
 
 def test_leaving_annotators_out_is_counting_them_zero_times():
@@ -69,7 +71,7 @@ def test_utilities_far_from_the_start_are_reached():
     lopsided = np.where(data.outcome == 0, 1000.0, 0.0)[None]  # whoever was shown first won every time
     many = fit_many("position_bias", data, lopsided, progress=False)
     program = load_program("position_bias")
-    view = View(program, replace(data, count=lopsided[0]).take(data.outcome == 0).cells(("a", "b"), program.needs))
+    view = View(program, cells_of(replace(data, count=lopsided[0]).take(data.outcome == 0), ("a", "b"), program.needs))
     z = torch.tensor(many.z[:1], requires_grad=True)
     (slope,) = torch.autograd.grad(view.log_joint(z).sum(), z)
     assert many.converged.all()

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy.special import expit, ndtr
 
-from prefdensity import policies, toy
-from prefdensity.density import Domain, kl, normalise, tv
+from prefdensity.density import policies, toy
+from prefdensity.density.implicit import Domain, kl, normalise, tv
+from prefdensity.density.misspecified import PBDE, law, optimum, target, win_rate, winner_density
 from prefdensity.errors import DataError, FitError
-from prefdensity.misspecified import PBDE, law, optimum, target, win_rate, winner_density
 
 GRID = toy.domain(800)
 TRUTH, KINDS, BASE = toy.preference(GRID), toy.annotators(GRID), toy.pretrained(GRID)

@@ -8,11 +8,12 @@ import pytest
 import torch
 
 import prefdensity
-from prefdensity import plots, simulate
-from prefdensity.elpd import loo, unit_log_lik
+from prefdensity.comparison.compare import kfold, pseudo_bma_weights, stacking_weights
+from prefdensity.comparison.elpd import loo, unit_log_lik
+from prefdensity.data import simulate
 from prefdensity.errors import DataError
-from prefdensity.model_comparison import kfold, pseudo_bma_weights, stacking_weights
-from prefdensity.psis import smooth
+from prefdensity.posterior.psis import smooth
+from prefdensity.reporting import plots
 
 
 @pytest.fixture(scope="module")

@@ -10,14 +10,17 @@ from scipy import stats
 from scipy.special import expit
 
 import prefdensity
-from prefdensity.comparisons import Comparisons
+from prefdensity.data.comparisons import Comparisons
 from prefdensity.inference import basins
-from prefdensity.inference.engines import _places
+from prefdensity.inference.engines import places_of
 from prefdensity.inference.laplace import laplace
 from prefdensity.inference.mode import _log_odds, first_guess
 from prefdensity.inference.view import View
-from prefdensity.mirrors import Mirror
-from prefdensity.programs import compose, layer, load_program
+from prefdensity.programs.compose import compose
+from prefdensity.programs.layers import layer
+from prefdensity.programs.loading import load_program
+from prefdensity.programs.mirrors import Mirror
+from prefdensity.programs.tabulate import cells_of
 
 PROGRAMS = (
     "reliability",
@@ -133,7 +136,7 @@ def test_a_users_layer_gets_its_mirror_starts(method):
     # by votes the ranking is upside down; restarts are off
     data, utility = mirror_world("judge", 3, ties=False)
     settings = {"restarts": 1} | ({"draws": 150, "warmup": 100, "chains": 2} if method == "nuts" else {})
-    view = View(OWN, data.cells(OWN.outcomes, OWN.needs))
+    view = View(OWN, cells_of(data, OWN.outcomes, OWN.needs))
     odds = _log_odds(view, None).numpy()
     assert np.corrcoef(odds, utility)[0, 1] < -0.5
     post = prefdensity.fit(OWN, data, method=method, progress=False, **settings)
@@ -203,7 +206,7 @@ def test_no_start_finds_more_evidence():
     """30 worlds of both kinds: against the outvoter turned round, nobody, everybody else, and guesses at random."""
     for seed, name, data in worlds(range(30)):
         program = load_program(name)
-        view = View(program, data.cells(program.outcomes, program.needs))
+        view = View(program, cells_of(data, program.outcomes, program.needs))
         post = prefdensity.fit(program, data, method="laplace", progress=False)
         rng = np.random.default_rng(seed)
         last = torch.arange(view.cells.n_annotators) == view.cells.n_annotators - 1
@@ -243,10 +246,10 @@ def test_one_mode_is_not_told_twice():
 
 
 def test_chains_start_at_every_mode_that_stands():
-    assert _places([0.9, 0.1], 4) == [0, 0, 0, 1]
-    assert _places([0.5, 0.5], 4) == [0, 0, 1, 1]
-    assert _places([0.999, 0.001], 4) == [0, 0, 0, 0]
-    assert _places([0.6, 0.4], 1) == [0]
+    assert places_of([0.9, 0.1], 4) == [0, 0, 0, 1]
+    assert places_of([0.5, 0.5], 4) == [0, 0, 1, 1]
+    assert places_of([0.999, 0.001], 4) == [0, 0, 0, 0]
+    assert places_of([0.6, 0.4], 1) == [0]
 
 
 def test_modes_are_told_and_saved(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 import prefdensity
-from prefdensity import toy
+from prefdensity.density import toy
 
 
 def recovered(program, size, judgements, seed, **options):

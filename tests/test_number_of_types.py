@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import prefdensity
-from prefdensity.comparisons import Comparisons
-from prefdensity.elpd import standard_error
+from prefdensity.comparison.elpd import standard_error
+from prefdensity.data.comparisons import Comparisons
 
 TABLES = 20
 

@@ -6,7 +6,7 @@ import torch
 from pyro.ops.stats import effective_sample_size
 
 import prefdensity
-from prefdensity.comparisons import Comparisons
+from prefdensity.data.comparisons import Comparisons
 
 BASEBALL = prefdensity.read("example:baseball")
 

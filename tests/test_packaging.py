@@ -116,7 +116,7 @@ def test_importing_costs_nothing(tmp_path: Path) -> None:
 
 
 def test_help_is_light(tmp_path: Path) -> None:
-    code = "import sys\nfrom prefdensity.cli import main\ntry: main()\nfinally: print(*sys.modules)"
+    code = "import sys\nfrom prefdensity.cli.main import main\ntry: main()\nfinally: print(*sys.modules)"
     said = python("-c", code, "--help", cwd=tmp_path)
     assert "Usage" in said
     assert {"torch", "pyro", "pandas", "matplotlib"} & set(said.split()) == set()

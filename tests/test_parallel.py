@@ -11,12 +11,13 @@ import pytest
 import torch
 
 import prefdensity
-from prefdensity import simulate
+from prefdensity.data import simulate
 from prefdensity.errors import FitError
 from prefdensity.inference import svi
 from prefdensity.inference.parallel import share
 from prefdensity.inference.view import View
-from prefdensity.programs import load_program
+from prefdensity.programs.loading import load_program
+from prefdensity.programs.tabulate import cells_of
 
 PROGRAMS = ["bradley_terry", "davidson+position_bias", "reliability", "annotator_types"]
 DATA, _ = simulate.population(12, 15, 900, seed=4)
@@ -28,6 +29,7 @@ import json, os, signal, sys, torch
 import prefdensity
 from prefdensity import simulate
 from prefdensity.inference import svi
+from prefdensity.programs.tabulate import cells_of
 
 torch.distributed.init_process_group("gloo")
 rank = torch.distributed.get_rank()
@@ -71,7 +73,7 @@ def two_processes(folder, programs, checkpoint="", death=0):
 def test_shares_add_up_to_the_whole(name, count):
     program = load_program(name)
     data = some_rankings() if name == "plackett_luce" else DATA
-    whole = View(program, data.cells(program.outcomes, program.needs))
+    whole = View(program, cells_of(data, program.outcomes, program.needs))
     z = 0.5 * torch.randn(3, whole.dimension, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     parts = [share(whole.cells, rank, count, whole.n_types > 1) for rank in range(count)]
     assert sum(map(len, parts)) == len(whole.cells)
@@ -89,7 +91,7 @@ def some_rankings():
 
 
 def test_more_processes_than_work_are_refused():
-    cells = DATA.cells()
+    cells = cells_of(DATA)
     with pytest.raises(FitError, match="16 processes are too many for"):
         [share(cells, rank, 16, by_annotator=True) for rank in range(16)]
 

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 from scipy.stats import norm, t
 
-from prefdensity import estimators
+import prefdensity
 from prefdensity.errors import DataError, FitError
-from prefdensity.estimators import (
+from prefdensity.judged.simulate import JudgedWorld, TrueJudge, buy
+from prefdensity.judged.units import Judged
+from prefdensity.pcal import (
     ConfusionJudge,
     EstimatingEquation,
     GaussianNuisance,
@@ -20,8 +22,6 @@ from prefdensity.estimators import (
     RegressorNuisance,
     pcal,
 )
-from prefdensity.judged import Judged
-from prefdensity.simulate_judged import JudgedWorld, TrueJudge, buy
 
 LINEAR = LinearRegression(intercept=False)
 CALIBRATIONS = ("none", "identity", "scalar", "single", "split")
@@ -361,4 +361,4 @@ def test_bad_arguments_are_refused_where_they_are_made():
     with pytest.raises(DataError, match="2 numbers for 1 parameters"):
         EstimatingEquation(lambda x, w, y, theta: y, [0, 0], ("mean",))
     with pytest.raises(AttributeError):
-        _ = estimators.nothing
+        _ = prefdensity.pcal.nothing

@@ -13,11 +13,11 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from prefdensity.estimators import ConfusionJudge, GaussianNuisance, LinearRegression, pcal, pcal_design
-from prefdensity.estimators.designs import draw
-from prefdensity.estimators.nuisances import Nuisance
-from prefdensity.judged import Judged
-from prefdensity.simulate_judged import COEFFICIENT, JudgedWorld, TrueJudge, buy
+from prefdensity.judged.simulate import COEFFICIENT, JudgedWorld, TrueJudge, buy
+from prefdensity.judged.units import Judged
+from prefdensity.pcal import ConfusionJudge, GaussianNuisance, LinearRegression, pcal, pcal_design
+from prefdensity.pcal.allocation import draw
+from prefdensity.pcal.nuisances import Nuisance
 
 pytestmark = pytest.mark.slow
 

@@ -8,11 +8,11 @@ from scipy.linalg import block_diag, sqrtm
 from scipy.stats import norm
 
 from prefdensity.errors import DataError, FitError
-from prefdensity.estimators import GivenNuisance, LinearNuisance, LinearRegression, Mean, Quantile, pcal, pcal_design
-from prefdensity.estimators.designs import draw
-from prefdensity.estimators.intervals import corrected, degrees, effective, spread, wilson
-from prefdensity.judged import Judged
-from prefdensity.simulate_judged import COEFFICIENT, JudgedWorld, buy
+from prefdensity.judged.simulate import COEFFICIENT, JudgedWorld, buy
+from prefdensity.judged.units import Judged
+from prefdensity.pcal import GivenNuisance, LinearNuisance, LinearRegression, Mean, Quantile, pcal, pcal_design
+from prefdensity.pcal.allocation import draw
+from prefdensity.pcal.intervals import corrected, degrees, effective, spread, wilson
 
 Z = norm.ppf(0.95)
 

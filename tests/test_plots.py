@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 import prefdensity
-from prefdensity import plots
-from prefdensity.comparisons import Comparisons
+from prefdensity.data.comparisons import Comparisons
 from prefdensity.errors import PrefDensityError
+from prefdensity.reporting import plots
 
 
 @functools.cache
@@ -157,5 +157,5 @@ def test_long_labels_keep_both_ends():
 
 
 def test_plots_leave_no_global_state():
-    code = "import sys, prefdensity.plots; assert not {'matplotlib.pyplot', 'torch'} & set(sys.modules)"
+    code = "import sys, prefdensity.reporting.plots; assert not {'matplotlib.pyplot', 'torch'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

@@ -7,8 +7,8 @@ import pytest
 import prefdensity
 from benchmarks import reward_worlds
 from prefdensity.errors import DataError
-from prefdensity.estimators import Exact, policy_learning
-from prefdensity.estimators.convex import margins
+from prefdensity.reward import Exact, policy_learning
+from prefdensity.reward.convex import margins
 
 
 def test_one_stage_is_two_stage_for_log_linear_policies():

@@ -9,8 +9,8 @@ import reference
 from contract import layers_of, table
 
 import prefdensity
+from prefdensity.data.simulate import population
 from prefdensity.errors import DataError
-from prefdensity.simulate import population
 
 BASEBALL = prefdensity.read("example:baseball")
 FULL = "davidson+position_bias+reliability"
@@ -77,7 +77,8 @@ def test_draws_of_another_shift_give_the_same_tables(simple):
 def test_parameters_are_all_that_is_not_an_items_utility(rich):
     frame = rich.parameters()
     assert list(frame) == ["parameter", "index", "mean", "sd", "lower", "upper", "safe", "note", "meaning"]
-    assert set(frame["parameter"]) == {"tie_strength", "position_bias", "reliability_spread", "reliability"}
+    own = {"tie_strength", "position_bias", "reliability_spread", "reliability"}
+    assert set(frame["parameter"]) == own | {"utility_scale"}
     people = frame[frame["parameter"] == "reliability"]
     assert list(people["index"]) == list(rich.annotators)
     assert (frame["meaning"].str.len() > 10).all()
@@ -253,4 +254,4 @@ def test_features_travel_with_the_posterior(tmp_path):
     again = prefdensity.load_posterior(post.save(tmp_path / "fit.nc"))
     assert same(post, again)
     assert again.predict([("i0", "i1")]).equals(post.predict([("i0", "i1")]))
-    assert set(post.parameters()["index"]) == {"f", "g"}
+    assert set(post.parameters().query("parameter != 'utility_scale'")["index"]) == {"f", "g"}

@@ -16,10 +16,10 @@ import xarray as xr
 from contract import table
 
 import prefdensity
+from prefdensity.data.simulate import population
 from prefdensity.errors import DataError, ProgramError
-from prefdensity.posterior_files import seal, write_tree
-from prefdensity.simulate import population
-from prefdensity.simulate_judged import JudgedWorld
+from prefdensity.judged.simulate import JudgedWorld
+from prefdensity.posterior.files import seal, write_tree
 
 BASEBALL = prefdensity.read("example:baseball")
 
@@ -218,7 +218,7 @@ def test_what_could_not_be_read_again_is_not_saved(simple, tmp_path):
     draws = simple.draws["utility"].copy()
     draws[3, 4] = np.nan
     with pytest.raises(DataError, match="cannot be saved, for the draws of utility are not all finite"):
-        replace(simple, draws={"utility": draws}).save(tmp_path / "fit.nc")
+        replace(simple, draws=simple.draws | {"utility": draws}).save(tmp_path / "fit.nc")
     assert not list(tmp_path.iterdir())
 
 

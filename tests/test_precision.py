@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import prefdensity
-from prefdensity.comparisons import Comparisons
+from prefdensity.data.comparisons import Comparisons
 from prefdensity.inference import curvature, krylov
 from prefdensity.inference.krylov import Pattern, Sparse
 from prefdensity.inference.laplace import laplace
@@ -13,6 +13,7 @@ from prefdensity.inference.mode import Climber, first_guess
 from prefdensity.inference.precision import Arrow, Dense
 from prefdensity.inference.types_curvature import TypesCurvature
 from prefdensity.inference.view import View
+from prefdensity.programs.tabulate import cells_of
 
 PEOPLE, OWN, REST = 40, 2, 12
 SIZE = PEOPLE * OWN + REST
@@ -128,7 +129,7 @@ FORMS += [("bradley_terry", Sparse), ("davidson+lapse", Sparse)]
 @pytest.mark.parametrize(("name", "form"), FORMS)
 def test_every_form_has_the_hessian_of_the_program(name, form, monkeypatch):
     program = prefdensity.load_program(name)
-    view = View(program, votes().cells(program.outcomes, program.needs))
+    view = View(program, cells_of(votes(), program.outcomes, program.needs))
     local = curvature.LocalCurvature(view)
     z = first_guess(view) + 0.1 * torch.randn(view.dimension, generator=torch.Generator().manual_seed(1)).double()
     _, slope, hessian = local.batch(z[None])
@@ -143,7 +144,7 @@ def test_every_form_has_the_hessian_of_the_program(name, form, monkeypatch):
 @pytest.mark.parametrize("form", [Arrow, Sparse])
 def test_the_posterior_does_not_depend_on_the_form(form, monkeypatch):
     program = prefdensity.load_program("reliability")
-    view = View(program, votes().cells(program.outcomes, program.needs))
+    view = View(program, cells_of(votes(), program.outcomes, program.needs))
     plain = laplace(view)
     monkeypatch.setattr(curvature.LocalCurvature, "form", form)
     view = View(program, view.cells)
@@ -184,7 +185,7 @@ def test_more_items_than_a_matrix_can_hold(monkeypatch):
 @pytest.mark.parametrize("known", [False, True])
 def test_hidden_types_have_exact_derivatives(name, known):
     program = prefdensity.load_program(name)
-    view = View(program, votes(items=7, people=12, rows=80).cells(program.outcomes, program.needs))
+    view = View(program, cells_of(votes(items=7, people=12, rows=80), program.outcomes, program.needs))
     generator = torch.Generator().manual_seed(2)
     z = 0.7 * torch.randn(view.dimension, generator=generator, dtype=torch.float64)
     belongs = torch.randn(1, view.n_types, 12, generator=generator, dtype=torch.float64).softmax(1) if known else None
@@ -204,7 +205,7 @@ def test_hidden_types_have_exact_derivatives(name, known):
 
 def test_a_climb_with_hidden_types_ends_on_a_peak():
     program = prefdensity.load_program("annotator_types")
-    view = View(program, votes(items=7, people=12, rows=400).cells(program.outcomes, program.needs))
+    view = View(program, cells_of(votes(items=7, people=12, rows=400), program.outcomes, program.needs))
     climber = Climber(view, fixed=view.hyper)
     assert isinstance(climber.local, TypesCurvature)
     start = 0.5 * torch.randn(view.dimension, generator=torch.Generator().manual_seed(4), dtype=torch.float64)

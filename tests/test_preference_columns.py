@@ -13,10 +13,10 @@ from scipy.stats import chi2, chisquare
 
 import prefdensity
 from prefdensity.errors import DataError
-from prefdensity.estimators.auxiliary import of_rows
-from prefdensity.predict import outcome_probabilities
-from prefdensity.preference_columns import auxiliary_columns
-from prefdensity.preference_losses import CLIP, vr_margin_loss
+from prefdensity.posterior.predict import outcome_probabilities
+from prefdensity.reward.auxiliary import of_rows
+from prefdensity.reward.columns import auxiliary_columns
+from prefdensity.reward.losses import CLIP, vr_margin_loss
 
 # small tables, of which some rows may be rough whatever the fit; the warning has a test of its own
 pytestmark = pytest.mark.filterwarnings("ignore:.*rows have a k-hat:UserWarning")

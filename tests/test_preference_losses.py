@@ -9,7 +9,7 @@ from scipy.optimize import brentq
 from scipy.special import expit
 
 from prefdensity.errors import DataError
-from prefdensity.preference_losses import (
+from prefdensity.reward.losses import (
     CLIP,
     cdpo,
     chi_po_margin,

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from prefdensity.estimators import (
+from prefdensity.judged.fit import fit_judge
+from prefdensity.judged.simulate import JudgedWorld, buy
+from prefdensity.pcal import (
     GaussianNuisance,
     LinearRegression,
     MovedNuisance,
@@ -12,9 +14,7 @@ from prefdensity.estimators import (
     pcal,
     pcal_design,
 )
-from prefdensity.estimators.designs import draw
-from prefdensity.judge_fits import fit_judge
-from prefdensity.simulate_judged import JudgedWorld, buy
+from prefdensity.pcal.allocation import draw
 
 LINEAR = LinearRegression(intercept=False)
 PROGRAM = "gaussian+distance+lapse"

@@ -25,8 +25,12 @@ import prefdensity
 from prefdensity.errors import ProgramError
 from prefdensity.inference.curvature import LocalCurvature, dense_hessian
 from prefdensity.inference.mode import first_guess
-from prefdensity.programs import compose, layer, load_program, names
-from prefdensity.running import Substitute, environment
+from prefdensity.programs.compose import compose
+from prefdensity.programs.layers import layer
+from prefdensity.programs.loading import load_program
+from prefdensity.programs.running import Substitute, environment
+from prefdensity.programs.shelf import find, names
+from prefdensity.programs.tabulate import cells_of
 
 PLATES = {"item", "annotator", "type", "feature", "covariate", "break", "comparison", "rating", "gap", "cut", "factor"}
 PLATES |= {"axis", "weight"}
@@ -175,7 +179,7 @@ def test_a_batch_of_densities_equals_separate_ones(name):
 def test_a_density_in_one_precision_is_close_to_the_other(name):
     view, data = view_of(name)
     program = view.program
-    half = type(view)(program, data.cells(program.outcomes, program.needs, dtype=torch.float32))
+    half = type(view)(program, cells_of(data, program.outcomes, program.needs, dtype=torch.float32))
     z = vectors(view, 3)
     torch.testing.assert_close(half.log_joint(z.float()), view.log_joint(z), atol=0, rtol=1e-5)
 
@@ -269,7 +273,7 @@ def test_all_tables_of_outcomes_together_have_probability_one(name):
 @pytest.mark.parametrize("name", names())
 def test_a_model_file_tells_its_story(name):
     program = load_program(name)
-    doc = prefdensity.programs._find(name).doc
+    doc = find(name).doc
     assert "Reference:" in doc
     assert "Cannot express:" in doc
     assert "Identification" in doc or "exists if and only if" in doc or "composition" in doc

@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from prefdensity.errors import DataError
-from prefdensity.estimators import GaussianNuisance, LinearNuisance, Mean, Purchases, pcal, weigh_returns
-from prefdensity.judged import Judged
+from prefdensity.judged.units import Judged
+from prefdensity.pcal import GaussianNuisance, LinearNuisance, Mean, Purchases, pcal, weigh_returns
 
 Array = NDArray[Any]
 

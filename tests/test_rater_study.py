@@ -8,9 +8,10 @@ import pytest
 from scipy.special import expit
 
 import prefdensity
-from prefdensity import rater_study, simulate
-from prefdensity.acquisition import target_information
+from prefdensity.data import simulate
 from prefdensity.errors import DataError
+from prefdensity.selection import rater_study
+from prefdensity.selection.acquisition import target_information
 
 SHORT = {"budgets": (12, 20), "seeds": 2, "progress": False}
 

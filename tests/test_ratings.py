@@ -8,7 +8,7 @@ from scipy import special, stats
 
 import prefdensity
 from prefdensity import Comparisons, DataError, ProgramError, with_ratings
-from prefdensity.outcomes import cumulative_logit
+from prefdensity.programs.outcomes import cumulative_logit
 
 N_ITEMS, N_PEOPLE = 8, 6
 CUT = np.array([-2.0, -0.5, 0.7, 2.0])

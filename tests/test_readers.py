@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 
 import prefdensity
-from prefdensity import simulate
-from prefdensity.comparisons import Comparisons
+from prefdensity.data import simulate
+from prefdensity.data.comparisons import Comparisons
+from prefdensity.data.readers import EXAMPLES, example, read
 from prefdensity.errors import DataError
-from prefdensity.readers import EXAMPLES, example, read
 
 CSV = "item_a,item_b,outcome,annotator\nx,y,a,ann\ny,z,b,bob\nz,x,tie,ann\n"
 

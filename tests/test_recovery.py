@@ -9,8 +9,8 @@ from contract import view_of
 from scipy import stats
 
 import prefdensity
-from prefdensity.comparisons import Comparisons
-from prefdensity.running import environment
+from prefdensity.data.comparisons import Comparisons
+from prefdensity.programs.running import environment
 
 FALSE_ALARM = 1e-4  # of the whole table of programs
 TRUTH = {
@@ -79,9 +79,9 @@ def judged(program, data, truth, seed):
     program = prefdensity.load_program(program)
     blank = replace(data, outcome=np.zeros(len(data), np.int8))
     view, _ = view_of(program, blank)
-    values = {}
+    values, known = {}, truth | {"utility_scale": 1.0}  # which judgements do not feel
     for name, site in view.sites.items():
-        value = torch.tensor(np.asarray(truth[name]), dtype=torch.float64)
+        value = torch.tensor(np.asarray(known[name]), dtype=torch.float64)
         values[name] = value.reshape(1, *(1,) * (2 - len(site.batch)), *value.shape)
     cells = view.cells.without_outcomes()
     with environment(torch.float64, seed=seed):

@@ -10,10 +10,11 @@ import pytest
 from scipy.special import gammaln
 
 import prefdensity
+from prefdensity.data.simulate import population
 from prefdensity.inference.maximum import maximum_likelihood
 from prefdensity.inference.view import View
-from prefdensity.programs import load_program
-from prefdensity.simulate import population
+from prefdensity.programs.loading import load_program
+from prefdensity.programs.tabulate import cells_of
 
 DRAWS = 20_000
 # parameter of reference.csv -> our site, and the scale of the reference
@@ -65,7 +66,7 @@ def contrasts(post, base):
 def exact_errors(program, data, base):
     """Standard errors from the inverse information: of items relative to `base`, and of the other sites."""
     program = load_program(program)
-    view = View(program, data.cells(program.outcomes, program.needs))
+    view = View(program, cells_of(data, program.outcomes, program.needs))
     _, information = maximum_likelihood(view, data)
     covariance = np.linalg.inv(information.numpy())
     at = view.sites["utility"].at
@@ -141,7 +142,7 @@ def test_heaviness_of_weights_with_an_order_effect(shared_data):
     # P(first) = u1 / (u1 + order u2), so order = exp(-position_bias); eba leaves the scale of u free
     data = table(shared_data, "heaviness", ordered=True)
     reference = published(shared_data, "heaviness", "BTL")
-    view = View(load_program("bradley_terry+position_bias"), data.cells(("a", "b"), ("first",)))
+    view = View(load_program("bradley_terry+position_bias"), cells_of(data, ("a", "b"), ("first",)))
     mode, information = maximum_likelihood(view, data)
     z = mode.z[view.sites["utility"].at.start :]  # behind the scale, which is the prior's
     u, bias = z[:5].numpy(), float(z[5])

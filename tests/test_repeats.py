@@ -9,8 +9,9 @@ import pytest
 from typer.testing import CliRunner
 
 import prefdensity
-from prefdensity import cli
-from prefdensity.comparisons import Comparisons
+from prefdensity.cli import main
+from prefdensity.data.comparisons import Comparisons
+from prefdensity.data.report import describe
 from prefdensity.errors import DataError
 
 
@@ -70,29 +71,29 @@ def test_what_cannot_be_counted_once_is_refused(asked_again):
 def test_the_report_on_data_names_what_to_do_and_is_content_with_it(asked_again):
     data = Comparisons.from_frame(asked_again)
     assert any(
-        "6 judgements (60.0%) repeat a pair" in said and "--repeats once" in said for said in data.report().warnings
+        "6 judgements (60.0%) repeat a pair" in said and "--repeats once" in said for said in describe(data).warnings
     )
-    assert not any("repeat" in said for said in data.repeats_once().report().warnings)
+    assert not any("repeat" in said for said in describe(data.repeats_once()).warnings)
 
 
 def test_a_judge_asked_in_both_orders_repeats_nothing(votes):
     both = pd.concat([votes, votes.rename(columns={"item_a": "item_b", "item_b": "item_a"})])
-    assert any("repeat a pair" in said for said in Comparisons.from_frame(both).report().warnings)
-    assert not any("repeat a pair" in said for said in Comparisons.from_frame(both, ordered=True).report().warnings)
+    assert any("repeat a pair" in said for said in describe(Comparisons.from_frame(both)).warnings)
+    assert not any("repeat a pair" in said for said in describe(Comparisons.from_frame(both, ordered=True)).warnings)
 
 
 def test_repeats_are_counted_once_from_the_shell(tmp_path, monkeypatch, asked_again):
     monkeypatch.chdir(tmp_path)
     asked_again.to_csv("votes.csv", index=False)
     run = CliRunner()
-    described = run.invoke(cli.app, ["describe", "votes.csv", "--repeats", "once"])
+    described = run.invoke(main.app, ["describe", "votes.csv", "--repeats", "once"])
     assert "4 judgements of 3 items" in described.stdout
     assert "6 judgements that repeat an annotator's earlier one" in described.stdout
     options = ["votes.csv", "--repeats", "once", "--ties", "half", "-m", "bradley_terry", "--draws", "100", "-q"]
-    assert run.invoke(cli.app, ["fit", *options]).exit_code == 0
+    assert run.invoke(main.app, ["fit", *options]).exit_code == 0
     assert prefdensity.load_posterior("prefdensity-fit/fit.nc").n_comparisons == 4
     Path("ranked.csv").write_text("who,what,place\nann,x,1\nann,y,2\nbob,y,1\nbob,x,2\n")
     columns = ["--answer", "who", "--item", "what", "--rank", "place", "--repeats", "once"]
-    refused = run.invoke(cli.app, ["fit", "ranked.csv", *columns, "-m", "plackett_luce"])
+    refused = run.invoke(main.app, ["fit", "ranked.csv", *columns, "-m", "plackett_luce"])
     assert refused.exit_code == 2
     assert "--repeats is for comparisons of two" in refused.stderr

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 import prefdensity
-from prefdensity.comparisons import Comparisons
+from prefdensity.data.comparisons import Comparisons
 from prefdensity.errors import DataError
-from prefdensity.report import leaders, write_report
+from prefdensity.reporting.report import leaders, write_report
 
 VOID = {"meta", "br", "img", "input", "link", "hr"}
 

@@ -12,10 +12,10 @@ from scipy.special import expit
 from benchmarks import reward_worlds
 from benchmarks.reward import predicted, run
 from prefdensity.errors import FitError
-from prefdensity.estimators import reward_from_differences
-from prefdensity.estimators.convex import margins, moment, solve
-from prefdensity.estimators.equation import Equation, Fresh, Labelled
-from prefdensity.preference_losses import ipo, vr_margin_loss
+from prefdensity.reward import reward_from_differences
+from prefdensity.reward.convex import margins, moment, solve
+from prefdensity.reward.equation import Equation, Fresh, Labelled
+from prefdensity.reward.losses import ipo, vr_margin_loss
 
 
 def problem(seed=0, n=300, m=500, p=4, exact=False):

@@ -8,9 +8,9 @@ from scipy.special import expit
 
 from benchmarks.reward import CHUNK, coverage, policies, predicted, run
 from benchmarks.reward_worlds import AUXILIARIES, FITTED_RIDGE, FIXED, WORLDS, draw, world
-from prefdensity.estimators.auxiliary import leave_one_out
-from prefdensity.estimators.convex import curvature, moment, solve
-from prefdensity.estimators.equation import Equation, Fresh, Labelled
+from prefdensity.reward.auxiliary import leave_one_out
+from prefdensity.reward.convex import curvature, moment, solve
+from prefdensity.reward.equation import Equation, Fresh, Labelled
 
 pytestmark = pytest.mark.slow
 

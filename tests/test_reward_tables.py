@@ -11,8 +11,8 @@ from test_reward import problem
 import prefdensity
 from benchmarks import reward_worlds
 from prefdensity.errors import DataError
-from prefdensity.estimators import Exact, Sampled, reward, reward_from_differences
-from prefdensity.estimators.auxiliary import leave_one_out, stacked
+from prefdensity.reward import Exact, Sampled, reward, reward_from_differences
+from prefdensity.reward.auxiliary import leave_one_out, stacked
 
 
 def test_leave_one_out_of_a_conjugate_posterior_is_exact():

@@ -8,7 +8,7 @@ import pytest
 from contract import suited
 
 import prefdensity
-from prefdensity.posterior import approximates
+from prefdensity.posterior.status import approximates
 
 FALSE_ALARM = 1e-3  # of all programs and quantities together
 QUANTITIES = 10  # of one program, at most

@@ -10,7 +10,8 @@ import prefdensity
 from prefdensity import ProgramError, fit, load_program
 from prefdensity.inference.laplace import laplace
 from prefdensity.inference.view import View
-from prefdensity.outlying import far_out
+from prefdensity.posterior.outlying import far_out
+from prefdensity.programs.tabulate import cells_of
 
 
 def played(utility, each, seed, outcome=None):
@@ -66,9 +67,9 @@ def test_a_given_scale_is_the_layers_without_its_site():
 
 def test_the_scale_is_one_for_all_types_and_found_whatever_the_units():
     data = played([2, 1, 0, -1, -2], 30, 2)
+    judged = replace(data, annotators=("p", "q"), annotator=np.arange(len(data)) % 2)
     views = {
-        name: View(load_program(name), replace(data, annotators=("p", "q"), annotator=np.arange(len(data)) % 2).cells(
-            load_program(name).outcomes, load_program(name).needs))
+        name: View(load_program(name), cells_of(judged, load_program(name).outcomes, load_program(name).needs))
         for name in ("annotator_types+davidson", "dirichlet_types", "comparison_types")
     }  # fmt: skip
     for view in views.values():
@@ -80,7 +81,7 @@ def test_the_scale_is_one_for_all_types_and_found_whatever_the_units():
 def test_many_items_tell_the_scale_and_a_joint_gaussian_carries_it(sd):
     utility = np.random.default_rng(3).normal(0, sd, 150)
     data = played(utility, 2, 4)
-    found = laplace(View(load_program("bradley_terry"), data.cells(("a", "b"), ())))
+    found = laplace(View(load_program("bradley_terry"), cells_of(data, ("a", "b"), ())))
     assert len(found.weight) == 1
     post = fit("bradley_terry", data, method="laplace", seed=0)
     scale = post.draws["utility_scale"]

@@ -11,15 +11,16 @@ from scipy.special import expit
 from typer.testing import CliRunner
 
 import prefdensity
-from prefdensity import cli, simulate
-from prefdensity.acquisition import mutual_information
-from prefdensity.candidates import candidate_pairs, with_items
-from prefdensity.comparisons import Comparisons
+from prefdensity.cli import main
+from prefdensity.data import simulate
+from prefdensity.data.comparisons import Comparisons
 from prefdensity.errors import DataError
-from prefdensity.outcome_belief import JointOutcomes
-from prefdensity.predict import outcome_probabilities
-from prefdensity.selection import by_quota, select
-from prefdensity.selection_rules import RULES
+from prefdensity.posterior.predict import outcome_probabilities
+from prefdensity.selection.acquisition import mutual_information
+from prefdensity.selection.candidates import candidate_pairs, with_items
+from prefdensity.selection.outcome_belief import JointOutcomes
+from prefdensity.selection.rules import RULES
+from prefdensity.selection.select import by_quota, select
 
 COLUMNS = ["item_a", "item_b", "p_a", "p_b", "sd", "information", "gain", "entropy", "entropy_rank", "reason"]
 
@@ -214,7 +215,7 @@ def test_new_items_need_their_features():
         ({"candidates": [("item01", "item02")], "exclude": [("item02", "item01")]}, "no candidate pair is left"),
         ({"n": 20, "quota": 1}, "only 7 are possible under a quota of 1"),
         ({"cost": {}}, "cost lacks 14 of 14 items"),
-        ({"cost": dict.fromkeys([f"item{k:02d}" for k in range(1, 15)], -1)}, "cost of item 'item01' is -1"),
+        ({"cost": dict.fromkeys([f"item{k:02d}" for k in range(1, 15)], -1)}, "holds -1 for item 'item01'"),
         (
             {"candidates": pd.DataFrame({"item_a": ["item01"], "item_b": ["item02"], "cost": ["dear"]}), "n": 1},
             "column 'cost' must hold positive and finite costs, and holds 'dear' in row 1",
@@ -256,7 +257,7 @@ def test_candidate_sets_count_pairs_once():
 
 
 def run(*arguments):
-    return CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
+    return CliRunner().invoke(main.app, [str(argument) for argument in arguments])
 
 
 @pytest.fixture

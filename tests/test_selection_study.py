@@ -8,26 +8,29 @@ from scipy.special import expit
 from typer.testing import CliRunner
 
 import prefdensity
-from prefdensity import cli, plots_selection, selection_study, simulate
+from prefdensity.cli import main
+from prefdensity.data import simulate
 from prefdensity.errors import DataError
-from prefdensity.selection_worlds import WORLDS, Votes, linear_map, world_of
+from prefdensity.reporting import selection_plots
+from prefdensity.selection import study
+from prefdensity.selection.worlds import WORLDS, Votes, linear_map, world_of
 
 SHORT = {"budgets": (30, 60), "seeds": 2, "items_per_round": 20, "progress": False}
 
 
 def test_curves_are_paired_and_reproducible():
-    one = selection_study.study("linear", ("eig", "d_optimal"), **SHORT)
+    one = study.study("linear", ("eig", "d_optimal"), **SHORT)
     start = one.curves[one.curves["labels"] == 30].pivot(index="seed", columns="rule", values="correlation")
     assert (start.nunique(axis=1) == 1).all()  # all rules start from the same votes
     assert set(one.curves["rule"]) == {"eig", "d_optimal", "entropy", "random"}
-    pd.testing.assert_frame_equal(one.curves, selection_study.study("linear", ("eig", "d_optimal"), **SHORT).curves)
-    alone = selection_study.study("linear", ("eig",), **SHORT).curves
+    pd.testing.assert_frame_equal(one.curves, study.study("linear", ("eig", "d_optimal"), **SHORT).curves)
+    alone = study.study("linear", ("eig",), **SHORT).curves
     both = one.curves[one.curves["rule"].isin(["eig", "entropy", "random"])].reset_index(drop=True)
     pd.testing.assert_frame_equal(alone, both)  # a rule's curve does not depend on its company
 
 
 def test_entropy_stands_beside_the_winner():
-    found = selection_study.study("linear", ("eig",), **SHORT)
+    found = study.study("linear", ("eig",), **SHORT)
     lines = str(found).splitlines()
     assert [line.split()[0] for line in lines[2:5]] == ["eig", "entropy", "random"]
     assert "against entropy" in lines[5]
@@ -37,7 +40,7 @@ def test_entropy_stands_beside_the_winner():
     gap = wide["eig", 60] - wide["random", 60]
     assert table.loc[("eig", 60), "t"] == pytest.approx(gap.mean() / (gap.std(ddof=1) / 2**0.5))
     assert table.loc[("random", 60), "error_ratio"] == 1
-    words = [text.get_text() for text in plots_selection.learning_curves(found).findobj(Text)]
+    words = [text.get_text() for text in selection_plots.learning_curves(found).findobj(Text)]
     assert {"eig", "entropy", "random", found.verdict()} <= set(words)
 
 
@@ -46,7 +49,7 @@ def test_every_world_can_be_studied(world):
     made = world_of(world)(3)
     assert len(made.pool) == len(made.reward)
     assert len(made.test) == len(made.test_reward)
-    found = selection_study.study(world, ("eig", "coreset"), **SHORT)
+    found = study.study(world, ("eig", "coreset"), **SHORT)
     assert np.isfinite(found.curves["correlation"]).all()
     gained = found.curves.groupby("labels")["correlation"].mean()
     assert gained[60] > gained[30]
@@ -54,13 +57,13 @@ def test_every_world_can_be_studied(world):
 
 def test_prompts_can_be_kept_apart():
     for candidates in ("within", "across"):
-        found = selection_study.study("prompts", ("eig",), candidates=candidates, **SHORT | {"items_per_round": 40})
+        found = study.study("prompts", ("eig",), candidates=candidates, **SHORT | {"items_per_round": 40})
         assert found.curves["correlation"].max() < 1
 
 
 def test_draws_stand_for_the_laplace_approximation():
-    few, many = (selection_study.study("linear", ("eig",), draws=size, **SHORT).curves for size in (16, 20_000))
-    exact = selection_study.study("linear", ("eig",), **SHORT).curves
+    few, many = (study.study("linear", ("eig",), draws=size, **SHORT).curves for size in (16, 20_000))
+    exact = study.study("linear", ("eig",), **SHORT).curves
     chosen = exact["rule"] == "eig"
     assert not few[chosen].equals(exact[chosen])
     np.testing.assert_allclose(many["correlation"], exact["correlation"], atol=0.05)
@@ -69,7 +72,7 @@ def test_draws_stand_for_the_laplace_approximation():
 def test_a_fit_gives_the_truths():
     data = simulate.population(12, 5, 150, seed=0)[0]
     post = prefdensity.fit("bradley_terry", data, seed=0, progress=False)
-    found = selection_study.study(post, ("eig",), budgets=(20, 50), seeds=3, progress=False)
+    found = study.study(post, ("eig",), budgets=(20, 50), seeds=3, progress=False)
     assert found.curves.groupby("labels")["correlation"].mean()[50] > 0.5
 
 
@@ -85,17 +88,17 @@ def test_linear_learner_finds_the_mode():
 
 
 def test_interrupted_studies_keep_what_is_complete(monkeypatch):
-    whole = selection_study.study("linear", ("eig",), **SHORT | {"seeds": 3})
+    whole = study.study("linear", ("eig",), **SHORT | {"seeds": 3})
     calls = iter(range(100))
-    make = selection_study.world_of("linear")
+    make = study.world_of("linear")
 
     def tired(seed):
         if next(calls) == 2:
             raise KeyboardInterrupt
         return make(seed)
 
-    monkeypatch.setattr(selection_study, "world_of", lambda name: tired)
-    found = selection_study.study("linear", ("eig",), **SHORT | {"seeds": 3})
+    monkeypatch.setattr(study, "world_of", lambda name: tired)
+    found = study.study("linear", ("eig",), **SHORT | {"seeds": 3})
     assert found.notes == ("Interrupted: 2 of 3 simulations are complete.",)
     pd.testing.assert_frame_equal(found.curves, whole.curves[whole.curves["seed"] < 2])
 
@@ -114,17 +117,17 @@ def test_interrupted_studies_keep_what_is_complete(monkeypatch):
 )
 def test_bad_input_is_one_clear_sentence(given, words):
     with pytest.raises(DataError, match=words):
-        selection_study.study(**SHORT | given)
+        study.study(**SHORT | given)
 
 
 def test_command_writes_curves_and_a_picture(tmp_path):
     out = tmp_path / "study"
     more = ("--budgets", "20,40", "--seeds", "2", "--world", "items", "--rules", "eig", "--out", str(out), "-q")
-    said = CliRunner().invoke(cli.app, ["select-study", *more])
+    said = CliRunner().invoke(main.app, ["select-study", *more])
     assert said.exit_code == 0, said.output
     assert "against entropy" in said.stdout
     assert sorted(path.name for path in out.iterdir()) == ["curves.csv", "learning_curves.svg", "table.csv"]
-    refused = CliRunner().invoke(cli.app, ["select-study", "--budgets", "many"])
+    refused = CliRunner().invoke(main.app, ["select-study", "--budgets", "many"])
     assert refused.exit_code == 2
     assert "--budgets many" in refused.stderr
 
@@ -136,7 +139,7 @@ def test_command_writes_curves_and_a_picture(tmp_path):
 @pytest.mark.parametrize("draws", [None, 64])
 def test_linear_world_meets_its_bars(draws):
     rules = ("eig", "d_optimal", "past_aware_d_optimal")
-    found = selection_study.study("linear", rules, seeds=20, draws=draws, progress=False)
+    found = study.study("linear", rules, seeds=20, draws=draws, progress=False)
     table = found.table.set_index(["rule", "labels"])
     rho, ratio, t = table["correlation"], table["error_ratio"], table["t"]
     assert rho["d_optimal", 200] >= 0.915
@@ -152,7 +155,7 @@ def test_linear_world_meets_its_bars(draws):
 
 @pytest.mark.slow
 def test_three_well_world_meets_its_bars():
-    found = selection_study.study("three_well", ("greedy_d_optimal",), seeds=20, progress=False)
+    found = study.study("three_well", ("greedy_d_optimal",), seeds=20, progress=False)
     ratio = found.table.set_index(["rule", "labels"])["error_ratio"]
     assert ratio["greedy_d_optimal", 200] <= 0.6
     assert ratio["greedy_d_optimal", 800] <= 0.5
@@ -160,6 +163,6 @@ def test_three_well_world_meets_its_bars():
 
 @pytest.mark.slow
 def test_world_of_prompts_meets_its_bar():
-    found = selection_study.study("prompts", ("eig",), seeds=20, progress=False)
+    found = study.study("prompts", ("eig",), seeds=20, progress=False)
     table = found.table.set_index(["rule", "labels"])
     assert table.loc[("eig", 800), "t"] > 3

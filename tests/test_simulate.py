@@ -3,9 +3,9 @@ import time
 import numpy as np
 import pytest
 
-from prefdensity import simulate
+from prefdensity.data import simulate
+from prefdensity.data.simulate import population
 from prefdensity.errors import DataError
-from prefdensity.simulate import population
 
 
 def test_the_seed_decides_everything():

@@ -7,7 +7,7 @@ import pytest
 from truths import table
 
 import prefdensity
-from prefdensity import simulation_calibration
+from prefdensity.checking import sbc
 from prefdensity.errors import DataError, FitError, ProgramError
 
 FALSE_ALARM = 1e-4
@@ -26,11 +26,12 @@ def test_ranks_are_uniform_under_the_right_inference():
     assert set(report.table["quantity"]) == {
         "first less last utility",
         "first less mean utility",
+        "utility_scale",
         "tie_strength",
         "position_bias",
         "first chance",
     }
-    assert report.ranks.shape == (100, 5)
+    assert report.ranks.shape == (100, 6)
     assert report.ranks.to_numpy().min() >= 0
     assert report.ranks.to_numpy().max() <= 199
     assert report.table["p_value"].min() > FALSE_ALARM
@@ -41,17 +42,18 @@ def test_overconfident_inference_is_seen(monkeypatch):
     def too_sure(*args, **options):
         post = prefdensity.fit(*args, **options)
         u = post.draws["utility"]
-        return replace(post, draws={"utility": u.mean(0) + 0.3 * (u - u.mean(0))})
+        return replace(post, draws=post.draws | {"utility": u.mean(0) + 0.3 * (u - u.mean(0))})
 
-    monkeypatch.setattr(simulation_calibration, "fit", too_sure)
+    monkeypatch.setattr(sbc, "fit", too_sure)
     report = prefdensity.sbc("bradley_terry", design(), replicates=100, seed=1)
-    assert report.table["p_value"].max() < FALSE_ALARM
+    told = report.table.set_index("quantity")["p_value"]
+    assert told.filter(like="first less").max() < FALSE_ALARM
 
 
 def test_types_are_ranked_by_what_relabelling_leaves_alone():
     report = prefdensity.sbc("annotator_types", design(400), replicates=20)
     contrasts = ["first less last utility", "first less mean utility"]
-    assert list(report.ranks) == ["largest type weight", *contrasts, "first chance"]
+    assert list(report.ranks) == ["largest type weight", *contrasts, "utility_scale", "first chance"]
 
 
 def test_replicates_repeat_with_the_seed():

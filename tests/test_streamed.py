@@ -6,7 +6,7 @@ import torch
 from contract import vectors, view_of
 
 import prefdensity
-from prefdensity import simulate
+from prefdensity.data import simulate
 from prefdensity.errors import FitError
 from prefdensity.inference import fitting
 from prefdensity.inference.streamed import Streamed, parts_for

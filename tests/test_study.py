@@ -6,12 +6,12 @@ import pytest
 from scipy import stats
 from typer.testing import CliRunner
 
-from prefdensity import plots_study
-from prefdensity.cli import app
+from prefdensity.cli.main import app
 from prefdensity.errors import DataError
-from prefdensity.judged import A, B
-from prefdensity.simulate_judged import JudgedWorld, TrueJudge, buy
-from prefdensity.study import CALIBRATIONS, TRUTHS, estimate, oracle, run_study
+from prefdensity.judged.simulate import JudgedWorld, TrueJudge, buy
+from prefdensity.judged.units import A, B
+from prefdensity.pcal.study import CALIBRATIONS, TRUTHS, estimate, oracle, run_study
+from prefdensity.reporting import study_plots
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ def test_the_study_is_drawn_and_refuses_what_it_does_not_know():
     found = run_study(
         truths=("logistic",), nuisances=("oracle", "useless"), replicates=4, pilots=1, units=500, progress=False
     )
-    for picture in (plots_study.lengths(found), plots_study.coverage(found)):
+    for picture in (study_plots.lengths(found), study_plots.coverage(found)):
         assert picture.axes[0].get_title(loc="left") == "logistic"
     with pytest.raises(DataError, match="there is no 'liar'"):
         run_study(truths=("liar",))

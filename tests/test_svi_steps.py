@@ -9,12 +9,14 @@ import torch
 from contract import PROGRAMS, vectors, view_of
 
 import prefdensity
-from prefdensity import simulate
+from prefdensity.data import simulate
 from prefdensity.inference import svi, view as views
 from prefdensity.inference.traced import traced
 from prefdensity.inference.view import View
-from prefdensity.programs import load_program, names
-from prefdensity.running import environment
+from prefdensity.programs.loading import load_program
+from prefdensity.programs.running import environment
+from prefdensity.programs.shelf import names
+from prefdensity.programs.tabulate import cells_of
 
 ROWS = 3000
 
@@ -51,7 +53,7 @@ def rankings():
     rows = [(str(k), item, place + 1) for k, order in enumerate(orders) for place, item in enumerate(order)]
     table = prefdensity.Choices.from_rankings(pd.DataFrame(rows, columns=["who", "item", "rank"]), answer="who")
     program = load_program("plackett_luce")
-    return View(program, table.cells(program.outcomes, program.needs))
+    return View(program, cells_of(table, program.outcomes, program.needs))
 
 
 @pytest.mark.parametrize("name", names())
@@ -85,7 +87,7 @@ def test_a_function_that_no_graph_can_hold_stays_as_it_is(function):
 
 def test_graphs_of_the_parts_of_a_table_add_up_and_are_made_once_for_each_shape(every_table_is_large, monkeypatch):
     monkeypatch.setattr(views, "_PART", 100)
-    view = View(load_program("davidson"), simulate.population(12, 5, ROWS, seed=0)[0].cells(("a", "b", "tie")))
+    view = View(load_program("davidson"), cells_of(simulate.population(12, 5, ROWS, seed=0)[0], ("a", "b", "tie")))
     parts = [len(part) for part in view._step_parts]
     assert sum(parts) == len(view.cells)
     assert len(parts) > 1
@@ -98,7 +100,7 @@ def test_graphs_of_the_parts_of_a_table_add_up_and_are_made_once_for_each_shape(
 
 def test_neighbours_of_a_large_table_do_not_share_an_item():
     data, _ = simulate.population(200, 5, 20_000, seed=0)
-    view = View(load_program("bradley_terry"), data.cells())
+    view = View(load_program("bradley_terry"), cells_of(data))
     after = view._step_cells
     same = [float((each[1:] == each[:-1]).double().mean()) for each in (view.cells.item_a, after.item_a)]
     assert same[0] > 0.9
@@ -142,7 +144,7 @@ def test_a_large_table_weighs_draws_to_a_hundredth_of_a_nat():
         outcome=rng.integers(2, size=len(pair)).astype(np.int8), count=np.ones(len(pair)),
     )  # fmt: skip
     program = load_program("bradley_terry")
-    view = View(program, data.cells(program.outcomes, program.needs))
+    view = View(program, cells_of(data, program.outcomes, program.needs))
     assert len(view.cells) > views._TRACED
     z = vectors(view, 8)
     assert float((view.log_joint_of(z) - view.log_joint(z)).abs().max()) < 0.01

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import prefdensity
-from prefdensity import toy
+from prefdensity.density import toy
 
 SIZE = 250
 DOMAIN = toy.domain(SIZE)

@@ -11,8 +11,8 @@ import tiny_trl as tiny
 from tiny_trl import BARE, causal, dpo, first_loss, rows, scored, scorer
 
 from prefdensity.errors import DataError
-from prefdensity.preference_losses import ipo, ramp, vr_margin_loss
-from prefdensity.trl import VROptions
+from prefdensity.reward.losses import ipo, ramp, vr_margin_loss
+from prefdensity.reward.trl import VROptions
 
 pytestmark = tiny.QUIET
 

@@ -13,7 +13,7 @@ pytest.importorskip("trl")
 import tiny_trl as tiny
 from tiny_trl import BARE, TABLE, causal, dpo, mixture, rows, scored, scorer
 
-from prefdensity.trl import VROptions
+from prefdensity.reward.trl import VROptions
 
 pytestmark = tiny.QUIET
 

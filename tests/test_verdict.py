@@ -11,15 +11,16 @@ from truths import fitted, simulated, table
 from typer.testing import CliRunner
 
 import prefdensity
-from prefdensity import cli, simulate
-from prefdensity.comparisons import Comparisons
+from prefdensity.checking.tallies import Tally
+from prefdensity.cli import main
+from prefdensity.data import simulate
+from prefdensity.data.comparisons import Comparisons
 from prefdensity.inference.fitting import _reordered
-from prefdensity.report import cautions, lead, leaders, write_report
-from prefdensity.tallies import Tally
+from prefdensity.reporting.report import cautions, lead, leaders, write_report
 
 
 def run(*arguments):
-    return CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
+    return CliRunner().invoke(main.app, [str(argument) for argument in arguments])
 
 
 def sections(path):

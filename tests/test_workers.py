@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from joblib import parallel_config
 
-from prefdensity import selection_study
 from prefdensity.errors import FitError
-from prefdensity.study import run_study
+from prefdensity.pcal.study import run_study
+from prefdensity.selection import study
 from prefdensity.workers import each
 
 SMALL = {"truths": ("noise_free",), "nuisances": ("oracle", "linear"), "replicates": 4, "pilots": 2, "units": 200}
@@ -91,7 +91,7 @@ def test_studies_equal_serial_ones_bit_for_bit(backend):
     def studies():
         judges = run_study(**SMALL, pilot_units=200, progress=False).table
         sizes = {"budgets": (30, 60), "seeds": 2, "items_per_round": 15}
-        return judges, selection_study.study("linear", ("eig",), **sizes, progress=False).curves
+        return judges, study.study("linear", ("eig",), **sizes, progress=False).curves
 
     serial = studies()
     with two_workers(backend):

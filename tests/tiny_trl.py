@@ -25,7 +25,7 @@ with warnings.catch_warnings():
     from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer  # noqa: F401
 
     from prefdensity.errors import DataError  # noqa: F401
-    from prefdensity.trl import VarianceReducedDPOTrainer, VarianceReducedRewardTrainer
+    from prefdensity.reward.trl import VarianceReducedDPOTrainer, VarianceReducedRewardTrainer
 
 QUIET = [
     pytest.mark.usefixtures("torch_as_it_was"),

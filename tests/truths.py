@@ -6,7 +6,7 @@ import numpy as np
 from scipy.stats import norm
 
 import prefdensity
-from prefdensity.comparisons import Comparisons
+from prefdensity.data.comparisons import Comparisons
 
 TASTES, RELIABILITY = "annotators want different things", "annotators are not equally reliable"
 MIXED, CIRCLES = "each comparison mixes several preferences", "preferences go round in circles"

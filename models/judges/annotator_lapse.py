@@ -17,8 +17,8 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from prefdensity.judged_cells import JudgedCells
-from prefdensity.programs import layer
+from prefdensity.programs.judged_cells import JudgedCells
+from prefdensity.programs.layers import layer
 
 _MEANINGS = {
     "lapse_logit": "logit of the average judge's share of blind guesses",

@@ -11,8 +11,8 @@ Reference: Gelman, Jakulin, Pittau and Su (2008), Annals of Applied Statistics 2
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from prefdensity.judged_cells import JudgedCells, regression
-from prefdensity.programs import layer
+from prefdensity.programs.judged_cells import JudgedCells, regression
+from prefdensity.programs.layers import layer
 
 _MEANINGS = {
     "intercept": "logit of the larger label, for an average unit",

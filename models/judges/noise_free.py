@@ -10,8 +10,8 @@ Reference: Dong, Hou, Wu and Zhang (2026), arXiv 2601.13458.
 
 from torch import Tensor
 
-from prefdensity.judged_cells import JudgedCells
-from prefdensity.programs import layer
+from prefdensity.programs.judged_cells import JudgedCells
+from prefdensity.programs.layers import layer
 
 
 @layer("judge")

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid, pad
 
-from prefdensity.judged_cells import JudgedCells, regression
-from prefdensity.programs import layer
+from prefdensity.programs.judged_cells import JudgedCells, regression
+from prefdensity.programs.layers import layer
 
 _MEANINGS = {
     "coefficient": "logits of a higher label for one sd of this feature",

@@ -13,8 +13,8 @@ import pyro
 import pyro.distributions as dist
 from torch import Tensor
 
-from prefdensity.judged_cells import JudgedCells
-from prefdensity.programs import layer
+from prefdensity.programs.judged_cells import JudgedCells
+from prefdensity.programs.layers import layer
 
 
 @layer("judge", meanings={"sharpness": "margin for one squared sd of labels by which one output is closer"})

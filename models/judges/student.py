@@ -13,8 +13,8 @@ import pyro
 import pyro.distributions as dist
 from torch import Tensor
 
-from prefdensity.judged_cells import JudgedCells, regression
-from prefdensity.programs import layer
+from prefdensity.programs.judged_cells import JudgedCells, regression
+from prefdensity.programs.layers import layer
 
 _MEANINGS = {
     "intercept": "expected label of an average unit, in sd of the labels from their mean",

@@ -1,1 +1,4 @@
-"""The example tables that the package ships, each with its source in `prefdensity.readers`."""
+"""Tables: comparisons, choices from sets, ratings, their readers and simulated ones. No tensors.
+
+What is decided here: what a user's file means, and what of it is refused. The shipped examples lie here too.
+"""

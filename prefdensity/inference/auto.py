@@ -6,15 +6,16 @@ from dataclasses import replace
 
 import torch
 from pyro.ops.stats import effective_sample_size, split_gelman_rubin
+from torch import Tensor
 
-from prefdensity.inference.basins import STANDING, shares
+from prefdensity.inference.basins import shares
 from prefdensity.inference.chains import walk
 from prefdensity.inference.curvature import DENSE
-from prefdensity.inference.engines import Answer, Settings, by_laplace, by_svi
+from prefdensity.inference.engines import Answer, Settings, by_laplace, by_svi, places_of
 from prefdensity.inference.mode import Climber
 from prefdensity.inference.safety import Quantities, errors_of_chains
 from prefdensity.inference.view import View
-from prefdensity.posterior import R_HAT, approximates
+from prefdensity.posterior.status import DIVERGED, R_HAT, SAFE, approximates
 from prefdensity.progress import Report
 
 _LARGE = 1_000_000  # cell evaluations of one density
@@ -22,11 +23,14 @@ _LARGE = 1_000_000  # cell evaluations of one density
 _FEW_PARAMETERS, _FEW_CELLS = 200, 10_000
 # Chains, many and short: together in groups that each start from one point, so that what has not yet settled is seen
 # as a difference between groups (Margossian, Hoffman, Sountsov et al. 2024, Bayesian Analysis, nested R-hat).
-_GROUPS, _TOGETHER, _WARMUP, _LONG = 4, 16, 60, 50
+_GROUPS, _TOGETHER, _WARMUP, _LONG, _ROUNDS = 4, 16, 60, 50, 3
 
 
 def by_auto(view: View, settings: Settings, report: Report) -> Answer:
-    """Laplace; where it does not hold the posterior short NUTS chains if the program is small, and svi otherwise."""
+    """Laplace; where it does not hold the posterior short NUTS chains if the program is small, and svi otherwise.
+
+    Of chains that do not agree and the approximation, the one with more rows that are safe.
+    """
     if not Climber(view).has_curvature:
         return by_svi(view, settings, report)
     first = by_laplace(view, settings, report)
@@ -45,12 +49,11 @@ def stands(answer: Answer) -> bool:
 
 
 def _beyond(first: Answer, view: View, settings: Settings, report: Report) -> Answer:
-    one = shares(first.facts["modes"])[0] > 1 - STANDING  # short chains do not travel between modes
-    if one and view.dimension <= _FEW_PARAMETERS and view.work <= _FEW_CELLS:
+    if view.dimension <= _FEW_PARAMETERS and view.work <= _FEW_CELLS:
         chains = by_short_chains(first, view, settings, report)
-        if chains.facts["converged"] or "interrupted" in chains.facts["message"]:
+        if chains.facts["converged"] or "interrupted" in chains.facts["message"] or _safe(chains) > _safe(first):
             return chains
-        first = _with_message(first, f"short NUTS chains did not agree (R-hat {chains.facts['r_hat']:.2f})")
+        return _with_message(first, f"short NUTS chains did not agree (R-hat {chains.facts['r_hat']:.2f})")
     if view.dimension > DENSE or view.work > _LARGE:
         # svi would offer independent coordinates only, which is less, or take thousands of dear steps
         return _with_message(first, "svi was not tried at this size, method='svi' does")
@@ -59,23 +62,31 @@ def _beyond(first: Answer, view: View, settings: Settings, report: Report) -> An
     return second if interrupted or second.facts["elbo"] > first.facts["elbo"] else first
 
 
+def _safe(answer: Answer) -> int:
+    """Return how many entries of sites are safe to read."""
+    return sum(int((error <= SAFE).sum()) for error in answer.error.values())
+
+
 def _with_message(answer: Answer, more: str) -> Answer:
     return replace(answer, facts=answer.facts | {"message": f"{answer.facts['message']}; {more}"})
 
 
 def by_short_chains(first: Answer, view: View, settings: Settings, report: Report) -> Answer:
-    """NUTS in many short chains at once from draws of an approximation; thinned to the draws that were asked for."""
-    assert first.approximation is not None
+    """NUTS in many short chains at once from draws of an approximation; thinned to the draws that were asked for.
+
+    Groups start at every mode that stands, so that modes between which chains do not travel are seen as well.
+    """
     generator = torch.Generator().manual_seed(settings.seed)
-    starts, _ = first.approximation.draw(_GROUPS, generator)
+    places = places_of(shares(first.facts["modes"]), _GROUPS)
+    starts = torch.cat([first.found[place].draw(1, generator)[0] for place in places])
     each = max(_LONG, -(-settings.draws // (_GROUPS * _TOGETHER)))
     walked = walk(
-        view, first.approximation.main, starts.repeat_interleave(_TOGETHER, 0), draws=each, warmup=_WARMUP,
-        generator=generator, report=lambda done: report("short nuts chains", done, _WARMUP + each),
+        view, first.found[0].main, starts.repeat_interleave(_TOGETHER, 0), draws=each, warmup=_WARMUP,
+        generator=generator, enough=lambda z: _between(_grouped(z)) < R_HAT, rounds=_ROUNDS,
+        report=lambda done: report("short nuts chains", done, _WARMUP + _ROUNDS * each),
     )  # fmt: skip
-    # the chains of a group side by side are one long chain; halves of it tell of drift
-    groups = walked.z.unflatten(0, (_GROUPS, _TOGETHER)).transpose(1, 2).flatten(1, 2)
-    between = float(split_gelman_rubin(groups, 0, 1).max())
+    groups = _grouped(walked.z)
+    between = _between(groups)
     message = "short chains agree" if between < R_HAT else "short chains do not agree"
     facts = {
         "method": "nuts", "chains": _GROUPS, "r_hat": between,
@@ -85,7 +96,19 @@ def by_short_chains(first: Answer, view: View, settings: Settings, report: Repor
         "steps": walked.z.shape[0] * walked.z.shape[1],
         "message": f"{_GROUPS * _TOGETHER} {message}" + (", interrupted" if walked.interrupted else ""),
     }  # fmt: skip
-    error = errors_of_chains(Quantities.at(view, groups.flatten(0, 1)), _GROUPS, _TOGETHER)
     kept = -(-settings.draws // _GROUPS)
+    error: dict[str, Tensor] = {}  # chains that diverge miss a part of the posterior, and nothing tells how much
+    if walked.divergences <= DIVERGED * facts["steps"]:
+        error = errors_of_chains(Quantities.at(view, groups.flatten(0, 1)), _GROUPS, kept * _GROUPS, _TOGETHER)
     z = groups[:, torch.linspace(0, groups.shape[1] - 1, kept).long()].flatten(0, 1)
     return Answer(z, z.mean(0), facts, error=error, warnings=first.warnings)
+
+
+def _grouped(z: Tensor) -> Tensor:
+    """Return draws [group, transition and chain, dimension]: the chains of a group side by side are one long chain."""
+    return z.unflatten(0, (_GROUPS, _TOGETHER)).transpose(1, 2).flatten(1, 2)
+
+
+def _between(groups: Tensor) -> float:
+    """Return the largest split R-hat of groups; halves of them tell of drift."""
+    return float(split_gelman_rubin(groups, 0, 1).max())

@@ -19,7 +19,7 @@ from prefdensity.inference.laplace import Mixture, laplace
 from prefdensity.inference.mode import Climber, Mode
 from prefdensity.inference.starts import distinct, search
 from prefdensity.inference.view import View
-from prefdensity.mirrors import Mirror
+from prefdensity.programs.mirrors import Mirror
 from prefdensity.progress import Report
 
 # A mode this many nats of evidence below the best holds less than 1 in 1,000 of the posterior.

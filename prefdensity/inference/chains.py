@@ -23,8 +23,9 @@ from prefdensity.inference.view import View
 # Value [chain] and slope [chain, dimension] of the log density at w [chain, dimension].
 Target = Callable[[Tensor], tuple[Tensor, Tensor]]
 
-# Doublings of a trajectory, at most; fewer while coordinates that may be far off are learned.
-_DEPTH, _SHALLOW = 6, 4
+# Doublings of a trajectory, at most. In coordinates of unit spread seven steps go far enough, and with many chains one
+# of them would mostly ask for more: then all of them wait for it. So the cost of a walk is known in advance.
+_DEPTH = 3
 _STAGES = 3  # of the warm-up, with coordinates learned anew between them
 _WRONG = 1000.0  # nats of energy error that are called a divergence
 _ACCEPT = 0.8  # aimed at, of the states of a trajectory
@@ -213,6 +214,8 @@ def walk(
     draws: int,
     warmup: int,
     generator: torch.Generator,
+    enough: Callable[[Tensor], bool] = lambda z: True,
+    rounds: int = 1,
     report: Callable[[int], None] = lambda done: None,
 ) -> Walked:
     """Return NUTS draws of all chains, in coordinates that are learned from all of them.
@@ -229,23 +232,30 @@ def walk(
         Transitions of each chain that are kept, and that go before, in which coordinates and step are learned.
     generator
         Of everything random.
+    enough, rounds
+        Where the draws z [chain, draw, dimension] are not `enough`, as many more are taken, `rounds` times in all;
+        then the first of these rounds counts as warm-up.
     report
         Told how many transitions are done. Ctrl-C keeps the draws so far.
     """
     space = _Space(view, *frame)
-    state, size, seen = space.at(starts), StepSize(0.8 * view.dimension**-0.25), []
+    state, size = space.at(starts), StepSize(0.8 * view.dimension**-0.25)
+    seen: list[Tensor] = []
     for k in range(warmup):
         if k and k % -(-warmup // _STAGES) == 0:
             here = space.z(state.w)
             space = space.learned(torch.cat(seen[len(seen) // 2 :]))
             state, size, seen = space.at(here), StepSize(size.settle()), []
-        state, accepted, _ = transition(space.density, state, size.size, generator, _SHALLOW)
+        state, accepted, _ = transition(space.density, state, size.size, generator)
         size.learn(float(accepted.mean()))
         seen.append(space.z(state.w))
         report(k + 1)
-    kept, divergences, interrupted, step = [], 0, False, size.settle()
+    kept: list[Tensor] = []
+    divergences, interrupted, step = 0, False, size.settle()
     try:
-        for k in range(draws):
+        for k in range(rounds * draws):
+            if k and k % draws == 0 and enough(_settled(kept, draws)):
+                break
             state, _, diverged = transition(space.density, state, step, generator)
             kept.append(space.z(state.w))
             divergences += int(diverged.sum())
@@ -254,7 +264,12 @@ def walk(
         if len(kept) < 4:
             raise
         interrupted = True
-    return Walked(torch.stack(kept, 1), divergences, interrupted)
+    return Walked(_settled(kept, draws), divergences, interrupted)
+
+
+def _settled(kept: list[Tensor], draws: int) -> Tensor:
+    """Return draws [chain, draw, dimension] without the first round, if there are more."""
+    return torch.stack(kept[draws:] if len(kept) >= 2 * draws else kept, 1)
 
 
 class _Space:

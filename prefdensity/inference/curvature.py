@@ -16,12 +16,12 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from prefdensity.cells import Cells
 from prefdensity.inference.krylov import Pattern, Sparse
 from prefdensity.inference.leaves import Leaf, LocalCells
 from prefdensity.inference.precision import Arrow, Dense, Precision
 from prefdensity.inference.view import Site, View
-from prefdensity.running import Substitute, environment
+from prefdensity.programs.cells import Cells
+from prefdensity.programs.running import Substitute, environment
 
 Objective = Callable[[Tensor], Tensor]
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from prefdensity.comparisons import Comparisons
+from prefdensity.data.comparisons import Comparisons
 from prefdensity.errors import FitError
 from prefdensity.inference import nuts, parallel, svi
 from prefdensity.inference.basins import MOST, NEAR, NEGLIGIBLE, STANDING, highest, sentences, shares, weighed
@@ -27,6 +27,8 @@ from prefdensity.inference.safety import Quantities, errors_of_chains
 from prefdensity.inference.starts import distinct
 from prefdensity.inference.streamed import Streamed
 from prefdensity.inference.view import View
+from prefdensity.posterior.status import DIVERGED
+from prefdensity.programs.tabulate import cells_of
 from prefdensity.progress import Report
 
 # A full covariance has dimension^2 / 2 parameters; beyond this their noise costs more than they buy.
@@ -66,7 +68,7 @@ class Answer:
     log_q: np.ndarray = field(default_factory=lambda: np.empty(0))
     warnings: tuple[str, ...] = ()
     error: dict[str, Tensor] = field(default_factory=dict)  # see `safety`
-    approximation: Mixture | None = None
+    found: tuple[Mixture, ...] = ()  # the Laplace approximation of each mode
 
 
 def by_mle(view: View, data: Comparisons, settings: Settings) -> Answer:
@@ -103,7 +105,7 @@ def _whitened(noise: Tensor) -> Tensor:
 def _saturated(data: Comparisons, view: View) -> float:
     """Return the log likelihood of a program that gives every distinct comparison its observed shares."""
     kept = {"grades"} & set(view.program.needs)
-    cells = data.cells(view.cells.outcomes, ("annotator", "first", "covariates", *kept))
+    cells = cells_of(data, view.cells.outcomes, ("annotator", "first", "covariates", *kept))
     assert cells.outcome is not None  # a view has data
     counts = cells.outcome.double()
     return float(torch.xlogy(counts, counts / counts.sum(-1, keepdim=True)).sum())
@@ -152,7 +154,7 @@ def by_laplace(view: View, settings: Settings, report: Report) -> Answer:
         "steps": approximation.iterations, "restart_values": heights, "modes": _evidence(found),
     }  # fmt: skip
     answer = _answer(view, checked, approximation.mode.z, facts, _said(view, found))
-    return replace(answer, approximation=approximation)
+    return replace(answer, found=tuple(found))
 
 
 def _evidence(found: list[Mixture]) -> tuple[float, ...]:
@@ -260,7 +262,7 @@ def by_nuts(view: View, settings: Settings, report: Report) -> Answer:
     """NUTS chains, preconditioned by the Laplace approximation of the mode that each starts at."""
     chains = settings.chains
     modes, heights = weighed(view, settings.restarts, settings.seed, report)
-    places = _places(shares(_evidence(modes)), chains)
+    places = places_of(shares(_evidence(modes)), chains)
     mains = [each.main for each in modes[: max(places) + 1]]
     found = nuts.sample(
         view, [mains[place] for place in places], draws=settings.draws, warmup=settings.warmup, seed=settings.seed,
@@ -282,11 +284,13 @@ def by_nuts(view: View, settings: Settings, report: Report) -> Answer:
             f"Chains started at {max(places) + 1} modes ({listed}) and did not come together: the shares of the modes "
             "among the draws are those of the starts. method='laplace' draws from them by their evidence.",
         )
-    error = errors_of_chains(Quantities.at(view, z), len(found.z))
+    error: dict[str, Tensor] = {}  # chains that diverge miss a part of the posterior, and nothing tells how much
+    if found.divergences <= DIVERGED * len(z):
+        error = errors_of_chains(Quantities.at(view, z), len(found.z), len(z))
     return Answer(z, z.mean(0), facts, error=error, warnings=said)
 
 
-def _places(share: list[float], chains: int) -> list[int]:
+def places_of(share: list[float], chains: int) -> list[int]:
     """Return the mode at which each chain starts: by shares, at least one at each that stands, if there is room."""
     standing = [s for s in share if s >= STANDING][:chains]
     counts = [1] * len(standing)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from prefdensity.cells import Cells
+from prefdensity.programs.cells import Cells
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from prefdensity.comparisons import Comparisons
+from prefdensity.data.comparisons import Comparisons
 from prefdensity.errors import DataError, FitError
 from prefdensity.inference.batch import Batch, climb
 from prefdensity.inference.laplace import Mixture, at_mode, of_nested
@@ -21,12 +21,15 @@ from prefdensity.inference.nested import nested_many
 from prefdensity.inference.precision import Dense
 from prefdensity.inference.quality import systematic
 from prefdensity.inference.view import View
-from prefdensity.posterior import FitStatus, Posterior
-from prefdensity.program_checks import require_probabilities, sample_of
-from prefdensity.programs import Layer, Program, load_program
+from prefdensity.posterior.posterior import Posterior
+from prefdensity.posterior.psis import smooth
+from prefdensity.posterior.status import FitStatus
+from prefdensity.programs.checks import require_probabilities, sample_of
+from prefdensity.programs.layers import Layer, Program
+from prefdensity.programs.loading import load_program
+from prefdensity.programs.suitability import suit
+from prefdensity.programs.tabulate import cells_of
 from prefdensity.progress import progress as show_progress
-from prefdensity.psis import smooth
-from prefdensity.suitability import suit
 
 # Cell evaluations (fits x comparisons x outcomes) per batch: small enough for the cache.
 _BATCH = 400_000
@@ -140,7 +143,7 @@ def fit_many(
     program = load_program(program)
     counts = _require_counts(data, counts)
     suit(program, data)
-    cells = data.cells(program.outcomes, program.needs)
+    cells = cells_of(data, program.outcomes, program.needs)
     require_probabilities(program, sample_of(cells))
     if not fits_together(program):
         raise FitError(f"{program.name} may have several modes; call fit for each table")
@@ -177,7 +180,7 @@ def posteriors(
     those of `fit_many`.
     """
     counts = _require_counts(data, counts)
-    view = View(program, data.cells(program.outcomes, program.needs))
+    view = View(program, cells_of(data, program.outcomes, program.needs))
     generator = torch.Generator().manual_seed(seed)
     for some in _split(view, counts):
         batch = Batch(view, some)
@@ -195,6 +198,7 @@ def _posterior(
     seed: int,
 ) -> Posterior:
     view = batch.view
+    assert batch.counts is not None  # every table has its own
     z, log_q = approximation.draw(4 * draws, generator)
     with torch.no_grad():
         parts = z.split(max(1, _BATCH // view.work))

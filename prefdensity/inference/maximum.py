@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from prefdensity.comparisons import Comparisons
-from prefdensity.data_report import components, strong_groups, undefeated, winless
+from prefdensity.data.comparisons import Comparisons
+from prefdensity.data.report import components, strong_groups, undefeated, winless
 from prefdensity.errors import FitError
 from prefdensity.inference.mode import Climber, Mode, first_guess
 from prefdensity.inference.precision import Dense

@@ -11,13 +11,13 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
-from prefdensity.cells import Cells
+from prefdensity.data.grades import scores
 from prefdensity.errors import FitError
-from prefdensity.grades import scores
 from prefdensity.inference.curvature import DENSE, LocalCurvature, agrees, dense_hessian, local_curvature
 from prefdensity.inference.precision import Dense, Gaussian, Precision
 from prefdensity.inference.types_curvature import TypesCurvature
 from prefdensity.inference.view import View
+from prefdensity.programs.cells import Cells
 
 # Most work (cell evaluations) for a Hessian by repeated backward passes.
 _PASSES = 4e9

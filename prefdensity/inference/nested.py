@@ -207,9 +207,9 @@ def _volume(curvature: Tensor) -> Tensor:
 
 def _stencil(size: int) -> Tensor:
     """Return where a quadratic [point, hyper] is read off: 0, each e_i and -e_i, each e_i + e_j."""
-    eye = torch.eye(size)
+    eye = torch.eye(size, dtype=torch.float64)
     pairs = [eye[i] + eye[j] for i, j in itertools.combinations(range(size), 2)]
-    return torch.stack([torch.zeros(size), *eye, *-eye, *pairs])
+    return torch.stack([torch.zeros(size, dtype=torch.float64), *eye, *-eye, *pairs])
 
 
 def _differences(value: Tensor, apart: Tensor) -> tuple[Tensor, Tensor]:
@@ -263,7 +263,7 @@ def _further(found: dict[tuple[int, ...], Point], wide: list[bool]) -> list[tupl
     if len(found) >= _POINTS or not any(wide):
         return []
     least = max(point.value for point in found.values()) + math.log(_NEGLIGIBLE)
-    beside = {}
+    beside: dict[tuple[int, ...], None] = {}
     for step, point in found.items():
         for d in range(len(step)):
             for s in (1, -1):

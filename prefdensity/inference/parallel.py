@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor, distributed
 
-from prefdensity.cells import Cells
 from prefdensity.errors import FitError
 from prefdensity.inference.view import View
+from prefdensity.programs.cells import Cells
 
 
 def processes() -> int:

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from prefdensity.inference.safety import Quantities, errors_of_weighed
 from prefdensity.inference.view import View
-from prefdensity.psis import USABLE, effective_size, k_hat_error, smooth, tempered
+from prefdensity.posterior.psis import USABLE, effective_size, k_hat_error, smooth, tempered
 
 # Density evaluations (in cell evaluations) spent on judging an approximation.
-_BUDGET = 2e8
+_BUDGET = 3e8
 _PROPOSALS, _MOST = 4, 16  # per draw to keep: in a batch, and in all
 # Where weights would leave fewer draws than these effective ones, they are tempered until they leave as many.
 _FEWEST = 0.5  # per draw to keep
@@ -88,6 +88,11 @@ class _Weighed:
     def effective(self) -> float:
         return effective_size(self.log_weight)
 
+    def move(self, fewest: float) -> Tensor:
+        """Return how far weights move the mean [dimension], so flat that they leave `fewest` effective proposals."""
+        _, log_weight = tempered(self.log_weight, fewest)
+        return log_weight.exp() @ self.z - self.z.mean(0)
+
     def settled(self, wanted: float) -> bool:
         """More proposals would say nothing else: they serve well, or they never will."""
         if not math.isfinite(self.k_hat):
@@ -97,21 +102,47 @@ class _Weighed:
         return serves or self.k_hat - 2 * band > USABLE
 
 
+@dataclass(frozen=True)
+class _Moved:
+    """An approximation moved by a vector [dimension]."""
+
+    start: Approximation
+    by: Tensor
+
+    @property
+    def log_q_error(self) -> float:
+        return self.start.log_q_error
+
+    def draw(self, draws: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        z, log_q = self.start.draw(draws, generator)
+        return z + self.by, log_q
+
+
 @torch.no_grad()
 def check_guide(view: View, guide: Approximation, draws: int, generator: torch.Generator) -> Checked:
     """Draw from an approximation, weigh the draws against the program, and correct them.
 
     Four proposals per draw are weighed where that is affordable, and more until the diagnosis settles or the budget is
-    spent. Systematic resampling with Pareto-smoothed weights (Vehtari et al. 2024) keeps `draws` of them, also where
-    k-hat is high: smoothed weights are then biased, but less than none (and tempered where they would leave few draws).
+    spent: the first of them moved as a whole to where the weights say that the mean is, and if that serves better so
+    are the rest (population Monte Carlo; Cappe, Guillin, Marin and Robert 2004, JCGS 13, 907-929). Systematic
+    resampling with Pareto-smoothed weights (Vehtari et al. 2024) keeps `draws` of them, also where k-hat is high:
+    smoothed weights are then biased, but less than none (and tempered where they would leave few draws).
     Only where the densities of all draws are out of reach are the draws those of the approximation.
     """
     affordable = int(_BUDGET / view.work)
     if affordable < _PROPOSALS * draws:
         return _uncorrected(view, guide, draws, max(200, affordable), generator)
     found = _weigh(view, guide, _PROPOSALS * draws, generator, None)
-    while not found.settled(draws) and len(found.z) + _PROPOSALS * draws <= min(affordable, _MOST * draws):
+    left = min(affordable, _MOST * draws) // (_PROPOSALS * draws) - 1
+    if not found.settled(draws) and left and math.isfinite(found.k_hat):
+        moved = _Moved(guide, found.move(draws))
+        other = _weigh(view, moved, _PROPOSALS * draws, generator, None)
+        left -= 1
+        if other.effective > found.effective:
+            found, guide = other, moved
+    while not found.settled(draws) and left:
         found = _weigh(view, guide, _PROPOSALS * draws, generator, found)
+        left -= 1
     tempering, log_weight = tempered(found.log_weight, _FEWEST * draws)
     if not math.isfinite(found.k_hat):  # a density that is not finite weighs nothing
         tempering = 0.0

@@ -14,7 +14,7 @@ from pyro.ops.stats import effective_sample_size, split_gelman_rubin
 from torch import Tensor
 
 from prefdensity.inference.view import View
-from prefdensity.psis import USABLE, tempered
+from prefdensity.posterior.psis import HOPELESS, USABLE, tempered
 
 # Values of quantities held at once; beyond this nothing is said of them.
 _HELD = 4e7
@@ -63,7 +63,8 @@ def errors_of_weighed(
     """Return for each site the error [...] of means over draws that were resampled from proposals.
 
     A 90 % bound of the Monte-Carlo error. Where k-hat says that the weights miss part of the posterior, or they were
-    tempered, also the distance from a second estimate, which leans less on weights: see `_second_estimate`.
+    tempered, also the distance from a second estimate, which leans less on weights: see `_second_estimate`. Infinite
+    where k-hat is above 1: weights without a mean tell nothing, neither of the posterior nor of their own error.
 
     Parameters
     ----------
@@ -78,6 +79,8 @@ def errors_of_weighed(
     draws
         How many were kept.
     """
+    if k_hat > HOPELESS:
+        return quantities.shaped({name: torch.full_like(h[0], math.inf) for name, h in quantities.flat().items()})
     weight = used.exp()[:, None]
     doubtful = k_hat > USABLE or not torch.equal(used, log_weight)
     flatter = _flatter(log_weight) if doubtful else log_weight
@@ -113,17 +116,17 @@ def _second_estimate(off: Tensor, gap: Tensor, power: float, log_weight: Tensor)
     return start + weight @ ((off - start) * change[:, None])
 
 
-def errors_of_chains(quantities: Quantities, groups: int, together: int = 1) -> dict[str, Tensor]:
+def errors_of_chains(quantities: Quantities, groups: int, draws: int, together: int = 1) -> dict[str, Tensor]:
     """Return for each site the error [...] of means over chains.
 
     A 90 % bound of the Monte-Carlo error, or what split R-hat leaves between groups of chains if that is more. Draws
-    come group by group, then by transition, then by chain of the group.
+    come group by group, then by transition, then by chain of the group; `draws` of them are kept.
     """
     out = {}
     for name, h in quantities.flat().items():
         apart = h.unflatten(0, (groups, -1))  # [group, transition and chain, entry]
         chains = apart.unflatten(1, (-1, together)).transpose(1, 2).flatten(0, 1)
-        noise = _BOUND / effective_sample_size(chains, 0, 1).clamp_max(len(h)).sqrt()
+        noise = _BOUND / effective_sample_size(chains, 0, 1).clamp_max(draws).sqrt()
         between = (split_gelman_rubin(apart, 0, 1) ** 2 - 1).clamp_min(0.0).sqrt()
         fixed = h.std(0) <= 1e-12
         out[name] = torch.where(fixed, 0.0, torch.maximum(noise, between).nan_to_num(nan=math.inf))

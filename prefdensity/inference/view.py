@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 from torch.distributions import ComposeTransform, Transform, biject_to
 
-from prefdensity.cells import PER_COMPARISON, Cells
 from prefdensity.errors import ProgramError
 from prefdensity.inference.traced import Function, traced
-from prefdensity.programs import Program
-from prefdensity.running import Substitute, environment, run
+from prefdensity.programs.cells import PER_COMPARISON, Cells
+from prefdensity.programs.layers import Program
+from prefdensity.programs.running import Substitute, environment, run
 
 # Cell evaluations (fits x types x comparisons x outcomes) per pass; small enough for the cache.
 _PASS = 1_000_000

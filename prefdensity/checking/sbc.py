@@ -1,0 +1,198 @@
+"""Simulation-based calibration: ranks of truths among posterior draws are uniform if inference is right."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from scipy import stats
+
+from prefdensity.data.comparisons import Comparisons
+from prefdensity.data.grades import columns
+from prefdensity.data.rating_table import Ratings
+from prefdensity.errors import DataError, FitError
+from prefdensity.inference import fit
+from prefdensity.posterior.outcome_tables import Table, outcome_tables
+from prefdensity.posterior.status import K_USABLE
+from prefdensity.programs.cells import Cells
+from prefdensity.programs.layers import Layer, Program
+from prefdensity.programs.loading import load_program
+from prefdensity.programs.running import run
+from prefdensity.programs.suitability import suit
+from prefdensity.programs.tabulate import cells_of
+
+Array = NDArray[Any]
+
+_DRAWS = 199  # 200 possible ranks
+_EXPECTED = 5  # replicates to expect in a bin of the chi-square test, at least
+_BINS = (20, 10, 8, 5, 4, 2)  # divisors of the number of ranks
+_MOST = 0.5  # of the fits
+_METHODS = ("auto", "laplace", "svi", "nuts")
+# plates whose entries mean nothing by themselves: items and types up to a gauge, axes up to a rotation
+_WITHOUT_MEANING = {"item", "type", "break", "factor", "axis", "weight"}
+
+
+@dataclass(frozen=True, eq=False)
+class RankReport:
+    """Ranks of truths drawn from the prior among draws of the posteriors that simulated judgements give.
+
+    Attributes
+    ----------
+    ranks
+        Frame [replicate, quantity] of ranks from 0 to 199.
+    table
+        quantity, mean_rank (1/2 expected, in units of the largest rank), p_value (chi-square, uniform ranks).
+    usable
+        Share of fits with k-hat below 0.7 (of those that have one).
+    """
+
+    ranks: pd.DataFrame
+    table: pd.DataFrame
+    usable: float
+
+    @property
+    def flagged(self) -> bool:
+        """Whether the approximation fails in most fits: the ranks are then about it, not about the program."""
+        return self.usable < _MOST
+
+    def __str__(self) -> str:
+        lines = self.table.to_string(index=False, float_format=lambda x: f"{x:.3f}")
+        head = f"{len(self.ranks)} replicates, k-hat below {K_USABLE} in {self.usable:.0%} of the fits"
+        if self.flagged:
+            lines += "\nThe guide does not hold the posterior in most fits: these ranks do not judge the program."
+        return f"{head}\n{lines}"
+
+
+def sbc(
+    program: str | Path | Program | Layer,
+    design: Comparisons,
+    *,
+    replicates: int = 100,
+    seed: int = 0,
+    method: str = "laplace",
+) -> RankReport:
+    """Check inference for a program and a design: prior -> judgements -> posterior -> rank of the truth.
+
+    After Talts, Betancourt, Simpson, Vehtari and Gelman (2018), arXiv 1804.06788. Ranked are quantities free of
+    gauge: the chance of the first outcome in the first comparison (for an annotator of unknown type), contrasts of
+    utilities (averaged over types where there are types), and the first entry of each parameter that has a meaning
+    of its own.
+
+    Parameters
+    ----------
+    program
+        As in `fit`.
+    design
+        Who compares what, and who rates what; outcomes and ratings, if any, are not used.
+    replicates
+        Number of simulated tables, 20 or more.
+    seed
+        Of everything random.
+    method
+        laplace, svi, nuts, or auto as in `fit`.
+
+    Returns
+    -------
+    RankReport
+
+    Raises
+    ------
+    DataError
+        If `replicates` is too small.
+    FitError
+        For a method without a posterior.
+    ProgramError
+        If the program does not suit the design.
+    """
+    if replicates < 20:
+        raise DataError(f"replicates={replicates} is too few to judge ranks; use 20 or more")
+    if method not in _METHODS:
+        raise FitError(f"method={method!r} gives no posterior to rank in; use {', '.join(_METHODS)}")
+    program = load_program(program)
+    suit(program, replace(design, outcome=np.zeros(len(design), np.int8)))
+    cells = cells_of(design, program.outcomes, program.needs).without_outcomes()
+    rows, k_hats = [], []
+    for number, stream in enumerate(np.random.SeedSequence(seed).generate_state(replicates)):
+        data, truth, chance = _simulated(program, design, cells, int(stream))
+        post = fit(program, data, method=method, seed=number, draws=_DRAWS, chains=1, progress=False)
+        like_a_draw = {name: truth[name].reshape(1, *post.draws[name].shape[1:]) for name in truth}
+        drawn, exact = _quantities(post.draws, post.dims), _quantities(like_a_draw, post.dims)
+        drawn["first chance"] = np.concatenate([_first(t) for t in outcome_tables(post, cells.head(1), program)])
+        exact["first chance"] = chance
+        rows.append({name: int((drawn[name] < exact[name]).sum()) for name in exact})
+        k_hats.append(np.nan if post.status.k_hat is None else post.status.k_hat)
+    ranks = pd.DataFrame(rows)
+    known = np.array(k_hats)[np.isfinite(k_hats)]
+    return RankReport(ranks, _uniformity(ranks), float((known < K_USABLE).mean()) if len(known) else np.nan)
+
+
+def _simulated(
+    program: Program, design: Comparisons, cells: Cells, seed: int
+) -> tuple[Comparisons, dict[str, Array], Array]:
+    """Return judgements of a truth drawn from the prior, the truth by site, and its chance of the first outcome."""
+    met = run(program, cells, {}, 1, seed=seed).met
+    latent = {name: site for name, site in met.items() if site["deterministic"] or not site["is_observed"]}
+    truth = {name: site["value"].detach().numpy() for name, site in latent.items() if name != "outcome"}
+    fn = met["outcome"]["fn"]
+    log_weight = fn.log_weight[..., 0] if hasattr(fn, "log_weight") else None
+    table = Table(slice(0, 1), fn.outcome_log_prob.expand(1, -1, -1, -1), log_weight, torch.zeros(1))
+    count = met["outcome"]["value"].reshape(len(cells), -1).numpy()
+    rows, outcome = np.nonzero(count)
+    kept = {name: getattr(cells, name) for name in ("item_a", "item_b", "annotator", "first", "covariates")}
+    picked = {name: values.numpy()[rows] for name, values in kept.items() if values is not None}
+    if "first" in picked:
+        picked["first"] = picked["first"].astype(np.int8)
+    if "covariates" in picked:
+        picked["covariates"] = picked["covariates"] * design.covariate_scale
+    picked |= columns(cells.outcomes, outcome) | {"count": count[rows, outcome]}
+    if "rating" in met:
+        picked["ratings"] = _rated(design, cells, met["rating"]["fn"], seed)
+    return replace(design, context=None, contexts=(), **picked), truth, _first(table)
+
+
+def _rated(design: Comparisons, cells: Cells, fn: Any, seed: int) -> Ratings:
+    """Return ratings drawn from their distribution, each as often as in the design."""
+    assert design.ratings is not None  # suit refuses a design without
+    assert cells.ratings is not None
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        count = fn.sample().reshape(len(cells.ratings.item), -1).long()
+    row, level = (np.repeat(at.numpy(), count[count > 0].numpy()) for at in count.nonzero(as_tuple=True))
+    who = cells.ratings.annotator
+    raters = None if who is None else who.numpy()[row]
+    return Ratings(design.ratings.levels, cells.ratings.item.numpy()[row], level, raters)
+
+
+def _first(table: Table) -> Array:
+    """Return the log chance [draw] of the first outcome in the first comparison."""
+    return np.asarray(table.mixed()[:, 0, 0].detach().numpy())
+
+
+def _quantities(sites: dict[str, Array], dims: dict[str, tuple[str, ...]]) -> dict[str, Array]:
+    """Return quantities [draw] that mean the same under every gauge and labelling of types."""
+    found = {}
+    if "utility" in sites:
+        utility = sites["utility"]
+        if utility.ndim == 3:
+            utility = (sites["type_weight"][:, :, None] * utility).sum(1)
+            found["largest type weight"] = sites["type_weight"].max(1)
+        found["first less last utility"] = utility[:, 0] - utility[:, -1]
+        found["first less mean utility"] = utility[:, 0] - utility.mean(1)
+    for name, values in sites.items():
+        if not _WITHOUT_MEANING & set(dims[name]) and name != "type_probability":
+            found[name] = values.reshape(len(values), -1)[:, 0]
+    return found
+
+
+def _uniformity(ranks: pd.DataFrame) -> pd.DataFrame:
+    bins = next(size for size in _BINS if len(ranks) >= _EXPECTED * size)
+    rows = []
+    for name, column in ranks.items():
+        counts = np.bincount(column * bins // (_DRAWS + 1), minlength=bins)
+        rows.append((name, column.mean() / _DRAWS, stats.chisquare(counts).pvalue))
+    return pd.DataFrame(rows, columns=["quantity", "mean_rank", "p_value"])

@@ -1,0 +1,68 @@
+"""What the command line says of a fit: the ranking, the verdict, and what to try next."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from prefdensity.words import percent
+
+if TYPE_CHECKING:
+    from prefdensity.checking.check import CheckReport
+    from prefdensity.posterior.posterior import Posterior
+
+
+def show_verdict(post: Posterior, checked: CheckReport | None, ranked: bool = True) -> None:
+    """End with what a stranger wants to know: who leads and how sure, what the data say against it, what to do next."""
+    from prefdensity.reporting.report import lead, leaders
+
+    if checked is None:
+        said = leaders(post) if ranked else []
+        said.append("Nothing has been held against this fit: checks know nothing of choices from sets yet.")
+    else:
+        said = [*(lead(post, checked) if ranked else [checked.headline]), next_step(checked)]
+    typer.echo("\n" + "\n".join(said))
+
+
+def next_step(checked: CheckReport) -> str:
+    """Return what to try next, as a line of the terminal."""
+    return f"Next: {checked.advice[0].lower()}{checked.advice[1:]}"
+
+
+def show_ranking(post: Posterior, level: float, most: int = 10) -> None:
+    """Print the leading rows of the ranking."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    summary = post.summary(level=level)
+    labels = ["type", "item"] if "type" in summary else ["item"]
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for column in labels:
+        table.add_column(column, overflow="fold")
+    for column in ("utility", f"{level:.0%} interval", "rank", "P(best)"):
+        table.add_column(column, justify="right", no_wrap=True)
+    noted = summary["note"].any()
+    if noted:
+        table.add_column("note", overflow="fold")
+    shown = summary.groupby("type").head(most // 2) if "type" in summary else summary.head(most)
+    for row in shown.to_dict("records"):
+        table.add_row(
+            *(Text(str(row[label])) for label in labels),  # Text: a name is not markup
+            f"{row['mean']:z.2f}",
+            _span(row["lower"], row["upper"], "z.2f"),
+            _span(row["rank_lower"], row["rank_upper"], "d"),
+            percent(row["p_best"]),
+            *([row["note"]] if noted else []),
+        )
+    Console().print(table)
+    if len(summary) > len(shown):
+        typer.echo(f"{len(summary) - len(shown)} more in summary.csv")
+
+
+def _span(lower: float, upper: float, form: str) -> str:
+    if lower != lower:
+        return "–"
+    return f"{lower:{form}}" if lower == upper else f"{lower:{form}} to {upper:{form}}"

@@ -1,0 +1,322 @@
+"""The command line: `prefdensity models`, `describe`, `fit`, `check`, `report`.
+
+Heavy libraries load inside the commands, so that ``prefdensity --help`` answers at once.
+"""
+
+import shlex
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from prefdensity.cli.answer import next_step, show_ranking, show_verdict
+from prefdensity.cli.pcal import design, estimate
+from prefdensity.cli.select import select, select_study
+from prefdensity.cli.shell import INTERRUPTED, one_sentence, staged
+from prefdensity.cli.study import study
+from prefdensity.cli.table import reads_a_table
+from prefdensity.errors import DataError
+from prefdensity.version import __version__
+
+if TYPE_CHECKING:
+    from prefdensity.data.choices import Choices
+    from prefdensity.data.comparisons import Comparisons
+    from prefdensity.posterior.posterior import Posterior
+    from prefdensity.programs.layers import Program
+
+app = typer.Typer(
+    name="prefdensity",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+    help="Annotator models of pairwise preferences: read comparisons, fit a model, report what it says.",
+    epilog="Start with: prefdensity fit example:citations --model bradley_terry",
+)
+
+
+class Method(StrEnum):
+    """How the posterior is computed."""
+
+    auto = "auto"
+    laplace = "laplace"
+    svi = "svi"
+    nuts = "nuts"
+    map = "map"
+    mle = "mle"
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"prefdensity {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _top(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command(epilog="Example: prefdensity models davidson")
+@one_sentence
+def models(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Model whose story to print.")] = None,
+) -> None:
+    """List the annotator models, or tell the story of one: what it assumes and cannot express."""
+    from prefdensity.programs.loading import load_program
+    from prefdensity.programs.shelf import names
+
+    if name is not None:
+        typer.echo(load_program(name).doc.strip())
+        return
+    known = names()
+    for each in known:
+        typer.echo(f"{each:<{max(map(len, known))}}  {load_program(each).summary}")
+    typer.echo("\nJoin them with +: davidson+position_bias+reliability, annotator_types(k=3)+davidson.")
+
+
+@app.command(epilog="Example: prefdensity describe votes.csv --item-a left --item-b right --outcome winner")
+@one_sentence
+@reads_a_table
+def describe(data: "Comparisons") -> None:
+    """Say what a table holds, and what to know before fitting it."""
+    from prefdensity.data import report
+
+    typer.echo(str(report.describe(data)))
+
+
+@app.command(epilog="Example: prefdensity fit votes.csv --model davidson+position_bias --ordered")
+@one_sentence
+@reads_a_table
+def fit(
+    data: "Comparisons | Choices",
+    model: Annotated[
+        str,
+        typer.Option("--model", "-m", help="One of 'prefdensity models', several joined by +, or a .py file."),
+    ],
+    method: Annotated[Method, typer.Option(help="Inference; auto: the cheapest good one.")] = Method.auto,
+    seed: Annotated[int, typer.Option(help="Seed of all random numbers.", min=0)] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    draws: Annotated[int, typer.Option(help="Posterior draws to keep, per chain for nuts.", min=100)] = 1000,
+    restarts: Annotated[int | None, typer.Option(help="Starting points, against local modes.", min=1)] = None,
+    out: Annotated[Path, typer.Option(help="Folder to write into.")] = Path("prefdensity-fit"),
+    chains: Annotated[int, typer.Option(help="Markov chains of nuts.", min=1)] = 4,
+    warmup: Annotated[int, typer.Option(help="Steps of each chain before its draws.", min=1)] = 500,
+    threads: Annotated[int, typer.Option(help="CPU threads to use.", min=1)] = 1,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="File to save progress in, and to resume a long fit from.")
+    ] = None,
+    level: Annotated[float, typer.Option(help="Posterior mass of intervals.", min=0.01, max=0.999)] = 0.9,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.")] = False,
+) -> None:
+    """Fit an annotator model; write the fit, two tables and a report that opens in a browser."""
+    from prefdensity import inference
+    from prefdensity.programs.loading import load_program
+
+    with staged(out):
+        pass  # a folder that cannot be written is better known before the fit than after it
+    program = load_program(model)
+    post = inference.fit(
+        program,
+        data,
+        method=method.value,
+        seed=seed,
+        device=device,
+        draws=draws,
+        restarts=restarts,
+        chains=chains,
+        warmup=warmup,
+        threads=threads,
+        progress=False if quiet else None,
+        checkpoint=checkpoint,
+    )
+    _write_fit(post, data, program, out, level)
+    if "interrupted" in post.status.message:
+        raise typer.Exit(INTERRUPTED)
+
+
+def _write_fit(post: "Posterior", data: "Comparisons | Choices", program: "Program", out: Path, level: float) -> None:
+    from prefdensity.checking.check import check
+    from prefdensity.data.comparisons import Comparisons
+    from prefdensity.reporting.report import cautions, write_report
+
+    ranked = "utility" in post.draws  # a user's own program may know no single utility
+    checked = check(post, data, program=program) if isinstance(data, Comparisons) else None  # sets have no checks yet
+    with staged(out) as folder:
+        folder.mkdir()
+        post.save(folder / "fit.nc")
+        post.parameters(level=level).to_csv(folder / "parameters.csv", index=False)
+        if ranked:
+            post.summary(level=level).to_csv(folder / "summary.csv", index=False)
+        if ranked and isinstance(data, Comparisons):
+            target = folder / "report.html"
+            write_report(post, data, target, level=level, command=_typed(), program=program, checked=checked)
+        written = sorted(path.name for path in folder.iterdir())
+    if ranked:
+        show_ranking(post, level)
+    typer.echo("\n".join(post.quality()))
+    typer.echo(f"wrote {out}: {', '.join(written)}")
+    said = [*post.quality(), *([checked.caution] if checked else [])]
+    for sentence in cautions(post, data, program, checked):
+        if sentence not in said:  # once is enough
+            typer.echo(f"warning: {sentence}", err=True)
+    show_verdict(post, checked, ranked)
+
+
+@app.command(epilog="Example: prefdensity report results/fit.nc votes.csv --ordered")
+@one_sentence
+@reads_a_table
+def report(
+    saved: Annotated[Path, typer.Argument(metavar="FIT.nc", help="A fit saved by 'prefdensity fit'.")],
+    data: "Comparisons",
+    out: Annotated[
+        Path | None, typer.Option(help="File to write; report.html beside FIT.nc by default.", metavar="FILE")
+    ] = None,
+    title: Annotated[str | None, typer.Option(help="Heading of the report.")] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option("--model", "-m", help="The .py file of the fit, if it was one.", metavar="FILE"),
+    ] = None,
+    level: Annotated[float, typer.Option(help="Posterior mass of intervals.", min=0.01, max=0.999)] = 0.9,
+) -> None:
+    """Write the report of a saved fit again; FILE and its options must be those of the fit."""
+    from prefdensity.checking.check import check
+    from prefdensity.reporting.report import write_report
+
+    post, program = _saved_fit(saved, model)
+    checked = check(post, data, program=program)
+    target = out or saved.with_name("report.html")
+    written = write_report(post, data, target, title, level=level, program=program, checked=checked)
+    typer.echo(f"wrote {written}")
+    show_verdict(post, checked)
+
+
+@app.command(epilog="Example: prefdensity check results/fit.nc votes.csv --ordered")
+@one_sentence
+@reads_a_table
+def check(
+    saved: Annotated[Path, typer.Argument(metavar="FIT.nc", help="A fit saved by 'prefdensity fit'.")],
+    data: "Comparisons",
+    replicates: Annotated[int, typer.Option(help="Tables to replicate from the fit.", min=20)] = 100,
+    seed: Annotated[int, typer.Option(help="Seed of the replicated tables.", min=0)] = 0,
+    model: Annotated[
+        Path | None,
+        typer.Option("--model", "-m", help="The .py file of the fit, if it was one.", metavar="FILE"),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for check.csv, suspects.csv and two pictures; none by default.")
+    ] = None,
+) -> None:
+    """Say what the data hold against a fit, who shows it, and which model to try; FILE must be that of the fit."""
+    from prefdensity.checking import check
+    from prefdensity.reporting import plots
+
+    post, program = _saved_fit(saved, model)
+    found = check.check(post, data, replicates=replicates, seed=seed, program=program)
+    typer.echo(str(found))
+    typer.echo(next_step(found))
+    if out is not None:
+        with staged(out) as folder:
+            folder.mkdir()
+            found.table.to_csv(folder / "check.csv", index=False)
+            found.suspects().to_csv(folder / "suspects.csv", index=False)
+            plots.check(found).savefig(folder / "check.svg")
+            plots.calibration(found.calibration).savefig(folder / "calibration.svg")
+            written = sorted(path.name for path in folder.iterdir())
+        typer.echo(f"wrote {out}: {', '.join(written)}")
+
+
+@app.command(epilog="Example: prefdensity compare votes.csv --models davidson davidson+position_bias --ordered")
+@one_sentence
+@reads_a_table
+def compare(
+    data: "Comparisons",
+    models: Annotated[
+        list[str],
+        typer.Option("--models", "-m", help="Models to compare, one after the other.", metavar="MODEL..."),
+    ],
+    more: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,
+    unit: Annotated[
+        str,
+        typer.Option(help="What to leave out: comparison, pair, item, annotator (somebody new) or context."),
+    ] = "comparison",
+    refit: Annotated[bool, typer.Option(help="Refit without the units that importance sampling fails on.")] = True,
+    method: Annotated[Method, typer.Option(help="Inference; auto: the cheapest good one.")] = Method.auto,
+    seed: Annotated[int, typer.Option(help="Seed of all random numbers.", min=0)] = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder for compare.csv and a picture; none by default.")] = None,
+    arviz: Annotated[
+        bool, typer.Option("--arviz", help="Put the fits with log likelihoods into the folder too, for az.from_netcdf.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.")] = False,
+) -> None:
+    """Fit several models and say which predicts better: leave-one-out density with paired differences."""
+    from prefdensity import inference
+    from prefdensity.comparison import compare
+    from prefdensity.programs.loading import load_program
+    from prefdensity.reporting import plots
+
+    if arviz and out is None:
+        raise DataError("--arviz writes files: name a folder for them with --out")
+    show = False if quiet else None
+    programs = {program.name: program for program in map(load_program, [*models, *(more or [])])}
+    posts = {
+        name: inference.fit(program, data, method=method.value, seed=seed, progress=show)
+        for name, program in programs.items()
+    }
+    found = compare.compare(posts, data, unit=unit, refit=refit, programs=programs, seed=seed, progress=show)
+    typer.echo(str(found))
+    if out is not None:
+        with staged(out) as folder:
+            folder.mkdir()
+            found.table.to_csv(folder / "compare.csv", index=False)
+            plots.comparison(found).savefig(folder / "compare.svg")
+            files = {name: f"{name.replace('/', '_')}.nc" for name in posts} if arviz else {}
+            for name, file in files.items():
+                found.save_arviz(name, folder / file)
+        typer.echo(f"wrote {out}: {', '.join(['compare.csv', 'compare.svg', *files.values()])}")
+
+
+app.command(epilog="Example: prefdensity select votes.csv --model bradley_terry --n 20 --out next.csv")(
+    one_sentence(select)
+)
+app.command("select-study", epilog="Example: prefdensity select-study --world linear --seeds 20 --out study")(
+    one_sentence(select_study)
+)
+app.command(epilog="Example: prefdensity study --truths noise_free,contrarian_40 --replicates 100 --out study")(
+    one_sentence(study)
+)
+
+pcal = typer.Typer(
+    no_args_is_help=True, help="Labels or preferences under a budget: design a purchase, estimate from it."
+)
+pcal.command(epilog="Example: prefdensity pcal design pilot.csv --covariate age --budget 3 --cost 10 --units rest.csv")(
+    one_sentence(design)
+)
+pcal.command(epilog="Example: prefdensity pcal estimate collected.csv --covariate age")(
+    one_sentence(estimate)
+)
+app.add_typer(pcal, name="pcal")
+
+
+def _saved_fit(saved: Path, model: Path | None) -> "tuple[Posterior, Program | None]":
+    from prefdensity.posterior.posterior import load_posterior
+    from prefdensity.programs.loading import is_file, load_program
+
+    post = load_posterior(saved)
+    if is_file(post.program) and model is None:
+        raise DataError(f"{saved} was fitted with the file {post.program}; give it again with --model")
+    return post, load_program(model) if model else None
+
+
+def _typed() -> str:
+    return shlex.join(["prefdensity", *sys.argv[1:]])

@@ -1,0 +1,323 @@
+"""The commands `pcal design` and `pcal estimate`: whom to label and compare, and what it tells in the end."""
+
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from prefdensity.cli.shell import staged
+from prefdensity.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from prefdensity.judged.expectations import JudgeFit
+    from prefdensity.judged.units import Judged
+    from prefdensity.pcal.functionals import Functional
+    from prefdensity.pcal.nuisances import Nuisance
+
+_READING = "How to read the table"
+_TARGET = "What to estimate"
+
+
+class Target(StrEnum):
+    """What is estimated."""
+
+    linear = "linear"
+    logistic = "logistic"
+    poisson = "poisson"
+    mean = "mean"
+    quantile = "quantile"
+
+
+class Dependent(StrEnum):
+    """What to do with judges who depend on whether a label is bought."""
+
+    refuse = "refuse"
+    mask = "mask"
+    keep = "keep"
+
+
+class Calibration(StrEnum):
+    """How much of the guesses is used."""
+
+    scalar = "scalar"
+    split = "split"  # type: ignore[assignment]  # str has a method of this name
+    single = "single"
+    identity = "identity"
+
+
+def _option(flag: str, words: str, panel: str = _READING, metavar: str | None = "COLUMN") -> Any:
+    return typer.Option(flag, help=words, metavar=metavar, rich_help_panel=panel)
+
+
+Covariates = Annotated[list[str] | None, _option("--covariate", "Numeric covariate; repeatable.")]
+Outputs = Annotated[list[str] | None, _option("--output", "The two AI outputs, in order; default w1 and w2.")]
+Preferences = Annotated[
+    list[str] | None, _option("--preference", "Column with a, b or tie (or 1 and 0); one for each judge.")
+]
+Judges = Annotated[list[str] | None, _option("--judge", "Column with who gave the verdict; one for each --preference.")]
+Labellers = Annotated[
+    list[str] | None,
+    _option(
+        "--labeller",
+        "Judge whose verdicts come with the label: a labeller who also compares, or one asked only where a label is "
+        "bought. They are set aside and counted; repeatable.",
+        metavar="JUDGE",
+    ),
+]
+Label = Annotated[str, _option("--label", "Column of the label.")]
+Cost = Annotated[float, typer.Option(help="Price of a label with its preference; a preference costs 1.")]
+TargetOption = Annotated[Target, typer.Option("--target", help="What to estimate.", rich_help_panel=_TARGET)]
+Probability = Annotated[
+    float, _option("--probability", "Which quantile: the smallest label that reaches this share.", _TARGET, "P")
+]
+CriterionOption = Annotated[
+    str, _option("--criterion", "What is to be precise: relative, trace, or a coefficient.", _TARGET, "WHAT")
+]
+Intercept = Annotated[
+    bool, typer.Option("--intercept/--no-intercept", rich_help_panel=_TARGET, help="Of a regression.")
+]
+NuisanceOption = Annotated[
+    str,
+    typer.Option(
+        help="Model of labels and preferences: gaussian, linear, or a judge program such as gaussian+distance+lapse. "
+        "It never decides validity."
+    ),
+]
+CalibrationOption = Annotated[Calibration, typer.Option(help="Multipliers of the nuisance.")]
+Level = Annotated[float, typer.Option(help="Mass of the intervals.", min=0.01, max=0.999)]
+Seed = Annotated[int, typer.Option(help="Seed of all random numbers.", min=0)]
+
+
+def design(
+    pilot: Annotated[Path, typer.Argument(metavar="PILOT.csv", help="Units with labels and preferences.")],
+    budget: Annotated[float, typer.Option(help="Mean cost of a unit, in preferences.")],
+    cost: Cost,
+    units: Annotated[
+        Path | None,
+        typer.Option(help="Units to buy from: covariates and outputs. Default: the design only.", metavar="FILE"),
+    ] = None,
+    covariate: Covariates = None,
+    output: Outputs = None,
+    preference: Preferences = None,
+    judge: Judges = None,
+    labeller: Labellers = None,
+    label: Label = "label",
+    target: TargetOption = Target.linear,
+    probability: Probability = 0.5,
+    intercept: Intercept = True,
+    criterion: CriterionOption = "relative",
+    constant: Annotated[bool, typer.Option("--constant", help="The same probabilities for all units.")] = False,
+    floor: Annotated[float, typer.Option(help="Least probability of a label.")] = 0.02,
+    nuisance: NuisanceOption = "gaussian",
+    calibration: CalibrationOption = Calibration.scalar,
+    level: Level = 0.9,
+    seed: Seed = 0,
+    out: Annotated[Path, typer.Option(help="Folder to write into.")] = Path("pcal-design"),
+) -> None:
+    """Learn from a pilot whom to label and whom to compare; write who is to be bought, at what precision."""
+    from prefdensity.data.readers import read_rows
+    from prefdensity.pcal.plan import pcal_design
+    from prefdensity.reporting import pcal_plots
+    from prefdensity.reporting.pcal_report import write_design_report
+
+    with staged(out):
+        pass  # a folder that cannot be written is better known before the work than after it
+    table = _judged(
+        read_rows(pilot), str(pilot), covariate, output, preference, label, cost, judge=judge or None,
+        labellers=labeller or (),
+    )  # fmt: skip
+    guess, fitted = _nuisance(nuisance, table, seed)
+    plan = pcal_design(
+        table, budget=budget, cost=cost, functional=_functional(target, probability, intercept), nuisance=guess,
+        criterion=criterion, aware=not constant, calibration=calibration.value, floor=floor, seed=seed,
+    )  # fmt: skip
+    frame = table.to_frame()[list(table.features)] if units is None else read_rows(units)
+    planned = plan.apply(frame) if units is None else plan.assign(frame, seed)
+    p1, p2 = planned["label_probability"], planned["preference_probability"]
+    spent = (cost - 1) * p1.mean() + p2.mean()
+    typer.echo(
+        f"label {p1.mean():.1%} of units, compare {(p2 - p1).mean():.1%} more, at {spent:.4g} a unit. {plan.worth}"
+    )
+    if plan.single:
+        typer.echo(
+            f"{level:.0%} interval of {criterion} from {len(frame)} units: length {plan.length(len(frame), level):.4g}"
+        )
+
+    def write(folder: Path) -> None:
+        if units is not None:
+            planned.to_csv(folder / "units.csv", index=False)
+        plan.curve(len(frame), plan.budgets(40), level).to_csv(folder / "curve.csv", index=False)
+        first, second = table.features[-2:]
+        pcal_plots.allocation(planned, (first, second)).savefig(folder / "allocation.svg")
+        if plan.single:
+            pcal_plots.cost_precision(plan, len(frame), level).savefig(folder / "curve.svg")
+        write_design_report(plan, planned, folder / "report.html", pilot.name, level=level, judge=fitted)
+
+    _write(out, write)
+
+
+def estimate(
+    collected: Annotated[Path, typer.Argument(metavar="COLLECTED.csv", help="Units with what was bought for them.")],
+    cost: Annotated[float | None, typer.Option(help="Price of a label with its preference, to check spending.")] = None,
+    budget: Annotated[float | None, typer.Option(help="Mean cost of a unit that was allowed.")] = None,
+    covariate: Covariates = None,
+    output: Outputs = None,
+    preference: Preferences = None,
+    judge: Judges = None,
+    labeller: Labellers = None,
+    dependent_judges: Annotated[
+        Dependent,
+        typer.Option(
+            rich_help_panel=_READING,
+            help="Where who judges, or what they say, depends on whether a label was bought: refuse the table, mask "
+            "(leave out) all verdicts of such judges, or keep them; intervals are then not valid.",
+        ),
+    ] = Dependent.refuse,
+    buy: Annotated[
+        str | None,
+        _option(
+            "--buy",
+            "Column with what was asked for (label, preference, nothing), as design writes it: losses are "
+            "then counted. Default: the column buy, where there is one.",
+        ),
+    ] = None,
+    weigh_returns: Annotated[
+        bool,
+        typer.Option(
+            "--weigh-returns",
+            rich_help_panel=_READING,
+            help="Weigh by the chance, logistic in covariates, outputs and verdicts, that what was asked for came "
+            "back; valid where loss depends on these only.",
+        ),
+    ] = False,
+    label: Label = "label",
+    label_probability: Annotated[str, _option("--label-probability", "Column.")] = "label_probability",
+    preference_probability: Annotated[str, _option("--preference-probability", "Column.")] = "preference_probability",
+    stage: Annotated[str | None, _option("--stage", "Column of the batch that a unit was bought in.")] = None,
+    cluster: Annotated[str | None, _option("--cluster", "Column: units of a cluster are dependent.")] = None,
+    target: TargetOption = Target.linear,
+    probability: Probability = 0.5,
+    intercept: Intercept = True,
+    criterion: CriterionOption = "relative",
+    population: Annotated[int | None, typer.Option(help="Size of the finite population drawn from.", min=1)] = None,
+    nuisance: NuisanceOption = "gaussian",
+    calibration: CalibrationOption = Calibration.scalar,
+    level: Level = 0.9,
+    seed: Seed = 0,
+    out: Annotated[Path, typer.Option(help="Folder to write into.")] = Path("pcal-estimate"),
+) -> None:
+    """Estimate from labels, preferences and unlabelled units; write tables and the comparison with labels alone.
+
+    Intervals are valid whatever the nuisance says if three things hold. Purchases went by the probabilities of the
+    table; verdicts were made the same way with and without a label (the same judges, who know the same); and what was
+    bought came back. The table is tested for all three.
+    """
+    from prefdensity.data.readers import read_rows
+    from prefdensity.pcal.estimate import pcal
+    from prefdensity.pcal.nonresponse import weigh_returns as weighed
+    from prefdensity.reporting import pcal_plots
+    from prefdensity.reporting.pcal_report import write_estimate_report
+
+    with staged(out):
+        pass  # a folder that cannot be written is better known before the work than after it
+    frame = read_rows(collected)
+    table = _judged(
+        frame, str(collected), covariate, output, preference, label, cost, label_probability=label_probability,
+        preference_probability=preference_probability, stage=stage, cluster=cluster,
+        judge=judge or None, labellers=labeller or (), buy=buy or ("buy" if "buy" in frame.columns else None),
+    )  # fmt: skip
+    if weigh_returns:
+        table = weighed(table)
+    table = _usable(table, dependent_judges)
+    guess, fitted = _nuisance(nuisance, table, seed)
+    found = pcal(
+        table, _functional(target, probability, intercept), guess, criterion=criterion, calibration=calibration.value,
+        level=level, population=population, budget=budget, dependent_judges="keep", seed=seed,
+    )  # fmt: skip
+    typer.echo(found.summary().to_string(index=False, float_format=lambda value: f"{value:.4g}"))
+    comparison, warnings = found.comparison(), found.warnings
+    worth = None if cost is None else found.equal_cost()
+    for name, count in table.aside:
+        typer.echo(f"{count:,} verdicts of {name} are set aside")
+
+    def write(folder: Path) -> None:
+        found.summary().to_csv(folder / "estimate.csv", index=False)
+        found.bands(seed=seed).to_csv(folder / "bands.csv", index=False)
+        comparison.to_csv(folder / "comparison.csv", index=False)
+        if worth is not None:
+            worth.to_csv(folder / "equal_cost.csv", index=False)
+        found.diagnostics().to_csv(folder / "diagnostics.csv", index=False)
+        for name in ("counts", "tests", "judges"):
+            getattr(found.purchases, name).to_csv(folder / f"purchases_{name}.csv", index=False)
+        found.residuals().to_csv(folder / "residuals.csv", index=False)
+        influence = {name: found.influence[:, index] for index, name in enumerate(found.names)}
+        type(frame)(influence).to_csv(folder / "influence.csv", index=False)
+        pcal_plots.interval_comparison(comparison).savefig(folder / "comparison.svg")
+        write_estimate_report(found, folder / "report.html", collected.name, judge=fitted)
+
+    _write(out, write)
+    for sentence in warnings:
+        typer.echo(f"warning: {sentence}", err=True)
+
+
+def _judged(
+    frame: "pd.DataFrame", source: str, covariate: list[str] | None, output: list[str] | None,
+    preference: list[str] | None, label: str, cost: float | None, **columns: Any,
+) -> "Judged":  # fmt: skip
+    from prefdensity.judged.units import Judged
+
+    return Judged.from_frame(
+        frame, covariates=covariate or [], outputs=output or ["w1", "w2"], preference=preference or "preference",
+        label=label, cost=cost, source=source, **columns,
+    )  # fmt: skip
+
+
+def _usable(table: "Judged", dependent_judges: Dependent) -> "Judged":
+    """Return the table as asked; a refusal in the words of the command line."""
+    from prefdensity.pcal.purchase_checks import Purchases, usable
+
+    if dependent_judges is Dependent.refuse and (breach := Purchases(table).breach) is not None:
+        raise DataError(
+            f"{breach}; name judges whose verdicts come with the label (--labeller), or leave out all verdicts of such "
+            "judges (--dependent-judges mask)"
+        )
+    return usable(table, dependent_judges.value)
+
+
+def _functional(target: Target, probability: float, intercept: bool) -> "Functional":
+    from prefdensity.pcal import Quantile, functionals
+
+    if target is Target.mean:
+        return functionals.Mean()
+    if target is Target.quantile:
+        return Quantile((probability,))
+    kind = {
+        Target.linear: functionals.LinearRegression,
+        Target.logistic: functionals.LogisticRegression,
+        Target.poisson: functionals.PoissonRegression,
+    }[target]
+    return kind(intercept=intercept)
+
+
+def _nuisance(name: str, table: "Judged", seed: int) -> "tuple[Nuisance, JudgeFit | None]":
+    """Return a nuisance by name, and the fit behind it if it is a judge program."""
+    from prefdensity.judged.fit import fit_judge
+    from prefdensity.pcal import GaussianNuisance, LinearNuisance, MovedNuisance
+
+    if name in ("gaussian", "linear"):
+        return (GaussianNuisance() if name == "gaussian" else LinearNuisance()), None
+    judge = fit_judge(name, table, method="laplace", seed=seed)
+    return MovedNuisance(judge), judge
+
+
+def _write(out: Path, write: Callable[[Path], None]) -> None:
+    """Write a folder, whole or not at all."""
+    with staged(out) as folder:
+        folder.mkdir()
+        write(folder)
+        names = sorted(path.name for path in folder.iterdir())
+    typer.echo(f"wrote {out}: {', '.join(names)}")

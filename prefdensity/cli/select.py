@@ -1,0 +1,201 @@
+"""The commands `select` and `select-study`: which pairs to ask next, and whether choosing them pays."""
+
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from prefdensity.cli.shell import staged
+from prefdensity.cli.table import reads_a_table
+from prefdensity.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from prefdensity.data.comparisons import Comparisons
+    from prefdensity.posterior.posterior import Posterior
+    from prefdensity.programs.layers import Program
+
+_SETS = ("all", "within", "across")
+
+
+@reads_a_table
+def select(
+    data: "Comparisons",
+    fit: Annotated[
+        Path | None, typer.Option("--fit", help="Fit of these votes; without it --model is fitted.", metavar="FIT.nc")
+    ] = None,
+    model: Annotated[str | None, typer.Option("--model", "-m", help="Model to fit, or the .py file of --fit.")] = None,
+    candidates: Annotated[
+        str,
+        typer.Option(help="all, within or across (the groups of --group), or a file with item_a, item_b (and cost)."),
+    ] = "all",
+    n: Annotated[int, typer.Option("--n", "-n", help="Size of the batch.", min=1)] = 50,
+    rule: Annotated[
+        str,
+        typer.Option(
+            help="eig, greedy_d_optimal, batch_bald, bald, d_optimal, past_aware_d_optimal, xtx, coreset, entropy, "
+            "max_difference or random."
+        ),
+    ] = "eig",
+    items: Annotated[
+        Path | None,
+        typer.Option(help="Table of all items, judged or not: their labels, then features as in --item-features."),
+    ] = None,
+    group: Annotated[str | None, typer.Option(help="Column of --items with the prompt or group.")] = None,
+    cost: Annotated[str | None, typer.Option(help="Column of --items with what an item costs to read.")] = None,
+    exclude: Annotated[Path | None, typer.Option(help="File with pairs item_a, item_b never to be asked.")] = None,
+    again: Annotated[bool, typer.Option("--again", help="Pairs that were judged may be asked again.")] = False,
+    quota: Annotated[int | None, typer.Option(help="Most pairs that one item may be in.", min=1)] = None,
+    at_most: Annotated[int | None, typer.Option(help="Look at so many candidates, drawn at random.", min=1)] = None,
+    judge: Annotated[
+        list[str] | None, typer.Option("--judge", help="Somebody to share the batch by lot; repeatable.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of all random numbers.", min=0)] = 0,
+    out: Annotated[Path | None, typer.Option(help="csv to write; otherwise it is printed.", metavar="FILE.csv")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.")] = False,
+) -> None:
+    """Choose the pairs to ask next, with the reason for each; FILE holds the votes so far."""
+    from prefdensity.data import readers
+    from prefdensity.selection import select
+
+    show = False if quiet else None
+    table = None if items is None else readers.item_table(items)
+    listed = candidates if candidates in _SETS else readers.read_rows(Path(candidates))
+    post, program, data = _posterior(data, fit, model, listed, table, seed, show)
+    batch = select.select(
+        post,
+        listed,
+        n,
+        rule,
+        data=data,
+        again=again,
+        group=_column(table, group, "--group"),
+        cost=_numbers(table, cost, "--cost"),
+        exclude=None if exclude is None else readers.read_rows(exclude),
+        quota=quota,
+        at_most=at_most,
+        annotators=judge,
+        seed=seed,
+        program=program,
+        progress=show,
+    )
+    _write(batch, out)
+
+
+def _posterior(
+    data: "Comparisons",
+    fit: Path | None,
+    model: str | None,
+    listed: Any,
+    table: "pd.DataFrame | None",
+    seed: int,
+    show: bool | None,
+) -> "tuple[Posterior, Program | None, Comparisons]":
+    """Return the saved fit, or a new one that also knows the items nobody has judged."""
+    from prefdensity import inference
+    from prefdensity.posterior.posterior import load_posterior
+    from prefdensity.programs.loading import load_program
+    from prefdensity.selection.candidates import with_items
+
+    program = None if model is None else load_program(model)
+    if fit is not None:
+        return load_posterior(fit), program, data
+    if program is None:
+        raise DataError("give --fit FIT.nc, a fit of these votes, or --model, a model to fit to them")
+    labels = set() if table is None else set(map(str, table.index))
+    if not isinstance(listed, str):
+        labels |= {str(label) for side in ("item_a", "item_b") if side in listed for label in listed[side].dropna()}
+    data = with_items(data, labels, table)
+    return inference.fit(program, data, seed=seed, progress=show), program, data
+
+
+def _column(table: "pd.DataFrame | None", name: str | None, flag: str) -> "dict[str, Any] | None":
+    if name is None:
+        return None
+    if table is None:
+        raise DataError(f"{flag} {name} names a column of --items, and there is no --items")
+    if name not in table:
+        raise DataError(f"--items has no column {name!r} ({flag}); its columns are {', '.join(map(str, table))}")
+    return {str(label): value for label, value in table[name].items()}
+
+
+def _numbers(table: "pd.DataFrame | None", name: str | None, flag: str) -> dict[str, float] | None:
+    found = _column(table, name, flag)
+    if found is None:
+        return None
+    try:
+        return {label: float(value) for label, value in found.items()}
+    except ValueError as error:
+        raise DataError(f"{flag} {name} must hold numbers: {error}") from None
+
+
+def _write(batch: "pd.DataFrame", out: Path | None) -> None:
+    said = batch.attrs
+    if out is None:
+        typer.echo(batch.to_csv(index=False), nl=False)
+    else:
+        with tempfile.TemporaryDirectory(prefix=".prefdensity-", dir=out.absolute().parent) as scratch:
+            path = Path(scratch) / "new.csv"
+            batch.to_csv(path, index=False)
+            os.replace(path, out)
+    beside = ", ".join(f"{name} {said[f'gain_{name}']:.3f}" for name in ("entropy", "random"))
+    typer.echo(
+        f"{said['rule']}: {len(batch)} of {said['candidates']} candidates, expected to tell {said['gain']:.3f} nats; "
+        f"as many chosen by {beside}",
+        err=out is None,
+    )
+    if out is not None:
+        typer.echo(f"wrote {out}")
+    for note in said["notes"]:
+        typer.echo(f"warning: {note}", err=True)
+
+
+def select_study(
+    saved: Annotated[
+        Path | None,
+        typer.Argument(metavar="[FIT.nc]", help="A fit whose draws are the truths; without it a world of --world."),
+    ] = None,
+    world: Annotated[str, typer.Option(help="linear, three_well, prompts or items.")] = "linear",
+    rules: Annotated[str, typer.Option(help="Rules, with commas; entropy and random are always there.")] = (
+        "eig,greedy_d_optimal,d_optimal"
+    ),
+    budgets: Annotated[str, typer.Option(help="Labels after each round, with commas.")] = "50,100,150,200,300,400",
+    seeds: Annotated[int, typer.Option(help="Number of simulations.", min=2)] = 20,
+    candidates: Annotated[str, typer.Option(help="all; in the world of prompts also within, across.")] = "all",
+    draws: Annotated[int | None, typer.Option(help="Posterior draws to use; default: Laplace.", min=8)] = None,
+    seed: Annotated[int, typer.Option(help="Seed of all random numbers.", min=0)] = 0,
+    out: Annotated[Path, typer.Option(help="Folder for curves.csv, table.csv and a picture.")] = Path("select-study"),
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.")] = False,
+) -> None:
+    """Simulate rounds of choosing, answering and refitting, to see whether choosing pairs pays."""
+    from prefdensity.posterior.posterior import load_posterior
+    from prefdensity.reporting import selection_plots
+    from prefdensity.selection import study
+
+    try:
+        steps = [int(text) for text in budgets.split(",")]
+    except ValueError:
+        raise DataError(f"--budgets {budgets} must be whole numbers with commas, like 50,100,200") from None
+    with staged(out):
+        pass  # a folder that cannot be written is better known before the work than after it
+    found = study.study(
+        world if saved is None else load_posterior(saved),
+        [name.strip() for name in rules.split(",")],
+        budgets=steps,
+        seeds=seeds,
+        candidates=candidates,
+        draws=draws,
+        seed=seed,
+        progress=False if quiet else None,
+    )
+    typer.echo(str(found))
+    with staged(out) as folder:
+        folder.mkdir()
+        found.curves.to_csv(folder / "curves.csv", index=False)
+        found.table.to_csv(folder / "table.csv", index=False)
+        selection_plots.learning_curves(found).savefig(folder / "learning_curves.svg")
+        written = sorted(path.name for path in folder.iterdir())
+    typer.echo(f"wrote {out}: {', '.join(written)}")

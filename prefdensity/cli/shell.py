@@ -1,0 +1,128 @@
+"""The manners of the shell: one sentence for what the user can mend, whole folders or none, options named as typed."""
+
+import functools
+import inspect
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import typer
+import typer.models
+
+from prefdensity.errors import DataError, PrefDensityError
+
+INTERRUPTED = 130  # what shells report for Ctrl-C
+_LONGEST = 1500  # characters of a sentence
+
+_BUG = (
+    "This is a fault of prefdensity, not of your table. Please report it with the command, the lines above and, if you "
+    "can, the table."
+)
+# an argument as messages write it for Python: name='value', name=4, name=True, name={'old': 'new'}, name=...
+_ARGUMENT = re.compile(r"\b([a-z][a-z_]*)=('[^']*'|\{'[^']*': '[^']*'\}|True|-?\d+(?:\.\d+)?|\.\.\.)")
+# the same in both languages, the shell's in parentheses
+_BOTH = re.compile(r"(?:[\w.]+\(\)|\w+=[^\s()]+) \((--[^)]+)\)")
+
+
+def one_sentence(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the manners of the shell: what the user can mend is one sentence on stderr and exit code 2.
+
+    That is a `PrefDensityError`, what the system refuses, and memory that does not suffice. Any other exception is a
+    fault of ours: it keeps its traceback, with a note that says so.
+    """
+
+    @functools.wraps(command)
+    def run(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except (BrokenPipeError, typer.Exit, typer.Abort, typer.BadParameter):
+            raise  # the reader of a pipe left, or the command has said what it had to: typer ends quietly
+        except PrefDensityError as error:
+            _fail(in_shell_words(str(error), _flags(command)))
+        except OSError as error:
+            _fail(f"{error.filename or 'file'}: {error.strerror or error}")
+        except KeyboardInterrupt:
+            typer.echo("prefdensity: interrupted before there was a fit, so none was written", err=True)
+            raise typer.Exit(INTERRUPTED) from None
+        except Exception as error:
+            if _out_of_memory(error):
+                _fail("the memory of this machine does not suffice; give fewer rows or draws, or a smaller model")
+            error.add_note(_BUG)
+            raise
+
+    return run
+
+
+def in_shell_words(message: str, flags: Mapping[str, str]) -> str:
+    """Return a message with arguments of Python, such as missing='drop', as options of a command: argument -> flag."""
+    free = flags.get("format_option")
+
+    def option(found: re.Match[str]) -> str:
+        name, value = found.groups()
+        flag = flags.get(name) or flags.get(name.removesuffix("s"))
+        if value.startswith("{"):
+            value = value.strip("{}").replace("'", "").replace(": ", "=")
+        value = "" if value in ("...", "True") else value.strip("'")
+        if flag is None:
+            return f"{free} {name}={value}" if free and value and name in _format_options() else found.group()
+        return f"{flag} {value}".strip()
+
+    return _ARGUMENT.sub(option, _BOTH.sub(r"\1", message))
+
+
+def _flags(command: Callable[..., None]) -> dict[str, str]:
+    """Return the options of a command: parameter -> flag."""
+    flags = {}
+    for parameter in inspect.signature(command).parameters.values():
+        for said in getattr(parameter.annotation, "__metadata__", ()):
+            if isinstance(said, typer.models.OptionInfo):
+                flags[parameter.name] = (said.param_decls or [f"--{parameter.name.replace('_', '-')}"])[0]
+    return flags
+
+
+def _format_options() -> set[str]:
+    """Return the arguments of the public formats."""
+    from prefdensity.data.formats import FORMATS
+
+    return {name for each in FORMATS.values() for name in inspect.signature(each.convert).parameters}
+
+
+def _fail(sentence: str) -> None:
+    """Show a sentence on one line, whatever characters it quotes, and leave with code 2."""
+    if len(sentence) > _LONGEST:
+        sentence = f"{sentence[: _LONGEST // 2]} ... {sentence[-_LONGEST // 2 :]}"
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in sentence)
+    typer.echo(f"prefdensity: {line}", err=True)
+    raise typer.Exit(2) from None
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Whether memory did not suffice, in the words of Python, of numpy, or of torch on either device."""
+    return isinstance(error, MemoryError) or any(
+        words in str(error) for words in ("can't allocate memory", "out of memory", "Unable to allocate")
+    )
+
+
+@contextmanager
+def staged(out: Path) -> Iterator[Path]:
+    """Yield a path to build a folder at; what was built there becomes `out` when all of it succeeded."""
+    home = next(path for path in (out, *out.absolute().parents) if path.exists())
+    if not home.is_dir():
+        raise DataError(f"{home} is a file; --out names a folder")
+    if not os.access(home, os.W_OK | os.X_OK):
+        raise DataError(f"{home} may not be written to; choose another --out")
+    with tempfile.TemporaryDirectory(prefix=".prefdensity-", dir=home) as scratch:
+        folder = Path(scratch) / "new"
+        yield folder
+        if not folder.exists():
+            return
+        out.parent.mkdir(parents=True, exist_ok=True)
+        if not out.exists():
+            folder.rename(out)
+        else:
+            for path in sorted(folder.iterdir()):
+                os.replace(path, out / path.name)

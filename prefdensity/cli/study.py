@@ -1,0 +1,51 @@
+"""The command `study`: what a wrong model of the judge costs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from prefdensity.cli.shell import staged
+
+
+def study(
+    truths: Annotated[str | None, typer.Option(help="True judges, with commas; default all.")] = None,
+    nuisances: Annotated[str | None, typer.Option(help="Nuisances, with commas; default all.")] = None,
+    replicates: Annotated[int, typer.Option(help="Replicates in all.", min=2)] = 500,
+    pilots: Annotated[int, typer.Option(help="Pilot tables that they share.", min=1)] = 5,
+    units: Annotated[int, typer.Option(help="Units of a replicate.", min=100)] = 5000,
+    budget: Annotated[float, typer.Option(help="Mean cost of a unit; a preference costs 1.", min=0.01)] = 3.0,
+    cost: Annotated[float, typer.Option(help="Cost of a label with its preference.", min=1.01)] = 10.0,
+    shift: Annotated[float, typer.Option(help="By how much output 2 is too high; 0: symmetric, as published.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Seed of all random numbers.", min=0)] = 0,
+    jobs: Annotated[int, typer.Option(help="Processes.", min=1)] = 1,
+    out: Annotated[Path, typer.Option(help="Folder for table.csv and pictures.")] = Path("study"),
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.")] = False,
+) -> None:
+    """Simulate what a wrong model of the judge costs: lengths, coverage, bias of a coefficient under a budget."""
+    from prefdensity.pcal.study import NUISANCES, TRUTHS, run_study
+    from prefdensity.reporting import study_plots
+
+    with staged(out):
+        pass  # a folder that cannot be written is better known before the work than after it
+    found = run_study(
+        truths=tuple(TRUTHS) if truths is None else [name.strip() for name in truths.split(",")],
+        nuisances=NUISANCES if nuisances is None else [name.strip() for name in nuisances.split(",")],
+        replicates=replicates,
+        pilots=pilots,
+        units=units,
+        budget=budget,
+        cost=cost,
+        shift=shift,
+        seed=seed,
+        jobs=jobs,
+        progress=False if quiet else None,
+    )
+    typer.echo(str(found))
+    with staged(out) as folder:
+        folder.mkdir()
+        found.table.to_csv(folder / "table.csv", index=False)
+        study_plots.lengths(found).savefig(folder / "lengths.svg")
+        study_plots.coverage(found).savefig(folder / "coverage.svg")
+        written = sorted(path.name for path in folder.iterdir())
+    typer.echo(f"wrote {out}: {', '.join(written)}")

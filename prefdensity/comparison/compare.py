@@ -1,0 +1,330 @@
+"""Which annotator model predicts better: elpd by unit with paired differences, stacking, evidence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from prefdensity.comparison.elpd import (
+    WAIC_VARIANCE,
+    Elpd,
+    loo,
+    pointwise_log_lik,
+    standard_error,
+    unit_log_lik,
+    units_of,
+)
+from prefdensity.data.comparisons import Comparisons
+from prefdensity.errors import DataError
+from prefdensity.inference import fit, fits_together, posteriors
+from prefdensity.posterior.outcome_tables import program_of
+from prefdensity.posterior.posterior import Posterior
+from prefdensity.posterior.psis import USABLE
+from prefdensity.programs.layers import Program
+from prefdensity.programs.loading import load_program
+from prefdensity.progress import progress as show_progress
+
+if TYPE_CHECKING:
+    Array = NDArray[np.float64]
+
+_REFITS = 10  # folds into which units with a bad k-hat are put
+# Nats of elpd: standard errors of smaller differences are too small (Sivula, Magnusson, Matamoros and Vehtari 2020,
+# arXiv 2008.10296), the more so of programs nested in one another.
+_CLEAR = 4.0
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Programs ranked by predictive density.
+
+    Attributes
+    ----------
+    table
+        One row per program, best first: program, elpd, se, elpd_diff (to the best, never positive), se_diff
+        (paired), p_loo, stacking, pseudo_bma, bad_k (units still unreliable), refitted (units refitted), waic (a
+        cross-check of elpd), bad_waic (units whose p_waic is above .4: it cannot be trusted there), log_evidence,
+        elbo, k_hat (of the fit).
+    unit
+        What was left out; elpd of different units must not be compared.
+    elpds
+        The pointwise values behind the table.
+    warnings
+        Sentences to read before choosing.
+    posteriors, data, programs
+        What was compared.
+    """
+
+    table: pd.DataFrame
+    unit: str
+    elpds: dict[str, Elpd]
+    warnings: tuple[str, ...]
+    posteriors: Mapping[str, Posterior]
+    data: Comparisons
+    programs: Mapping[str, Program]
+
+    def to_arviz(self, name: str) -> Any:
+        """Return a program's posterior for ArviZ, with a group log_likelihood by unit, for `az.loo` and `az.compare`.
+
+        They see the fit as it was, before any refit; a comparison that counts n times is there n times.
+
+        Raises
+        ------
+        DataError
+            For a program that was not compared, or comparisons that count by halves.
+        """
+        from prefdensity.posterior.groups import as_arviz
+
+        return as_arviz(self._tree(name))
+
+    def save_arviz(self, name: str, path: str | Path) -> Path:
+        """Write what `to_arviz` returns to a netCDF file, atomically, for `az.from_netcdf`."""
+        from prefdensity.posterior.files import write_tree
+
+        return write_tree(self._tree(name), path)
+
+    def _tree(self, name: str) -> Any:
+        from prefdensity.posterior.groups import with_log_likelihood
+
+        if name not in self.posteriors:
+            raise DataError(f"{name!r} was not compared; programs are {', '.join(self.posteriors)}")
+        labels, values = pointwise_log_lik(self.posteriors[name], self.data, self.unit, self.programs[name])
+        return with_log_likelihood(self.posteriors[name], self.unit, labels, values)
+
+    def __str__(self) -> str:
+        twice = " A comparison counts with both of its items." if self.unit == "item" else ""
+        head = f"Left out: one {self.unit} at a time.{twice} Higher elpd predicts better."
+        lines = [head, self._text(), *([self.caution] if self.caution else []), self._verdict()]
+        return "\n".join([*lines, *(f"- {warning}" for warning in self.warnings)])
+
+    @property
+    def caution(self) -> str:
+        """What to know of the standard errors of differences before reading them, or nothing."""
+        close = self.table["program"][1:][self.table["elpd_diff"][1:] > -_CLEAR]
+        if close.empty:
+            return ""
+        return (
+            f"se_diff is too small where elpd differs by less than {_CLEAR:.0f} ({', '.join(close)}): such a "
+            "difference is no evidence, however many standard errors it is."
+        )
+
+    def _text(self) -> str:
+        return self.table.to_string(index=False, float_format=lambda x: f"{x:.2f}", na_rep="")
+
+    def _verdict(self) -> str:
+        if len(self.table) < 2:
+            return ""
+        best, second = self.table.iloc[0], self.table.iloc[1]
+        gap, se = -second["elpd_diff"], second["se_diff"]
+        clear = "clearly better than" if gap > _CLEAR and gap > 2 * se else "not clearly better than"
+        return f"{best['program']} is {clear} {second['program']}: elpd difference {gap:.1f} (se {se:.1f})."
+
+
+def compare(
+    posteriors: Mapping[str, Posterior],
+    data: Comparisons,
+    *,
+    unit: str = "comparison",
+    refit: bool = True,
+    programs: Mapping[str, Program] | None = None,
+    seed: int = 0,
+    progress: bool | None = None,
+) -> Comparison:
+    """Compare fitted programs by leave-one-out predictive density.
+
+    Parameters
+    ----------
+    posteriors
+        name -> posterior, all fitted to `data`.
+    data
+        The comparisons.
+    unit
+        "comparison": one more judgement by a known annotator; "pair": all judgements of a pair; "item": all of an
+        item that nobody compared before, for programs of item features (a comparison counts with both of its items, so
+        standard errors, which take items for independent, are rough); "annotator": everything an unknown annotator
+        says; "context": all that is said about a prompt or question nobody saw.
+    refit
+        Refit without the units whose importance weights fail (k-hat above .7), in at most ten folds, and
+        use what the refits say of them.
+    programs
+        name -> program, for posteriors fitted with a user's file.
+    seed, progress
+        Of the refits and the bootstrap behind pseudo_bma; whether to show a progress bar.
+
+    Raises
+    ------
+    DataError
+        For an unknown unit or one that the data or a program do not have, posteriors of other data, or posteriors
+        without spread.
+    """
+    if not posteriors:
+        raise DataError("there is nothing to compare; give name -> posterior")
+    programs = {name: program_of(post, (programs or {}).get(name)) for name, post in posteriors.items()}
+    elpds, refitted = {}, {}
+    with show_progress(progress) as report:
+        for k, (name, post) in enumerate(posteriors.items()):
+            report("leave-one-out", k, len(posteriors))
+            elpds[name] = loo(post, data, unit, programs[name])
+            bad = np.flatnonzero(elpds[name].k_hat > USABLE)
+            refitted[name] = len(bad) if refit else 0
+            if refit and len(bad):
+                elpds[name] = _refitted(post, data, elpds[name], bad, programs[name], seed)
+    rated = [name for name, program in programs.items() if "ratings" in program.needs]
+    apart = rated if len(rated) < len(programs) else []
+    table = _table(posteriors, elpds, refitted, seed)
+    table.loc[table["program"].isin(apart), ["log_evidence", "elbo"]] = np.nan
+    return Comparison(table, unit, elpds, _warnings(posteriors, elpds, apart), posteriors, data, programs)
+
+
+def kfold(
+    program: str | Program,
+    data: Comparisons,
+    *,
+    unit: str = "annotator",
+    folds: int = 10,
+    method: str = "auto",
+    seed: int = 0,
+    progress: bool | None = None,
+) -> Elpd:
+    """Return the predictive density of units left out fold by fold, from refits.
+
+    Exact up to the size of the folds, and the way out where importance sampling fails. `unit` as in `compare`.
+
+    Raises
+    ------
+    DataError
+        For an unknown unit or fewer than two folds.
+    """
+    program = load_program(program)
+    _, labels = units_of(data, unit, program)
+    if not 2 <= folds <= len(labels):
+        raise DataError(f"folds={folds} must lie between 2 and the {len(labels)} units")
+    fold = np.random.default_rng(seed).permutation(np.arange(len(labels)) % folds)
+    elpd = np.empty(len(labels))
+    outs = fold == np.arange(folds)[:, None]
+    with show_progress(progress) as report:
+        for f, values in enumerate(_left_out(program, data, unit, outs, method, seed)):
+            report("k-fold refits", f + 1, folds)
+            elpd[outs[f]] = values
+    weight = data.count if unit == "comparison" else np.ones(len(labels))
+    unknown = np.full(len(labels), np.nan)
+    return Elpd(unit, labels, elpd, unknown, np.zeros(len(labels)), weight, unknown)
+
+
+def _left_out(
+    program: Program, data: Comparisons, unit: str, outs: NDArray[np.bool_], method: str, seed: int
+) -> Iterator[Array]:
+    """Yield, for each row of `outs` [fold, unit], log predictive densities of its units after a fit without them."""
+    units, _ = units_of(data, unit, program)
+    rows: NDArray[np.bool_] = np.asarray(outs[:, units].any(axis=-1))
+    for out, held, post in zip(outs, rows, _refits(program, data, rows, method, seed), strict=True):
+        log_lik, _, _, index = unit_log_lik(post, data.take(held), unit, program, held_out=True)
+        values = (log_lik.logsumexp(0) - math.log(len(log_lik))).numpy()
+        yield values[index] if unit in ("comparison", "pair") else values[out]
+
+
+def _refits(
+    program: Program, data: Comparisons, held: NDArray[np.bool_], method: str, seed: int
+) -> Iterator[Posterior]:
+    """Yield the posterior of the data without the rows `held` [fold, row], in one batch where the program allows."""
+    together = method in ("auto", "laplace") and fits_together(program)
+    batch = posteriors(program, data, np.where(held, 0.0, data.count), seed=seed) if together else None
+    for rows in held:
+        post = next(batch) if batch else None
+        if post is None or not post.status.trusted:
+            post = fit(program, data.take(~rows), method=method, seed=seed, progress=False)
+        yield post
+
+
+def _refitted(
+    post: Posterior, data: Comparisons, elpd: Elpd, bad: NDArray[np.int64], program: Program, seed: int
+) -> Elpd:
+    values, k_hat = elpd.elpd_i.copy(), elpd.k_hat.copy()
+    outs = np.zeros((min(_REFITS, len(bad)), len(values)), bool)
+    outs[np.arange(len(bad)) % len(outs), bad] = True
+    for out, found in zip(outs, _left_out(program, data, elpd.unit, outs, post.status.method, seed), strict=True):
+        values[out] = found
+        k_hat[out] = 0.0
+    return replace(elpd, elpd_i=values, k_hat=k_hat)
+
+
+def _table(
+    posteriors: Mapping[str, Posterior], elpds: Mapping[str, Elpd], refitted: Mapping[str, int], seed: int
+) -> pd.DataFrame:
+    names = sorted(elpds, key=lambda name: -elpds[name].elpd)
+    values = np.stack([elpds[name].elpd_i for name in names])
+    weight = elpds[names[0]].weight
+    stacking, bma = stacking_weights(values, weight), pseudo_bma_weights(values, weight, seed)
+    rows = []
+    for k, name in enumerate(names):
+        difference = values[k] - values[0]
+        status, e = posteriors[name].status, elpds[name]
+        rows.append({
+            "program": name, "elpd": e.elpd, "se": e.se, "elpd_diff": float(weight @ difference),
+            "se_diff": standard_error(difference, weight) if k else 0.0, "p_loo": e.p_loo, "stacking": stacking[k],
+            "pseudo_bma": bma[k], "bad_k": e.n_bad, "refitted": refitted[name], "waic": e.waic,
+            "bad_waic": e.n_bad_waic, "log_evidence": status.log_evidence, "elbo": status.elbo, "k_hat": status.k_hat,
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def stacking_weights(elpd: Array, weight: Array) -> Array:
+    """Return weights [program] that maximise the predictive density of their mixture (Yao et al. 2018).
+
+    `elpd` [program, unit], `weight` [unit]. The problem is concave; its EM iteration climbs to the optimum.
+    """
+    density = np.exp(elpd - elpd.max(0))
+    share = np.full(len(elpd), 1 / len(elpd))
+    for _ in range(20_000):
+        part = share[:, None] * density
+        new = (part / part.sum(0)) @ weight / weight.sum()
+        if np.abs(new - share).max() < 1e-9:
+            break
+        share = new
+    return np.asarray(new)
+
+
+def pseudo_bma_weights(elpd: Array, weight: Array, seed: int, replicates: int = 1000) -> Array:
+    """Return pseudo-BMA+ weights [program]: softmax of elpd, averaged over a Bayesian bootstrap of units."""
+    rng = np.random.default_rng(seed)
+    total = np.zeros(len(elpd))
+    for _ in range(replicates):
+        dirichlet = rng.gamma(np.maximum(weight, 1e-12))
+        score = elpd @ (dirichlet / dirichlet.sum()) * weight.sum()
+        part = np.exp(score - score.max())
+        total += part / part.sum()
+    return np.asarray(total / replicates)
+
+
+def _warnings(posteriors: Mapping[str, Posterior], elpds: Mapping[str, Elpd], apart: Sequence[str]) -> tuple[str, ...]:
+    """Return what to read before choosing; programs `apart` observe ratings too, and some others do not."""
+    lines = []
+    for name, post in posteriors.items():
+        if not post.status.trusted:
+            lines.append(f"The fit of {name} failed its own checks: its elpd is that of an approximation.")
+        if elpds[name].n_bad:
+            lines.append(f"{elpds[name].n_bad} units of {name} have k-hat above {USABLE}: refit=True settles them.")
+    rough = [name for name in posteriors if elpds[name].n_bad_waic]
+    if rough:
+        lines.append(f"WAIC of {', '.join(rough)} is rough: some units' p_waic is above {WAIC_VARIANCE}. Go by elpd.")
+    if apart:
+        lines.append(
+            f"The evidence of {', '.join(apart)} is that of comparisons and ratings, of the others that of comparisons "
+            "alone: these do not compare, and it is left empty."
+        )
+    wide = [name for name, post in posteriors.items() if name not in apart and _evidence_gap(post) > 2]
+    if wide:
+        lines.append(f"The evidence of {', '.join(wide)} is uncertain: bound and estimate differ by more than 2 nats.")
+    return tuple(lines)
+
+
+def _evidence_gap(post: Posterior) -> float:
+    """Return how far the importance-weighted evidence lies above its bound (nats), 0 where there is none."""
+    bound, estimate = post.status.elbo, post.status.log_evidence
+    return 0.0 if bound is None or estimate is None else estimate - bound

@@ -1,0 +1,298 @@
+"""Leave-one-out predictive density by unit: a comparison, a pair of items, an item, an annotator, or a context.
+
+Units answer different questions and are never mixed: one more judgement by a known annotator, the verdict on a
+pair nobody compared, on an item nobody compared, everything that an unknown annotator will say, or all that is said
+about a new prompt. For an annotator his own latents are integrated out (Gronau and Wagenmakers 2019; Merkle, Furr and
+Rabe-Hesketh 2019); conditional likelihoods would make importance sampling fail by design. For the same reason items
+are left out of programs of item features only: elsewhere a new item is known by its prior alone.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from prefdensity.data.comparisons import Comparisons
+from prefdensity.errors import DataError
+from prefdensity.posterior.outcome_tables import outcome_tables, program_of
+from prefdensity.posterior.posterior import Posterior, require_same_table
+from prefdensity.posterior.psis import USABLE, smooth
+from prefdensity.programs.cells import Cells
+from prefdensity.programs.tabulate import cells_of
+
+if TYPE_CHECKING:
+    from prefdensity.programs.layers import Program
+
+UNITS = ("comparison", "pair", "item", "annotator", "context")
+WAIC_VARIANCE = 0.4  # beyond this a unit's WAIC is not reliable (Vehtari, Gelman and Gabry 2017, section 2.2)
+_NODES = {1: 33, 2: 13}  # grid points for annotators' latents, by how many an annotator has
+_BLOCK = 4000  # units smoothed at a time
+
+
+@dataclass(frozen=True, eq=False)
+class Elpd:
+    """Expected log predictive density, unit by unit.
+
+    Attributes
+    ----------
+    unit
+        comparison, pair, item, annotator or context.
+    labels
+        Of the units; row numbers for comparisons.
+    elpd_i
+        [unit] log predictive density of the unit (nats) when it is left out.
+    lpd_i
+        [unit] the same when it is not left out.
+    k_hat
+        [unit] Pareto shape of the importance weights; above .7 the value is not reliable.
+    weight
+        [unit] how many judgements (comparison) or 1.
+    p_waic_i
+        [unit] posterior variance of the unit's log likelihood, the penalty of WAIC; NaN where there were only refits.
+    """
+
+    unit: str
+    labels: tuple[str, ...]
+    elpd_i: NDArray[np.float64]
+    lpd_i: NDArray[np.float64]
+    k_hat: NDArray[np.float64]
+    weight: NDArray[np.float64]
+    p_waic_i: NDArray[np.float64]
+
+    @property
+    def elpd(self) -> float:
+        """Sum over units (nats); higher is better."""
+        return float(self.weight @ self.elpd_i)
+
+    @property
+    def se(self) -> float:
+        """Standard error of the sum over a population of units (ddof 1)."""
+        return standard_error(self.elpd_i, self.weight)
+
+    @property
+    def p_loo(self) -> float:
+        """Effective number of parameters."""
+        return float(self.weight @ (self.lpd_i - self.elpd_i))
+
+    @property
+    def n_bad(self) -> int:
+        """Units whose k-hat is above .7."""
+        return int((self.k_hat > USABLE).sum())
+
+    @property
+    def waic(self) -> float:
+        """The same sum by the widely applicable information criterion (Watanabe 2010): a cross-check (nats)."""
+        return float(self.weight @ (self.lpd_i - self.p_waic_i))
+
+    @property
+    def n_bad_waic(self) -> int:
+        """Units whose log likelihood varies too much for WAIC: p_waic above .4."""
+        return int((self.p_waic_i > WAIC_VARIANCE).sum())
+
+    def __str__(self) -> str:
+        text = f"elpd {self.elpd:.1f} (se {self.se:.1f}), p_loo {self.p_loo:.1f}, over {len(self.elpd_i)} {self.unit}s"
+        return text + (f"; k-hat above {USABLE} for {self.n_bad} of them" if self.n_bad else "; every k-hat is usable")
+
+
+def standard_error(values: NDArray[np.float64], weight: NDArray[np.float64]) -> float:
+    """Return the standard error of sum(weight * values), each unit of weight an independent draw."""
+    n = weight.sum()
+    if n <= 1:
+        return math.nan
+    mean = weight @ values / n
+    return float(np.sqrt(n * (weight @ (values - mean) ** 2) / (n - 1)))
+
+
+def loo(post: Posterior, data: Comparisons, unit: str = "comparison", program: Program | None = None) -> Elpd:
+    """Return the leave-one-out density of the data that `post` was fitted to, by Pareto-smoothed importance sampling.
+
+    Raises
+    ------
+    DataError
+        For an unknown unit or one that the data or the program do not have, other data than were fitted, or a
+        posterior mode.
+    """
+    require_same_table(post, data)
+    if post.is_point or post.status.method == "mle":
+        raise DataError(f"{post.status.method} gives no posterior; fit with laplace, svi or nuts to compare programs")
+    log_lik, labels, weight, index = unit_log_lik(post, data, unit, program)
+    parts = []
+    for block in log_lik.split(_BLOCK, dim=1):
+        log_weight, k_hat = smooth(-block.T.contiguous())
+        elpd = (log_weight + block.T).logsumexp(-1)
+        parts.append(torch.stack([elpd, block.logsumexp(0) - math.log(len(block)), k_hat, block.var(0)]))
+    elpd, lpd, k_hat, variance = torch.cat(parts, 1).numpy()[:, index]
+    return Elpd(unit, labels, elpd, lpd, k_hat, weight, variance)
+
+
+def units_of(data: Comparisons, unit: str, program: Program) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Return the units [row, 1] of every row, [row, 2] for its two items, and the labels of all units.
+
+    Raises
+    ------
+    DataError
+        For an unknown unit, or one that the data or the program do not have.
+    """
+    if unit == "comparison":
+        return np.arange(len(data))[:, None], tuple(map(str, range(1, len(data) + 1)))
+    if unit == "pair":
+        low, high = np.minimum(data.item_a, data.item_b), np.maximum(data.item_a, data.item_b)
+        found, of_row = np.unique(low * len(data.items) + high, return_inverse=True)
+        size = len(data.items)
+        return of_row[:, None], tuple(f"{data.items[k // size]} - {data.items[k % size]}" for k in found.tolist())
+    if unit == "item":
+        if "features" not in program.needs:
+            raise DataError(
+                f"unit='item' is for programs of item features: {program.name} knows an item nobody compared by its "
+                "prior alone; leave out pairs instead"
+            )
+        return np.stack([data.item_a, data.item_b], 1), data.items
+    if unit == "annotator":
+        if data.annotator is None:
+            raise DataError("unit='annotator' needs to know who judged; name the annotator column")
+        return data.annotator[:, None], data.annotators
+    if unit == "context":
+        if data.context is None:
+            raise DataError("unit='context' needs the prompt or question of each comparison; name the context column")
+        return data.context[:, None], data.contexts
+    raise DataError(f"there is no unit {unit!r}; units are {', '.join(UNITS)}")
+
+
+def unit_log_lik(
+    post: Posterior, data: Comparisons, unit: str, program: Program | None = None, held_out: bool = False
+) -> tuple[Tensor, tuple[str, ...], NDArray[np.float64], NDArray[np.int64]]:
+    """Return log likelihoods [draw, term], unit labels, unit weights [unit], and the term of each unit [unit].
+
+    Equal comparisons share a term. With types, a comparison, pair, item or context is predicted from what its
+    annotators said elsewhere: in these data, or, when the data were `held_out` of the fit, in those that were fitted.
+    """
+    program = program_of(post, program)
+    units, labels = units_of(data, unit, program)
+    if unit == "annotator":
+        cells = cells_of(data, post.outcomes, (*program.needs, "annotator"))
+        return _by_annotator(post, cells, program), labels, np.ones(len(labels)), np.arange(len(labels))
+    cells = cells_of(data, post.outcomes, program.needs)
+    assert cells.term is not None  # the data have outcomes
+    term = cells.term.numpy()
+    if unit == "comparison":
+        found, index = np.unique(term, return_inverse=True)
+        groups = _Groups(found, np.arange(len(found)), np.ones(len(found)), len(found))
+        return _by_group(post, cells, program, groups, held_out), labels, data.count, index
+    size = len(cells) * len(post.outcomes)
+    key, inverse = np.unique(units * size + term[:, None], return_inverse=True)
+    count: NDArray[Any] = np.bincount(inverse.ravel(), np.repeat(data.count, units.shape[1]))
+    groups = _Groups(key % size, key // size, count, len(labels))
+    return _by_group(post, cells, program, groups, held_out), labels, np.ones(len(labels)), np.arange(len(labels))
+
+
+def pointwise_log_lik(
+    post: Posterior, data: Comparisons, unit: str, program: Program | None = None
+) -> tuple[tuple[str, ...], NDArray[np.float64]]:
+    """Return labels [unit] and log likelihoods [draw, unit], a comparison that counts n times given n times.
+
+    Raises
+    ------
+    DataError
+        As in `loo`, and for comparisons that count by halves.
+    """
+    require_same_table(post, data)
+    log_lik, labels, weight, index = unit_log_lik(post, data, unit, program)
+    if not np.array_equal(weight, np.round(weight)):
+        raise DataError("half a comparison has no log likelihood of its own; export another unit, such as pair")
+    repeated = np.repeat(np.arange(len(labels)), weight.astype(np.int64))
+    return tuple(labels[k] for k in repeated), log_lik.numpy()[:, index[repeated]]
+
+
+@dataclass(frozen=True)
+class _Groups:
+    """Which judgements belong to which of `size` groups: term (cell and outcome), group and count, each [entry]."""
+
+    term: NDArray[np.int64]
+    to: NDArray[np.int64]
+    count: NDArray[np.float64]
+    size: int
+
+
+def _by_group(post: Posterior, cells: Cells, program: Program, groups: _Groups, held_out: bool) -> Tensor:
+    """Return log p(judgements of the group | all others, draw) [draw, group]."""
+    term_of, to, count = map(torch.as_tensor, (groups.term, groups.to, groups.count))
+    cell, outcome = term_of // len(post.outcomes), term_of % len(post.outcomes)
+    rows = []
+    for table in outcome_tables(post, cells, program):
+        term = table.log_prob[:, :, cell, outcome] * count  # [draw, type, entry]
+        if table.log_weight is None:
+            rows.append(term.new_zeros(len(term), groups.size).index_add_(1, to, term[:, 0]))
+            continue
+        assert cells.annotator is not None  # types are refused without annotators
+        key = to * cells.n_annotators + cells.annotator[cell]
+        found, inverse = torch.unique(key, return_inverse=True)
+        part = term.new_zeros(*term.shape[:2], len(found)).index_add(-1, inverse, term)
+        who = found % cells.n_annotators
+        if held_out:
+            rest = torch.tensor(post.draws["type_probability"][table.draws]).log().transpose(1, 2)[..., who]
+        else:
+            whole = _type_sums(cells, table.log_prob) + table.log_weight[..., None]
+            rest = whole.index_select(-1, who) - part
+        # log p(an annotator's part of the group | his other judgements), his type summed out
+        conditional = (rest + part).logsumexp(1) - rest.logsumexp(1)
+        rows.append(part.new_zeros(len(part), groups.size).index_add(1, found // cells.n_annotators, conditional))
+    return torch.cat(rows)
+
+
+def _by_annotator(post: Posterior, cells: Cells, program: Program) -> Tensor:
+    """Return log p(all judgements of annotator | draw) [draw, annotator], his own latents integrated out."""
+    own = [name for name in post.event_dims if "annotator" in post.dims[name]]
+    given = [name for name in post.event_dims if name not in own]
+    if not own:
+        return torch.cat(
+            [_annotator_sums(cells, t.log_prob, t.log_weight) for t in outcome_tables(post, cells, program)]
+        )
+    if len(own) > 2 or any(post.dims[name] != ("annotator",) for name in own):
+        raise DataError(
+            f"{post.program} has too many latents per annotator to integrate here; use kfold(unit='annotator')"
+        )
+    total = torch.full((post.n_draws, cells.n_annotators), -math.inf, dtype=torch.float64)
+    for values, log_width in _grid(post, own):
+        parts = []
+        for t in outcome_tables(post, cells, program, given=given, values=values):
+            parts.append(_annotator_sums(cells, t.log_prob, t.log_weight) + t.log_prior[:, None] + log_width)
+        total = torch.logaddexp(total, torch.cat(parts))
+    return total
+
+
+def _type_sums(cells: Cells, log_prob: Tensor) -> Tensor:
+    """Return the log likelihood [draw, type, annotator] of everything an annotator said."""
+    assert cells.outcome is not None
+    assert cells.annotator is not None  # cells were made with both
+    cell = (log_prob * cells.outcome).sum(-1)
+    return cell.new_zeros(*cell.shape[:2], cells.n_annotators).index_add(-1, cells.annotator, cell)
+
+
+def _annotator_sums(cells: Cells, log_prob: Tensor, log_weight: Tensor | None) -> Tensor:
+    table = _type_sums(cells, log_prob)
+    return table[:, 0] if log_weight is None else (table + log_weight[..., None]).logsumexp(1)
+
+
+def _grid(post: Posterior, own: list[str]) -> list[tuple[dict[str, Tensor], float]]:
+    """Return grid points for an annotator's latents and their log widths: wider than anyone fitted so far."""
+    axes = []
+    for name in own:
+        seen = post.draws[name]
+        middle, reach = float(seen.mean()), 1.3 * float(np.abs(seen - seen.mean()).max())
+        axes.append(np.linspace(middle - reach, middle + reach, _NODES[len(own)]))
+    log_width = sum(math.log(axis[1] - axis[0]) for axis in axes)
+    size = len(post.annotators)
+    return [
+        (
+            {name: torch.full((size,), float(x), dtype=torch.float64) for name, x in zip(own, point, strict=True)},
+            log_width,
+        )
+        for point in itertools.product(*axes)
+    ]

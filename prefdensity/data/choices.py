@@ -1,0 +1,313 @@
+"""The table of choices from more than two items: rankings, top-k lists, best-of-set and best-worst answers.
+
+A ranking is a sequence of choices, each from what is left (Plackett 1975, Applied Statistics 24, 193-202); a best-worst
+answer is one choice among the ordered pairs of a set (Marley and Louviere 2005, J. Math. Psych. 49, 464-480). With
+alternatives that are items, or ordered pairs of items, all of them are choices from a set, and a comparison is a choice
+from a set of two.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from prefdensity.data.columns import EXACT, empty, encode_labels, feature_table, listed, numbers
+from prefdensity.data.comparisons import Comparisons
+from prefdensity.data.look_alikes import look_alikes
+from prefdensity.errors import DataError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+
+@dataclass(frozen=True, eq=False)
+class Choices:
+    """Choices from sets of `items`: which was best, and for best-worst answers which was worst.
+
+    Attributes
+    ----------
+    items
+        Labels, sorted; the codes below index them.
+    sets
+        The members of each choice's set: sorted item codes, one array for each choice.
+    best
+        int64 [choice]: the item chosen.
+    worst
+        int64 [choice] of best-worst answers; None: only the best was named.
+    annotators, annotator
+        Labels and int64 [choice], or None where nobody recorded who chose.
+    n_answers
+        Rankings, or answers, that the choices come from.
+    feature_names, item_features
+        Names and float64 [item, feature] in the users' units, or None.
+    source
+        Where the table came from.
+    warnings
+        Labels of items, annotators or answers that look alike.
+    """
+
+    items: tuple[str, ...]
+    sets: tuple[NDArray[np.int64], ...]
+    best: NDArray[np.int64]
+    worst: NDArray[np.int64] | None
+    annotators: tuple[str, ...] = ()
+    annotator: NDArray[np.int64] | None = None
+    n_answers: int = 0
+    feature_names: tuple[str, ...] = ()
+    item_features: NDArray[np.float64] | None = None
+    source: str = "data frame"
+    warnings: tuple[str, ...] = ()
+    # what programs may ask of a table, and choices do not have
+    first = covariates = ratings = grade = item_measures = None
+    covariate_names: tuple[str, ...] = ()
+    grades: tuple[str, ...] = ()
+    measure_names: tuple[str, ...] = ()
+    n_ties = 0.0
+
+    def __len__(self) -> int:
+        return len(self.best)
+
+    def __repr__(self) -> str:
+        people = f", {len(self.annotators)} annotators" if self.annotators else ""
+        return f"Choices({self.n_answers} answers, {len(self)} choices, {len(self.items)} items{people})"
+
+    @property
+    def n_judgements(self) -> float:
+        """Number of choices."""
+        return float(len(self))
+
+    @property
+    def count(self) -> NDArray[np.float64]:
+        """Ones [choice]: every choice stands for itself."""
+        return np.ones(len(self))
+
+    @classmethod
+    def from_rankings(
+        cls,
+        frame: pd.DataFrame,
+        *,
+        answer: str,
+        item: str = "item",
+        rank: str = "rank",
+        annotator: str | None = None,
+        item_features: pd.DataFrame | None = None,
+        source: str = "data frame",
+    ) -> Choices:
+        """Read rankings in long form: one row for each item of each answer, rank 1 the best.
+
+        Items with an empty rank were in the set and came after all ranked ones: a top-k list. With rank 1 alone the
+        answer is a choice of the best.
+
+        Parameters
+        ----------
+        frame
+            One row per answer and item.
+        answer, item, rank
+            Column names: which ranking the row belongs to, the item, and its rank (whole numbers from 1).
+        annotator
+            Column with who answered, the same in all rows of an answer.
+        item_features
+            Numeric frame indexed by item label.
+        source
+            Shown in errors.
+
+        Raises
+        ------
+        DataError
+            Naming the column and the answer: ties, gaps, items twice, fewer than two items, no rank at all.
+        """
+        table = _Table.read(frame, [answer, item, rank], annotator, item_features, source)
+        ranks = _ranks(frame, rank, source)
+        sets: list[NDArray[np.int64]] = []
+        best: list[int] = []
+        who: list[int] = []
+        for name, rows in table.answers:
+            given = ranks[rows]
+            order = table.item[rows][np.argsort(np.where(np.isnan(given), np.inf, given), kind="stable")]
+            ranked = _require_ranks(given, name, rank, source)
+            for place in range(min(ranked, len(order) - 1)):
+                sets.append(np.sort(order[place:]))
+                best.append(int(order[place]))
+                who.append(table.judge(rows))
+        return table.choices(sets, best, None, who)
+
+    @classmethod
+    def from_best_worst(
+        cls,
+        frame: pd.DataFrame,
+        *,
+        answer: str,
+        item: str = "item",
+        pick: str = "pick",
+        annotator: str | None = None,
+        item_features: pd.DataFrame | None = None,
+        source: str = "data frame",
+    ) -> Choices:
+        """Read best-worst (MaxDiff) answers in long form: one row for each item of each set.
+
+        The column `pick` holds "best" and "worst" once in each answer and is empty elsewhere; the other arguments are
+        those of `from_rankings`.
+
+        Raises
+        ------
+        DataError
+            Naming the column and the answer that has not exactly one best and one other worst item.
+        """
+        table = _Table.read(frame, [answer, item, pick], annotator, item_features, source)
+        words = frame[pick].astype(object).where(~empty(frame[pick]), None).to_numpy()
+        unknown = sorted({str(word) for word in words if word is not None and word not in ("best", "worst")})
+        if unknown:
+            raise DataError(f"{source}: column {pick!r} holds {unknown[0]!r}; it takes 'best', 'worst' or nothing")
+        sets: list[NDArray[np.int64]] = []
+        ends: dict[str, list[int]] = {"best": [], "worst": []}
+        who: list[int] = []
+        for name, rows in table.answers:
+            for word, found in ends.items():
+                at = rows[words[rows] == word]
+                if len(at) != 1:
+                    raise DataError(f"{source}: answer {name!r} names {len(at)} items {word!r} in {pick!r}, not one")
+                found.append(int(table.item[at[0]]))
+            sets.append(np.sort(table.item[rows]))
+            who.append(table.judge(rows))
+        return table.choices(sets, ends["best"], ends["worst"], who)
+
+    def pairs(self) -> Comparisons:
+        """Return the preferences that the choices imply: the best over every other, every other over the worst.
+
+        They tell whether estimates exist. They are dependent: a program fitted to them is too sure.
+        """
+        over, under = [], []
+        for k, members in enumerate(self.sets):
+            others = members[members != self.best[k]]
+            over.append(np.full(len(others), self.best[k]))
+            under.append(others)
+            if self.worst is not None:
+                middle = others[others != self.worst[k]]
+                over.append(middle)
+                under.append(np.full(len(middle), self.worst[k]))
+        size = sum(map(len, over))
+        return Comparisons(
+            items=self.items,
+            item_a=np.concatenate(over),
+            item_b=np.concatenate(under),
+            outcome=np.zeros(size, np.int8),
+            count=np.ones(size),
+            source=self.source,
+            notes=("pairs that choices from sets imply; they are dependent",),
+        )
+
+    def fingerprint(self) -> str:
+        """Return a short hash of everything a fit can see, to recognise the table again."""
+        digest = hashlib.sha256(b"choices")
+        for labels in (self.items, self.annotators, self.feature_names):
+            digest.update("\x1f".join(labels).encode() + b"\x1e")
+        sizes = np.array([len(members) for members in self.sets])
+        for value in (sizes, *self.sets, self.best, self.worst, self.annotator, self.item_features):
+            digest.update(b"-" if value is None else np.ascontiguousarray(value).tobytes())
+        return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class _Table:
+    """A long frame with its vocabulary: rows of each answer, item and annotator codes."""
+
+    items: tuple[str, ...]
+    item: NDArray[np.int64]
+    annotators: tuple[str, ...]
+    annotator: NDArray[np.int64] | None
+    answers: list[tuple[str, NDArray[np.int64]]]
+    features: dict[str, Any]
+    source: str
+    warnings: tuple[str, ...]
+
+    @classmethod
+    def read(
+        cls,
+        frame: pd.DataFrame,
+        columns: list[str],
+        annotator: str | None,
+        item_features: pd.DataFrame | None,
+        source: str,
+    ) -> _Table:
+        for column in [*columns, *([annotator] if annotator else [])]:
+            if column not in frame.columns:
+                raise DataError(f"{source} has no column {column!r}; it has {listed(frame.columns)}")
+        if len(frame) == 0:
+            raise DataError(f"{source} has no rows; at least one answer is needed")
+        frame = frame.reset_index(drop=True)
+        items, (item,) = encode_labels(frame, (columns[1],), source)
+        names, (answer,) = encode_labels(frame, (columns[0],), source)
+        people: tuple[str, ...] = ()
+        who = None
+        if annotator:
+            people, (who,) = encode_labels(frame, (annotator,), source)
+        order = np.argsort(answer, kind="stable")
+        rows = np.split(order, np.flatnonzero(np.diff(answer[order])) + 1)
+        for name, members in zip(names, rows, strict=True):
+            _require_set(name, item[members], items, None if who is None else who[members], source)
+        features = {}
+        if item_features is not None:
+            features = dict(zip(("feature_names", "item_features"), feature_table(item_features, items), strict=True))
+        alike = tuple(look_alikes({"items": items, "annotators": people, "answers": names}))
+        return cls(items, item, people, who, list(zip(names, rows, strict=True)), features, source, alike)
+
+    def judge(self, rows: NDArray[np.int64]) -> int:
+        return 0 if self.annotator is None else int(self.annotator[rows[0]])
+
+    def choices(
+        self, sets: list[NDArray[np.int64]], best: list[int], worst: list[int] | None, who: list[int]
+    ) -> Choices:
+        return Choices(
+            items=self.items,
+            sets=tuple(sets),
+            best=np.array(best),
+            worst=None if worst is None else np.array(worst),
+            annotators=self.annotators,
+            annotator=None if self.annotator is None else np.array(who),
+            n_answers=len(self.answers),
+            source=self.source,
+            warnings=self.warnings,
+            **self.features,
+        )
+
+
+def _require_set(
+    name: str, members: NDArray[np.int64], items: tuple[str, ...], who: NDArray[np.int64] | None, source: str
+) -> None:
+    if len(members) < 2:
+        raise DataError(f"{source}: answer {name!r} has one item only; a choice needs two or more")
+    codes, times = np.unique(members, return_counts=True)
+    if times.max() > 1:
+        raise DataError(f"{source}: answer {name!r} has item {items[codes[times.argmax()]]!r} {times.max()} times")
+    if who is not None and len(np.unique(who)) > 1:
+        raise DataError(f"{source}: answer {name!r} has more than one annotator; an answer is one person's")
+
+
+def _ranks(frame: pd.DataFrame, rank: str, source: str) -> NDArray[np.float64]:
+    """Return ranks [row], NaN where there is none."""
+    expected = "ranks, whole numbers from 1, or nothing for items that came after all ranked ones"
+    ranks = frame[rank].reset_index(drop=True)
+
+    def whole(x: NDArray[np.float64]) -> NDArray[np.bool_]:
+        return (x >= 1) & (x == np.round(x)) & (x < EXACT)
+
+    return numbers(ranks, source, valid=whole, expected=expected, blank=True)
+
+
+def _require_ranks(given: NDArray[np.float64], name: str, rank: str, source: str) -> int:
+    """Return how many items are ranked; refuse ties and gaps."""
+    ranked = np.sort(given[~np.isnan(given)])
+    if len(ranked) == 0:
+        raise DataError(f"{source}: answer {name!r} ranks nothing in {rank!r}")
+    if not np.array_equal(ranked, np.arange(1, len(ranked) + 1)):
+        kind = "two items of one rank" if len(np.unique(ranked)) < len(ranked) else "a gap"
+        raise DataError(
+            f"{source}: answer {name!r} has {kind} in {rank!r}; ranks must be 1, 2, 3, ... without ties (Plackett-Luce "
+            "has none)"
+        )
+    return len(ranked)

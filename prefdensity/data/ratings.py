@@ -1,0 +1,111 @@
+"""Ratings beside comparisons: items graded one at a time on an ordered scale, by some of the same people or others."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from prefdensity.data.columns import empty, encode_labels, listed, shown
+from prefdensity.data.comparisons import Comparisons
+from prefdensity.data.rating_table import Ratings
+from prefdensity.errors import DataError
+
+
+def with_ratings(
+    data: Comparisons,
+    frame: pd.DataFrame,
+    *,
+    item: str = "item",
+    rating: str = "rating",
+    annotator: str | None = None,
+    levels: Sequence[Any] | None = None,
+    source: str = "ratings",
+) -> Comparisons:
+    """Return `data` with ratings of its items beside the comparisons, for programs with the layer `ratings`.
+
+    Parameters
+    ----------
+    data
+        The comparisons.
+    frame
+        One row per rating.
+    item, rating, annotator
+        Column names; raters who made no comparison join the annotators.
+    levels
+        The scale, worst first; default the numbers found, sorted. Levels nobody used must be listed to count, and so
+        must words, whose order nobody knows.
+    source
+        Shown in errors.
+
+    Raises
+    ------
+    DataError
+        For a missing column or value, an item without comparisons, a value off the scale, fewer than two levels.
+    """
+    for column in (item, rating, *([annotator] if annotator else [])):
+        if column not in frame.columns:
+            raise DataError(f"{source} has no column {column!r}; it has {listed(frame.columns)}")
+    if len(frame) == 0:
+        raise DataError(f"{source} has no rows; at least one rating is needed")
+    frame = frame.reset_index(drop=True)
+    values = frame[rating]
+    none = empty(values)
+    if none.any():
+        raise DataError(f"{source}: row {int(none.argmax()) + 1} has no value in {rating!r}")
+    scale = _found_scale(values, rating, source) if levels is None else tuple(levels)
+    if any(each is None or (isinstance(each, float) and not math.isfinite(each)) for each in scale):
+        raise DataError(f"{source}: a scale has levels that say something, and {rating!r} has {scale}")
+    if len(scale) < 2 or len(set(scale)) < len(scale):
+        raise DataError(f"{source}: a scale needs two or more different levels, and {rating!r} has {scale}")
+    place = {value: k for k, value in enumerate(scale)}
+    off = ~values.isin(scale)
+    if off.any():
+        row = int(off.argmax())
+        raise DataError(f"{source}: row {row + 1} has {shown(values[row])} in {rating!r}, which is not among {scale}")
+    who = None
+    if annotator is not None:
+        people, (mine,) = encode_labels(frame, (annotator,), source)
+        union = tuple(sorted({*data.annotators, *people}))
+        index = {label: k for k, label in enumerate(union)}
+        who = np.array([index[label] for label in people])[mine]
+        if data.annotator is not None:
+            moved = np.array([index[label] for label in data.annotators])[data.annotator]
+            data = replace(data, annotators=union, annotator=moved)
+        else:
+            data = replace(data, annotators=union)
+    found = Ratings(
+        levels=scale,
+        item=_items(frame, item, data.items, source),
+        level=values.map(place).to_numpy(np.int64),
+        annotator=who,
+    )
+    return replace(data, ratings=found)
+
+
+def _found_scale(values: pd.Series, rating: str, source: str) -> tuple[Any, ...]:
+    """Return the values found from the least to the greatest; refuse those without an order of their own."""
+    try:
+        found = {value: float(value) for value in values.unique().tolist()}
+    except (TypeError, ValueError, OverflowError):
+        raise DataError(
+            f"{source}: {rating!r} does not hold numbers, so its order is unknown; give it, worst first, as in "
+            "levels=['poor', 'fair', 'good']"
+        ) from None
+    if len(set(found.values())) < len(found):
+        raise DataError(f"{source}: {rating!r} spells one number in two ways, among {', '.join(map(repr, found))}")
+    return tuple(sorted(found, key=found.__getitem__))
+
+
+def _items(frame: pd.DataFrame, name: str, items: tuple[str, ...], source: str) -> NDArray[np.int64]:
+    labels, (code,) = encode_labels(frame, (name,), source)
+    place = {label: k for k, label in enumerate(items)}
+    for label in labels:
+        if label not in place:
+            raise DataError(f"{source}: {name!r} holds {label!r}, an item that was never compared")
+    return np.array([place[label] for label in labels])[code]

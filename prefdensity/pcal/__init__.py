@@ -1,0 +1,44 @@
+"""Labels or preferences under a budget: designs, influence functions, intervals, and the study of all three.
+
+What is decided here: what to buy, how a target is estimated from what came back, and when its interval is valid.
+"""
+
+from prefdensity.pcal.estimate import PcalEstimate, pcal
+from prefdensity.pcal.functionals import (
+    EstimatingEquation,
+    LinearRegression,
+    LogisticRegression,
+    Mean,
+    PoissonRegression,
+)
+from prefdensity.pcal.judges import ConfusionJudge, LogisticJudge, ProbitJudge
+from prefdensity.pcal.nonresponse import weigh_returns
+from prefdensity.pcal.nuisances import GaussianNuisance, GivenNuisance, LinearNuisance, RegressorNuisance
+from prefdensity.pcal.plan import Design, pcal_design
+from prefdensity.pcal.program_nuisance import MovedNuisance, ProgramNuisance
+from prefdensity.pcal.purchase_checks import Purchases
+from prefdensity.pcal.quantiles import Quantile
+
+__all__ = [
+    "ConfusionJudge",
+    "Design",
+    "EstimatingEquation",
+    "GaussianNuisance",
+    "GivenNuisance",
+    "LinearNuisance",
+    "LinearRegression",
+    "LogisticJudge",
+    "LogisticRegression",
+    "Mean",
+    "MovedNuisance",
+    "PcalEstimate",
+    "PoissonRegression",
+    "ProbitJudge",
+    "ProgramNuisance",
+    "Purchases",
+    "Quantile",
+    "RegressorNuisance",
+    "pcal",
+    "pcal_design",
+    "weigh_returns",
+]

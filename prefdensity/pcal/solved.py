@@ -1,0 +1,160 @@
+"""A solved estimate: stages averaged, influence values, and what limits are made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.stats import t
+
+from prefdensity.errors import DataError
+from prefdensity.judged.units import Judged
+from prefdensity.pcal.functionals import Functional
+from prefdensity.pcal.intervals import clustered, degrees, effective, inflation, spread
+from prefdensity.pcal.purchase_checks import Purchases
+from prefdensity.pcal.stages import Guesses, Rule, Stage, average, solve_stages
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Solved:
+    """A solved estimate with its influence values: what is asked of `PcalEstimate` is worked out from it.
+
+    Attributes
+    ----------
+    names, theta
+        Parameters and their estimates [parameter].
+    covariance
+        Of the estimates [parameter, parameter].
+    influence
+        [unit, parameter]: theta - truth is about their mean; covariance is their spread, by cluster if there are any.
+        They are as large as the errors of few labels (HC2, CR2).
+    df
+        Degrees of freedom of the variances [parameter]; infinite where the variance is known.
+    rule, level
+        How nuisances are used; mass of the intervals.
+    judged
+        The table.
+    start
+        The estimate from labels alone [parameter], where nuisances were asked.
+    stages
+        Estimates from the single stages, which `theta` averages by their shares.
+    after, before
+        E[h(Y) | x, w, preferences] and E[h(Y) | x, w] [unit, k], out of fold, of each nuisance.
+    population
+        Size of the finite population that is spoken of; None: infinite.
+    budget
+        Mean cost of a unit that was allowed; None: not said.
+    """
+
+    names: tuple[str, ...]
+    theta: Array
+    covariance: Array
+    influence: Array
+    df: Array
+    rule: Rule
+    level: float
+    judged: Judged
+    functional: Functional
+    start: Array
+    stages: list[Stage]
+    after: Guesses
+    before: Guesses
+    population: int | None
+    budget: float | None
+
+    @cached_property
+    def standard_error(self) -> Array:
+        """Standard errors [parameter]."""
+        return np.asarray(np.sqrt(np.maximum(np.diag(self.covariance), 0.0)))  # a census rounds to either side of 0
+
+    @property
+    def calibration(self) -> str:
+        """As asked for."""
+        return self.rule.calibration
+
+    @cached_property
+    def stage_weight(self) -> Array:
+        """How often a unit counts [unit], for the share of its stage in the average; 1 on average."""
+        out = np.empty(len(self.judged))
+        for stage in self.stages:
+            out[stage.rows] = stage.share * len(out) / stage.rows.sum()
+        return out
+
+    @cached_property
+    def label_weight(self) -> Array:
+        """S1/p1 times the weight of the stage [unit]."""
+        return np.asarray(self.stage_weight * self.judged.labelled / self.judged.label_probability)
+
+    @cached_property
+    def effective_labels(self) -> float:
+        """Number of independent labels 0 and 1 that would tell a rate as well; infinite for a census."""
+        weight, label = self.label_weight, np.nan_to_num(self.judged.label)
+        unit = (weight**2).sum() / len(weight) ** 2
+        rate = weight @ label / weight.sum()
+        yes, no = (weight[label == side] for side in (1.0, 0.0))
+        events = min(effective(side[side > 0]) if side.any() else 0.0 for side in (yes, no))
+        values = np.concatenate([s.influence * self.stage_weight[s.rows, None] for s in self.stages])
+        rows = np.concatenate([np.flatnonzero(s.rows) for s in self.stages])
+        sums = clustered(values, None if self.judged.cluster is None else self.judged.cluster[rows])
+        variance = (sums**2).sum(0) / len(weight) ** 2
+        if self.judged.cluster is not None:
+            variance = variance * len(sums) / (len(sums) - 1)
+        times = float(inflation(variance, np.array([rate * (1 - rate) * unit]), np.array([events]))[0])
+        left = times / effective(weight[weight > 0]) - (0.0 if self.population is None else 1 / self.population)
+        return 1 / left if left > 0 else np.inf
+
+    @cached_property
+    def purchases(self) -> Purchases:
+        """What was planned, asked for and came back, and whether verdicts depend on what was bought."""
+        return Purchases(self.judged)
+
+    def table(self, critical: Array) -> pd.DataFrame:
+        """Return parameter, estimate, se, lower, upper for critical values [parameter]."""
+        lower, upper = self.functional.limits(self, critical)
+        columns = {"estimate": self.theta, "se": self.standard_error, "lower": lower, "upper": upper}
+        return pd.DataFrame({"parameter": self.names, **columns})
+
+    def critical(self, level: float | None) -> Array:
+        """Return the critical values [parameter] of Student's t at a level; None: that of the estimate."""
+        return np.asarray(t.ppf(0.5 + self.mass(level) / 2, self.df))
+
+    def mass(self, level: float | None) -> float:
+        """Return the mass of intervals, that of the estimate for None."""
+        level = self.level if level is None else level
+        if not 0 < level < 1:
+            raise DataError(f"level={level!r} must lie strictly between 0 and 1")
+        return level
+
+
+def assemble(
+    judged: Judged, functional: Functional, start: Array, after: Guesses, before: Guesses, rule: Rule, level: float,
+    population: int | None, budget: float | None,
+) -> Solved:  # fmt: skip
+    """Return the estimate that given expectations lead to; see `estimate.pcal`."""
+    stages = solve_stages(judged, functional, start, after, before, rule)
+    theta, values = average(stages, judged)
+    covariance = spread(values, judged.cluster)
+    if population is not None:
+        full = np.concatenate([stage.full for stage in stages])
+        covariance = covariance - full.T @ full / len(judged) / population
+    found = Solved(
+        functional.names(judged), theta, covariance, values, _degrees(judged, functional, values), rule, level, judged,
+        functional, start, stages, after, before, population, budget,
+    )  # fmt: skip
+    return replace(found, theta=functional.settle(found))
+
+
+def _degrees(judged: Judged, functional: Functional, values: Array) -> Array:
+    if functional.known_variance(judged):
+        if judged.cluster is None:
+            return np.full(values.shape[1], np.inf)
+        labels = judged.labelled / judged.label_probability
+        return np.full(values.shape[1], max(effective(labels, judged.cluster) - 1, 1.0))
+    seen = judged.labelled.sum() if judged.cluster is None else len(np.unique(judged.cluster[judged.labelled]))
+    return degrees(values, judged.cluster, int(seen))

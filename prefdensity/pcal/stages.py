@@ -1,0 +1,216 @@
+"""The calibrated estimating equation of one batch of purchases, and the average of batches by what was planned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prefdensity.errors import FitError
+from prefdensity.judged.units import Judged
+from prefdensity.pcal.calibration import Bracket, brackets, influence, learned, multipliers, residuals
+from prefdensity.pcal.criteria import size
+from prefdensity.pcal.functionals import Functional
+from prefdensity.pcal.intervals import corrected
+
+Array = NDArray[Any]
+Guesses = tuple[Array, ...]
+
+_STEPS = 100
+
+
+@dataclass(frozen=True, eq=False)
+class Rule:
+    """How nuisances are used.
+
+    Attributes
+    ----------
+    calibration
+        See `calibration.multipliers`.
+    metric
+        Q [parameter, parameter] of tr(Q Sigma), which "scalar" makes small.
+    """
+
+    calibration: str
+    metric: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """The estimate from one stage alone.
+
+    Attributes
+    ----------
+    rows
+        bool [unit] of the whole table.
+    share
+        Of the stage in the average.
+    theta
+        [parameter].
+    psi
+        psi1 at theta [unit of the stage, parameter], 0 without label.
+    weight
+        S1/p1 [unit of the stage].
+    parts, matrices
+        The brackets, with psi2 and psi3 at theta, and their multipliers.
+    influence
+        [unit of the stage, parameter], mean 0.
+    corrected
+        The same as large as the errors of few labels: see `intervals.corrected`.
+    full
+        psi1 times the root of its weight, corrected too: their spread is that of a census.
+    """
+
+    rows: Array
+    share: float
+    theta: Array
+    psi: Array
+    weight: Array
+    parts: list[Bracket]
+    matrices: list[list[Array]]
+    influence: Array
+    corrected: Array
+    full: Array
+
+
+def solve_stages(
+    judged: Judged, functional: Functional, start: Array, after: Guesses, before: Guesses, rule: Rule
+) -> list[Stage]:
+    """Return the estimate of every stage, each with its share."""
+    every = stage_rows(judged)
+    parts = shares(judged, functional, start, after, before, rule, every)
+    out = []
+    for rows, share in zip(every, parts, strict=True):
+        told, untold = (tuple(each[rows] for each in guess) for guess in (after, before))
+        part = judged if rows.all() else judged.take(rows)
+        out.append(_solve(part, functional, start, told, untold, rule, rows, float(share)))
+    return out
+
+
+def stage_rows(judged: Judged) -> list[Array]:
+    """Return the units of each stage, bool [unit]."""
+    if judged.stage is None:
+        return [np.ones(len(judged), bool)]
+    return [judged.stage == each for each in np.unique(judged.stage)]
+
+
+def shares(
+    judged: Judged, functional: Functional, start: Array, after: Guesses, before: Guesses, rule: Rule,
+    every: list[Array],
+) -> Array:  # fmt: skip
+    """Return how much each stage counts [stage]: by the precision that its plan buys for the criterion.
+
+    What labels and preferences explain is measured over all stages together. Variances estimated stage by stage would
+    go along with the estimates where labels are skewed, and pull their average to one side.
+    """
+    if len(every) == 1:
+        return np.ones(1)
+    weight = judged.labelled / judged.label_probability
+    back = np.linalg.pinv(functional.slope(judged, start, weight)).T
+    psi, parts = _influences(judged, functional, start, back, after, before)
+    left = size(psi, rule.metric, weight)
+    variance = np.full(len(every), left)
+    for part, each in zip(parts, multipliers(psi, weight, parts, rule.calibration, rule.metric), strict=True):
+        told = size(residuals(psi, part, each), rule.metric, weight)
+        variance += [part.variance[rows].mean() * told for rows in every]
+    precision = np.array([rows.sum() for rows in every]) / np.maximum(variance, 1e-300)
+    return np.asarray(precision / precision.sum())
+
+
+def average(stages: list[Stage], judged: Judged) -> tuple[Array, Array]:
+    """Return the average of stages and its corrected influence values [unit, parameter]."""
+    if len(stages) == 1:
+        return stages[0].theta, stages[0].corrected
+    theta = np.sum([stage.share * stage.theta for stage in stages], axis=0)
+    values = np.empty((len(judged), len(theta)))
+    for stage in stages:
+        values[stage.rows] = len(judged) / stage.rows.sum() * stage.share * stage.corrected
+    return theta, values
+
+
+def _influences(
+    judged: Judged, functional: Functional, theta: Array, back: Array, after: Guesses, before: Guesses
+) -> tuple[Array, list[Bracket]]:
+    """Return psi1 [unit, parameter] at theta, 0 where there is no label, and the brackets."""
+    labels = np.nan_to_num(functional.label_function(theta).at_labels(judged))
+    psi = functional.moment(judged, labels, theta) @ back * judged.labelled[:, None]
+    guesses = [tuple(functional.moment(judged, h, theta) @ back for h in each) for each in (after, before)]
+    return psi, brackets(
+        judged.label_probability, judged.preference_probability, judged.labelled, judged.compared, *guesses
+    )
+
+
+def _solve(
+    judged: Judged, functional: Functional, start: Array, after: Guesses, before: Guesses, rule: Rule, rows: Array,
+    share: float,
+) -> Stage:  # fmt: skip
+    """Return the root of the calibrated estimating equation of one stage.
+
+    Multipliers are those at `start`. For functionals of the label itself the root is exact; for others it is one
+    Newton step, for the expectations were made at `start`.
+    """
+    weight = judged.labelled / judged.label_probability
+    of_label = functional.label_function(start).is_label
+    back = np.linalg.pinv(functional.slope(judged, start, weight)).T
+    psi, parts = _influences(judged, functional, start, back, after, before)
+    matrices = multipliers(psi, weight, parts, rule.calibration, rule.metric)
+    values = influence(psi, weight, parts, matrices)
+    theta, step = start + (0.0 if of_label else values.mean(0)), np.zeros(len(start))
+    for _ in range(_STEPS if of_label else 0):
+        slope = _Equation(judged, functional, theta, back).slope(weight, parts, matrices)
+        step = np.linalg.lstsq(slope, values.mean(0), rcond=None)[0]
+        theta = theta + step
+        psi, parts = _influences(judged, functional, theta, back, after, before)
+        values = influence(psi, weight, parts, matrices)
+        if np.abs(step).max() <= 1e-12 * (1 + np.abs(theta).max()):
+            break
+    if not np.isfinite(theta).all() or np.abs(step).max() > 1e-8 * (1 + np.abs(theta).max()):
+        raise FitError(f"{type(functional).__name__} has no root near the estimate from labels alone; buy more labels")
+    values = values - values.mean(0)
+    at = _Equation(judged, functional, theta, back)
+    lost = learned(parts, judged.labelled, rule.calibration)
+    large = at.corrected(values, weight, parts, matrices, lost)
+    full = at.corrected(psi * np.sqrt(weight)[:, None], weight, [], [], 0)
+    return Stage(rows, share, theta, psi, weight, parts, matrices, values, large, full)
+
+
+@dataclass(frozen=True, eq=False)
+class _Equation:
+    """The estimating equation of a table at theta, scaled by `back`, the inverse slope of all units."""
+
+    judged: Judged
+    functional: Functional
+    theta: Array
+    back: Array
+
+    def slope(self, weight: Array, parts: list[Bracket], matrices: list[list[Array]]) -> Array:
+        """Return minus the derivative of the mean influence [parameter, parameter]: weighted as the brackets weigh."""
+        root = self.functional.root_information(self.judged, self.theta)
+
+        def information(weight: Array) -> Array:
+            return np.asarray((root * weight[:, None]).T @ root / len(root))
+
+        slope = self.back.T @ information(weight)
+        for part, each in zip(parts, matrices, strict=True):
+            slope = slope - sum(each) @ self.back.T @ information(part.weight)
+        return np.asarray(slope)
+
+    def corrected(
+        self, values: Array, weight: Array, parts: list[Bracket], matrices: list[list[Array]], lost: int
+    ) -> Array:
+        """Return influence values [unit, parameter] as large as their errors, at the slope of the labels at hand.
+
+        Multipliers, `lost` for each parameter, are regressions over labels: they use up degrees of freedom.
+        """
+        labels = int((weight > 0).sum())
+        if self.functional.label_function(self.theta).is_label:
+            values = values @ np.linalg.pinv(self.slope(weight, parts, matrices)).T
+            root, pull = self.functional.root_information(self.judged, self.theta), weight
+            for part, each in zip(parts, matrices, strict=True):
+                pull = pull - part.weight * np.mean(np.diag(sum(each)))
+            values = corrected(values, root, pull, self.judged.cluster)
+        else:
+            lost += len(self.theta)
+        return np.asarray(values / np.sqrt(max(1 - lost / labels, 1 / labels)))

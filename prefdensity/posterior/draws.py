@@ -1,0 +1,141 @@
+"""The record of a fit: draws of every site, the point, labels, and which entries are safe to read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from prefdensity.errors import DataError
+from prefdensity.posterior.outlying import far_out
+from prefdensity.posterior.status import SAFE, FitStatus
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Draws:
+    """Draws of everything a program leaves unknown, given a table of comparisons.
+
+    Attributes
+    ----------
+    program
+        Name of the program, as `load_program` takes it.
+    items, annotators, outcomes
+        Labels; `outcomes` in the order of the program.
+    draws
+        site -> array [draw, ...] in the site's own units; utilities are not centred here.
+    dims
+        site -> names of the axes behind `draw`: item, annotator, type, feature.
+    event_dims
+        site -> how many of these axes belong to one distribution (a simplex), not to plates.
+    point
+        site -> point estimate [...]: the mode (mle, map, laplace) or the mean of the draws.
+    log_p, log_q
+        Joint log density and log density of the approximation at the draws (the first ones, for a very
+        large table); for corrected draws both belong to the resampled draws. Empty for nuts, map, mle.
+    error
+        site -> [...]: the estimated error of the mean of the draws of each entry, in posterior standard deviations;
+        of utilities centred, and at least that of their ranks. Empty where nothing is approximated (mle, map), or
+        nothing is known (a very large table).
+    measures
+        name -> [item]: what was known of the items, in the users' units, where the program reads it.
+    n_comparisons, data_source, data_fingerprint
+        The table it was fitted to.
+    """
+
+    program: str
+    items: tuple[str, ...]
+    annotators: tuple[str, ...]
+    outcomes: tuple[str, ...]
+    draws: dict[str, Array]
+    dims: dict[str, tuple[str, ...]]
+    event_dims: dict[str, int]
+    point: dict[str, Array]
+    log_p: Array
+    log_q: Array
+    status: FitStatus
+    meanings: dict[str, str] = field(default_factory=dict)
+    feature_names: tuple[str, ...] = ()
+    covariate_names: tuple[str, ...] = ()
+    features: Array | None = None
+    error: dict[str, Array] = field(default_factory=dict)
+    measures: dict[str, Array] = field(default_factory=dict)
+    n_comparisons: float = 0.0
+    data_source: str = ""
+    data_fingerprint: str = ""
+
+    @property
+    def n_draws(self) -> int:
+        """Number of draws; 1 for a point estimate without spread."""
+        return len(next(iter(self.draws.values())))
+
+    @property
+    def is_point(self) -> bool:
+        """A mode without any spread (map)."""
+        return self.status.method == "map"
+
+    def utilities(self) -> Array:
+        """Return centred utilities [draw, (type,) item]: only differences between items mean anything."""
+        table = self._utility(self.draws)
+        return table - table.mean(-1, keepdims=True)
+
+    def _utility(self, sites: dict[str, Array]) -> Array:
+        if "utility" not in sites:
+            raise DataError(f"{self.program} has no site 'utility'; read its draws and parameters() instead")
+        return sites["utility"]
+
+    def types_by_size(self) -> list[int]:
+        """Return the types, counted from 0, by falling expected weight: the order in which tables list them.
+
+        Exchangeable types are numbered so; types that a program builds one upon another keep its numbers.
+        """
+        return [int(k) for k in (-self.draws["type_weight"].mean(0)).argsort(kind="stable")]
+
+    def marks(self, site: str) -> pd.DataFrame:
+        """Return which entries of a site are safe to read, whatever the fit as a whole is worth: one row per entry.
+
+        Columns: safe (the mean, and for utilities the mean rank, is within a tenth of a posterior standard deviation as
+        far as the diagnosis tells), note (otherwise how far it may be off; of a utility far outside all others, that it
+        is, for a normal prior pulls it in; empty else). Point estimates and their
+        asymptotic intervals are exact as such, so mle and map are safe.
+        """
+        size = int(np.prod(self.draws[site].shape[1:]))
+        far = self._far_out() if site == "utility" else [""] * size
+        if self.status.method in ("mle", "map"):
+            return pd.DataFrame({"safe": np.ones(size, bool), "note": far})
+        error = np.reshape(self.error[site], -1) if site in self.error else np.full(size, np.nan)
+        notes = ["; ".join(filter(None, each)) for each in zip(map(_note, error), far, strict=True)]
+        return pd.DataFrame({"safe": error <= SAFE, "note": notes})
+
+    def _far_out(self) -> list[str]:
+        """Return for each utility what to say where it lies far outside those of all other items (of its type)."""
+        centre = self.draws["utility"].mean(0)
+        away = np.concatenate([far_out(each) for each in centre.reshape(-1, centre.shape[-1])])
+        return [f"{each:.1f} sd of the others outside them" if each else "" for each in away]
+
+    def labels(self, dim: str, size: int) -> list[str]:
+        """Return the labels of one axis."""
+        known = {"item": self.items, "annotator": self.annotators, "feature": self.feature_names}
+        known["covariate"] = self.covariate_names
+        found = known.get(dim, ())
+        return list(found) if len(found) == size else [str(k + 1) for k in range(size)]
+
+    def _labels(self, name: str) -> list[str]:
+        shape = self.draws[name].shape[1:]
+        labels = [""]
+        for dim, size in zip(self.dims[name], shape, strict=True):
+            labels = [f"{a}, {b}" if a else b for a in labels for b in self.labels(dim, size)]
+        return labels
+
+
+def _note(error: float) -> str:
+    """Return what to say of a row whose mean may be off by `error` posterior standard deviations."""
+    if error <= SAFE:
+        return ""
+    if np.isnan(error):
+        return "not checked"
+    return f"may be off by {error:.1f} sd" if error < 10 else "not reached by the approximation"

@@ -1,0 +1,118 @@
+"""Outcome probabilities of cells under posterior draws, by running the program itself."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+import torch
+from torch import Tensor
+
+from prefdensity.errors import ProgramError
+from prefdensity.posterior.draws import Draws
+from prefdensity.programs.cells import Cells
+from prefdensity.programs.layers import Program
+from prefdensity.programs.loading import is_file, shipped
+from prefdensity.programs.running import run
+
+# Draws x types x cells x outcomes per pass.
+_PASS = 4_000_000
+
+
+@dataclass(frozen=True)
+class Table:
+    """Log probabilities of the outcomes of cells, for a run of draws.
+
+    Attributes
+    ----------
+    draws
+        Which draws.
+    log_prob
+        [draw, type, comparison, outcome]; one type for a program without types.
+    log_weight
+        [draw, type], or None without types.
+    log_prior
+        [draw]: log density of the sites set by `values`, one entry of their plate each.
+    """
+
+    draws: slice
+    log_prob: Tensor
+    log_weight: Tensor | None
+    log_prior: Tensor
+
+    def mixed(self) -> Tensor:
+        """Return log probabilities [draw, comparison, outcome] for annotators whose type nobody knows."""
+        if self.log_weight is None:
+            return self.log_prob[:, 0]
+        return (self.log_prob + self.log_weight[:, :, None, None]).logsumexp(1)
+
+
+def outcome_tables(
+    post: Draws,
+    cells: Cells,
+    program: Program | None = None,
+    *,
+    given: Collection[str] | None = None,
+    values: Mapping[str, Tensor] = MappingProxyType({}),
+    step: int = 1,
+    seed: int = 0,
+) -> Iterator[Table]:
+    """Yield tables for every `step`-th draw, in passes of bounded memory.
+
+    Parameters
+    ----------
+    post, cells
+        The posterior, and cells coded in its vocabulary.
+    program
+        Needed for posteriors of a user's file; see `program_of`.
+    given
+        Sites taken from the posterior (default all); the others are drawn from their prior given these.
+    values
+        Sites set to the same value [...] in every draw, shaped like one draw of the site.
+    """
+    program = program_of(post, program)
+    taken = [name for name in (given if given is not None else post.draws) if name in post.event_dims]
+    nothing = torch.zeros(len(cells), len(post.outcomes), dtype=torch.float64)
+    silent = replace(cells, outcomes=post.outcomes, outcome=nothing)
+    types = post.draws["type_weight"].shape[1] if "type_weight" in post.draws else 1
+    index = range(0, post.n_draws, step)
+    size = max(1, _PASS // (len(cells) * len(post.outcomes) * types))
+    for start in range(0, len(index), size):
+        rows = index[start : start + size]
+        chosen = slice(rows[0], rows[-1] + 1, step)
+        sites = {name: _padded(post, name, torch.tensor(post.draws[name][chosen])) for name in taken}
+        for name, value in values.items():
+            sites[name] = _padded(post, name, value.expand(len(rows), *value.shape))
+        log_prior = torch.zeros(len(rows), dtype=torch.float64)
+        with torch.no_grad():
+            met = run(program, silent, sites, len(rows), seed=seed + start).met
+            for name in values:
+                log_prior += met[name]["fn"].log_prob(met[name]["value"]).flatten(1)[:, 0]
+        fn = met["outcome"]["fn"]
+        log_weight = fn.log_weight[..., 0] if hasattr(fn, "log_weight") else None
+        yield Table(chosen, fn.outcome_log_prob.expand(len(rows), -1, -1, -1), log_weight, log_prior)
+
+
+def program_of(post: Draws, program: Program | None) -> Program:
+    """Return the program of a posterior; a user's file is never run unasked, so it must be given.
+
+    Raises
+    ------
+    ProgramError
+        When the posterior was fitted with a file and no program is given.
+    """
+    if program is not None:
+        return program
+    if is_file(post.program):
+        raise ProgramError(
+            f"this posterior was fitted with the file {post.program}, and files are not run unasked; pass "
+            "program=load_program(...)"
+        )
+    return shipped(post.program)
+
+
+def _padded(post: Draws, name: str, values: Tensor) -> Tensor:
+    """Return draws [draw, ...] shaped for a fit plate at dim -3."""
+    batch = values.dim() - 1 - post.event_dims[name]
+    return values.double().reshape(len(values), *(1,) * (2 - batch), *values.shape[1:])

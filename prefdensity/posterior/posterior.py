@@ -1,0 +1,221 @@
+"""The posterior of a fitted program: draws, what they mean, and how far they can be trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from prefdensity.data.comparisons import Comparisons
+from prefdensity.data.grades import scores
+from prefdensity.errors import DataError
+from prefdensity.posterior import files, groups
+from prefdensity.posterior.appraisal import appraisal
+from prefdensity.posterior.draws import Draws
+from prefdensity.posterior.predict import outcome_probabilities
+from prefdensity.programs.layers import Program
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Posterior(Draws):
+    """Draws of everything a program leaves unknown, given a table of comparisons, and the questions to them.
+
+    Attributes are those of `draws.Draws`.
+    """
+
+    def __repr__(self) -> str:
+        return f"Posterior({self.program}, {len(self.items)} items, {self.n_draws} draws, {self.status.method})"
+
+    def __str__(self) -> str:
+        table = self.summary().head(10).to_string(index=False, float_format=lambda x: f"{x:.3f}")
+        return "\n".join([repr(self), table, *self.quality()])
+
+    def summary(self, level: float = 0.9) -> pd.DataFrame:
+        """Return the ranking: one row per item (and type), best first, the largest type first.
+
+        Columns: item, mean (of the centred utility), sd, lower, upper (central interval of probability `level`),
+        rank_lower, rank_upper (the same for the rank, 1 = best), p_best, safe and note (see `marks`). For mle the mean
+        is the estimate and the rest its asymptotic sampling distribution; for map there is no spread: sd, lower, upper
+        and p_best are empty, and both ranks are those of the mode.
+        """
+        _require_level(level)
+        draws = self.utilities()
+        centre = self._utility(self.point)
+        centre = centre - centre.mean(-1, keepdims=True)
+        marks = self.marks("utility")
+        if draws.ndim == 2:
+            frame = self._ranking(draws, centre, level).join(marks)
+            return frame.sort_values("mean", ascending=False, ignore_index=True)
+        parts = []
+        for k in self.types_by_size():
+            own = marks.iloc[k * len(self.items) : (k + 1) * len(self.items)].reset_index(drop=True)
+            part = self._ranking(draws[:, k], centre[k], level).join(own).sort_values("mean", ascending=False)
+            part.insert(0, "type", k + 1)
+            parts.append(part)
+        return pd.concat(parts, ignore_index=True)
+
+    def _ranking(self, draws: Array, centre: Array, level: float) -> pd.DataFrame:
+        tails = [(1 - level) / 2, (1 + level) / 2]
+        frame = pd.DataFrame({"item": list(self.items)})
+        frame["mean"] = centre if self.status.method in ("mle", "map") else draws.mean(0)
+        order = (-draws).argsort(1).argsort(1) + 1
+        frame["sd"] = draws.std(0, ddof=1) if len(draws) > 1 else np.nan
+        frame["lower"], frame["upper"] = np.quantile(draws, tails, axis=0)
+        if self.status.method == "mle":  # Wald's intervals
+            reach = NormalDist().inv_cdf(tails[1]) * frame["sd"]
+            frame["lower"], frame["upper"] = frame["mean"] - reach, frame["mean"] + reach
+        ranks = np.quantile(order, tails, axis=0, method="closest_observation")
+        frame["rank_lower"], frame["rank_upper"] = ranks.astype(int)
+        frame["p_best"] = (order == 1).mean(0)
+        if self.is_point:
+            frame[["lower", "upper", "p_best"]] = np.nan
+        return frame
+
+    def parameters(self, level: float = 0.9) -> pd.DataFrame:
+        """Return all that is not an item's utility: tie strength, biases, reliabilities, type weights, ...
+
+        Columns: parameter, index (annotator, type or feature; empty for scalars), mean, sd, lower, upper, safe and note
+        (see `marks`), meaning.
+        """
+        _require_level(level)
+        rows = []
+        for name, values in self.draws.items():
+            if name in ("utility", "type_probability") or name.endswith("_offset"):
+                continue
+            flat, point = values.reshape(len(values), -1), np.reshape(self.point[name], -1)
+            marks = self.marks(name)
+            for column, index in enumerate(self._labels(name)):
+                rows.append(
+                    (
+                        name,
+                        index,
+                        *self._line(flat[:, column], point[column], level),
+                        *marks.iloc[column],
+                        self.meanings.get(name, ""),
+                    )
+                )
+        columns = ["parameter", "index", "mean", "sd", "lower", "upper", "safe", "note", "meaning"]
+        return pd.DataFrame(rows, columns=columns)
+
+    def _line(self, values: Array, point: float, level: float) -> tuple[float, ...]:
+        if self.is_point:
+            return (float(point), np.nan, np.nan, np.nan)
+        lower, upper = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+        mean = point if self.status.method == "mle" else values.mean()
+        return (float(mean), float(values.std(ddof=1)), float(lower), float(upper))
+
+    def predict(
+        self,
+        pairs: pd.DataFrame | Iterable[tuple[str, str]],
+        *,
+        annotator: str | None = None,
+        first: str = "neither",
+        level: float = 0.9,
+        program: Program | None = None,
+        seed: int = 0,
+    ) -> pd.DataFrame:
+        """Return outcome probabilities of pairs of items that are alike in all covariates, with intervals.
+
+        Parameters
+        ----------
+        pairs
+            (item_a, item_b) labels, or a frame with these columns.
+        annotator
+            Who judges; None: an annotator unknown so far, drawn from the fitted population.
+        first
+            Which side is shown first: a, b or neither.
+        level
+            Probability of the central intervals.
+        program
+            Needed when the posterior was fitted with a program from a user's file; files are never run unasked.
+        seed
+            For annotators drawn from the population.
+
+        Returns
+        -------
+        Frame with item_a, item_b and p_a, p_a_lower, p_a_upper, and so on for every outcome.
+
+        Raises
+        ------
+        DataError
+            For an unknown item or annotator, naming it.
+        """
+        _require_level(level)
+        listed = pairs[["item_a", "item_b"]].itertuples(index=False) if isinstance(pairs, pd.DataFrame) else pairs
+        named = [(str(a), str(b)) for a, b in listed]
+        table = outcome_probabilities(self, named, annotator, first, program, seed)
+        frame = pd.DataFrame(named, columns=["item_a", "item_b"])
+        lower, upper = np.quantile(table, [(1 - level) / 2, (1 + level) / 2], axis=0)
+        for k, outcome in enumerate(self.outcomes):
+            frame[f"p_{outcome}"] = table[..., k].mean(0)
+            frame[f"p_{outcome}_lower"], frame[f"p_{outcome}_upper"] = lower[:, k], upper[:, k]
+        return frame
+
+    def win_probabilities(self, items: Sequence[str] | None = None, program: Program | None = None) -> pd.DataFrame:
+        """Return item x item: probability that the row is preferred to the column, ties counted half.
+
+        For an annotator drawn from the fitted population and no order; the diagonal is 1/2. At most 200
+        draws are used.
+        """
+        names = list(self.items if items is None else items)
+        upper = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
+        table = outcome_probabilities(self, upper, None, "neither", program, 0, most=200).mean(0)
+        wins = table @ scores(self.outcomes)
+        square = np.full((len(names), len(names)), 0.5)
+        square[np.triu_indices(len(names), 1)] = wins
+        square[np.tril_indices(len(names), -1)] = 1 - square.T[np.tril_indices(len(names), -1)]
+        return pd.DataFrame(square, index=names, columns=names)
+
+    def quality(self) -> list[str]:
+        """Return sentences on how far this fit can be trusted."""
+        return [sentence for sentence, _ in appraisal(self)]
+
+    def troubles(self) -> list[str]:
+        """Return those sentences of `quality` that speak against the fit; none where it stands."""
+        return [sentence for sentence, good in appraisal(self) if not good]
+
+    def to_arviz(self) -> Any:
+        """Return an ArviZ InferenceData (0.x) or DataTree (1.x) with named dims."""
+        return groups.to_arviz(self)
+
+    def save(self, path: str | Path) -> Path:
+        """Write a netCDF file, atomically: an existing file stays intact if anything fails."""
+        return files.write(self, path)
+
+
+def _require_level(level: float) -> None:
+    if not 0 < level < 1:
+        raise DataError(f"level={level!r} must lie between 0 and 1, like 0.9")
+
+
+def require_same_table(post: Posterior, data: Comparisons) -> None:
+    """Raise `DataError` unless `data` is the table of comparisons that `post` was fitted to."""
+    if not isinstance(data, Comparisons):
+        raise DataError(
+            "checks, comparisons of programs and the report are for pairs; of choices from sets they know nothing yet"
+        )
+    found = data.fingerprint()
+    if post.data_fingerprint != found:
+        raise DataError(
+            f"{data.source} is not the table of this fit (fingerprint {found}, not {post.data_fingerprint}); "
+            "give the same file with the same columns, labels and treatment of ties"
+        )
+
+
+def load_posterior(path: str | Path) -> Posterior:
+    """Return the posterior that `Posterior.save` wrote; nothing in the file is executed.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, damaged, or not one of ours.
+    """
+    return files.read(path, Posterior)

@@ -1,0 +1,90 @@
+"""Pareto-smoothed importance sampling, for many sets of weights at once.
+
+Vehtari, Simpson, Gelman, Yao and Gabry (2024), JMLR 25(72); the generalised Pareto fit is that of Zhang and
+Stephens (2009), Technometrics 51, 316-325. Own code because ArviZ 1.x no longer has a public one for arrays.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+USABLE = 0.7  # beyond this k-hat smoothed weights are not reliable either
+HOPELESS = 1.0  # and beyond this they have no mean
+
+
+def smooth(log_weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Return normalised smoothed log weights [..., draw] and k-hat [...] of log weights [..., draw].
+
+    The largest min(S/5, 3 sqrt S) of S weights are replaced by quantiles of a generalised Pareto
+    distribution fitted to them. k-hat is infinite where a weight is not finite, and 0 where all weights are equal.
+    """
+    tail = _tail(log_weight.shape[-1])
+    broken = ~torch.isfinite(log_weight).all(-1)
+    shifted = torch.where(broken.unsqueeze(-1), 0.0, log_weight)
+    shifted = shifted - shifted.max(-1, keepdim=True).values
+    ordered, order = shifted.sort(-1)
+    cutoff = ordered[..., -tail - 1].exp().unsqueeze(-1)
+    excess = (ordered[..., -tail:].exp() - cutoff).clamp_min(1e-300)
+    flat = excess[..., -1] <= 1e-12
+    k, sigma = _fit_pareto(torch.where(flat.unsqueeze(-1), 1.0 + torch.arange(tail).to(excess), excess))
+    replaced = (cutoff + _quantiles(k, sigma, tail)).clamp_max(1.0).log()
+    smoothed = torch.where(flat.unsqueeze(-1), ordered[..., -tail:], replaced)
+    out = shifted.scatter(-1, order[..., -tail:], smoothed)
+    k = torch.where(broken, math.inf, torch.where(flat, 0.0, k))
+    return out - out.logsumexp(-1, keepdim=True), k
+
+
+def _tail(size: int) -> int:
+    return math.ceil(min(0.2 * size, 3 * math.sqrt(size)))
+
+
+def k_hat_error(k_hat: float, size: int) -> float:
+    """Return the standard error of k-hat from `size` weights: that of the maximum-likelihood shape (Smith 1987)."""
+    return (1 + max(k_hat, 0.0)) / math.sqrt(_tail(size))
+
+
+def tempered(log_weight: Tensor, fewest: float) -> tuple[float, Tensor]:
+    """Return the largest power (at most 1) at which weights leave `fewest` effective draws, and its log weights.
+
+    A few draws repeated hundreds of times are worse than the bias of a flatter weight (Koblents and Miguez 2015,
+    Statistics and Computing 25, 407-425).
+    """
+    low, high = 0.0, 1.0
+    if effective_size(log_weight) >= fewest:
+        return 1.0, log_weight
+    for _ in range(20):
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if effective_size(middle * log_weight) >= fewest else (low, middle)
+    return low, (low * log_weight).log_softmax(0)
+
+
+def effective_size(log_weight: Tensor) -> float:
+    """Return Kish's effective sample size of log weights [draw]."""
+    return float((2 * log_weight.logsumexp(0) - (2 * log_weight).logsumexp(0)).exp())
+
+
+def _fit_pareto(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return shape k and scale of a generalised Pareto distribution for ascending exceedances x [..., n]."""
+    n = x.shape[-1]
+    points = 30 + int(math.sqrt(n))
+    grid = 1 - (points / (torch.arange(1, points + 1).to(x) - 0.5)).sqrt()
+    quartile = x[..., int(n / 4 + 0.5) - 1].unsqueeze(-1)
+    b = grid / (3 * quartile) + 1 / x[..., -1:]  # [..., point]
+    k = torch.stack([(-b[..., j, None] * x).log1p().mean(-1) for j in range(points)], -1)
+    profile = n * ((-b / k).log() - k - 1)
+    weight = profile.softmax(-1)
+    best = (b * weight).sum(-1, keepdim=True)
+    shape = (-best * x).log1p().mean(-1)
+    scale = -shape / best.squeeze(-1)
+    return (shape * n + 5.0) / (n + 10.0), scale  # weakly towards 1/2: a short tail says little
+
+
+def _quantiles(k: Tensor, sigma: Tensor, count: int) -> Tensor:
+    p = (torch.arange(1, count + 1).to(k) - 0.5) / count
+    k, sigma = k.unsqueeze(-1), sigma.unsqueeze(-1)
+    small = k.abs() < 1e-8
+    safe = torch.where(small, 1.0, k)
+    return torch.where(small, -sigma * (-p).log1p(), sigma * torch.expm1(-safe * (-p).log1p()) / safe)

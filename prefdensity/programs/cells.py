@@ -1,0 +1,197 @@
+"""Cells: the distinct comparisons with outcome counts, as tensors. Programs see nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from prefdensity.data.grades import mirror
+from prefdensity.errors import DataError
+
+if TYPE_CHECKING:
+    pass
+
+# The columns of `Cells`, [comparison, ...].
+PER_COMPARISON = ("item_a", "item_b", "annotator", "first", "covariates", "total", "choice", "outcome")
+
+
+@dataclass(frozen=True, eq=False)
+class RatingCells:
+    """Distinct ratings: `item` [rating], `annotator` [rating] or None, counts `level` [rating, level]."""
+
+    item: Tensor
+    annotator: Tensor | None
+    level: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """Distinct comparisons, oriented so that `item_a` < `item_b`, with a count for each outcome.
+
+    Attributes
+    ----------
+    item_a, item_b
+        int64 [comparison].
+    annotator
+        int64 [comparison], or None.
+    first
+        [comparison]: +1 item_a shown first, -1 item_b, 0 neither or unknown; None = order not recorded.
+    covariates
+        [comparison, covariate], or None; positive values speak for side a. A unit is the covariate's root mean square.
+    covariate_scale
+        That root mean square in the users' units [covariate], or None.
+    features
+        Standardised [item, feature], or None.
+    feature_scale
+        Their standard deviations over items in the users' units [feature], 1 for a constant one; or None.
+    measures
+        name -> [item], in the users' units.
+    outcome
+        Counts [comparison, outcome]; None asks a program to simulate.
+    total
+        Judgements in each cell [comparison].
+    choice
+        For choices from more than two items: int64 [comparison], the choice set in which this row is one alternative
+        (see `prefdensity.data.choices`); None: every row is a comparison of its own.
+    ratings
+        Ratings of the same items, or None.
+    outcomes, n_items, n_annotators
+        The outcome labels in order, and the sizes of the plates.
+    term
+        int64 [row]: cell * outcomes + outcome of every row of the table, for readers of the table; programs have no
+        use for it.
+    """
+
+    item_a: Tensor
+    item_b: Tensor
+    total: Tensor
+    outcomes: tuple[str, ...]
+    n_items: int
+    n_annotators: int = 0
+    annotator: Tensor | None = None
+    first: Tensor | None = None
+    covariates: Tensor | None = None
+    covariate_scale: Tensor | None = None
+    features: Tensor | None = None
+    feature_scale: Tensor | None = None
+    measures: Mapping[str, Tensor] = field(default_factory=dict)
+    outcome: Tensor | None = None
+    term: Tensor | None = None
+    choice: Tensor | None = None
+    ratings: RatingCells | None = None
+
+    def __len__(self) -> int:
+        return len(self.item_a)
+
+    @property
+    def mirror(self) -> Tensor:
+        """The place of each outcome once the sides are exchanged, int64 [outcome]."""
+        return torch.tensor(mirror(self.outcomes), device=self.item_a.device)
+
+    @cached_property
+    def rows(self) -> Tensor:
+        """0, 1, ...: int64 [comparison]. Kept, for a plate asks for it in every run."""
+        return torch.arange(len(self), device=self.item_a.device)
+
+    def measure(self, name: str) -> Tensor:
+        """Return what is known of the items under this name [item]."""
+        if name not in self.measures:
+            raise DataError(f"there is no item measure {name!r}; the data have {', '.join(self.measures) or 'none'}")
+        return self.measures[name]
+
+    def contrast(self, utility: Tensor) -> Tensor:
+        """Return u_a - u_b [..., comparison] of a table [..., item]."""
+        return self._read(utility, self.item_a) - self._read(utility, self.item_b)
+
+    def of_annotator(self, table: Tensor) -> Tensor:
+        """Return the entry [..., comparison] of a table [..., annotator] for who judged."""
+        assert self.annotator is not None  # a program that needs annotators is refused without them
+        return self._read(table, self.annotator)
+
+    def shared(self, table: Tensor) -> Tensor:
+        """Return a table [..., entry] that every comparison reads whole, as [..., comparison or 1, entry]."""
+        return table.unsqueeze(-2)
+
+    def sides(self, table: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the entries [..., comparison] of a table [..., item] for side a and side b."""
+        return self._read(table, self.item_a), self._read(table, self.item_b)
+
+    def annotator_contrast(self, table: Tensor) -> Tensor:
+        """Return t_ja - t_jb [..., comparison] of a table [..., annotator, item], j being who judged."""
+        assert self.annotator is not None  # refused without annotators
+        flat = table.flatten(-2)
+        row = self.annotator * self.n_items
+        margin = self._read(flat, row + self.item_a) - self._read(flat, row + self.item_b)
+        return margin.unsqueeze(-2) if table.dim() > 2 else margin  # keep the fit plate at dim -3
+
+    def covariate_sum(self, effect: Tensor) -> Tensor:
+        """Return the sum of covariates times effects [..., covariate], per comparison [..., comparison]."""
+        assert self.covariates is not None  # refused without covariates
+        return effect @ self.covariates.T
+
+    def per_unit(self, effect: Tensor) -> Tensor:
+        """Return effects [..., covariate] of one unit as the users measure covariates."""
+        assert self.covariate_scale is not None  # refused without covariates
+        return effect / self.covariate_scale
+
+    def log_sum_of_set(self, score: Tensor) -> Tensor:
+        """Return log sum exp of scores [..., comparison] over the alternatives of each row's choice set."""
+        assert self.choice is not None
+        sets = int(self.choice[-1]) + 1
+        index = self.choice.expand(score.shape)
+        top = score.detach().new_full((*score.shape[:-1], sets), -torch.inf)
+        top = top.scatter_reduce(-1, index, score.detach(), "amax")
+        shifted = (score - entries(top, self.choice)).exp()
+        total = torch.zeros_like(top).scatter_add(-1, index, shifted)
+        return entries(total.log() + top, self.choice)
+
+    def head(self, rows: int) -> Cells:
+        """Return the first `rows` cells only: one is enough to run a program for its latent sites."""
+        return self.at(slice(rows))
+
+    def take(self, rows: Tensor) -> Cells:
+        """Return the cells at `rows`, ascending; choice sets are numbered anew, and readers of the table lose it."""
+        part = replace(self.at(rows), term=None)
+        if part.choice is None:
+            return part
+        return replace(part, choice=torch.unique_consecutive(part.choice, return_inverse=True)[1])
+
+    def at(self, rows: Tensor | slice) -> Cells:
+        """Return the cells at `rows` as they are; see `take` for choice sets."""
+        columns = {name: getattr(self, name) for name in PER_COMPARISON if getattr(self, name) is not None}
+        # what was laid out outcome by outcome stays so
+        return replace(self, **{name: held.movedim(0, -1)[..., rows].movedim(-1, 0) for name, held in columns.items()})
+
+    def without_outcomes(self) -> Cells:
+        """Return the same cells with nothing observed: programs then simulate."""
+        return replace(self, outcome=None)
+
+    def in_single_precision(self) -> Cells:
+        """Return the same cells, whose comparisons are worked out in single precision: half the memory to move."""
+        assert self.outcome is not None  # for likelihoods
+        return replace(self, outcome=self.outcome.float())
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> Cells:
+        """Return the same cells with every tensor changed, such as moved to another device."""
+        changed: dict[str, Any] = {
+            name: change(held) for name, held in vars(self).items() if name != "rows" and isinstance(held, Tensor)
+        }
+        measures = {name: change(values) for name, values in self.measures.items()}
+        ratings = self.ratings and replace(
+            self.ratings, **{name: change(held) for name, held in vars(self.ratings).items() if held is not None}
+        )
+        return replace(self, **changed, measures=measures, ratings=ratings)
+
+    def _read(self, table: Tensor, index: Tensor) -> Tensor:
+        return entries(table if self.outcome is None else table.to(self.outcome.dtype), index)
+
+
+def entries(table: Tensor, index: Tensor) -> Tensor:
+    """Return table[..., index] of a table [..., entry] and an index [place], as [..., place]."""
+    # gather: on the CPU index_select takes ten times as long for a batch of tables, and fancy indexing longer
+    return table.gather(-1, index.expand(*table.shape[:-1], -1))

@@ -1,0 +1,68 @@
+"""Whether what a program calls probabilities are probabilities: asked once, before anything is fitted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from prefdensity.errors import ProgramError
+from prefdensity.programs.cells import Cells
+from prefdensity.programs.layers import STAGES, Layer, Program, watched
+from prefdensity.programs.running import run
+
+# Cells and prior draws that are looked at; how far the probabilities of all outcomes may be from adding up to one.
+_CELLS, _DRAWS, _OFF = 100, 4, 1e-6
+
+
+def sample_of(cells: Cells) -> Cells:
+    """Return some hundred cells spread over all; of choices from sets all, for sets must stay whole."""
+    if cells.choice is not None:
+        return cells
+    return cells.take(torch.arange(0, len(cells), max(1, len(cells) // _CELLS), device=cells.total.device))
+
+
+def require_probabilities(program: Program, cells: Cells) -> None:
+    """Run a program on a few cells under draws of its prior, and look at what each layer returns.
+
+    Raises
+    ------
+    ProgramError
+        Naming the layer that first returns nothing, what is no number, or probabilities that do not add up to one.
+    """
+
+    def look(layer: Layer, found: Any) -> None:
+        if layer.stage == "rating":
+            return
+        if not isinstance(found, Tensor):
+            raise ProgramError(f"{layer.label} returns {type(found).__name__}; a layer here is {STAGES[layer.stage]}")
+        if layer.stage in ("choice", "noise"):
+            _require_log_probabilities(layer.label, found, cells)
+        elif not torch.isfinite(found).all():
+            raise ProgramError(f"{layer.label} returns values that are not finite under draws of its own prior")
+
+    with torch.no_grad(), watched(look):
+        met = run(program, cells, {}, _DRAWS, seed=0).met
+    if hasattr(met.get("outcome", {}).get("fn"), "outcome_log_prob"):  # other ends are refused elsewhere
+        _require_log_probabilities(program.name, met["outcome"]["fn"].outcome_log_prob, cells)
+
+
+def _require_log_probabilities(name: str, log_prob: Tensor, cells: Cells) -> None:
+    if log_prob.shape[-1] != len(cells.outcomes):
+        raise ProgramError(f"{name} returns {log_prob.shape[-1]} outcomes; the program has {', '.join(cells.outcomes)}")
+    if torch.isnan(log_prob).any():
+        raise ProgramError(f"{name} returns log probabilities that are not numbers under draws of its own prior")
+    choice: Tensor | None = getattr(cells, "choice", None)  # judged units have none
+    if choice is None:
+        total = log_prob.double().exp().sum(-1)
+    else:
+        first = log_prob[..., 0].double().exp()
+        sets = first.new_zeros(*first.shape[:-1], int(choice[-1]) + 1)
+        total = sets.scatter_add(-1, choice.expand(first.shape), first)
+    worst = total.flatten()[(total - 1).abs().argmax()]
+    if not (worst - 1).abs() < _OFF:
+        raise ProgramError(
+            f"{name} returns probabilities that add up to {float(worst):.3g}, not to 1, in some comparison; "
+            f"a layer that changes them must keep their sum"
+        )

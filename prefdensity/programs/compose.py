@@ -1,0 +1,112 @@
+"""Composition: layers of one program side by side, in order, the defaults filled in.
+
+A program is one layer for each stage (any number for margin and noise). It means the same in whatever order its
+layers are written; see `layers.MARGIN_ORDER`.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Sequence
+
+from prefdensity.errors import ProgramError
+from prefdensity.programs.judged_cells import observe_units
+from prefdensity.programs.layers import STAGES, Layer, Program
+from prefdensity.programs.pipeline import run_stages
+from prefdensity.programs.shelf import find
+
+_REPEATABLE = ("margin", "noise")
+_DEFAULTS = {"utility": "items", "choice": "logit"}
+_SCALE = "utility_scale"  # where a utility layer takes a scale
+_TIES = "davidson"  # the choice rule where a layer is about ties
+_GRADES = "graded"  # and where one is about strengths of preference
+_JUDGED = {"label": "gaussian", "judge": "distance", "choice": "logit"}  # of programs of judged units
+
+
+def compose(*parts: Layer | Program | str, name: str = "", story: str = "") -> Program:
+    """Compose layers (or programs made of layers, or their names) into one program.
+
+    Raises
+    ------
+    ProgramError
+        When a stage with room for one layer gets two, or a part is not made of layers.
+    """
+    flat: list[Layer] = []
+    labels: list[str] = []
+    stories = [inspect.cleandoc(story)]
+    for part in parts:
+        piece = find(part) if isinstance(part, str) else part
+        if isinstance(piece, Program) and not piece.layers:
+            raise ProgramError(f"{piece.name} is a plain Pyro function, not layers; it cannot be composed")
+        flat += piece.given if isinstance(piece, Program) else [piece]
+        labels.append(piece.name if isinstance(piece, Program) else piece.label)
+        stories.append("" if story else piece.doc)
+    _require_room(flat)
+    taken = {each.stage for each in flat}
+    judged = bool(taken & {"label", "judge"})
+    usual = _JUDGED if judged else _DEFAULTS
+    if any(each.ties for each in flat):
+        usual = usual | {"choice": _TIES}
+    if any("grades" in each.needs for each in flat):
+        usual = usual | {"choice": _GRADES}
+    defaults = [_default(name) for stage, name in usual.items() if stage not in taken]
+    given = tuple(flat)
+    flat += defaults
+    if "scale" not in taken and any(each.stage == "utility" and each.takes("scale") for each in flat):
+        defaults.append(_default(_SCALE))
+        flat.append(defaults[-1])
+    stories += ["" if story else each.doc for each in defaults]
+    ordered = tuple(sorted(flat, key=lambda each: each.rank))
+    return Program(
+        name=name or "+".join(labels),
+        model=functools.partial(observe_units if judged else run_stages, ordered),
+        outcomes=next(each.outcomes for each in ordered if each.stage == "choice"),
+        needs=tuple(dict.fromkeys(need for each in ordered for need in each.needs)),
+        unimodal=all(each.unimodal for each in ordered),
+        layers=ordered,
+        given=given,
+        doc="\n\n".join(filter(None, stories)),
+    )
+
+
+def _require_room(layers: Sequence[Layer]) -> None:
+    for stage in STAGES:
+        found = [each.label for each in layers if each.stage == stage]
+        if len(found) > 1 and (stage not in _REPEATABLE or len(set(found)) < len(found)):
+            kind = {"utility": "utilities", "choice": "choice rules", "types": "type layers"}.get(
+                stage, f"{stage} layers"
+            )
+            raise ProgramError(f"two {kind}, {found[0]} and {found[1]}: a program has one; leave one out")
+    scale = [each.label for each in layers if each.stage == "scale"]
+    unscaled = [each.label for each in layers if each.stage == "utility" and not each.takes("scale")]
+    if scale and unscaled:
+        raise ProgramError(f"{unscaled[0]} takes no scale, so {scale[0]} would have no effect; leave one out")
+    rating = [each.label for each in layers if each.stage == "rating"]
+    if rating and any(each.stage == "types" for each in layers):
+        raise ProgramError(f"{rating[0]} grades one utility per item, and types have several; leave one out")
+    judged = [each.label for each in layers if each.stage in ("label", "judge")]
+    of_items = ("scale", "utility", "types", "rating", "behaviour")
+    other = [each.label for each in layers if each.stage in of_items or each.tall]
+    if judged and other:
+        raise ProgramError(f"{judged[0]} is for judged units and {other[0]} for comparisons of items; leave one out")
+    ties = [each.label for each in layers if each.ties]
+    blind = [each.label for each in layers if each.stage == "choice" and "tie" not in each.outcomes]
+    if ties and blind:
+        raise ProgramError(f"{ties[0]} is about ties, and {blind[0]} knows none; use davidson or rao_kupper")
+    strong = [each.label for each in layers if "grades" in each.needs]
+    plain = [each.label for each in layers if each.stage == "choice" and "grades" not in each.needs]
+    if strong and plain:
+        raise ProgramError(f"{strong[0]} is about strengths of preference, and {plain[0]} knows none; use graded")
+    tall = [each.label for each in layers if each.tall]
+    types = [each.label for each in layers if each.stage == "types"]
+    if len(tall) + len(types) > 1:
+        raise ProgramError(f"{' and '.join([*types, *tall])} both split annotators or items further; a program has one")
+
+
+def _default(name: str) -> Layer:
+    found = find(name)
+    assert isinstance(found, Layer)
+    return found
+
+

@@ -1,0 +1,37 @@
+"""From layers to a Pyro program of comparisons: the stages, one after another."""
+
+from __future__ import annotations
+
+import pyro
+
+from prefdensity.programs.cells import Cells
+from prefdensity.programs.layers import Layer
+from prefdensity.programs.outcomes import mix, observe
+
+
+def run_stages(layers: tuple[Layer, ...], data: Cells) -> None:
+    """Run the layers of a program of comparisons, which observes the outcomes of `data`."""
+    stage = {each.stage: each for each in layers}
+    type_weight = None
+    known = {"scale": stage["scale"](data)} if "scale" in stage else {}
+    if "types" in stage:
+        type_weight = stage["types"](data)
+        with pyro.plate("type", type_weight.shape[-1], dim=-2):
+            utility = stage["utility"](data, **known)
+    else:
+        utility = stage["utility"](data, **known)
+    if "rating" in stage:
+        stage["rating"](utility, data)
+    score = stage["behaviour"](utility, data) if "behaviour" in stage else utility
+    margin = data.contrast(score)
+    for each in layers:
+        if each.stage == "margin":
+            margin = each(margin, data)
+    log_prob = stage["choice"](margin, data)
+    for each in layers:
+        if each.stage == "noise":
+            log_prob = each(log_prob, data)
+    if type_weight is not None and stage["types"].per == "comparison":
+        observe(mix(log_prob, type_weight), data)
+    else:
+        observe(log_prob, data, type_weight)

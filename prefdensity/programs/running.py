@@ -1,0 +1,78 @@
+"""Running a program as it stands, with some of its sites given: for densities, prediction and checks alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import pyro
+import torch
+from pyro import poutine
+from pyro.poutine.messenger import Messenger
+from torch import Tensor
+
+from prefdensity.errors import ProgramError
+from prefdensity.programs.cells import Cells
+from prefdensity.programs.layers import Program
+
+
+class Substitute(Messenger):
+    """Give latent sites their values and remember the distributions met.
+
+    Entered outside all plates, it sees each site after the plates have shaped it.
+    """
+
+    def __init__(self, values: dict[str, Tensor]) -> None:
+        super().__init__()
+        self.values = values
+        self.met: dict[str, dict[str, Any]] = {}
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if poutine.util.site_is_subsample(msg):
+            return
+        if msg["name"] in self.values:
+            msg["value"] = self.values[msg["name"]]
+            msg["done"] = True
+
+    def _pyro_post_sample(self, msg: Any) -> None:
+        if not poutine.util.site_is_subsample(msg):
+            if msg["name"] in self.met:  # the two would silently share one value
+                raise ProgramError(
+                    f"two sites of the program are called {msg['name']!r}; leave one of their layers out"
+                )
+            self.met[msg["name"]] = {
+                "fn": msg["fn"],
+                "value": msg["value"],
+                "is_observed": msg["is_observed"],
+                "deterministic": msg["infer"].get("_deterministic", False),
+                "cond_indep_stack": msg["cond_indep_stack"],
+            }
+
+
+@contextmanager
+def environment(dtype: torch.dtype, seed: int | None = None, device: torch.device | str = "cpu") -> Iterator[None]:
+    """Run Pyro code in `dtype` on `device`, without validation, leaving every global as it was."""
+    before = torch.get_default_dtype()
+    # the device context intercepts every call of torch: not on the CPU, where it is the default anyway
+    place = nullcontext() if torch.device(device).type == "cpu" else torch.device(device)
+    with torch.random.fork_rng(enabled=seed is not None), pyro.validation_enabled(False), place:
+        if seed is not None:
+            torch.manual_seed(seed)
+        torch.set_default_dtype(dtype)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(before)
+
+
+def run(program: Program, cells: Cells, values: dict[str, Tensor], fits: int, seed: int | None = None) -> Substitute:
+    """Run a program for `fits` sets of values at once, under a plate at dim -3.
+
+    `values` are shaped [fit, ...] with the site's plates at dims -2 and -1; sites without a value are drawn
+    from their prior (from the global generator, unless `seed` is given).
+    """
+    place = environment(cells.total.dtype, seed, cells.total.device)
+    with place, Substitute(values) as seen, pyro.plate("fit", fits, dim=-3):
+        program(cells)
+    return seen

@@ -1,0 +1,193 @@
+"""Whether a program can be fitted to a table: refusals in words, and warnings worth repeating."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.sparse as sp
+from scipy.sparse.linalg import lsqr
+
+from prefdensity.data.choices import Choices
+from prefdensity.data.comparisons import Comparisons
+from prefdensity.errors import ProgramError
+from prefdensity.programs.layers import Layer, Program
+
+_WANTED = {
+    "annotator": "needs to know who judged; name the annotator column with annotator=...",
+    "first": (
+        "needs to know which item was shown first, and the data do not say; if item_a was, say ordered=True "
+        "(--ordered), or name a column with first=..."
+    ),
+    "features": "needs item features; give them with item_features=...",
+    "ratings": "needs ratings of the items; add them with prefdensity.with_ratings(data, frame)",
+    "grades": (
+        "needs strengths of preference, and the data record none; name their column with strength=... (--strength)"
+    ),
+    "measures": "needs item measures such as lengths; give them with item_measures=... (--item-measures)",
+    "covariates": "needs comparison covariates; name them with covariates=...",
+}
+
+
+def suit(program: Program, data: Comparisons | Choices) -> list[str]:
+    """Return warnings about fitting `program` to `data`.
+
+    Raises
+    ------
+    ProgramError
+        When the data lack what the program needs, hold outcomes it cannot express, or cannot identify it.
+    """
+    if isinstance(data, Choices):
+        _require_sets(program)
+    if any(each.stage == "judge" for each in program.layers):
+        raise ProgramError(f"{program.name} explains labels and verdicts of judged units; fit it with fit_judge")
+    has = {
+        "annotator": data.annotator is not None,
+        "first": data.first is not None,
+        "features": data.item_features is not None,
+        "covariates": data.covariates is not None,
+        "ratings": data.ratings is not None,
+        "grades": data.grade is not None,
+        "measures": data.item_measures is not None,
+    }
+    for need in program.needs:
+        if not has[need]:
+            raise ProgramError(f"{program.name} {_WANTED[need]}")
+    if has["grades"] and "grades" not in program.needs:
+        raise ProgramError(
+            f"{program.name} knows no strength of preference, and the data record {len(data.grades) // 2} strengths; "
+            "fit graded, or let who won alone count: data.without_strength() (--strength-dropped)"
+        )
+    warnings = []
+    if data.n_ties and "tie" not in program.outcomes:
+        raise ProgramError(
+            f"{program.name} has no tie, and {data.n_ties:g} of {data.n_judgements:g} judgements are ties; add a "
+            "tie rule (davidson or rao_kupper), or recode them yourself: data.ties_as_half_wins() (--ties half) or "
+            "data.without_ties() (--ties drop)"
+        )
+    if "grades" in program.needs and "tie" not in data.grades:
+        _require_no_tie_layer(program)
+    elif "tie" in program.outcomes and data.n_ties == 0:
+        warnings.append(f"There are no ties, so the tie parameter of {program.name} is near the low end of its prior.")
+    if np.any(data.count != np.round(data.count)):
+        warnings.append("Ties are counted as half wins: a convention, not a likelihood, so intervals are approximate.")
+    if program.type_layer is not None:
+        _require_types(program.type_layer, data)
+    if "first" in program.needs and isinstance(data, Comparisons):  # choices have no order
+        _require_order(program, data)
+    if "features" in program.needs:
+        warnings += _feature_warnings(data)
+    if "covariates" in program.needs and isinstance(data, Comparisons):
+        warnings += _covariate_warnings(data)
+    behaviour = next((each.label for each in program.layers if each.stage == "behaviour"), None)
+    if behaviour is not None:
+        warnings.append(f"Utilities are log densities under {behaviour}: predict() says who wins, not their order.")
+    unused = {"features", "measures", "covariates", "ratings"} - set(program.needs)
+    carried = [name for name in has if has[name] and name in unused]
+    warnings += [f"{program.name} does not use the {name} that the data carry." for name in carried]
+    return warnings
+
+
+def _require_no_tie_layer(program: Program) -> None:
+    for each in program.layers:
+        if each.ties:
+            raise ProgramError(f"{each.label} is about ties, and the grades of the data hold none; leave it out")
+
+
+def _require_sets(program: Program) -> None:
+    """Refuse what says nothing about choices from more than two items."""
+    if not program.layers:
+        raise ProgramError(f"{program.name} is a plain Pyro function of pairs; choices need layers, like plackett_luce")
+    for each in program.layers:
+        comparisons_only = each.stage in ("margin", "choice", "noise") and not each.sets
+        if comparisons_only or (each.stage == "types" and each.per != "annotator"):
+            raise ProgramError(
+                f"{each.label} is about pairs, and these data are choices from sets; use plackett_luce or best_worst "
+                "(luce_choice with a utility, annotator types, reliability or tastes)"
+            )
+
+
+def _require_types(types: Layer, data: Comparisons | Choices) -> None:
+    key, k = next(iter(types.options), ("k", 2))
+    if not isinstance(k, int) or k < 1:
+        raise ProgramError(f"{types.name} takes a whole number of types, {key}=1 or more, not {key}={k!r}")
+    if types.per == "annotator" and k > len(data.annotators):
+        raise ProgramError(f"{types.label} has more types than the {len(data.annotators)} annotators of the data")
+
+
+def _require_order(program: Program, data: Comparisons) -> None:
+    """Refuse an order effect that item utilities could stand for exactly."""
+    assert data.first is not None
+    first = data.first.astype(float)
+    if not first.any():
+        raise ProgramError(
+            f"{program.name}: no comparison says which item was shown first, so there is no order effect"
+        )
+    pairs, index = np.unique(np.stack([data.item_a, data.item_b, data.first], 1), axis=0, return_index=True)
+    rows = np.arange(len(pairs))
+    ones = np.ones(len(pairs))
+    design = sp.csr_matrix(
+        (np.r_[ones, -ones], (np.r_[rows, rows], np.r_[pairs[:, 0], pairs[:, 1]])),
+        (len(pairs), len(data.items)),
+    )
+    target = first[index]
+    rest = target - design @ lsqr(design, target, atol=1e-10, btol=1e-10, iter_lim=2000)[0]
+    if np.abs(rest).max() < 1e-6:
+        raise ProgramError(
+            f"{program.name}: the order effect is not identified: which item was shown first follows from the items "
+            "themselves (no pair or cycle of items was shown in both orders)"
+        )
+
+
+def _feature_warnings(data: Comparisons | Choices) -> list[str]:
+    from prefdensity.programs.tabulate import standardised
+
+    assert data.item_features is not None
+    table = standardised(data.item_features)
+    data = data.pairs() if isinstance(data, Choices) else data
+    pairs = np.unique(np.stack([data.item_a, data.item_b], 1), axis=0)
+    rank = np.linalg.matrix_rank(table[pairs[:, 0]] - table[pairs[:, 1]])
+    if rank < table.shape[1]:
+        return [
+            f"Only {rank} of {table.shape[1]} feature directions differ within the compared pairs; the other weights "
+            "are set by their prior alone."
+        ]
+    return []
+
+
+def _covariate_warnings(data: Comparisons) -> list[str]:
+    """Say which covariates can teach nothing, are the same, or decide every judgement that they speak to."""
+    assert data.covariates is not None
+    assert data.covariate_scale is not None
+    table, names, found = data.covariates / data.covariate_scale, data.covariate_names, []
+    for name, column in zip(names, table.T, strict=True):
+        if not column.any():
+            found.append(f"The covariate {name!r} is 0 in every row; its effect is that of the prior alone.")
+        elif _separates(column, data.outcome):
+            found.append(
+                f"The covariate {name!r} separates the judgements: whenever it is not 0, the side it speaks for wins "
+                "(or always loses), so the size of its effect is set by the prior."
+            )
+    kept = [k for k in range(len(names)) if table[:, k].any()]
+    for place, k in enumerate(kept):
+        twin = next((m for m in kept[:place] if _parallel(table[:, k], table[:, m])), None)
+        if twin is not None:
+            found.append(
+                f"The covariates {names[twin]!r} and {names[k]!r} are multiples of each other; only the sum of their "
+                "effects is known, leave one out."
+            )
+    distinct = np.unique(table[:, kept], axis=0)
+    if not any("multiples" in each for each in found) and np.linalg.matrix_rank(distinct) < len(kept):
+        listed = ", ".join(names[k] for k in kept)
+        found.append(f"The covariates {listed} are linearly dependent; their single effects are set by the prior.")
+    return found
+
+
+def _separates(column: np.ndarray, outcome: np.ndarray | None) -> bool:
+    if outcome is None:
+        return False
+    spoken = column != 0
+    lead = np.array([1.0, -1.0, 0.0])[outcome[spoken]] * np.sign(column[spoken])
+    return bool(spoken.sum() > 1 and (lead == lead[0]).all() and lead[0] != 0)
+
+
+def _parallel(one: np.ndarray, other: np.ndarray) -> bool:
+    return bool(np.allclose(one, other, atol=1e-9) or np.allclose(one, -other, atol=1e-9))

@@ -1,0 +1,4 @@
+"""Pictures and reports.
+
+What is decided here: what a colleague is shown.
+"""

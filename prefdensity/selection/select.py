@@ -1,0 +1,372 @@
+"""Which pairs to ask next: a batch chosen by what a posterior does not know yet, with the reason for each pair.
+
+A judgement is taken to be what the fitted program says it is; against a wrong program no rule is safe. So the most
+even pairs, which need the program least, always stand beside the chosen ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from prefdensity.data.comparisons import Comparisons
+from prefdensity.errors import DataError
+from prefdensity.posterior.posterior import Posterior
+from prefdensity.posterior.predict import outcome_probabilities
+from prefdensity.programs.layers import Program
+from prefdensity.progress import Report, progress as progress_bar
+from prefdensity.selection.acquisition import entropy
+from prefdensity.selection.candidates import Pairs, candidate_pairs
+from prefdensity.selection.greedy import Pick
+from prefdensity.selection.outcome_belief import OutcomeBelief
+from prefdensity.selection.pair_metric import Metric, Strengths, past_information
+from prefdensity.selection.pair_sets import ListedPairs, PairSet, require_enough
+from prefdensity.selection.pair_tables import FROM_TABLES, Survey, choose_from_tables, survey
+from prefdensity.selection.rules import RULES, Situation, choose, contrasts
+
+Array = NDArray[Any]
+
+_PROBES = 64  # pairs on which Luce's rule is tried
+_FEWEST = 30  # draws that can say what is uncertain
+_STRANGERS = 16  # annotators nobody has met, to average a judgement over
+
+
+def select(
+    post: Posterior,
+    candidates: str | Pairs = "all",
+    n: int = 50,
+    rule: str = "eig",
+    *,
+    data: Comparisons | None = None,
+    again: bool = False,
+    group: Mapping[str, str] | None = None,
+    exclude: Pairs | None = None,
+    cost: Mapping[str, float] | None = None,
+    quota: int | None = None,
+    at_most: int | None = None,
+    annotators: Sequence[str] | None = None,
+    annotator: str | None = None,
+    first: str = "neither",
+    draws: int = 256,
+    ridge: float = 1e-6,
+    seed: int = 0,
+    program: Program | None = None,
+    progress: bool | None = None,
+) -> pd.DataFrame:
+    """Choose the next pairs to ask, best first.
+
+    Parameters
+    ----------
+    post
+        A fit with draws, of any program. `candidates.with_items` puts items that nobody has judged into a fit.
+    candidates
+        all pairs of items, those within or across the groups of `group`, or pairs: a frame with item_a and item_b (and
+        perhaps cost) or tuples. Across prompts more is learned of what a prompt holds constant, if people can
+        compare such answers at all.
+    n
+        Size of the batch.
+    rule
+        One of `selection_rules.RULES`; eig, the default, chooses each pair given those before it.
+    data
+        The votes so far: their pairs are not asked again, and past_aware_d_optimal counts them.
+    again
+        True: pairs that were judged may be asked again.
+    group
+        item -> prompt or other group.
+    exclude
+        Pairs never to be asked.
+    cost
+        item -> cost of reading it; a pair costs the sum, and what counts is the score per unit of cost.
+    quota
+        Most pairs of the batch that one item may be in.
+    at_most
+        Look at so many candidates only, drawn at random: for large pools of programs that are not Luce's rule.
+    annotators
+        Who is to judge: each gets an equal share of the batch, by lot. Whose answer tells most is not asked: where few
+        people define the utilities, one whose answers the fit has absorbed looks reliable and is asked ever more.
+        `rater_study` finds out by simulation whether it pays with annotators like yours.
+    annotator, first
+        As in `Posterior.predict`: whose judgement, and which side is shown first. A judgement of somebody new is
+        averaged over the population, so that what counts is what it tells of the items.
+    draws
+        Draws of the posterior to use, at least.
+    ridge
+        Added to the diagonal of the information matrix of d_optimal, past_aware_d_optimal and xtx.
+    seed
+        Of everything random.
+    program
+        Needed for the posterior of a user's file.
+    progress
+        Show a progress bar; None: where stderr is a terminal.
+
+    Returns
+    -------
+    Frame with item_a, item_b (in the order of `post.items`), p_a, p_b (p_tie), sd (of p_a over draws), information
+    (nats that the judgement alone is expected to give), gain (nats, given the pairs above it), entropy (nats),
+    entropy_rank (1: the most even candidate), reason, and cost and annotator if asked for. ``attrs`` holds rule,
+    candidates (their number), gain (nats, of the batch), gain_entropy and gain_random (of the batches that these rules
+    would choose), and notes.
+
+    Raises
+    ------
+    DataError
+        For unknown items, rules or groups, fewer than n valid pairs, a fit without draws, and singular features.
+    """
+    _require(post, n, rule, quota=quota, at_most=at_most, draws=draws)
+    past = None if data is None else _past(post, data)
+    judged = None if past is None or again else past[:2]
+    pairs = candidate_pairs(post.items, candidates, group=group, exclude=exclude, past=judged, cost=cost)
+    total = require_enough(pairs, n)
+    if at_most is not None:
+        pairs = pairs.sample(max(at_most, n), np.random.default_rng(seed))
+    view = _View(post, annotator, first, program, draws, seed)
+    with progress_bar(progress) as report:
+        chooser = _Chooser(view, pairs, rule, past, ridge, quota, report)
+        picks, exact = chooser.choose(rule, n)
+        frame = _frame(view, picks)
+        frame["entropy_rank"] = chooser.entropy_rank(picks)
+        beside = {f"gain_{name}": view.gains(chooser.choose(name, n)[0]) for name in ("entropy", "random")}
+    frame["reason"] = _reasons(frame, total if at_most is None else min(total, at_most))
+    if isinstance(pairs, ListedPairs) and pairs.cost is not None:
+        frame["cost"] = pairs.cost[[pick.row for pick in picks]]
+    elif pairs.cost is not None:
+        frame["cost"] = [pairs.cost[pick.a] + pairs.cost[pick.b] for pick in picks]
+    if annotators is not None:
+        frame["annotator"] = by_quota(n, annotators, seed)
+    frame.attrs = {"rule": rule, "candidates": total, "gain": float(frame["gain"].sum())}
+    frame.attrs |= {name: float(gains.sum()) for name, gains in beside.items()}
+    frame.attrs["notes"] = _notes(post, frame, exact, view.n_draws)
+    return frame
+
+
+def by_quota(n: int, annotators: Sequence[str], seed: int = 0) -> list[str]:
+    """Return who judges each of `n` pairs: equal shares, the remainder and the order by lot.
+
+    Raises
+    ------
+    DataError
+        For an empty or doubled list of annotators.
+    """
+    people = [str(label) for label in annotators]
+    if not people or len(set(people)) < len(people):
+        raise DataError("annotators must be one or more distinct labels")
+    rng = np.random.default_rng(seed)
+    turns = [rng.permutation(len(people)) for _ in range(-(-n // len(people)))]
+    return [people[k] for k in np.concatenate(turns)[:n]]
+
+
+@dataclass(eq=False)
+class _View:
+    """What a posterior says of pairs: scores, and outcome probabilities of its draws."""
+
+    post: Posterior
+    annotator: str | None
+    first: str
+    program: Program | None
+    draws: int
+    seed: int
+
+    @property
+    def step(self) -> int:
+        return max(1, self.post.n_draws // self.draws)
+
+    @property
+    def n_draws(self) -> int:
+        return len(range(0, self.post.n_draws, self.step))
+
+    def tables(self, pairs: ListedPairs) -> Array:
+        """Return outcome probabilities [draw, pair, outcome]; latents of an annotator nobody knows are averaged out."""
+        items = self.post.items
+        named = [(items[a], items[b]) for a, b in zip(pairs.a, pairs.b, strict=True)]
+        strangers = self.annotator is None and any("annotator" in self.post.dims[site] for site in self.post.draws)
+        parts = (
+            outcome_probabilities(
+                self.post, named, self.annotator, self.first, self.program, self.seed + 7919 * k, self.draws
+            )
+            for k in range(_STRANGERS if strangers else 1)
+        )
+        total = next(parts)
+        for part in parts:
+            total += part
+        return total / (_STRANGERS if strangers else 1)
+
+    @cached_property
+    def scores(self) -> Array | None:
+        """Mean utility [item], averaged over types; None for a program without utilities."""
+        utility = self.post.draws.get("utility")
+        if utility is None:
+            return None
+        if utility.ndim == 3:
+            utility = (self.post.draws["type_weight"][:, :, None] * utility).sum(1)
+        return utility.mean(0)
+
+    @cached_property
+    def metric(self) -> Metric | None:
+        """Belief about utilities, if their differences are all that a judgement depends on, by Luce's rule."""
+        utility = self.post.draws.get("utility")
+        if utility is None or utility.ndim != 2 or len(self.post.outcomes) != 2:
+            return None
+        utility = utility[:: self.step]
+        size = utility.shape[1]
+        rng = np.random.default_rng(self.seed)
+        a = rng.integers(size, size=_PROBES)
+        probes = ListedPairs(a, (a + rng.integers(1, size, _PROBES)) % size, size)
+        luce = expit(utility[:, probes.a] - utility[:, probes.b])
+        return Metric.from_draws(utility) if np.allclose(self.tables(probes)[..., 0], luce, atol=1e-9) else None
+
+    def listed(self, picks: list[Pick]) -> ListedPairs:
+        """Return picks as pairs."""
+        codes = np.array([(pick.a, pick.b) for pick in picks])
+        return ListedPairs(codes[:, 0], codes[:, 1], len(self.post.items))
+
+    def gains(self, picks: list[Pick]) -> Array:
+        """Return what each pick is expected to tell (nats) given those before it."""
+        return _in_turn(OutcomeBelief(self.tables(self.listed(picks))))
+
+
+def _in_turn(belief: OutcomeBelief) -> Array:
+    gains = np.empty(len(belief.mean))
+    for k in range(len(gains)):
+        gains[k] = belief.information(np.array([k]))[0]
+        belief.learn(k)
+    return gains
+
+
+class _Chooser:
+    """Applies rules to one set of candidates: by scores and distances where that is all there is, else by tables."""
+
+    def __init__(
+        self,
+        view: _View,
+        pairs: PairSet,
+        rule: str,
+        past: tuple[Array, Array, Array] | None,
+        ridge: float,
+        quota: int | None,
+        report: Report,
+    ) -> None:
+        self.view, self.pairs, self.quota, self.report = view, pairs, quota, report
+        scores = view.scores
+        if scores is None and rule not in (*FROM_TABLES, "random"):
+            raise DataError(f"rule={rule!r} needs utilities, and {view.post.program} has no site 'utility'; use eig")
+        metric = view.metric
+        self.seen: Survey | None = None
+        if rule == "batch_bald" or (metric is None and (rule in FROM_TABLES or scores is None)):
+            self.pairs = pairs.listed()
+            self.seen = survey(self.pairs, view.tables, view.n_draws, report)
+        size = len(view.post.items)
+        luce = Strengths(np.zeros(size) if scores is None else scores)
+        features = contrasts(size) if view.post.features is None else view.post.features
+        self.known = Situation(
+            luce=luce,
+            features=features,
+            past=None if past is None else past_information(features, luce, *past),
+            metric=None if metric is None else (lambda: Metric(metric.luce, metric.z)),
+            ridge=ridge,
+        )
+
+    def choose(self, rule: str, n: int) -> tuple[list[Pick], bool]:
+        """Return the batch of a rule, and whether all candidates were in the running."""
+        if self.seen is not None and rule in FROM_TABLES:
+            assert isinstance(self.pairs, ListedPairs)
+            return choose_from_tables(
+                rule,
+                self.pairs,
+                self.seen,
+                self.view.tables,
+                n,
+                quota=self.quota,
+                seed=self.view.seed,
+                report=self.report,
+            )
+        picks = choose(rule, self.pairs, self.known, n, quota=self.quota, seed=self.view.seed, report=self.report)
+        return picks, True
+
+    def entropy_rank(self, picks: list[Pick]) -> Array:
+        """Return the place of each pick among all candidates, 1 being the most even prediction."""
+        if self.seen is not None:
+            ordered = np.sort(self.seen.entropy)
+            return len(ordered) - np.searchsorted(ordered, self.seen.entropy[[p.row for p in picks]], "right") + 1
+        luce = self.known.luce
+        own = luce.information(*np.array([(pick.a, pick.b) for pick in picks]).T)
+        order = np.argsort(own)
+        more = np.zeros(len(own) + 1, np.int64)
+        for block in self.pairs.blocks():
+            even = luce.information(block.a, block.b)[block.allowed]
+            more += np.bincount(np.searchsorted(own[order], even, "left"), minlength=len(more))
+        # more[k]: candidates above own[order[k - 1]] and not above own[order[k]]
+        above = more[::-1].cumsum()[::-1][1:]
+        rank = np.empty(len(own), np.int64)
+        rank[order] = above + 1
+        return rank
+
+
+def _frame(view: _View, picks: list[Pick]) -> pd.DataFrame:
+    pairs, items = view.listed(picks), view.post.items
+    prob = view.tables(pairs)
+    belief = OutcomeBelief(prob)
+    frame = pd.DataFrame({"item_a": [items[k] for k in pairs.a], "item_b": [items[k] for k in pairs.b]})
+    for k, outcome in enumerate(view.post.outcomes):
+        frame[f"p_{outcome}"] = belief.mean[:, k]
+    frame["sd"] = prob[..., 0].std(0, ddof=1)
+    frame["information"] = belief.information(np.arange(len(picks)))
+    frame["gain"] = _in_turn(belief)
+    frame["entropy"] = entropy(belief.mean)
+    return frame
+
+
+def _reasons(frame: pd.DataFrame, total: int) -> list[str]:
+    """Say in words what the numbers of each row say."""
+    words = []
+    for row in frame.to_dict("records"):
+        gain, alone = row["gain"], row["information"]
+        shared = f", {1 - gain / alone:.0%} less than alone as pairs above tell the rest" if gain < 0.95 * alone else ""
+        words.append(
+            f"{row['item_a']} wins with probability {row['p_a']:.2f} ± {row['sd']:.2f}; the answer adds {gain:.3f} "
+            f"nats{shared}; number {row['entropy_rank']} of {total} in evenness"
+        )
+    return words
+
+
+def _notes(post: Posterior, frame: pd.DataFrame, exact: bool, n_draws: int) -> list[str]:
+    notes = []
+    if not post.status.trusted:
+        notes.append("The fit cannot be trusted as it stands, and so its uncertainty, which chose these pairs.")
+    if len(frame) > n_draws / 4:
+        notes.append(
+            f"{n_draws} draws cannot tell apart what {len(frame)} judgements teach; give draws=... of four times n, "
+            "or ask fewer at a time and refit."
+        )
+    if not exact:
+        notes.append("The batch is the best of a shortlist; a pair outside it might have added more to its end.")
+    return notes
+
+
+def _past(post: Posterior, data: Comparisons) -> tuple[Array, Array, Array]:
+    """Return the votes so far in the codes of the fit."""
+    position = pd.Index(post.items).get_indexer(pd.Index(data.items))
+    a, b = position[data.item_a], position[data.item_b]
+    if (np.minimum(a, b) < 0).any():
+        absent = data.items[int(np.flatnonzero(position < 0)[0])]
+        raise DataError(f"{data.source} holds item {absent!r}, which the fit does not know; give the votes of the fit")
+    return a, b, data.count
+
+
+def _require(post: Posterior, n: int, rule: str, quota: int | None, at_most: int | None, draws: int) -> None:
+    if rule not in RULES:
+        raise DataError(f"rule={rule!r} is unknown; use {', '.join(RULES)}")
+    for name, value in (("n", n), ("quota", quota), ("at_most", at_most)):
+        if value is not None and (not isinstance(value, int | np.integer) or value < 1):
+            raise DataError(f"{name} must be a whole number of at least 1, not {value!r}")
+    if min(post.n_draws, draws) < _FEWEST or post.is_point:
+        raise DataError(
+            f"choosing pairs needs draws of what is uncertain, {_FEWEST} or more, and this fit by {post.status.method} "
+            f"offers {min(post.n_draws, draws)}; fit with laplace, svi or nuts"
+        )

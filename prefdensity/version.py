@@ -1,0 +1,3 @@
+"""The version of the package, for everyone who records it."""
+
+__version__ = "0.1.0"
