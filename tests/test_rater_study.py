@@ -31,12 +31,12 @@ def test_the_informed_choice_is_the_most_information_about_the_items():
         gap = u[:, post.items.index(a)] - u[:, post.items.index(b)]
         p = expit(gap[:400, None, None] * beta[None, 500:900, :])  # items and annotators drawn apart
         told.append([target_information(np.stack([p[..., k], 1 - p[..., k]], -1)[:, :, None]).item() for k in range(5)])
-    best = [post.annotators[k] for k in np.argmax(told, 1)]
-    clear = [sorted(row)[-1] > 1.15 * sorted(row)[-2] for row in told]
-    assert any(clear)  # the Monte-Carlo error of a ratio is half a per cent
     for seed in range(5):
         found = rater_study.informed(post, pairs, post.annotators, 2, seed=seed)
-        assert all(who == right for who, right, sure in zip(found, best, clear, strict=True) if sure)
+        # some hundred draws tell ratios to a tenth or so; the careless two tell less than a tenth of the best
+        for who, row in zip(found, told, strict=True):
+            assert row[post.annotators.index(who)] > 0.75 * max(row)
+            assert sorted(row)[1] < 0.1 * max(row)
 
 
 def test_nobody_gets_more_than_the_most():
