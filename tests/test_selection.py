@@ -303,7 +303,7 @@ def test_command_asks_about_new_items_within_prompts(tmp_path, votes_file):
     ("arguments", "words"),
     [
         ((), "give --fit FIT.nc"),
-        (("--model", "bradley_terry", "--rule", "bold"), "rule='bold' is unknown"),
+        (("--model", "bradley_terry", "--rule", "bold"), "--rule bold is unknown"),
         (("--model", "bradley_terry", "--group", "prompt"), "there is no --items"),
         (("--model", "bradley_terry", "--candidates", "nowhere.csv"), "there is no file nowhere.csv"),
     ],
