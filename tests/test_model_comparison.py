@@ -190,7 +190,7 @@ def test_an_unknown_judge_needs_judges():
 
 @pytest.mark.slow
 def test_real_votes_prefer_unequal_annotators(shared_data):
-    """The figures on the llmfao votes that the README quotes."""
+    """The figures on the llmfao votes that docs/how-to/checking-and-comparing.md quotes."""
     votes = prefdensity.read(shared_data / "llmfao.csv", ordered=True)
     unequal = "davidson+position_bias+reliability"
     for data, plain, richer, gain, se in (

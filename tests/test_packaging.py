@@ -1,10 +1,9 @@
-"""What is installed is what the repository says: packages, names, commands, and a README that runs."""
+"""What is installed is what the repository says: packages, names, commands."""
 
 import importlib
 import os
 import pickle
 import re
-import shlex
 import subprocess
 import sys
 import tomllib
@@ -17,8 +16,8 @@ import prefdensity
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-README = (ROOT / "README.md").read_text()
-USER_PROGRAM = re.search(r"```python\n([^`]*?\nPROGRAM = [^`]*)```", README)
+WRITING = (ROOT / "docs" / "how-to" / "writing-a-program.md").read_text()
+USER_PROGRAM = re.search(r":caption: hurry\.py\n\n([^`]*?\nPROGRAM = [^`]*)```", WRITING)
 
 
 def python(*arguments: str, cwd: Path, stdin: bytes | None = None) -> str:
@@ -120,31 +119,3 @@ def test_help_is_light(tmp_path: Path) -> None:
     said = python("-c", code, "--help", cwd=tmp_path)
     assert "Usage" in said
     assert {"torch", "pyro", "pandas", "matplotlib"} & set(said.split()) == set()
-
-
-def test_readme_has_the_two_commands_of_ci() -> None:
-    listed = subprocess.run(["bash", ROOT / ".ci" / "run", "--list"], capture_output=True, text=True, check=True)
-    main_job, tests = listed.stdout.splitlines()
-    assert " fit example:" in main_job
-    assert tests.endswith("pytest")
-    assert all(command.startswith("python3 -m venv .venv && ") and command in README for command in (main_job, tests))
-
-
-def test_readme_example_runs(tmp_path: Path) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    examples = [block for block in blocks if "PROGRAM = " not in block]
-    assert examples
-    for block in examples:
-        assert python("-W", "error", "-c", block, cwd=tmp_path)
-
-
-def test_readme_commands_run(user_program: Path) -> None:
-    lines = re.findall(r"^prefdensity .*(?:hurry\.py|example:).*$", README, re.MULTILINE)
-    assert lines
-    for line in lines:
-        assert python("-m", "prefdensity", *shlex.split(line)[1:], cwd=user_program.parent)
-
-
-def test_readme_lists_every_program() -> None:
-    section = README.partition("\n## Programs\n")[2].partition("\n#")[0]
-    assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == prefdensity.names()
