@@ -39,7 +39,9 @@ def test_comparison_loo_equals_exact_refits(table):
     assert abs((found.elpd_i[rows] - exact).sum()) < 0.15
 
 
-@pytest.mark.parametrize("program", ["bradley_terry", "reliability", "annotator_types(k=2)"])
+@pytest.mark.parametrize(
+    "program", ["bradley_terry", "reliability", pytest.param("annotator_types(k=2)", marks=pytest.mark.slow)]
+)
 def test_annotator_loo_equals_exact_refits(table, program):
     post = prefdensity.fit(program, table, draws=4000)
     found = loo(post, table, "annotator")

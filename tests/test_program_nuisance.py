@@ -49,6 +49,7 @@ def test_one_fit_serves_every_functional(world, judged):
         assert (found.standard_error < pcal(judged, functional, calibration="none").standard_error).all()
 
 
+@pytest.mark.slow
 def test_a_fit_of_the_pilot_is_moved_to_every_fold(world, judged):
     # the posterior modes are those of a fit to the table itself, so the estimates are too
     moved = pcal(judged, LINEAR, MovedNuisance(fit_judge(PROGRAM, world.units(800, 1), method="laplace", draws=100)))

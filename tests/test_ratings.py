@@ -40,6 +40,7 @@ def test_cumulative_logit_is_the_difference_of_two_shares():
     assert torch.isfinite(far).all()  # the difference of two shares would be log 0
 
 
+@pytest.mark.slow
 def test_utilities_are_recovered_with_honest_intervals():
     """Squared standardised errors of all contrasts, 12 tables: chi-square, two-sided level 1e-3."""
     rng = np.random.default_rng(1)

@@ -74,6 +74,7 @@ def test_a_guide_that_cannot_hold_a_posterior_is_flagged(name, capsys):
     assert "do not judge the program" in str(report)
 
 
+@pytest.mark.slow
 def test_the_report_flags_a_guide_in_words():
     report = calibration("intransitive", 20)
     assert report.usable < 0.5

@@ -50,6 +50,7 @@ def test_overconfident_inference_is_seen(monkeypatch):
     assert told.filter(like="first less").max() < FALSE_ALARM
 
 
+@pytest.mark.slow
 def test_types_are_ranked_by_what_relabelling_leaves_alone():
     report = prefdensity.sbc("annotator_types", design(400), replicates=20)
     contrasts = ["first less last utility", "first less mean utility"]
