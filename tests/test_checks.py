@@ -14,7 +14,7 @@ import prefdensity
 from prefdensity.checking import check
 from prefdensity.checking.causes import changed
 from prefdensity.cli import main
-from prefdensity.errors import DataError, ProgramError
+from prefdensity.errors import DataError
 from prefdensity.programs.tabulate import cells_of
 from prefdensity.reporting import plots
 
@@ -220,15 +220,13 @@ def test_other_tables_and_few_replicates_are_refused():
         check.calibration(post, data, bins=0)
 
 
-def test_programs_of_files_must_be_given(tmp_path):
+def test_programs_of_files_are_checked_and_mended(tmp_path):
     path = tmp_path / "mine.py"
     path.write_text("from prefdensity import compose\n\nPROGRAM = compose('position_bias', 'lapse')\n")
     program = prefdensity.load_program(path)
     data = simulated("types by annotator", 1)
     post = prefdensity.fit(program, data, draws=100)
-    with pytest.raises(ProgramError, match="files are not run unasked"):
-        prefdensity.check(post, data)
-    first = prefdensity.check(post, data, program=program).causes[0]
+    first = prefdensity.check(post, data).causes[0]
     assert first.name == TASTES
     assert first.next_programs[0] == "position_bias+lapse+annotator_types"
 

@@ -266,27 +266,27 @@ def test_tastes_belong_to_annotators(citations):
         annotators=tuple("vwxyz"),
         draws={name: value[None] for name, value in sites.items()},
     )
-    program = named("annotator_tastes")
+    post = replace(post, fitted=named("annotator_tastes"))
     own = softmax(u + spread * offset, -1)
     turned = Domain.items(post.items[::-1])
-    found = implicit.of(post, turned, by="annotator", program=program)
+    found = implicit.of(post, turned, by="annotator")
     np.testing.assert_allclose(found.p[0], own[:, ::-1])
     assert found.groups == post.annotators
-    np.testing.assert_allclose(implicit.of(post, program=program).p[0], own.mean(0))
-    averaged = implicit.of(post, aggregate="mean_utility", program=program)
+    np.testing.assert_allclose(implicit.of(post).p[0], own.mean(0))
+    averaged = implicit.of(post, aggregate="mean_utility")
     np.testing.assert_allclose(averaged.p[0], softmax(u + spread * offset.mean(0)))
     for names, expected in (
         (("reliability", "annotator_tastes"), beta * u + spread * offset),
         (("annotator_tastes", "reliability"), beta * (u + spread * offset)),
     ):
-        found = implicit.of(post, by="annotator", program=named(*names))
+        found = implicit.of(replace(post, fitted=named(*names)), by="annotator")
         np.testing.assert_allclose(found.p[0], softmax(expected, -1))
 
 
 def test_types_of_judgements_have_densities_too(camps):
     post, *_ = camps
     draws = {name: value for name, value in post.draws.items() if name != "type_probability"}
-    anonymous = replace(post, program="bradley_terry", draws=draws)
+    anonymous = replace(post, fitted=named("bradley_terry"), draws=draws)
     np.testing.assert_array_equal(implicit.of(anonymous).log_p, implicit.of(post).log_p)
     with pytest.raises(DataError, match="alike"):
         implicit.of(anonymous, by="annotator")
@@ -308,7 +308,7 @@ def test_linear_utilities_reach_beyond_the_items():
 
 
 def test_a_utility_is_not_always_a_log_density(citations, camps):
-    probit = replace(citations, program="thurstone")
+    probit = replace(citations, fitted=named("thurstone"))
     with pytest.raises(ProgramError, match="temperature"):
         implicit.of(probit)
     np.testing.assert_allclose(
@@ -317,12 +317,6 @@ def test_a_utility_is_not_always_a_log_density(citations, camps):
     with pytest.raises(DataError, match="positive"):
         implicit.of(citations, temperature=0.0)
 
-    with pytest.raises(ProgramError, match="not run unasked"):
-        implicit.of(replace(citations, program="mine.py"))
-    found = implicit.of(
-        replace(citations, program="mine.py"), program=prefdensity.load_program("bradley_terry")
-    )
-    np.testing.assert_array_equal(found.log_p, implicit.of(citations).log_p)
     with pytest.raises(ProgramError, match="no utility"):
         implicit.of(replace(citations, dims={}))
 
@@ -343,7 +337,7 @@ def cyclic(utility, blade, chest, scale):
     size = len(utility)
     return replace(
         prefdensity.fit("bradley_terry", prefdensity.read("example:citations"), method="map"),
-        program="intransitive",
+        fitted=named("intransitive"),
         items=tuple(f"i{k}" for k in range(size)),
         draws={
             "utility": np.array([utility], float),
@@ -379,7 +373,7 @@ def test_the_density_of_almost_transitive_preferences_is_that_of_their_potential
     with pytest.raises(ProgramError, match=r"the share of cycles in the squared margins is 1\.00 \[1\.00, 1\.00\]"):
         implicit.of(circles)
     with pytest.raises(ProgramError, match="knows no cycles"):
-        implicit.curl_share(replace(circles, program="bradley_terry", draws={"utility": np.zeros((1, 3))}))
+        implicit.curl_share(replace(circles, fitted=named("bradley_terry"), draws={"utility": np.zeros((1, 3))}))
 
 
 @pytest.mark.parametrize("layer", ["annotator_factors", "ideal_points"])

@@ -11,15 +11,20 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pandas as pd
+import pyro
+import pyro.distributions as dist
 import pytest
 import xarray as xr
 from contract import table
 
 import prefdensity
+from prefdensity import layer
 from prefdensity.data.simulate import population
 from prefdensity.errors import DataError, ProgramError
 from prefdensity.judged.simulate import JudgedWorld
 from prefdensity.posterior.files import seal, write_tree
+from prefdensity.posterior.signature import signature_of
 
 BASEBALL = prefdensity.read("example:baseball")
 
@@ -155,7 +160,9 @@ DAMAGE = {
     "schema is deep": attribute("schema", "[" * 60_000),
     "schema is a number": attribute("schema", 3),
     "format is an array": attribute("format", [1, 2]),
-    "a number for the program": schema(lambda found: found.update(program=3)),
+    "a number for the program": schema(lambda found: found.update(program_name=3)),
+    "a signature of another shape": schema(lambda found: found["signature"].update(trial="yes")),
+    "a signature without families": schema(lambda found: found["signature"].pop("families")),
     "labels that are numbers": schema(lambda found: found.update(items=[1, 2, 3, 4, 5, 6, 7])),
     "two equal labels": schema(lambda found: found["items"].__setitem__(0, found["items"][1])),
     "an item too many": schema(lambda found: found["items"].append("Oakland")),
@@ -237,18 +244,33 @@ def test_loading_runs_nothing(tmp_path):
     post = prefdensity.fit(path, BASEBALL, method="laplace")
     saved = post.save(tmp_path / "fit.nc")
     assert trace.read_text() == "ran "
-    prefdensity.load_posterior(saved).summary()
-    with pytest.raises(ProgramError, match="files are not run unasked; pass program="):
-        prefdensity.load_posterior(saved).predict([("Boston", "Detroit")])
+    read = prefdensity.load_posterior(saved)
+    pd.testing.assert_frame_equal(read.summary(), post.summary())
+    pd.testing.assert_frame_equal(read.parameters(), post.parameters())
+    with pytest.raises(ProgramError, match="files are not run unasked; give it once, when loading .*fit.nc: program="):
+        read.predict([("Boston", "Detroit")])
     assert trace.read_text() == "ran "
+    given = prefdensity.load_posterior(saved, path)  # asked to
+    assert trace.read_text() == "ran ran "
+    pd.testing.assert_frame_equal(given.win_probabilities(), post.win_probabilities())
     path.unlink()
-    again = prefdensity.load_posterior(saved)
+    again = prefdensity.load_posterior(saved, prefdensity.load_program("bradley_terry"))
     np.testing.assert_array_equal(again.draws["utility"], post.draws["utility"])
-    # the program itself may be given
-    given = again.predict([("Boston", "Detroit")], program=prefdensity.load_program("bradley_terry"))
-    assert 0 < given["p_a"][0] < 1
+    pd.testing.assert_frame_equal(again.win_probabilities(), post.win_probabilities())
     with pytest.raises(ProgramError, match="files are not run unasked"):
-        again.win_probabilities()
+        prefdensity.load_posterior(read.save(tmp_path / "again.nc")).win_probabilities()
+
+
+def questions(post, simple):
+    """What cannot be answered without the program."""
+    return (
+        lambda: post.predict([("Boston", "Detroit")]),
+        lambda: post.win_probabilities(),
+        lambda: prefdensity.check(post, BASEBALL, replicates=20),
+        lambda: prefdensity.compare({"x": post, "y": simple}, BASEBALL, progress=False),
+        lambda: prefdensity.density.of(post),
+        lambda: prefdensity.loo(post, BASEBALL),
+    )
 
 
 SPELLINGS = ["{}", "{} ", " {}", "{}\n", "{}\t", "{}\u00a0", "{}\u2003", "{}\x0b", "{}+davidson", "davidson+{}", "./{}"]
@@ -261,16 +283,10 @@ def test_no_name_in_a_file_has_a_file_run(simple, tmp_path, monkeypatch, spellin
     (tmp_path / "mine.py").write_text(FILE.format(trace=str(trace)))
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    named = replace(simple, program=form.format(spelling.format("mine.py")))
+    signature = replace(signature_of(simple, simple.program), by_name=True)  # a lie: nobody could have saved this
+    named = replace(simple, program_name=form.format(spelling.format("mine.py")), fitted=None, signature=signature)
     again = prefdensity.load_posterior(named.save(tmp_path / "fit.nc"))
-    for ask in (
-        lambda: again.predict([("Boston", "Detroit")]),
-        lambda: again.win_probabilities(),
-        lambda: prefdensity.check(again, BASEBALL, replicates=20),
-        lambda: prefdensity.compare({"x": again, "y": simple}, BASEBALL, progress=False),
-        lambda: prefdensity.density.of(again),
-        lambda: prefdensity.loo(again, BASEBALL),
-    ):
+    for ask in questions(again, simple):
         with pytest.raises(ProgramError):
             ask()
     assert not trace.exists()
@@ -283,12 +299,102 @@ def test_loading_a_judge_runs_nothing(tmp_path, monkeypatch, name):
     trace = tmp_path / "trace.txt"
     (tmp_path / "mine.py").write_text(FILE.format(trace=str(trace)))
     monkeypatch.chdir(tmp_path)
-    saved = replace(fit, posterior=replace(fit.posterior, program=name)).save(tmp_path / "judge.nc")
-    with pytest.raises(ProgramError):
-        prefdensity.load_judge(saved)
+    of_file = replace(fit.posterior, program_name=name, fitted=replace(fit.program, name=name))
+    saved = replace(fit, posterior=of_file).save(tmp_path / "judge.nc")
+    read = prefdensity.load_judge(saved)
+    with pytest.raises(ProgramError, match="files are not run unasked"):
+        read.expect(units, lambda y: y)
     assert not trace.exists()
     given = prefdensity.load_judge(saved, program=fit.program)
     np.testing.assert_array_equal(given.expect(units, lambda y: y)[0], fit.expect(units, lambda y: y)[0])
+    with pytest.raises(ProgramError, match="other probabilities"):
+        prefdensity.load_judge(saved, program="gaussian+squared_distance")
+    with pytest.raises(ProgramError, match="a program of comparisons"):
+        prefdensity.load_judge(saved, program="davidson")
+
+
+OTHERS = {
+    "davidson": "has other outcomes|tie_strength was never drawn",
+    "student_items": "site utility is StudentT by item, and Normal by item was fitted",
+    "utility_scale(fixed=1.0)": "has no site utility_scale",
+    "thurstone": "gives other probabilities under the same draw",
+    "lapse": "site lapse was never drawn",
+}
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_a_program_that_was_not_fitted_is_refused(simple, tmp_path, other):
+    saved = simple.save(tmp_path / "fit.nc")
+    with pytest.raises(ProgramError, match=f"is not the program that was fitted.*({OTHERS[other]})"):
+        prefdensity.load_posterior(saved, other)
+
+
+EDITED = """from prefdensity import compose, layer
+import pyro, pyro.distributions as dist
+
+@layer("margin", needs=["first"])
+def my_bias(margin, data):
+    return margin {sign} pyro.sample("my_bias", dist.Normal(0.0, {width})) * data.first
+
+PROGRAM = compose("bradley_terry", my_bias)
+"""
+
+
+@pytest.mark.parametrize(
+    ("sign", "width", "said"), [("-", 0.5, "other probabilities"), ("+", 0.6, "the prior of my_bias is another")]
+)
+def test_an_edited_file_is_found_out(tmp_path, sign, width, said):
+    path = tmp_path / "mine.py"
+    path.write_text(EDITED.format(sign="+", width=0.5))
+    ordered = prefdensity.read("example:baseball", ordered=True)
+    post = prefdensity.fit(path, ordered, method="laplace", draws=100)
+    saved = post.save(tmp_path / "fit.nc")
+    given = prefdensity.load_posterior(saved, path).predict([("Boston", "Detroit")], first="a")
+    pd.testing.assert_frame_equal(given, post.predict([("Boston", "Detroit")], first="a"))
+    path.write_text(EDITED.format(sign=sign, width=width))
+    with pytest.raises(ProgramError, match=said):
+        prefdensity.load_posterior(saved, path)
+
+
+def test_a_layer_with_a_shipped_name_is_not_the_shipped_one(tmp_path):
+    """Same name, same site, other mathematics: what its author fitted, before and after a file."""
+
+    @layer("margin", needs=["first"])
+    def position_bias(margin, data):
+        return margin - 2 * pyro.sample("position_bias", dist.Normal(0.0, 0.5)) * data.first
+
+    ordered = prefdensity.read("example:baseball", ordered=True)
+    own = prefdensity.fit(prefdensity.compose("bradley_terry", position_bias), ordered, method="laplace", draws=100)
+    assert own.program_name == "bradley_terry+position_bias"
+    asked = own.predict([("Boston", "Detroit")], first="a")["p_a"][0]
+    u, bias = own.draws["utility"], own.draws["position_bias"]
+    b, d = (own.items.index(name) for name in ("Boston", "Detroit"))
+    assert asked == pytest.approx((1 / (1 + np.exp(-(u[:, b] - u[:, d] - 2 * bias)))).mean(), rel=1e-12)
+    saved = own.save(tmp_path / "fit.nc")
+    with pytest.raises(ProgramError, match="not made of shipped layers alone"):
+        prefdensity.load_posterior(saved).predict([("Boston", "Detroit")])
+    with pytest.raises(ProgramError, match="other probabilities"):
+        prefdensity.load_posterior(saved, "bradley_terry+position_bias")
+
+
+def test_a_latent_site_without_draws_is_an_error(simple):
+    """It would be drawn from its prior without a word."""
+    lost = replace(simple, event_dims={name: n for name, n in simple.event_dims.items() if name != "utility"})
+    for ask in questions(lost, simple):
+        with pytest.raises(ProgramError, match="the site 'utility' of bradley_terry has no draws"):
+            ask()
+
+
+def test_a_scale_that_maximum_likelihood_has_no_use_for_is_no_loss(tmp_path):
+    post = prefdensity.fit("bradley_terry", BASEBALL, method="mle")
+    assert post.unfelt == ("utility_scale",)
+    again = prefdensity.load_posterior(post.save(tmp_path / "fit.nc"))
+    pd.testing.assert_frame_equal(again.win_probabilities(), post.win_probabilities())
+
+
+def test_a_posterior_travels_with_its_program(simple):
+    again = pickle.loads(pickle.dumps(simple))
+    pd.testing.assert_frame_equal(again.win_probabilities(), simple.win_probabilities())
 
 
 FULL_DISK = """

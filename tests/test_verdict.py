@@ -83,7 +83,7 @@ def test_a_check_that_names_no_cause_speaks_too(camps):
 def test_types_are_supposed_too(camps):
     post, data = camps[:2]
     typed = prefdensity.fit("annotator_types(k=2)", data, method="map")
-    said = leaders(typed, replace(camps[2], program=typed.program))
+    said = leaders(typed, replace(camps[2], program=typed.program_name))
     assert len(said) == 2
     assert all(
         re.match(rf"Annotators of type {k} \(\d+%\): if annotator_types", text) for k, text in enumerate(said, 1)
@@ -92,13 +92,12 @@ def test_types_are_supposed_too(camps):
 
 def test_failed_fits_say_so_in_the_lead_and_settled_ones_open_no_box(camps):
     post, data = fitted("luce", 3)
-    program = prefdensity.load_program("bradley_terry")
     checked = prefdensity.check(post, data)
     poor = replace(post, status=replace(post.status, k_hat=1.5, log_weight_sd=2.0))
     assert any("failed its own checks" in said for said in lead(poor, checked))
     assert not any("failed its own checks" in said for said in lead(post, checked))
-    assert not any("search settled" in said.lower() for said in cautions(poor, data, program))
-    assert "k-hat" in cautions(poor, data, program)[0]
+    assert not any("search settled" in said.lower() for said in cautions(poor, data))
+    assert "k-hat" in cautions(poor, data)[0]
 
 
 def test_rare_events_do_not_make_distances_infinite():
@@ -115,9 +114,9 @@ def test_the_order_is_no_concern_of_a_program_that_knows_it(tmp_path):
     blind, knowing = (
         prefdensity.fit(name, data, draws=100) for name in ("bradley_terry", "bradley_terry+position_bias")
     )
-    said = {post.program: cautions(post, data, prefdensity.load_program(post.program)) for post in (blind, knowing)}
-    assert any("knows no effect of the order lays that on the items" in text for text in said[blind.program])
-    assert not any("order" in text for text in said[knowing.program])
+    said = {post.program_name: cautions(post, data) for post in (blind, knowing)}
+    assert any("knows no effect of the order lays that on the items" in text for text in said[blind.program_name])
+    assert not any("order" in text for text in said[knowing.program_name])
     box = sections(write_report(knowing, data, tmp_path / "report.html"))[1]
     assert box == ""
 
@@ -136,7 +135,7 @@ def test_items_that_features_place_are_not_warned_of_as_free(islands):
     said = {}
     for name in ("bradley_terry", "linear", "bradley_terry+reliability"):
         post = prefdensity.fit(name, islands, draws=100)
-        said[name] = " ".join(cautions(post, islands, prefdensity.load_program(name)))
+        said[name] = " ".join(cautions(post, islands))
     for words in ("never compared with each other", "never lost to or tied with"):
         assert words in said["bradley_terry"]
         assert words not in said["linear"]

@@ -16,7 +16,7 @@ import pandas as pd
 
 from prefdensity.errors import ProgramError
 from prefdensity.programs.layers import Layer, Program
-from prefdensity.programs.loading import shipped
+from prefdensity.programs.loading import shipped, spells
 from prefdensity.programs.running import run
 from prefdensity.programs.shelf import names
 from prefdensity.programs.suitability import suit
@@ -265,7 +265,7 @@ def _swapped(program: Program, there: str, new: str) -> str:
 
 def _named(program: Program, out: Layer | None, label: str) -> str:
     """Return the name of a program with a layer added, in the place of another if one goes out, as short as before."""
-    terms = re.split(r"\+(?![^(]*\))", program.name) if _spelled(program) else []
+    terms = re.split(r"\+(?![^(]*\))", program.name) if spells(program) else []
     if terms and out is None:
         return f"{program.name}+{label}"
     if out is None:
@@ -273,14 +273,6 @@ def _named(program: Program, out: Layer | None, label: str) -> str:
     if len(terms) > 1 and out.label in terms:
         return "+".join(label if term == out.label else term for term in terms)
     return _shortest([label if each is out else each.label for each in program.layers])
-
-
-def _spelled(program: Program) -> bool:
-    """Say whether the name of a program is what to write for it, and not a file or a name that its author gave it."""
-    try:
-        return shipped(program.name).layers == program.layers
-    except ProgramError:
-        return False
 
 
 def _taken_out(program: Program, old: str) -> Layer | None:

@@ -21,14 +21,12 @@ from prefdensity.checking.discrepancies import Directions
 from prefdensity.checking.replication import Design, replications
 from prefdensity.checking.tallies import CERTAIN, Curve, Tally
 from prefdensity.errors import DataError
-from prefdensity.posterior.outcome_tables import program_of
 from prefdensity.posterior.posterior import require_same_table
 from prefdensity.words import share
 
 if TYPE_CHECKING:
     from prefdensity.data.comparisons import Comparisons
     from prefdensity.posterior.posterior import Posterior
-    from prefdensity.programs.layers import Program
 
 _MOST = 20_000_000  # cells x replicates
 _FEWEST = 20
@@ -138,7 +136,7 @@ class CheckReport:
 
 
 def check(
-    post: Posterior, data: Comparisons, *, replicates: int = 100, seed: int = 0, program: Program | None = None
+    post: Posterior, data: Comparisons, *, replicates: int = 100, seed: int = 0
 ) -> CheckReport:
     """Hold a table against replications of it by the fitted program.
 
@@ -155,8 +153,6 @@ def check(
         Number of replicated tables, 20 or more; fewer are made of a table so large that they would take long.
     seed
         Of the replicated tables.
-    program
-        Needed when the fit is of a program from a user's file; files are never run unasked.
 
     Returns
     -------
@@ -170,11 +166,10 @@ def check(
     require_same_table(post, data)
     if replicates < _FEWEST:
         raise DataError(f"replicates={replicates} is too few to see a tail; use {_FEWEST} or more")
-    program = program_of(post, program)
     design = Design(data, post.outcomes)
     size = max(_FEWEST, min(replicates, _MOST // len(design.cells)))
     tallies: list[Tally] = []
-    for observed, replicated in replications(post, design, size, seed, program):
+    for observed, replicated in replications(post, design, size, seed):
         if not tallies:
             directions, curve = Directions(observed.expected), Curve(observed.expected, _BINS)
             tallies = [Tally(each, design, each.lacks(design, directions)) for each in catalogue(design)]
@@ -184,10 +179,10 @@ def check(
     table = pd.DataFrame([tally.row() for tally in tallies])
     parts = {tally.check.name: tally.frame() for tally in tallies if not tally.lacking}
     return CheckReport(
-        program=post.program,
+        program=post.program_name,
         source=data.source,
         table=table,
-        causes=suspects(table, parts, program, data),
+        causes=suspects(table, parts, post.program, data),
         parts=parts,
         calibration=curve.frame(),
         replicates=size,
@@ -202,13 +197,12 @@ def calibration(
     bins: int = 10,
     replicates: int = 100,
     seed: int = 0,
-    program: Program | None = None,
 ) -> pd.DataFrame:
     """Return how often favourites win, against how often the program says they do.
 
     Parameters
     ----------
-    post, data, replicates, seed, program
+    post, data, replicates, seed
         As in `check`.
     bins
         Number of groups of about equally many judgements, by the probability of the favourite.
@@ -227,7 +221,7 @@ def calibration(
     if bins < 1 or replicates < _FEWEST:
         raise DataError(f"bins={bins} must be at least 1, and replicates={replicates} at least {_FEWEST}")
     curve = None
-    for observed, replicated in replications(post, Design(data, post.outcomes), replicates, seed, program):
+    for observed, replicated in replications(post, Design(data, post.outcomes), replicates, seed):
         curve = curve or Curve(observed.expected, bins)
         curve.add(observed, replicated)
     assert curve is not None

@@ -22,7 +22,6 @@ from prefdensity.programs.tabulate import cells_of
 if TYPE_CHECKING:
     from prefdensity.data.comparisons import Comparisons
     from prefdensity.posterior.posterior import Posterior
-    from prefdensity.programs.layers import Program
 
 Array = NDArray[Any]
 
@@ -216,7 +215,7 @@ class Residuals:
 
 
 def replications(
-    post: Posterior, design: Design, replicates: int, seed: int, program: Program | None = None
+    post: Posterior, design: Design, replicates: int, seed: int
 ) -> Iterator[tuple[Residuals, Residuals]]:
     """Yield residuals of the data and of replicated data, draws spread over the posterior, in bounded memory.
 
@@ -226,7 +225,7 @@ def replications(
     rng = np.random.default_rng(seed)
     index = np.linspace(0, post.n_draws - 1, replicates).round().astype(int)
     thinned = replace(post, draws={name: values[index] for name, values in post.draws.items()})
-    for table in outcome_tables(thinned, design.cells, program, seed=seed):
+    for table in outcome_tables(thinned, design.cells, seed=seed):
         expected = Expectation(design, _known(table, thinned, design, rng))
         yield Residuals(expected, design.observed), Residuals(expected, _drawn(expected, rng))
 

@@ -122,7 +122,7 @@ def sbc(
         post = fit(program, data, method=method, seed=number, draws=_DRAWS, chains=1, progress=False)
         like_a_draw = {name: truth[name].reshape(1, *post.draws[name].shape[1:]) for name in truth}
         drawn, exact = _quantities(post.draws, post.dims), _quantities(like_a_draw, post.dims)
-        drawn["first chance"] = np.concatenate([_first(t) for t in outcome_tables(post, cells.head(1), program)])
+        drawn["first chance"] = np.concatenate([_first(t) for t in outcome_tables(post, cells.head(1))])
         exact["first chance"] = chance
         rows.append({name: int((drawn[name] < exact[name]).sum()) for name in exact})
         k_hats.append(np.nan if post.status.k_hat is None else post.status.k_hat)

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from prefdensity.data.choices import Choices
     from prefdensity.data.comparisons import Comparisons
     from prefdensity.posterior.posterior import Posterior
-    from prefdensity.programs.layers import Program
 
 app = typer.Typer(
     name="prefdensity",
@@ -125,9 +124,8 @@ def fit(
 
     with staged(out):
         pass  # a folder that cannot be written is better known before the fit than after it
-    program = load_program(model)
     post = inference.fit(
-        program,
+        load_program(model),
         data,
         method=method.value,
         seed=seed,
@@ -140,18 +138,18 @@ def fit(
         progress=False if quiet else None,
         checkpoint=checkpoint,
     )
-    _write_fit(post, data, program, out, level)
+    _write_fit(post, data, out, level)
     if "interrupted" in post.status.message:
         raise typer.Exit(INTERRUPTED)
 
 
-def _write_fit(post: "Posterior", data: "Comparisons | Choices", program: "Program", out: Path, level: float) -> None:
+def _write_fit(post: "Posterior", data: "Comparisons | Choices", out: Path, level: float) -> None:
     from prefdensity.checking.check import check
     from prefdensity.data.comparisons import Comparisons
     from prefdensity.reporting.report import cautions, write_report
 
     ranked = "utility" in post.draws  # a user's own program may know no single utility
-    checked = check(post, data, program=program) if isinstance(data, Comparisons) else None  # sets have no checks yet
+    checked = check(post, data) if isinstance(data, Comparisons) else None  # sets have no checks yet
     with staged(out) as folder:
         folder.mkdir()
         post.save(folder / "fit.nc")
@@ -160,14 +158,14 @@ def _write_fit(post: "Posterior", data: "Comparisons | Choices", program: "Progr
             post.summary(level=level).to_csv(folder / "summary.csv", index=False)
         if ranked and isinstance(data, Comparisons):
             target = folder / "report.html"
-            write_report(post, data, target, level=level, command=_typed(), program=program, checked=checked)
+            write_report(post, data, target, level=level, command=_typed(), checked=checked)
         written = sorted(path.name for path in folder.iterdir())
     if ranked:
         show_ranking(post, level)
     typer.echo("\n".join(post.quality()))
     typer.echo(f"wrote {out}: {', '.join(written)}")
     said = [*post.quality(), *([checked.caution] if checked else [])]
-    for sentence in cautions(post, data, program, checked):
+    for sentence in cautions(post, data, checked):
         if sentence not in said:  # once is enough
             typer.echo(f"warning: {sentence}", err=True)
     show_verdict(post, checked, ranked)
@@ -191,12 +189,13 @@ def report(
 ) -> None:
     """Write the report of a saved fit again; FILE and its options must be those of the fit."""
     from prefdensity.checking.check import check
+    from prefdensity.posterior.posterior import load_posterior
     from prefdensity.reporting.report import write_report
 
-    post, program = _saved_fit(saved, model)
-    checked = check(post, data, program=program)
+    post = load_posterior(saved, model)
+    checked = check(post, data)
     target = out or saved.with_name("report.html")
-    written = write_report(post, data, target, title, level=level, program=program, checked=checked)
+    written = write_report(post, data, target, title, level=level, checked=checked)
     typer.echo(f"wrote {written}")
     show_verdict(post, checked)
 
@@ -219,10 +218,11 @@ def check(
 ) -> None:
     """Say what the data hold against a fit, who shows it, and which model to try; FILE must be that of the fit."""
     from prefdensity.checking import check
+    from prefdensity.posterior.posterior import load_posterior
     from prefdensity.reporting import plots
 
-    post, program = _saved_fit(saved, model)
-    found = check.check(post, data, replicates=replicates, seed=seed, program=program)
+    post = load_posterior(saved, model)
+    found = check.check(post, data, replicates=replicates, seed=seed)
     typer.echo(str(found))
     typer.echo(next_step(found))
     if out is not None:
@@ -273,7 +273,7 @@ def compare(
         name: inference.fit(program, data, method=method.value, seed=seed, progress=show)
         for name, program in programs.items()
     }
-    found = compare.compare(posts, data, unit=unit, refit=refit, programs=programs, seed=seed, progress=show)
+    found = compare.compare(posts, data, unit=unit, refit=refit, seed=seed, progress=show)
     typer.echo(str(found))
     if out is not None:
         with staged(out) as folder:
@@ -306,16 +306,6 @@ pcal.command(epilog="Example: prefdensity pcal estimate collected.csv --covariat
     one_sentence(estimate)
 )
 app.add_typer(pcal, name="pcal")
-
-
-def _saved_fit(saved: Path, model: Path | None) -> "tuple[Posterior, Program | None]":
-    from prefdensity.posterior.posterior import load_posterior
-    from prefdensity.programs.loading import is_file, load_program
-
-    post = load_posterior(saved)
-    if is_file(post.program) and model is None:
-        raise DataError(f"{saved} was fitted with the file {post.program}; give it again with --model")
-    return post, load_program(model) if model else None
 
 
 def _typed() -> str:

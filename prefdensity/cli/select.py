@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from prefdensity.data.comparisons import Comparisons
     from prefdensity.posterior.posterior import Posterior
-    from prefdensity.programs.layers import Program
 
 _SETS = ("all", "within", "across")
 
@@ -64,7 +63,7 @@ def select(
     show = False if quiet else None
     table = None if items is None else readers.item_table(items)
     listed = candidates if candidates in _SETS else readers.read_rows(Path(candidates))
-    post, program, data = _posterior(data, fit, model, listed, table, seed, show)
+    post, data = _posterior(data, fit, model, listed, table, seed, show)
     batch = select.select(
         post,
         listed,
@@ -79,7 +78,6 @@ def select(
         at_most=at_most,
         annotators=judge,
         seed=seed,
-        program=program,
         progress=show,
     )
     _write(batch, out)
@@ -93,23 +91,22 @@ def _posterior(
     table: "pd.DataFrame | None",
     seed: int,
     show: bool | None,
-) -> "tuple[Posterior, Program | None, Comparisons]":
+) -> "tuple[Posterior, Comparisons]":
     """Return the saved fit, or a new one that also knows the items nobody has judged."""
     from prefdensity import inference
     from prefdensity.posterior.posterior import load_posterior
     from prefdensity.programs.loading import load_program
     from prefdensity.selection.candidates import with_items
 
-    program = None if model is None else load_program(model)
     if fit is not None:
-        return load_posterior(fit), program, data
-    if program is None:
+        return load_posterior(fit, model), data
+    if model is None:
         raise DataError("give --fit FIT.nc, a fit of these votes, or --model, a model to fit to them")
     labels = set() if table is None else set(map(str, table.index))
     if not isinstance(listed, str):
         labels |= {str(label) for side in ("item_a", "item_b") if side in listed for label in listed[side].dropna()}
     data = with_items(data, labels, table)
-    return inference.fit(program, data, seed=seed, progress=show), program, data
+    return inference.fit(load_program(model), data, seed=seed, progress=show), data
 
 
 def _column(table: "pd.DataFrame | None", name: str | None, flag: str) -> "dict[str, Any] | None":

@@ -24,7 +24,6 @@ from prefdensity.comparison.elpd import (
 from prefdensity.data.comparisons import Comparisons
 from prefdensity.errors import DataError
 from prefdensity.inference import fit, fits_together, posteriors
-from prefdensity.posterior.outcome_tables import program_of
 from prefdensity.posterior.posterior import Posterior
 from prefdensity.posterior.psis import USABLE
 from prefdensity.programs.layers import Program
@@ -57,7 +56,7 @@ class Comparison:
         The pointwise values behind the table.
     warnings
         Sentences to read before choosing.
-    posteriors, data, programs
+    posteriors, data
         What was compared.
     """
 
@@ -67,7 +66,6 @@ class Comparison:
     warnings: tuple[str, ...]
     posteriors: Mapping[str, Posterior]
     data: Comparisons
-    programs: Mapping[str, Program]
 
     def to_arviz(self, name: str) -> Any:
         """Return a program's posterior for ArviZ, with a group log_likelihood by unit, for `az.loo` and `az.compare`.
@@ -94,7 +92,7 @@ class Comparison:
 
         if name not in self.posteriors:
             raise DataError(f"{name!r} was not compared; programs are {', '.join(self.posteriors)}")
-        labels, values = pointwise_log_lik(self.posteriors[name], self.data, self.unit, self.programs[name])
+        labels, values = pointwise_log_lik(self.posteriors[name], self.data, self.unit)
         return with_log_likelihood(self.posteriors[name], self.unit, labels, values)
 
     def __str__(self) -> str:
@@ -132,7 +130,6 @@ def compare(
     *,
     unit: str = "comparison",
     refit: bool = True,
-    programs: Mapping[str, Program] | None = None,
     seed: int = 0,
     progress: bool | None = None,
 ) -> Comparison:
@@ -152,8 +149,6 @@ def compare(
     refit
         Refit without the units whose importance weights fail (k-hat above .7), in at most ten folds, and
         use what the refits say of them.
-    programs
-        name -> program, for posteriors fitted with a user's file.
     seed, progress
         Of the refits and the bootstrap behind pseudo_bma; whether to show a progress bar.
 
@@ -165,21 +160,21 @@ def compare(
     """
     if not posteriors:
         raise DataError("there is nothing to compare; give name -> posterior")
-    programs = {name: program_of(post, (programs or {}).get(name)) for name, post in posteriors.items()}
+    programs = {name: post.program for name, post in posteriors.items()}
     elpds, refitted = {}, {}
     with show_progress(progress) as report:
         for k, (name, post) in enumerate(posteriors.items()):
             report("leave-one-out", k, len(posteriors))
-            elpds[name] = loo(post, data, unit, programs[name])
+            elpds[name] = loo(post, data, unit)
             bad = np.flatnonzero(elpds[name].k_hat > USABLE)
             refitted[name] = len(bad) if refit else 0
             if refit and len(bad):
-                elpds[name] = _refitted(post, data, elpds[name], bad, programs[name], seed)
+                elpds[name] = _refitted(post, data, elpds[name], bad, seed)
     rated = [name for name, program in programs.items() if "ratings" in program.needs]
     apart = rated if len(rated) < len(programs) else []
     table = _table(posteriors, elpds, refitted, seed)
     table.loc[table["program"].isin(apart), ["log_evidence", "elbo"]] = np.nan
-    return Comparison(table, unit, elpds, _warnings(posteriors, elpds, apart), posteriors, data, programs)
+    return Comparison(table, unit, elpds, _warnings(posteriors, elpds, apart), posteriors, data)
 
 
 def kfold(
@@ -224,7 +219,7 @@ def _left_out(
     units, _ = units_of(data, unit, program)
     rows: NDArray[np.bool_] = np.asarray(outs[:, units].any(axis=-1))
     for out, held, post in zip(outs, rows, _refits(program, data, rows, method, seed), strict=True):
-        log_lik, _, _, index = unit_log_lik(post, data.take(held), unit, program, held_out=True)
+        log_lik, _, _, index = unit_log_lik(post, data.take(held), unit, held_out=True)
         values = (log_lik.logsumexp(0) - math.log(len(log_lik))).numpy()
         yield values[index] if unit in ("comparison", "pair") else values[out]
 
@@ -243,12 +238,12 @@ def _refits(
 
 
 def _refitted(
-    post: Posterior, data: Comparisons, elpd: Elpd, bad: NDArray[np.int64], program: Program, seed: int
+    post: Posterior, data: Comparisons, elpd: Elpd, bad: NDArray[np.int64], seed: int
 ) -> Elpd:
     values, k_hat = elpd.elpd_i.copy(), elpd.k_hat.copy()
     outs = np.zeros((min(_REFITS, len(bad)), len(values)), bool)
     outs[np.arange(len(bad)) % len(outs), bad] = True
-    for out, found in zip(outs, _left_out(program, data, elpd.unit, outs, post.status.method, seed), strict=True):
+    for out, found in zip(outs, _left_out(post.program, data, elpd.unit, outs, post.status.method, seed), strict=True):
         values[out] = found
         k_hat[out] = 0.0
     return replace(elpd, elpd_i=values, k_hat=k_hat)

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from prefdensity.data.comparisons import Comparisons
 from prefdensity.errors import DataError
-from prefdensity.posterior.outcome_tables import outcome_tables, program_of
+from prefdensity.posterior.outcome_tables import outcome_tables
 from prefdensity.posterior.posterior import Posterior, require_same_table
 from prefdensity.posterior.psis import USABLE, smooth
 from prefdensity.programs.cells import Cells
@@ -110,7 +110,7 @@ def standard_error(values: NDArray[np.float64], weight: NDArray[np.float64]) -> 
     return float(np.sqrt(n * (weight @ (values - mean) ** 2) / (n - 1)))
 
 
-def loo(post: Posterior, data: Comparisons, unit: str = "comparison", program: Program | None = None) -> Elpd:
+def loo(post: Posterior, data: Comparisons, unit: str = "comparison") -> Elpd:
     """Return the leave-one-out density of the data that `post` was fitted to, by Pareto-smoothed importance sampling.
 
     Raises
@@ -122,7 +122,7 @@ def loo(post: Posterior, data: Comparisons, unit: str = "comparison", program: P
     require_same_table(post, data)
     if post.is_point or post.status.method == "mle":
         raise DataError(f"{post.status.method} gives no posterior; fit with laplace, svi or nuts to compare programs")
-    log_lik, labels, weight, index = unit_log_lik(post, data, unit, program)
+    log_lik, labels, weight, index = unit_log_lik(post, data, unit)
     parts = []
     for block in log_lik.split(_BLOCK, dim=1):
         log_weight, k_hat = smooth(-block.T.contiguous())
@@ -166,34 +166,34 @@ def units_of(data: Comparisons, unit: str, program: Program) -> tuple[NDArray[np
 
 
 def unit_log_lik(
-    post: Posterior, data: Comparisons, unit: str, program: Program | None = None, held_out: bool = False
+    post: Posterior, data: Comparisons, unit: str, held_out: bool = False
 ) -> tuple[Tensor, tuple[str, ...], NDArray[np.float64], NDArray[np.int64]]:
     """Return log likelihoods [draw, term], unit labels, unit weights [unit], and the term of each unit [unit].
 
     Equal comparisons share a term. With types, a comparison, pair, item or context is predicted from what its
     annotators said elsewhere: in these data, or, when the data were `held_out` of the fit, in those that were fitted.
     """
-    program = program_of(post, program)
+    program = post.program
     units, labels = units_of(data, unit, program)
     if unit == "annotator":
         cells = cells_of(data, post.outcomes, (*program.needs, "annotator"))
-        return _by_annotator(post, cells, program), labels, np.ones(len(labels)), np.arange(len(labels))
+        return _by_annotator(post, cells), labels, np.ones(len(labels)), np.arange(len(labels))
     cells = cells_of(data, post.outcomes, program.needs)
     assert cells.term is not None  # the data have outcomes
     term = cells.term.numpy()
     if unit == "comparison":
         found, index = np.unique(term, return_inverse=True)
         groups = _Groups(found, np.arange(len(found)), np.ones(len(found)), len(found))
-        return _by_group(post, cells, program, groups, held_out), labels, data.count, index
+        return _by_group(post, cells, groups, held_out), labels, data.count, index
     size = len(cells) * len(post.outcomes)
     key, inverse = np.unique(units * size + term[:, None], return_inverse=True)
     count: NDArray[Any] = np.bincount(inverse.ravel(), np.repeat(data.count, units.shape[1]))
     groups = _Groups(key % size, key // size, count, len(labels))
-    return _by_group(post, cells, program, groups, held_out), labels, np.ones(len(labels)), np.arange(len(labels))
+    return _by_group(post, cells, groups, held_out), labels, np.ones(len(labels)), np.arange(len(labels))
 
 
 def pointwise_log_lik(
-    post: Posterior, data: Comparisons, unit: str, program: Program | None = None
+    post: Posterior, data: Comparisons, unit: str
 ) -> tuple[tuple[str, ...], NDArray[np.float64]]:
     """Return labels [unit] and log likelihoods [draw, unit], a comparison that counts n times given n times.
 
@@ -203,7 +203,7 @@ def pointwise_log_lik(
         As in `loo`, and for comparisons that count by halves.
     """
     require_same_table(post, data)
-    log_lik, labels, weight, index = unit_log_lik(post, data, unit, program)
+    log_lik, labels, weight, index = unit_log_lik(post, data, unit)
     if not np.array_equal(weight, np.round(weight)):
         raise DataError("half a comparison has no log likelihood of its own; export another unit, such as pair")
     repeated = np.repeat(np.arange(len(labels)), weight.astype(np.int64))
@@ -220,12 +220,12 @@ class _Groups:
     size: int
 
 
-def _by_group(post: Posterior, cells: Cells, program: Program, groups: _Groups, held_out: bool) -> Tensor:
+def _by_group(post: Posterior, cells: Cells, groups: _Groups, held_out: bool) -> Tensor:
     """Return log p(judgements of the group | all others, draw) [draw, group]."""
     term_of, to, count = map(torch.as_tensor, (groups.term, groups.to, groups.count))
     cell, outcome = term_of // len(post.outcomes), term_of % len(post.outcomes)
     rows = []
-    for table in outcome_tables(post, cells, program):
+    for table in outcome_tables(post, cells):
         term = table.log_prob[:, :, cell, outcome] * count  # [draw, type, entry]
         if table.log_weight is None:
             rows.append(term.new_zeros(len(term), groups.size).index_add_(1, to, term[:, 0]))
@@ -246,22 +246,22 @@ def _by_group(post: Posterior, cells: Cells, program: Program, groups: _Groups, 
     return torch.cat(rows)
 
 
-def _by_annotator(post: Posterior, cells: Cells, program: Program) -> Tensor:
+def _by_annotator(post: Posterior, cells: Cells) -> Tensor:
     """Return log p(all judgements of annotator | draw) [draw, annotator], his own latents integrated out."""
     own = [name for name in post.event_dims if "annotator" in post.dims[name]]
     given = [name for name in post.event_dims if name not in own]
     if not own:
         return torch.cat(
-            [_annotator_sums(cells, t.log_prob, t.log_weight) for t in outcome_tables(post, cells, program)]
+            [_annotator_sums(cells, t.log_prob, t.log_weight) for t in outcome_tables(post, cells)]
         )
     if len(own) > 2 or any(post.dims[name] != ("annotator",) for name in own):
         raise DataError(
-            f"{post.program} has too many latents per annotator to integrate here; use kfold(unit='annotator')"
+            f"{post.program_name} has too many latents per annotator to integrate here; use kfold(unit='annotator')"
         )
     total = torch.full((post.n_draws, cells.n_annotators), -math.inf, dtype=torch.float64)
     for values, log_width in _grid(post, own):
         parts = []
-        for t in outcome_tables(post, cells, program, given=given, values=values):
+        for t in outcome_tables(post, cells, given=given, values=values):
             parts.append(_annotator_sums(cells, t.log_prob, t.log_weight) + t.log_prior[:, None] + log_width)
         total = torch.logaddexp(total, torch.cat(parts))
     return total

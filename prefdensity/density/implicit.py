@@ -19,7 +19,6 @@ from prefdensity.density.densities import Density, Mass, mean_utility, mixture, 
 from prefdensity.density.distances import expected_kl, information, js, kl, kl_bound, log_ratio, match, tv
 from prefdensity.density.domains import Domain
 from prefdensity.errors import DataError, ProgramError
-from prefdensity.posterior.outcome_tables import program_of
 from prefdensity.programs.layers import Program
 
 if TYPE_CHECKING:
@@ -60,7 +59,6 @@ def of(
     aggregate: str = "mixture",
     by: str | None = None,
     temperature: float | None = None,
-    program: Program | None = None,
 ) -> Density:
     """Return the posterior of the implicit preference density.
 
@@ -83,8 +81,6 @@ def of(
         reliability, types weighed by what he judged. None: one for all, at reliability 1.
     temperature
         The density is exp(utility / temperature): 1 under Luce's rule; to be declared under any other.
-    program
-        Needed when the fit is of a program from a user's file; files are never run unasked.
 
     Raises
     ------
@@ -93,14 +89,14 @@ def of(
     DataError
         If the domain or an option does not suit the fit.
     """
-    layers = [each.name for each in program_of(post, program).layers]
+    layers = [each.name for each in post.program.layers]
     scale = _temperature(post, layers, temperature)
     if aggregate not in _AGGREGATES:
         raise DataError(f"aggregate={aggregate!r} is unknown; use {' or '.join(map(repr, _AGGREGATES))}")
     if by not in (None, "type", "annotator"):
         raise DataError(f"by={by!r} is unknown; use 'type', 'annotator' or None")
     where = domain or Domain.items(post.items)
-    _require_behaviour(post, program_of(post, program), by, where)
+    _require_behaviour(post, post.program, by, where)
     utility = _utility(post, layers, where)
     if by == "annotator" or _OWN & set(layers):
         people = _of_annotators(post, layers, utility, where, scale, aggregate)
@@ -108,7 +104,7 @@ def of(
         return people if by == "annotator" else _AGGREGATES[aggregate](people, equal)
     found = normalise(utility / scale, where)
     if by == "type" and not found.groups:
-        raise DataError(f"{post.program} has no types; leave out by='type'")
+        raise DataError(f"{post.program_name} has no types; leave out by='type'")
     if by == "type" or not found.groups:
         return found
     return _AGGREGATES[aggregate](found, post.draws["type_weight"])
@@ -117,10 +113,10 @@ def of(
 def _temperature(post: Posterior, layers: Sequence[str], temperature: float | None) -> float:
     """Return what utilities are divided by, or refuse where they make no density."""
     if post.dims.get("utility") not in (("item",), ("type", "item")):
-        raise ProgramError(f"{post.program} has no utility of each item to read a density off")
+        raise ProgramError(f"{post.program_name} has no utility of each item to read a density off")
     if temperature is None and not set(_LUCE) & set(layers):
         raise ProgramError(
-            f"under the choice rule of {post.program} exp(utility) is not a density; declare one with "
+            f"under the choice rule of {post.program_name} exp(utility) is not a density; declare one with "
             "temperature=..., and it is exp(utility / temperature)"
         )
     if temperature is not None and not 0 < temperature < math.inf:
@@ -138,7 +134,7 @@ def _require_behaviour(post: Posterior, program: Program, by: str | None, domain
     own = {each.name for each in program.layers} & {*_OWN, "intransitive"}
     if own or by == "annotator":
         raise ProgramError(
-            f"{post.program}: {', '.join(sorted(own)) or 'by=annotator'} acts on what {behaviour} makes of the "
+            f"{post.program_name}: {', '.join(sorted(own)) or 'by=annotator'} acts on what {behaviour} makes of the "
             "density, not on the density, so annotators have none of their own; leave out one of the two"
         )
     if behaviour.startswith("length_normalised") and (not _names_items(domain, post) or domain.log_volume.any()):
@@ -150,8 +146,8 @@ def _require_few_cycles(post: Posterior) -> None:
     if (share <= _CYCLIC).mean() < _CERTAINTY:
         low, high = np.quantile(share, [0.05, 0.95])
         raise ProgramError(
-            f"{post.program} implies no density: preferences that run in cycles follow from no density of items, and "
-            f"the share of cycles in the squared margins is {share.mean():.2f} [{low:.2f}, {high:.2f}]; up to "
+            f"{post.program_name} implies no density: preferences that run in cycles follow from no density of items, "
+            f"and the share of cycles in the squared margins is {share.mean():.2f} [{low:.2f}, {high:.2f}]; up to "
             f"{_CYCLIC:g} with probability {_CERTAINTY:g} a density is given"
         )
 
@@ -187,7 +183,7 @@ def curl_share(post: Posterior) -> Array:
         If the program has no such layer.
     """
     if "blade" not in post.draws:
-        raise ProgramError(f"{post.program} knows no cycles; fit it with + intransitive")
+        raise ProgramError(f"{post.program_name} knows no cycles; fit it with + intransitive")
     potential, curl = _hodge(post)
     kinds = potential if potential.ndim == 3 else potential[:, None]
     slope = ((kinds[..., :, None] - kinds[..., None, :]) ** 2).sum((-2, -1))
@@ -204,7 +200,7 @@ def _utility(post: Posterior, layers: Sequence[str], domain: Domain) -> Array:
     if "linear" in layers and features.shape[1] == post.draws["weight"].shape[-1]:
         return post.draws["weight"] @ features.T
     raise DataError(
-        f"{post.program} knows utilities of its {len(post.items)} items only; give a domain with their labels"
+        f"{post.program_name} knows utilities of its {len(post.items)} items only; give a domain with their labels"
     )
 
 
@@ -233,7 +229,7 @@ def _of_annotators(
 ) -> Density:
     """Return the density [draw, annotator, point] of each annotator."""
     if "type_probability" not in post.draws and not {"reliability", *_OWN} & set(layers):
-        raise DataError(f"{post.program} takes all annotators for alike; leave out by='annotator'")
+        raise DataError(f"{post.program_name} takes all annotators for alike; leave out by='annotator'")
     kinds = utility if utility.ndim == 3 else utility[:, None]
     own = kinds[:, None]  # [draw, annotator, type, point]
     for name in layers:  # margin layers act in this order

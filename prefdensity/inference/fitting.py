@@ -173,7 +173,7 @@ def _posterior(view: View, data: Comparisons | Choices, answer: Answer, status: 
         draws, point, error = (_reordered(sites, dims, "type", order) for sites in (draws, point, error))
     used = "features" in view.program.needs
     return Posterior(
-        program=view.program.name,
+        program_name=view.program.name,
         items=data.items,
         annotators=data.annotators,
         outcomes=view.cells.outcomes,
@@ -193,6 +193,8 @@ def _posterior(view: View, data: Comparisons | Choices, answer: Answer, status: 
         n_comparisons=data.n_judgements,
         data_source=data.source,
         data_fingerprint=data.fingerprint(),
+        unfelt=answer.left_out,
+        fitted=view.program,
     )
 
 

@@ -208,7 +208,7 @@ def _posterior(
     sites, dims = view.constrain(z[kept])
     point, _ = view.constrain(approximation.mode.z[None])
     return Posterior(
-        program=view.program.name,
+        program_name=view.program.name,
         items=data.items,
         annotators=data.annotators,
         outcomes=view.cells.outcomes,
@@ -223,6 +223,7 @@ def _posterior(
             math.nan, k_hat=float(shape), log_weight_sd=float((log_p - log_q).std()), corrected=True,
         ),
         n_comparisons=float(batch.counts[table].sum()),
+        fitted=view.program,
     )  # fmt: skip
 
 

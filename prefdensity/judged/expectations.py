@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from prefdensity.errors import DataError, ProgramError
 from prefdensity.judged.scale import Scale
 from prefdensity.judged.units import Judged
-from prefdensity.posterior.outcome_tables import program_of
-from prefdensity.posterior.posterior import Posterior, load_posterior
+from prefdensity.posterior import files
+from prefdensity.posterior.posterior import Posterior, attached
+from prefdensity.posterior.signature import signature_of
 from prefdensity.posterior.status import FitStatus
 from prefdensity.programs.judged_cells import at_nodes
 from prefdensity.programs.layers import Layer, Program
@@ -86,20 +87,22 @@ class JudgeFit:
 
     Attributes
     ----------
-    program
-        What was fitted.
     posterior
-        Draws of its parameters, with the status of the fit; in standard deviations of the labels.
+        Draws of the program's parameters, with the status of the fit; in standard deviations of the labels.
     scale
         The units of measurement, and what places the quadrature nodes.
     """
 
-    program: Program
     posterior: Posterior
     scale: Scale
 
     def __repr__(self) -> str:
-        return f"JudgeFit({self.program.name}, {self.posterior.n_draws} draws, {self.status.method})"
+        return f"JudgeFit({self.posterior.program_name}, {self.posterior.n_draws} draws, {self.status.method})"
+
+    @property
+    def program(self) -> Program:
+        """What was fitted."""
+        return self.posterior.program
 
     @property
     def status(self) -> FitStatus:
@@ -138,8 +141,12 @@ class JudgeFit:
         )
 
     def save(self, path: str | Path) -> Path:
-        """Write a netCDF file, atomically."""
-        return self.posterior.save(path)
+        """Write a netCDF file, atomically; see `Posterior.save`."""
+        signature = signature_of(self.posterior, self.program, self._trial)
+        return files.write(replace(self.posterior, signature=signature), path)
+
+    def _trial(self, program: Program) -> Cells:
+        return cast("Cells", self.scale.trial(program))
 
     def laws(self, units: Judged, nodes: int = _NODES, average: int = _AVERAGED) -> Iterator[tuple[slice, LabelLaw]]:
         """Yield rows and the law of their labels, in passes of bounded memory.
@@ -244,7 +251,7 @@ def _moments(label: Array, prior: torch.Tensor, told: torch.Tensor) -> tuple[Arr
     return (evidence / total).numpy(), ((joint * y).sum(1) / evidence).numpy(), variance.numpy()
 
 
-def load_judge(path: str | Path, program: Program | None = None) -> JudgeFit:
+def load_judge(path: str | Path, program: str | Path | Program | Layer | None = None) -> JudgeFit:
     """Read what `JudgeFit.save` wrote; nothing in the file is executed, nor any file that it names.
 
     Parameters
@@ -252,16 +259,16 @@ def load_judge(path: str | Path, program: Program | None = None) -> JudgeFit:
     path
         The file.
     program
-        Needed for a fit of a program from a user's file.
+        As in `load_posterior`: needed where the program is not made of shipped layers alone.
 
     Raises
     ------
     DataError
         If the file is none, is damaged, or holds another posterior.
     ProgramError
-        When it was fitted with a user's file and no program is given.
+        If `program` is not the one that was fitted.
     """
-    posterior = load_posterior(path)
+    posterior = files.read(path, Posterior)
     saved = posterior.status.settings.get("scale")
     if saved is None:
         raise DataError(f"{path} holds a posterior of comparisons; use prefdensity.load_posterior")
@@ -269,7 +276,9 @@ def load_judge(path: str | Path, program: Program | None = None) -> JudgeFit:
         scale = Scale.from_dict(saved)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path} is damaged: its scale of measurement cannot be read") from error
-    return JudgeFit(judged_program(program_of(posterior, program)), posterior, scale)
+    given = None if program is None else judged_program(program)
+    found = JudgeFit(posterior, scale)
+    return replace(found, posterior=attached(posterior, path, given, found._trial))
 
 
 def judged_program(name: str | Path | Program | Layer) -> Program:

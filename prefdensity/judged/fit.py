@@ -230,7 +230,7 @@ def _fitted(
         **answer.facts,
     )
     posterior = Posterior(
-        program=view.program.name,
+        program_name=view.program.name,
         items=(),
         annotators=scale.judges,
         outcomes=view.program.outcomes,
@@ -244,5 +244,6 @@ def _fitted(
         meanings=view.program.meanings,
         feature_names=scale.varying(used),
         n_comparisons=float(len(used.verdict)),
+        fitted=view.program,
     )
-    return JudgeFit(view.program, posterior, scale)
+    return JudgeFit(posterior, scale)

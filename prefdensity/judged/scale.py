@@ -117,6 +117,20 @@ class Scale:
         """Return about how many points a unit without label takes."""
         return len(self.levels) if _discrete(program) else 12 * nodes
 
+    def trial(self, program: Program) -> JudgedCells:
+        """Return two units to try a program on, one with a label and one with the verdict of each judge."""
+        who = np.arange(len(self.judges))
+        middle, sd = np.array(self.feature_mean), np.array(self.feature_sd)
+        features, sure = np.stack([middle + sd, middle - sd / 2]), np.ones(2)
+        label = self.label_mean + self.label_sd * (self.levels[0] if self.levels else 0.5)
+        units = Judged(
+            covariates=features[:, :-2], outputs=features[:, -2:] + self.label_sd * np.array([0.0, 0.5]),
+            label=np.array([label, np.nan]), judged=np.repeat([0, 1], len(who)), judge=np.tile(who, 2),
+            verdict=np.tile(who % 2, 2), features=tuple(map(str, range(len(middle)))), label_probability=sure,
+            preference_probability=sure, judges=self.judges,
+        )  # fmt: skip
+        return self.cells(program, units)
+
     def cells(self, program: Program, units: Judged, nodes: int = NODES) -> JudgedCells:
         """Return the units as tensors, those with a label first."""
         seen = ~np.isnan(units.label)

@@ -9,11 +9,31 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from prefdensity.errors import DataError
+from prefdensity.errors import DataError, ProgramError
 from prefdensity.posterior.outlying import far_out
 from prefdensity.posterior.status import SAFE, FitStatus
+from prefdensity.programs.layers import Program
 
 Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What tells the program of a saved posterior from another one; see `posterior.signature`.
+
+    Attributes
+    ----------
+    by_name
+        The name spells the program by shipped layers alone, so that it can be found again by its name.
+    families
+        Latent site -> the family of its distribution and its plates, as in "Normal by annotator".
+    trial
+        Of the first draw: the log prior density of each latent site, then log probabilities of a few judgements.
+    """
+
+    by_name: bool
+    families: dict[str, str]
+    trial: tuple[float, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,8 +42,8 @@ class Draws:
 
     Attributes
     ----------
-    program
-        Name of the program, as `load_program` takes it.
+    program_name
+        How the program is written, as `load_program` takes it: a composition, or the path of a user's file.
     items, annotators, outcomes
         Labels; `outcomes` in the order of the program.
     draws
@@ -45,9 +65,17 @@ class Draws:
         name -> [item]: what was known of the items, in the users' units, where the program reads it.
     n_comparisons, data_source, data_fingerprint
         The table it was fitted to.
+    unfelt
+        Latent sites without draws: scales of priors, where the method has no use for priors (mle).
+    fitted
+        The program itself; None where it came with a file and is not at hand. Questions ask `program`.
+    missing
+        Why it is not at hand, in words.
+    signature
+        What tells the program from another, out of a file; None for a posterior that was never saved.
     """
 
-    program: str
+    program_name: str
     items: tuple[str, ...]
     annotators: tuple[str, ...]
     outcomes: tuple[str, ...]
@@ -67,6 +95,28 @@ class Draws:
     n_comparisons: float = 0.0
     data_source: str = ""
     data_fingerprint: str = ""
+    unfelt: tuple[str, ...] = ()
+    signature: Signature | None = None
+    fitted: Program | None = field(default=None, repr=False)
+    missing: str = ""
+
+    @property
+    def program(self) -> Program:
+        """The program that was fitted: what every question is put to.
+
+        Raises
+        ------
+        ProgramError
+            Where the posterior came out of a file and the program did not.
+        """
+        if self.fitted is None:
+            raise ProgramError(self.missing or f"this posterior holds no program, only its name {self.program_name!r}")
+        return self.fitted
+
+    @property
+    def latent(self) -> tuple[str, ...]:
+        """Sites that the program draws: those with draws of the posterior, and those that no judgement feels."""
+        return (*self.event_dims, *self.unfelt)
 
     @property
     def n_draws(self) -> int:
@@ -85,7 +135,7 @@ class Draws:
 
     def _utility(self, sites: dict[str, Array]) -> Array:
         if "utility" not in sites:
-            raise DataError(f"{self.program} has no site 'utility'; read its draws and parameters() instead")
+            raise DataError(f"{self.program_name} has no site 'utility'; read its draws and parameters() instead")
         return sites["utility"]
 
     def types_by_size(self) -> list[int]:

@@ -34,6 +34,7 @@ T = TypeVar("T", bound=Draws)
 _FORMAT = "prefdensity-posterior-1"
 _LONG = ("elbo_trace", "restart_values", "modes")  # of the status, kept as arrays
 _ARRAYS = ("draws", "point", "log_p", "log_q", "features", "error", "measures")
+_LIVE = ("fitted", "missing")  # what a file cannot hold: the program itself, and why it is not at hand
 _SEAL = b"\nprefdensity sha256 "
 _BYTES = 1 << 20  # that small datasets may take beyond the file's own size: text is kept beside its array
 
@@ -153,14 +154,16 @@ def _tree(post: Draws) -> xr.DataTree:
 
 def _schema(post: Draws) -> dict[str, Any]:
     """Return all that is no array, as JSON has it."""
-    plain = {each.name: getattr(post, each.name) for each in fields(post) if each.name not in (*_ARRAYS, "status")}
-    return plain | {"status": {k: v for k, v in asdict(post.status).items() if k not in _LONG}}
+    apart = {*_ARRAYS, *_LIVE, "status", "signature"}
+    plain = {each.name: getattr(post, each.name) for each in fields(post) if each.name not in apart}
+    status = {k: v for k, v in asdict(post.status).items() if k not in _LONG}
+    return plain | {"status": status, "signature": post.signature and asdict(post.signature)}
 
 
 def _posterior(tree: xr.DataTree, kind: type[T]) -> T:
     schema = json.loads(tree.attrs["schema"])
     hints = get_type_hints(Draws)
-    if not isinstance(schema, dict) or schema.keys() != hints.keys() - set(_ARRAYS):
+    if not isinstance(schema, dict) or schema.keys() != hints.keys() - {*_ARRAYS, *_LIVE}:
         raise ValueError("its schema has other fields")
     fit, posterior, constant = tree["fit"], tree["posterior"], tree["constant_data"]
     long = {name: [float(x) for x in _array(fit, name)] for name in _LONG}

@@ -28,7 +28,7 @@ def groups(post: Draws, chains: int) -> dict[str, xr.Dataset]:
         variables[name] = (("chain", "draw", *dims), values.reshape(chains, draws, *values.shape[1:]))
     posterior = xr.Dataset(variables, {k: v for k, v in coords.items()})
     posterior.attrs["sampler"] = "nuts" if post.status.method == "nuts" else "guide"  # R-hat of a guide means nothing
-    posterior.attrs["program"] = post.program
+    posterior.attrs["program"] = post.program_name
     out = {"posterior": posterior}
     if len(post.log_p) == post.n_draws:
         stats = {

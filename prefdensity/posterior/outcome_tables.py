@@ -9,12 +9,10 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from prefdensity.errors import ProgramError
 from prefdensity.posterior.draws import Draws
+from prefdensity.posterior.questions import padded
 from prefdensity.programs.cells import Cells
-from prefdensity.programs.layers import Program
-from prefdensity.programs.loading import is_file, shipped
-from prefdensity.programs.running import run
+from prefdensity.programs.running import require_drawn, run
 
 # Draws x types x cells x outcomes per pass.
 _PASS = 4_000_000
@@ -51,7 +49,6 @@ class Table:
 def outcome_tables(
     post: Draws,
     cells: Cells,
-    program: Program | None = None,
     *,
     given: Collection[str] | None = None,
     values: Mapping[str, Tensor] = MappingProxyType({}),
@@ -64,14 +61,17 @@ def outcome_tables(
     ----------
     post, cells
         The posterior, and cells coded in its vocabulary.
-    program
-        Needed for posteriors of a user's file; see `program_of`.
     given
-        Sites taken from the posterior (default all); the others are drawn from their prior given these.
+        Sites taken from the posterior (default all); the others that it has are drawn from their prior given these.
     values
         Sites set to the same value [...] in every draw, shaped like one draw of the site.
+
+    Raises
+    ------
+    ProgramError
+        If the program is not at hand, or has a latent site without draws.
     """
-    program = program_of(post, program)
+    program = post.program
     taken = [name for name in (given if given is not None else post.draws) if name in post.event_dims]
     nothing = torch.zeros(len(cells), len(post.outcomes), dtype=torch.float64)
     silent = replace(cells, outcomes=post.outcomes, outcome=nothing)
@@ -81,38 +81,15 @@ def outcome_tables(
     for start in range(0, len(index), size):
         rows = index[start : start + size]
         chosen = slice(rows[0], rows[-1] + 1, step)
-        sites = {name: _padded(post, name, torch.tensor(post.draws[name][chosen])) for name in taken}
+        sites = {name: padded(post, name, torch.tensor(post.draws[name][chosen])) for name in taken}
         for name, value in values.items():
-            sites[name] = _padded(post, name, value.expand(len(rows), *value.shape))
+            sites[name] = padded(post, name, value.expand(len(rows), *value.shape))
         log_prior = torch.zeros(len(rows), dtype=torch.float64)
         with torch.no_grad():
             met = run(program, silent, sites, len(rows), seed=seed + start).met
+            require_drawn(met, post.latent, program)
             for name in values:
                 log_prior += met[name]["fn"].log_prob(met[name]["value"]).flatten(1)[:, 0]
         fn = met["outcome"]["fn"]
         log_weight = fn.log_weight[..., 0] if hasattr(fn, "log_weight") else None
         yield Table(chosen, fn.outcome_log_prob.expand(len(rows), -1, -1, -1), log_weight, log_prior)
-
-
-def program_of(post: Draws, program: Program | None) -> Program:
-    """Return the program of a posterior; a user's file is never run unasked, so it must be given.
-
-    Raises
-    ------
-    ProgramError
-        When the posterior was fitted with a file and no program is given.
-    """
-    if program is not None:
-        return program
-    if is_file(post.program):
-        raise ProgramError(
-            f"this posterior was fitted with the file {post.program}, and files are not run unasked; pass "
-            "program=load_program(...)"
-        )
-    return shipped(post.program)
-
-
-def _padded(post: Draws, name: str, values: Tensor) -> Tensor:
-    """Return draws [draw, ...] shaped for a fit plate at dim -3."""
-    batch = values.dim() - 1 - post.event_dims[name]
-    return values.double().reshape(len(values), *(1,) * (2 - batch), *values.shape[1:])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any
@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 
 from prefdensity.data.comparisons import Comparisons
 from prefdensity.data.grades import scores
-from prefdensity.errors import DataError
+from prefdensity.errors import DataError, ProgramError
 from prefdensity.posterior import files, groups
 from prefdensity.posterior.appraisal import appraisal
 from prefdensity.posterior.draws import Draws
 from prefdensity.posterior.predict import outcome_probabilities
-from prefdensity.programs.layers import Program
+from prefdensity.posterior.signature import Ask, require_same, signature_of
+from prefdensity.programs.layers import Layer, Program
+from prefdensity.programs.loading import load_program, shipped
 
 Array = NDArray[Any]
 
@@ -32,7 +34,7 @@ class Posterior(Draws):
     """
 
     def __repr__(self) -> str:
-        return f"Posterior({self.program}, {len(self.items)} items, {self.n_draws} draws, {self.status.method})"
+        return f"Posterior({self.program_name}, {len(self.items)} items, {self.n_draws} draws, {self.status.method})"
 
     def __str__(self) -> str:
         table = self.summary().head(10).to_string(index=False, float_format=lambda x: f"{x:.3f}")
@@ -119,7 +121,6 @@ class Posterior(Draws):
         annotator: str | None = None,
         first: str = "neither",
         level: float = 0.9,
-        program: Program | None = None,
         seed: int = 0,
     ) -> pd.DataFrame:
         """Return outcome probabilities of pairs of items that are alike in all covariates, with intervals.
@@ -134,8 +135,6 @@ class Posterior(Draws):
             Which side is shown first: a, b or neither.
         level
             Probability of the central intervals.
-        program
-            Needed when the posterior was fitted with a program from a user's file; files are never run unasked.
         seed
             For annotators drawn from the population.
 
@@ -147,11 +146,13 @@ class Posterior(Draws):
         ------
         DataError
             For an unknown item or annotator, naming it.
+        ProgramError
+            If the program came from a user's file and was not given when this posterior was loaded.
         """
         _require_level(level)
         listed = pairs[["item_a", "item_b"]].itertuples(index=False) if isinstance(pairs, pd.DataFrame) else pairs
         named = [(str(a), str(b)) for a, b in listed]
-        table = outcome_probabilities(self, named, annotator, first, program, seed)
+        table = outcome_probabilities(self, named, annotator, first, seed)
         frame = pd.DataFrame(named, columns=["item_a", "item_b"])
         lower, upper = np.quantile(table, [(1 - level) / 2, (1 + level) / 2], axis=0)
         for k, outcome in enumerate(self.outcomes):
@@ -159,7 +160,7 @@ class Posterior(Draws):
             frame[f"p_{outcome}_lower"], frame[f"p_{outcome}_upper"] = lower[:, k], upper[:, k]
         return frame
 
-    def win_probabilities(self, items: Sequence[str] | None = None, program: Program | None = None) -> pd.DataFrame:
+    def win_probabilities(self, items: Sequence[str] | None = None) -> pd.DataFrame:
         """Return item x item: probability that the row is preferred to the column, ties counted half.
 
         For an annotator drawn from the fitted population and no order; the diagonal is 1/2. At most 200
@@ -167,7 +168,7 @@ class Posterior(Draws):
         """
         names = list(self.items if items is None else items)
         upper = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
-        table = outcome_probabilities(self, upper, None, "neither", program, 0, most=200).mean(0)
+        table = outcome_probabilities(self, upper, None, "neither", 0, most=200).mean(0)
         wins = table @ scores(self.outcomes)
         square = np.full((len(names), len(names)), 0.5)
         square[np.triu_indices(len(names), 1)] = wins
@@ -187,8 +188,12 @@ class Posterior(Draws):
         return groups.to_arviz(self)
 
     def save(self, path: str | Path) -> Path:
-        """Write a netCDF file, atomically: an existing file stays intact if anything fails."""
-        return files.write(self, path)
+        """Write a netCDF file, atomically: an existing file stays intact if anything fails.
+
+        Of the program it holds the name and a `Signature`; see `load_posterior`.
+        """
+        signed = self if self.fitted is None else replace(self, signature=signature_of(self, self.fitted))
+        return files.write(signed, path)
 
 
 def _require_level(level: float) -> None:
@@ -210,12 +215,60 @@ def require_same_table(post: Posterior, data: Comparisons) -> None:
         )
 
 
-def load_posterior(path: str | Path) -> Posterior:
-    """Return the posterior that `Posterior.save` wrote; nothing in the file is executed.
+def load_posterior(path: str | Path, program: str | Path | Program | Layer | None = None) -> Posterior:
+    """Return the posterior that `Posterior.save` wrote; nothing in the file is executed, nor any file that it names.
+
+    Parameters
+    ----------
+    path
+        The file.
+    program
+        The program that was fitted, or the path of its file, where it is not made of shipped layers alone. Without it
+        such a posterior can be read (`summary`, `parameters`), not asked.
 
     Raises
     ------
     DataError
         If the file is missing, damaged, or not one of ours.
+    ProgramError
+        If `program` is not the one that was fitted.
     """
-    return files.read(path, Posterior)
+    return attached(files.read(path, Posterior), path, None if program is None else load_program(program))
+
+
+def attached(post: Posterior, path: str | Path, program: Program | None = None, ask: Ask | None = None) -> Posterior:
+    """Return a posterior that was read from a file with its program, or with the reason why that is not at hand.
+
+    Parameters
+    ----------
+    post, path
+        What was read, and from where.
+    program
+        What was given; None: found by its name, if that spells it by shipped layers alone.
+    ask
+        As in `signature_of`.
+
+    Raises
+    ------
+    ProgramError
+        If `program` is not the one that was fitted, saying what differs.
+    """
+    if program is not None:
+        require_same(post, program, ask)
+        return replace(post, fitted=program)
+    if post.signature is None or not post.signature.by_name:
+        why = "is not made of shipped layers alone, and a file holds no code; files are not run unasked"
+        return replace(post, missing=_how(post, path, why))
+    try:
+        found = shipped(post.program_name)
+        require_same(post, found, ask)
+    except ProgramError as error:
+        return replace(post, missing=_how(post, path, f"is not the one of that name here ({error})"))
+    return replace(post, fitted=found)
+
+
+def _how(post: Posterior, path: str | Path, why: str) -> str:
+    return (
+        f"the program {post.program_name} of this posterior {why}; give it once, when loading {path}: program=..., the "
+        "program or the path of its file (--model on the command line)"
+    )

@@ -237,6 +237,9 @@ class Program:
         """Run the Pyro program."""
         self.model(data)
 
+    def __repr__(self) -> str:
+        return f"Program({self.name})"
+
     @property
     def summary(self) -> str:
         """The first line of the story."""

@@ -54,6 +54,17 @@ def shipped(name: str) -> Program:
     return compose(*parts)
 
 
+def spells(program: Program) -> bool:
+    """Say whether the name of a program is all there is to know of it: shipped layers alone, and each as it is shipped.
+
+    Not so for a program of a user's file, and for one whose layers have the names of shipped ones.
+    """
+    try:
+        return bool(program.layers) and shipped(program.name).layers == program.layers
+    except ProgramError:
+        return False
+
+
 def _terms(text: str) -> list[ast.expr]:
     try:
         node = ast.parse(text, mode="eval").body

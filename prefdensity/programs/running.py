@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -76,3 +76,20 @@ def run(program: Program, cells: Cells, values: dict[str, Tensor], fits: int, se
     with place, Substitute(values) as seen, pyro.plate("fit", fits, dim=-3):
         program(cells)
     return seen
+
+
+def require_drawn(met: Mapping[str, Any], drawn: Collection[str], program: Program) -> None:
+    """Refuse a run in which a latent site took its value from its prior because nobody ever drew it.
+
+    Parameters
+    ----------
+    met
+        Sites of a run, as `Substitute` remembers them.
+    drawn
+        Latent sites that have draws, or are set; those left out of a question on purpose among them.
+    program
+        What was run, for the error.
+    """
+    for name, site in met.items():
+        if not site["is_observed"] and not site["deterministic"] and name not in drawn:
+            raise ProgramError(f"the site {name!r} of {program.name} has no draws: another program was fitted")

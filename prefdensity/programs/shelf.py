@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copyreg
 import difflib
 import importlib
 import pkgutil
+from dataclasses import replace
+from typing import Any
 
 from prefdensity.errors import ProgramError
 from prefdensity.programs.layers import Layer, Program
@@ -45,3 +48,22 @@ def find(name: str) -> Layer | Program:
     found = getattr(importlib.import_module(f"{package}.{name}"), name)
     assert isinstance(found, (Layer, Program))
     return found
+
+
+def _on_shelf(layer: Layer) -> bool:
+    """Say whether a layer is the shipped one of its name, with whatever arguments."""
+    return layer.name in (*names(), *judge_names()) and replace(layer, options=()) == find(layer.name)
+
+
+def _restored(name: str, options: dict[str, Any]) -> Layer:
+    found = find(name)
+    assert isinstance(found, Layer)
+    return found(**options) if options else found
+
+
+def _reduced(layer: Layer) -> Any:
+    """Return a shipped layer as its name and arguments: its function, hidden behind it, cannot be pickled."""
+    return (_restored, (layer.name, dict(layer.options))) if _on_shelf(layer) else layer.__reduce_ex__(2)
+
+
+copyreg.pickle(Layer, _reduced)

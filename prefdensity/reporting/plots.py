@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from prefdensity.comparison.compare import Comparison
     from prefdensity.data.comparisons import Comparisons
     from prefdensity.posterior.posterior import Posterior
-    from prefdensity.programs.layers import Program
 
 # Okabe and Ito: told apart by colour-blind readers and in grey print
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -89,7 +88,7 @@ def rank_intervals(post: Posterior, level: float = 0.9, most: int = 60) -> Figur
     return figure
 
 
-def win_heatmap(post: Posterior, most: int = 40, program: Program | None = None) -> Figure:
+def win_heatmap(post: Posterior, most: int = 40) -> Figure:
     """Draw how often the row item is preferred to the column item, items best first.
 
     Ties count half; neither item is shown first; the annotator is drawn from the fitted population.
@@ -100,11 +99,9 @@ def win_heatmap(post: Posterior, most: int = 40, program: Program | None = None)
         A fit.
     most
         Number of leading items drawn.
-    program
-        Needed when the fit is of a program from a user's file.
     """
     _, items = _panels(post, 0.9, most)
-    share = post.win_probabilities(items, program).to_numpy(copy=True)
+    share = post.win_probabilities(items).to_numpy(copy=True)
     np.fill_diagonal(share, np.nan)
     side = min(max(0.3 * len(items), 2.2), 7.0)
     figure = Figure(figsize=(side + 3.0, side + 1.9), layout="constrained")

@@ -11,7 +11,6 @@ import numpy as np
 from prefdensity.checking.check import CheckReport, check
 from prefdensity.data.comparisons import Comparisons
 from prefdensity.data.report import describe
-from prefdensity.posterior.outcome_tables import program_of
 from prefdensity.posterior.posterior import require_same_table
 from prefdensity.reporting import plots
 from prefdensity.reporting.pages import number, render, svg, write_page
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from prefdensity.data.choices import Choices
     from prefdensity.data.report import DataReport
     from prefdensity.posterior.posterior import Posterior
-    from prefdensity.programs.layers import Program
 
 _ROWS = 200  # rows of a table that the page shows; summary.csv has them all
 _ROWS_OF_TYPE = 20
@@ -41,7 +39,6 @@ def write_report(
     *,
     level: float = 0.9,
     command: str | None = None,
-    program: Program | None = None,
     checked: CheckReport | None = None,
 ) -> Path:
     """Write a self-contained HTML report: no scripts, no links, opens offline.
@@ -60,8 +57,6 @@ def write_report(
         Posterior mass of the intervals.
     command
         Shell command that reproduces the fit; the Python call is always shown.
-    program
-        Needed when the fit is of a program from a user's file; files are never run unasked.
     checked
         What `check` found of this fit; worked out here if it is not given.
 
@@ -76,14 +71,13 @@ def write_report(
         If `data` is not the table that was fitted.
     """
     require_same_table(post, data)
-    program = program_of(post, program)
-    checked = checked or check(post, data, program=program)
-    figures = _figures(post, data, level, program) | _check_figures(checked)
+    checked = checked or check(post, data)
+    figures = _figures(post, data, level) | _check_figures(checked)
     drawn = {name: svg(figure, name) for name, figure in figures.items()}
     page = render(
         "report.html.jinja",
         _contents(post, data, level)
-        | {"lead": lead(post, checked), "cautions": cautions(post, data, program, checked)}
+        | {"lead": lead(post, checked), "cautions": cautions(post, data, checked)}
         | {"figures": drawn, "title": title or os.path.basename(data.source), "command": command, "checked": checked},
     )
     return write_page(page, path)
@@ -117,7 +111,7 @@ def leaders(post: Posterior, contradicted: CheckReport | None = None) -> list[st
         A check that contradicts the program: then these are no more than what the program would say.
     """
     summary, draws = post.summary(), post.utilities()
-    supposing = f"if {post.program} were right, " if contradicted else ""
+    supposing = f"if {post.program_name} were right, " if contradicted else ""
     if draws.ndim == 2:
         only = _leader(post, summary, draws, supposing)
         return [only[0].upper() + only[1:] if supposing else only]
@@ -153,23 +147,19 @@ def _leader(post: Posterior, summary: pd.DataFrame, draws: NDArray[np.float64], 
     return f"{first} {many} {cannot} be told apart from it ({doubt}): {named}."
 
 
-def cautions(
-    post: Posterior, data: Comparisons | Choices, program: Program, checked: CheckReport | None = None
-) -> list[str]:
+def cautions(post: Posterior, data: Comparisons | Choices, checked: CheckReport | None = None) -> list[str]:
     """Return what to read before relying on a fit, each sentence once, what matters most first.
 
     Parameters
     ----------
     post, data
-        A fit and the table that it was fitted to.
-    program
-        The program fitted: what it accounts for is no matter of concern.
+        A fit and the table that it was fitted to; what its program accounts for is no matter of concern.
     checked
         What `check` found; what it does not bear out is not said.
     """
     against = [checked.caution] if checked and checked.caution else []
     passed = checked.table["check"][checked.table["verdict"] == "as expected"].tolist() if checked else []
-    of_data = describe(data).given(_known(post, program), passed) if isinstance(data, Comparisons) else data.warnings
+    of_data = describe(data).given(_known(post), passed) if isinstance(data, Comparisons) else data.warnings
     return list(dict.fromkeys([*against, *post.troubles(), *of_data, *post.status.warnings]))
 
 
@@ -230,22 +220,22 @@ def _annotator_caption(post: Posterior) -> str:
     return "Habits of the annotators as counted in the data, one dot each; the program takes them as alike."
 
 
-def _known(post: Posterior, program: Program) -> set[str]:
+def _known(post: Posterior) -> set[str]:
     """Return what a program knows of, in the words of `Remark`: its needs, and items if these are free."""
     free = "utility" in post.event_dims  # drawn for each item, not made of its features
-    return {*program.needs, "item"} if free else set(program.needs)
+    return {*post.program.needs, "item"} if free else set(post.program.needs)
 
 
 def _call(post: Posterior) -> str:
     asked = {"method": post.status.method, "seed": post.status.seed, **post.status.settings}
     how = ", ".join(f"{name}={value!r}" for name, value in asked.items() if value is not None)
-    return f"prefdensity.fit({post.program!r}, data, {how})"
+    return f"prefdensity.fit({post.program_name!r}, data, {how})"
 
 
 def _settings(post: Posterior, data: Comparisons) -> dict[str, str]:
     status = post.status
     rows = {
-        "program": post.program,
+        "program": post.program_name,
         "method": status.method + (", importance-corrected" if status.corrected else ""),
         "settled": ("yes: " if status.converged else "no: ") + status.message,
         "k-hat": number(status.k_hat),
@@ -266,8 +256,8 @@ def _settings(post: Posterior, data: Comparisons) -> dict[str, str]:
     return {name: value for name, value in rows.items() if value not in ("", "–")}
 
 
-def _figures(post: Posterior, data: Comparisons, level: float, program: Program | None) -> dict[str, Figure]:
-    figures = {"ranking": plots.ranking(post, level=level), "wins": plots.win_heatmap(post, program=program)}
+def _figures(post: Posterior, data: Comparisons, level: float) -> dict[str, Figure]:
+    figures = {"ranking": plots.ranking(post, level=level), "wins": plots.win_heatmap(post)}
     if not post.is_point:
         figures["ranks"] = plots.rank_intervals(post, level=level)
     if data.annotators:

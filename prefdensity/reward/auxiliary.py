@@ -17,11 +17,9 @@ from scipy.special import expit, logit
 from prefdensity.comparison.elpd import loo, unit_log_lik
 from prefdensity.errors import DataError
 from prefdensity.inference import fit
-from prefdensity.posterior.outcome_tables import program_of
 from prefdensity.posterior.posterior import Posterior
 from prefdensity.posterior.predict import outcome_probabilities
 from prefdensity.posterior.psis import smooth
-from prefdensity.programs.layers import Program
 from prefdensity.progress import progress as show_progress
 from prefdensity.reward.convex import margins, moment, solve
 from prefdensity.reward.equation import Fresh, Labelled
@@ -166,7 +164,6 @@ def of_posterior(
     post: Posterior,
     data: Comparisons,
     pairs: Pairs,
-    program: Program | None = None,
     *,
     folds: int | None = None,
     seed: int = 0,
@@ -180,22 +177,20 @@ def of_posterior(
         The fit and the judgements it was fitted to, without ties.
     pairs
         Labels of fresh pairs.
-    program
-        Needed for posteriors of a user's file.
     folds
         None: importance-weighted leave-one-out from the one fit. A number: as many refits; the way out where
         `k_hat` exceeds .7.
     """
-    program = _checked(post, program)
-    views = views_of(data, program.needs)
+    _require_pairs(post)
+    views = views_of(data, post.program.needs)
     if folds is None:
-        found = loo(post, data, "comparison", program)
-        fresh = _of_views(post, pairs, views, program, progress)
+        found = loo(post, data, "comparison")
+        fresh = _of_views(post, pairs, views, progress)
         return Auxiliary(_of_a(np.exp(found.elpd_i), data), fresh, views, found.k_hat)
     labelled, fresh = np.empty(len(data)), np.zeros((len(pairs), len(views)))
-    for out, part in _refits(post, data, program, folds, seed, progress):
-        labelled[out] = _held_out(part, data, out, program)
-        fresh += out.mean() * _of_views(part, pairs, views, program, False)
+    for out, part in _refits(post, data, folds, seed, progress):
+        labelled[out] = _held_out(part, data, out)
+        fresh += out.mean() * _of_views(part, pairs, views, False)
     return Auxiliary(labelled, fresh, views)
 
 
@@ -203,7 +198,6 @@ def of_rows(
     post: Posterior,
     data: Comparisons,
     pairs: Pairs,
-    program: Program | None = None,
     *,
     folds: int | None = None,
     seed: int = 0,
@@ -214,31 +208,30 @@ def of_rows(
     So the two probabilities of a row are those of one model that has not seen its label, and what is expected of the
     row's pair and of its fresh pair differs by their law alone. Arguments as in `of_posterior`, with pairs [row].
     """
-    program = _checked(post, program)
-    views = views_of(data, program.needs)
+    _require_pairs(post)
+    views = views_of(data, post.program.needs)
     if folds is None:
-        found = loo(post, data, "comparison", program)
-        fresh = _left_out(post, data, pairs, views, program, progress)
+        found = loo(post, data, "comparison")
+        fresh = _left_out(post, data, pairs, views, progress)
         return Auxiliary(_of_a(np.exp(found.elpd_i), data), fresh, views, found.k_hat)
     labelled, fresh = np.empty(len(data)), np.empty((len(pairs), len(views)))
-    for out, part in _refits(post, data, program, folds, seed, progress):
-        labelled[out] = _held_out(part, data, out, program)
-        fresh[out] = _of_views(part, [pairs[k] for k in np.flatnonzero(out)], views, program, False, None)
+    for out, part in _refits(post, data, folds, seed, progress):
+        labelled[out] = _held_out(part, data, out)
+        fresh[out] = _of_views(part, [pairs[k] for k in np.flatnonzero(out)], views, False, None)
     return Auxiliary(labelled, fresh, views)
 
 
-def _checked(post: Posterior, program: Program | None) -> Program:
-    """Return the program of a posterior, if it predicts pairs of which nothing but the items is known."""
-    program = program_of(post, program)
+def _require_pairs(post: Posterior) -> None:
+    """Refuse a program that does not predict pairs of which nothing but the items is known."""
     if post.outcomes != ("a", "b"):
-        raise DataError(f"{post.program} predicts {', '.join(post.outcomes)}; a reward needs a program of a and b only")
-    if "covariates" in program.needs:
-        raise DataError(f"{post.program} uses covariates, which fresh pairs do not have; fit one without")
-    return program
+        found = ", ".join(post.outcomes)
+        raise DataError(f"{post.program_name} predicts {found}; a reward needs a program of a and b only")
+    if "covariates" in post.program.needs:
+        raise DataError(f"{post.program_name} uses covariates, which fresh pairs do not have; fit one without")
 
 
 def _refits(
-    post: Posterior, data: Comparisons, program: Program, folds: int, seed: int, progress: bool | None
+    post: Posterior, data: Comparisons, folds: int, seed: int, progress: bool | None
 ) -> Iterator[tuple[NDArray[np.bool_], Posterior]]:
     """Yield which rows [row] are left out, and a fit to the others, for every fold."""
     fold = folds_of(len(data), folds, None, np.random.default_rng(seed))
@@ -246,13 +239,13 @@ def _refits(
         for k in range(folds):
             report("refits of the auxiliary", k, folds)
             out = fold == k
-            yield out, fit(program, data.take(~out), method=post.status.method, seed=seed, progress=False)
+            yield out, fit(post.program, data.take(~out), method=post.status.method, seed=seed, progress=False)
 
 
-def _held_out(part: Posterior, data: Comparisons, out: NDArray[np.bool_], program: Program) -> Array:
+def _held_out(part: Posterior, data: Comparisons, out: NDArray[np.bool_]) -> Array:
     """Return P(a) of the rows that a fit has not seen."""
     left = data.take(out)
-    log_lik, _, _, index = unit_log_lik(part, left, "comparison", program, held_out=True)
+    log_lik, _, _, index = unit_log_lik(part, left, "comparison", held_out=True)
     return _of_a(log_lik.exp().mean(0).numpy()[index], left)
 
 
@@ -262,13 +255,13 @@ def _of_a(observed: Array, data: Comparisons) -> Array:
 
 
 def _left_out(
-    post: Posterior, data: Comparisons, pairs: Pairs, views: tuple[View, ...], program: Program, progress: bool | None
+    post: Posterior, data: Comparisons, pairs: Pairs, views: tuple[View, ...], progress: bool | None
 ) -> Array:
     """Return P(a) [row, view] of one pair for each row, by draws weighted as if the row's label were unknown.
 
     The type of the annotator keeps what the label said of it: one judgement among all of theirs, in one view.
     """
-    log_lik, _, _, term = unit_log_lik(post, data, "comparison", program)
+    log_lik, _, _, term = unit_log_lik(post, data, "comparison")
     fresh = np.empty((len(pairs), len(views)))
     with show_progress(progress) as report:
         for start in range(0, len(pairs), _ROWS):
@@ -279,7 +272,7 @@ def _left_out(
             position = {pair: k for k, pair in enumerate(dict.fromkeys(pairs[rows]))}
             own = [position[pair] for pair in pairs[rows]]
             for k, view in enumerate(views):
-                table = outcome_probabilities(post, list(position), view.annotator, view.first, program)
+                table = outcome_probabilities(post, list(position), view.annotator, view.first)
                 fresh[rows, k] = np.einsum("rs,sr->r", weight, table[:, own, 0])
     return fresh
 
@@ -288,7 +281,6 @@ def _of_views(
     post: Posterior,
     pairs: Pairs,
     views: tuple[View, ...],
-    program: Program,
     progress: bool | None,
     most: int | None = _DRAWS,
 ) -> Array:
@@ -298,6 +290,6 @@ def _of_views(
     with show_progress(progress) as report:
         for k, view in enumerate(views):
             report("auxiliary on fresh pairs", k, len(views))
-            table = outcome_probabilities(post, list(position), view.annotator, view.first, program, most=most)
+            table = outcome_probabilities(post, list(position), view.annotator, view.first, most=most)
             columns.append(table[..., 0].mean(0))
     return np.stack(columns, 1)[[position[pair] for pair in pairs]]

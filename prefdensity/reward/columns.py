@@ -25,7 +25,6 @@ from prefdensity.reward.auxiliary import of_rows
 
 if TYPE_CHECKING:
     from prefdensity.posterior.posterior import Posterior
-    from prefdensity.programs.layers import Program
 
 Array = NDArray[Any]
 
@@ -40,7 +39,6 @@ def auxiliary_columns(
     texts: Mapping[str, str] | None = None,
     prompts: Mapping[str, str] | None = None,
     weights: ArrayLike | None = None,
-    program: Program | None = None,
     refits: int | None = None,
     seed: int = 0,
     progress: bool | None = None,
@@ -68,8 +66,6 @@ def auxiliary_columns(
     weights
         [row], proportional to 1 / (probability with which the row's pair was drawn for its prompt); written as a column
         `weight` with mean 1. None: the pairs of a prompt were equally likely.
-    program
-        Needed for posteriors of a user's file.
     refits
         None: leave-one-out by importance weights, from the one fit. A number: each row is predicted by that of as
         many refits that left it out; the way out where weights are unreliable.
@@ -93,7 +89,7 @@ def auxiliary_columns(
         raise DataError("a preference table has one judgement in a row and no ties; use without_ties() and no counts")
     weight = None if weights is None else _weights(weights, len(data))
     fresh = _fresh_pairs(data, np.random.default_rng(seed))
-    found = of_rows(post, data, fresh, program, folds=refits, seed=seed, progress=progress)
+    found = of_rows(post, data, fresh, folds=refits, seed=seed, progress=progress)
     bad = 0 if found.k_hat is None else int((found.k_hat > USABLE).sum())
     if bad:
         warnings.warn(

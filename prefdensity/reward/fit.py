@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,9 +25,6 @@ from prefdensity.reward.convex import gram
 from prefdensity.reward.equation import Equation, Fresh, Labelled
 from prefdensity.reward.estimate import RewardEstimate, cautions
 from prefdensity.reward.fresh_pairs import Exact, Sampled, probabilities
-
-if TYPE_CHECKING:
-    from prefdensity.programs.layers import Program
 
 __all__ = ["Exact", "RewardEstimate", "Sampled", "reward", "reward_from_differences"]
 
@@ -45,7 +42,6 @@ def reward(
     refits: int | None = None,
     weights: ArrayLike | None = None,
     cluster: str | ArrayLike | None = None,
-    program: Program | None = None,
     folds: int = 5,
     seed: int = 0,
     progress: bool | None = None,
@@ -81,8 +77,6 @@ def reward(
     cluster
         "annotator", "context" or labels [comparison]: judgements with the same one are not independent. With
         "annotator" intervals are for a population of annotators of whom these are a sample, otherwise for these.
-    program
-        Needed for posteriors of a user's file.
     folds, seed
         Of the recalibration and the refits.
     progress
@@ -98,7 +92,7 @@ def reward(
     rows = _judgements(data)
     pairs = fresh.labels(data.items)
     if isinstance(auxiliary, Posterior):
-        found = of_posterior(auxiliary, data, pairs, program, folds=refits, seed=seed, progress=progress)
+        found = of_posterior(auxiliary, data, pairs, folds=refits, seed=seed, progress=progress)
     else:
         given = probabilities(auxiliary, len(data), "auxiliary")
         found = Auxiliary(given, fresh.auxiliary()[:, None], (View(None, "neither", 1.0),))

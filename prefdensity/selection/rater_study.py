@@ -20,10 +20,8 @@ from scipy import stats
 from prefdensity.data.comparisons import Comparisons
 from prefdensity.errors import DataError
 from prefdensity.inference import fit
-from prefdensity.posterior.outcome_tables import program_of
 from prefdensity.posterior.posterior import Posterior
 from prefdensity.posterior.predict import outcome_probabilities
-from prefdensity.programs.layers import Program
 from prefdensity.progress import progress as progress_bar
 from prefdensity.selection.acquisition import target_information
 from prefdensity.selection.candidates import with_items
@@ -45,7 +43,6 @@ def informed(
     annotators: Sequence[str],
     most: int,
     *,
-    program: Program | None = None,
     seed: int = 0,
 ) -> list[str]:
     """Return for each pair the annotator whose answer is expected to tell most about the items.
@@ -63,8 +60,6 @@ def informed(
         Who may be asked.
     most
         Most pairs that one annotator may get.
-    program
-        Needed for the posterior of a user's file.
     seed
         Of the draws.
 
@@ -73,12 +68,12 @@ def informed(
     DataError
         For fits without annotators, unknown annotators, or too few for the pairs.
     """
-    _require_annotators(post, program)
+    _require_annotators(post)
     _require_room(len(pairs), len(annotators), most)
     apart = _apart(post, np.random.default_rng(seed))
     told = []
     for who in annotators:
-        prob = outcome_probabilities(apart, pairs, who, "neither", program)
+        prob = outcome_probabilities(apart, pairs, who, "neither")
         told.append(target_information(prob.reshape(_REWARDS, _HABITS, *prob.shape[1:])))
     value, left = np.array(told), np.full(len(annotators), most)
     found = []
@@ -151,7 +146,6 @@ def study(
     budgets: Sequence[int] = (60, 120, 180, 240),
     seeds: int = 10,
     most: int | None = None,
-    program: Program | None = None,
     seed: int = 0,
     progress: bool | None = None,
 ) -> RaterStudy:
@@ -170,8 +164,6 @@ def study(
         Number of simulations, two or more.
     most
         Most pairs of a round that one annotator gets by information; None: twice an equal share.
-    program
-        Needed for the posterior of a user's file.
     seed
         Of everything random.
     progress
@@ -182,7 +174,7 @@ def study(
     DataError
         For fits that know no annotators or have types, and for budgets that make no study.
     """
-    program = _require_annotators(post, program)
+    _require_annotators(post)
     if post.utilities().ndim != 2:
         raise DataError("a fit with types has no one truth to simulate; give a fit without types")
     if len(budgets) < 2 or (np.diff([0, *budgets]) < 1).any() or budgets[0] < len(post.annotators):
@@ -197,7 +189,7 @@ def study(
     rows: list[tuple[int, str, int, float]] = []
     with progress_bar(progress) as report:
         for number in range(seeds):
-            world = _World(post, program, int(np.random.SeedSequence([seed, number]).generate_state(1)[0] >> 1))
+            world = _World(post, int(np.random.SeedSequence([seed, number]).generate_state(1)[0] >> 1))
             for k, way in enumerate(ASSIGNMENTS):
                 rows += [(number, way, *point) for point in world.curve(way, budgets, most)]
                 report("simulating", number + (k + 1) / len(ASSIGNMENTS), seeds)
@@ -207,14 +199,14 @@ def study(
 class _World:
     """One draw of a fit taken for the truth."""
 
-    def __init__(self, post: Posterior, program: Program, seed: int) -> None:
-        self.post, self.program, self.seed = post, program, seed
+    def __init__(self, post: Posterior, seed: int) -> None:
+        self.post, self.seed = post, seed
         at = np.array([np.random.default_rng(seed).integers(post.n_draws)])
         truth = replace(post, draws={name: value[at] for name, value in post.draws.items()})
         self.utility = truth.utilities()[0]
         self.pairs = list(combinations(sorted(post.items), 2))
         self.place = {pair: k for k, pair in enumerate(self.pairs)}
-        tables = [outcome_probabilities(truth, self.pairs, who, "neither", program)[0] for who in post.annotators]
+        tables = [outcome_probabilities(truth, self.pairs, who, "neither")[0] for who in post.annotators]
         self.prob = np.array(tables)  # [annotator, pair, outcome]
 
     def curve(self, way: str, budgets: Sequence[int], most: int | None) -> list[tuple[int, float]]:
@@ -228,7 +220,7 @@ class _World:
             rows += self._answers(pairs, self._people(way, found, pairs, most, of_people))
             frame = pd.DataFrame(rows, columns=["item_a", "item_b", "annotator", "outcome"])
             data = with_items(Comparisons.from_frame(frame), self.post.items)
-            found = fit(self.program, data, method="laplace", seed=0, draws=_DRAWS, progress=False)
+            found = fit(self.post.program, data, method="laplace", seed=0, draws=_DRAWS, progress=False)
             order = [found.items.index(item) for item in self.post.items]
             mean = found.utilities().mean(0)[order]
             curve.append((budget, float(stats.spearmanr(mean, self.utility).statistic)))
@@ -237,8 +229,7 @@ class _World:
     def _pairs(self, found: Posterior | None, n: int, stream: int) -> Pairs:
         if found is None:
             return [self.pairs[k] for k in np.random.default_rng(stream).integers(len(self.pairs), size=n)]
-        program = self.program
-        batch = select(found, n=min(n, len(self.pairs)), seed=stream, program=program, draws=_DRAWS, progress=False)
+        batch = select(found, n=min(n, len(self.pairs)), seed=stream, draws=_DRAWS, progress=False)
         once = list(zip(batch["item_a"], batch["item_b"], strict=True))
         return (once * -(-n // len(once)))[:n]
 
@@ -249,7 +240,7 @@ class _World:
         if way == "random":
             return [people[k] for k in np.random.default_rng(stream).integers(len(people), size=len(pairs))]
         cap = max(1, -(-2 * len(pairs) // len(people))) if most is None else most
-        return informed(found, pairs, people, cap, program=self.program, seed=stream)
+        return informed(found, pairs, people, cap, seed=stream)
 
     def _answers(self, pairs: Pairs, people: list[str]) -> list[tuple[str, str, str, str]]:
         who = np.array([self.post.annotators.index(each) for each in people])
@@ -260,11 +251,11 @@ class _World:
         return [(a, b, person, said) for (a, b), person, said in zip(pairs, people, answer, strict=True)]
 
 
-def _require_annotators(post: Posterior, program: Program | None) -> Program:
-    known = program_of(post, program)
-    if "annotator" not in known.needs or not post.annotators:
-        raise DataError(f"{post.program} knows no annotators, so nobody's answer tells more; share pairs out by lot")
-    return known
+def _require_annotators(post: Posterior) -> None:
+    if "annotator" not in post.program.needs or not post.annotators:
+        raise DataError(
+            f"{post.program_name} knows no annotators, so nobody's answer tells more; share pairs out by lot"
+        )
 
 
 def _require_room(n: int, people: int, most: int) -> None:

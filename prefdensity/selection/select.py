@@ -20,7 +20,6 @@ from prefdensity.data.comparisons import Comparisons
 from prefdensity.errors import DataError
 from prefdensity.posterior.posterior import Posterior
 from prefdensity.posterior.predict import outcome_probabilities
-from prefdensity.programs.layers import Program
 from prefdensity.progress import Report, progress as progress_bar
 from prefdensity.selection.acquisition import entropy
 from prefdensity.selection.candidates import Pairs, candidate_pairs
@@ -57,7 +56,6 @@ def select(
     draws: int = 256,
     ridge: float = 1e-6,
     seed: int = 0,
-    program: Program | None = None,
     progress: bool | None = None,
 ) -> pd.DataFrame:
     """Choose the next pairs to ask, best first.
@@ -101,8 +99,6 @@ def select(
         Added to the diagonal of the information matrix of d_optimal, past_aware_d_optimal and xtx.
     seed
         Of everything random.
-    program
-        Needed for the posterior of a user's file.
     progress
         Show a progress bar; None: where stderr is a terminal.
 
@@ -126,7 +122,7 @@ def select(
     total = require_enough(pairs, n)
     if at_most is not None:
         pairs = pairs.sample(max(at_most, n), np.random.default_rng(seed))
-    view = _View(post, annotator, first, program, draws, seed)
+    view = _View(post, annotator, first, draws, seed)
     with progress_bar(progress) as report:
         chooser = _Chooser(view, pairs, rule, past, ridge, quota, report)
         picks, exact = chooser.choose(rule, n)
@@ -169,7 +165,6 @@ class _View:
     post: Posterior
     annotator: str | None
     first: str
-    program: Program | None
     draws: int
     seed: int
 
@@ -188,7 +183,7 @@ class _View:
         strangers = self.annotator is None and any("annotator" in self.post.dims[site] for site in self.post.draws)
         parts = (
             outcome_probabilities(
-                self.post, named, self.annotator, self.first, self.program, self.seed + 7919 * k, self.draws
+                self.post, named, self.annotator, self.first, self.seed + 7919 * k, self.draws
             )
             for k in range(_STRANGERS if strangers else 1)
         )
@@ -255,7 +250,8 @@ class _Chooser:
         self.view, self.pairs, self.quota, self.report = view, pairs, quota, report
         scores = view.scores
         if scores is None and rule not in (*FROM_TABLES, "random"):
-            raise DataError(f"rule={rule!r} needs utilities, and {view.post.program} has no site 'utility'; use eig")
+            name = view.post.program_name
+            raise DataError(f"rule={rule!r} needs utilities, and {name} has no site 'utility'; use eig")
         metric = view.metric
         self.seen: Survey | None = None
         if rule == "batch_bald" or (metric is None and (rule in FROM_TABLES or scores is None)):
