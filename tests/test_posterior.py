@@ -223,7 +223,9 @@ def same(one, two):
         assert all(np.array_equal(mine[k], theirs[k]) for k in mine)
     assert np.array_equal(one.log_p, two.log_p)
     assert np.array_equal(one.log_q, two.log_q)
-    for name in ("program", "items", "annotators", "outcomes", "dims", "event_dims", "status", "meanings",
+    assert one.program.name == two.program.name
+    assert one.program.layers == two.program.layers
+    for name in ("program_name", "items", "annotators", "outcomes", "dims", "event_dims", "status", "meanings",
                  "feature_names", "n_comparisons", "data_source", "data_fingerprint"):  # fmt: skip
         assert getattr(one, name) == getattr(two, name), name
     assert one.features is two.features is None or np.array_equal(one.features, two.features)

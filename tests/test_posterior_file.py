@@ -314,7 +314,7 @@ def test_loading_a_judge_runs_nothing(tmp_path, monkeypatch, name):
 
 
 OTHERS = {
-    "davidson": "has other outcomes|tie_strength was never drawn",
+    "davidson": "site tie_strength was never drawn",
     "student_items": "site utility is StudentT by item, and Normal by item was fitted",
     "utility_scale(fixed=1.0)": "has no site utility_scale",
     "thurstone": "gives other probabilities under the same draw",
@@ -325,7 +325,7 @@ OTHERS = {
 @pytest.mark.parametrize("other", OTHERS)
 def test_a_program_that_was_not_fitted_is_refused(simple, tmp_path, other):
     saved = simple.save(tmp_path / "fit.nc")
-    with pytest.raises(ProgramError, match=f"is not the program that was fitted.*({OTHERS[other]})"):
+    with pytest.raises(ProgramError, match=f"is not the program that was fitted.*: it.? .*{OTHERS[other]}"):
         prefdensity.load_posterior(saved, other)
 
 
@@ -346,7 +346,7 @@ PROGRAM = compose("bradley_terry", my_bias)
 def test_an_edited_file_is_found_out(tmp_path, sign, width, said):
     path = tmp_path / "mine.py"
     path.write_text(EDITED.format(sign="+", width=0.5))
-    ordered = prefdensity.read("example:baseball", ordered=True)
+    ordered = replace(BASEBALL, first=np.ones(len(BASEBALL), np.int8))
     post = prefdensity.fit(path, ordered, method="laplace", draws=100)
     saved = post.save(tmp_path / "fit.nc")
     given = prefdensity.load_posterior(saved, path).predict([("Boston", "Detroit")], first="a")
@@ -363,7 +363,7 @@ def test_a_layer_with_a_shipped_name_is_not_the_shipped_one(tmp_path):
     def position_bias(margin, data):
         return margin - 2 * pyro.sample("position_bias", dist.Normal(0.0, 0.5)) * data.first
 
-    ordered = prefdensity.read("example:baseball", ordered=True)
+    ordered = replace(BASEBALL, first=np.ones(len(BASEBALL), np.int8))
     own = prefdensity.fit(prefdensity.compose("bradley_terry", position_bias), ordered, method="laplace", draws=100)
     assert own.program_name == "bradley_terry+position_bias"
     asked = own.predict([("Boston", "Detroit")], first="a")["p_a"][0]
@@ -380,7 +380,7 @@ def test_a_layer_with_a_shipped_name_is_not_the_shipped_one(tmp_path):
 def test_a_latent_site_without_draws_is_an_error(simple):
     """It would be drawn from its prior without a word."""
     lost = replace(simple, event_dims={name: n for name, n in simple.event_dims.items() if name != "utility"})
-    for ask in questions(lost, simple):
+    for ask in questions(lost, simple)[:4]:
         with pytest.raises(ProgramError, match="the site 'utility' of bradley_terry has no draws"):
             ask()
 

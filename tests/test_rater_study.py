@@ -55,15 +55,14 @@ def test_ways_are_paired_and_reproducible():
     assert list(start.columns) == sorted(rater_study.ASSIGNMENTS)
     assert (start.nunique(axis=1) == 1).all()  # all ways start from the same votes
     assert found.curves["correlation"].between(-1, 1).all()
-    program = prefdensity.load_program("bradley_terry+reliability")
-    world = rater_study._World(fitted(), program, int(np.random.SeedSequence([0, 0]).generate_state(1)[0] >> 1))
+    world = rater_study._World(fitted(), int(np.random.SeedSequence([0, 0]).generate_state(1)[0] >> 1))
     own = found.curves.query("seed == 0 and assignment == 'quota'")
     assert world.curve("quota", (12, 20), None) == list(zip(own["labels"], own["correlation"], strict=True))
     assert "informed against random" in str(found)
 
 
 def test_answers_have_the_probabilities_of_the_truth():
-    world = rater_study._World(fitted(), prefdensity.load_program("bradley_terry+reliability"), 7)
+    world = rater_study._World(fitted(), 7)
     people = list(fitted().annotators)
     expected, seen, noise = 0.0, 0, 0.0
     for who in people:

@@ -20,7 +20,7 @@ from prefdensity.posterior.questions import padded, question_cells
 from prefdensity.programs.cells import Cells
 from prefdensity.programs.layers import Program
 from prefdensity.programs.loading import spells
-from prefdensity.programs.running import require_drawn, run
+from prefdensity.programs.running import run
 
 _PAIRS = 12  # that are asked about
 Ask = Callable[[Program], Cells]
@@ -40,7 +40,7 @@ def signature_of(post: Draws, program: Program, ask: Ask | None = None) -> Signa
     Raises
     ------
     ProgramError
-        If the program cannot be run with these draws: a latent site has none, or they have another shape.
+        If the program cannot be run with these draws.
     """
     values = {name: padded(post, name, torch.tensor(post.draws[name][:1])) for name in post.event_dims}
     try:
@@ -48,7 +48,6 @@ def signature_of(post: Draws, program: Program, ask: Ask | None = None) -> Signa
             cells = _pairs(post, program) if ask is None else ask(program)
             met = run(program, cells, values, 1, seed=0).met
             latent = {name: each for name, each in met.items() if not each["is_observed"] and not each["deterministic"]}
-            require_drawn(met, post.latent, program)
             priors = {} if post.unfelt else latent  # where some scale is not known, no prior density is
             prior = [float(each["fn"].log_prob(each["value"]).sum()) for _, each in sorted(priors.items())]
             end = met["outcome"]
