@@ -286,7 +286,7 @@ def test_tastes_belong_to_annotators(citations):
 def test_types_of_judgements_have_densities_too(camps):
     post, *_ = camps
     draws = {name: value for name, value in post.draws.items() if name != "type_probability"}
-    anonymous = replace(post, fitted=named("bradley_terry"), draws=draws)
+    anonymous = replace(post, fitted=prefdensity.load_program("bradley_terry"), draws=draws)
     np.testing.assert_array_equal(implicit.of(anonymous).log_p, implicit.of(post).log_p)
     with pytest.raises(DataError, match="alike"):
         implicit.of(anonymous, by="annotator")
@@ -308,7 +308,7 @@ def test_linear_utilities_reach_beyond_the_items():
 
 
 def test_a_utility_is_not_always_a_log_density(citations, camps):
-    probit = replace(citations, fitted=named("thurstone"))
+    probit = replace(citations, fitted=prefdensity.load_program("thurstone"))
     with pytest.raises(ProgramError, match="temperature"):
         implicit.of(probit)
     np.testing.assert_allclose(
@@ -337,7 +337,7 @@ def cyclic(utility, blade, chest, scale):
     size = len(utility)
     return replace(
         prefdensity.fit("bradley_terry", prefdensity.read("example:citations"), method="map"),
-        fitted=named("intransitive"),
+        fitted=prefdensity.load_program("intransitive"),
         items=tuple(f"i{k}" for k in range(size)),
         draws={
             "utility": np.array([utility], float),
@@ -373,7 +373,7 @@ def test_the_density_of_almost_transitive_preferences_is_that_of_their_potential
     with pytest.raises(ProgramError, match=r"the share of cycles in the squared margins is 1\.00 \[1\.00, 1\.00\]"):
         implicit.of(circles)
     with pytest.raises(ProgramError, match="knows no cycles"):
-        implicit.curl_share(replace(circles, fitted=named("bradley_terry"), draws={"utility": np.zeros((1, 3))}))
+        implicit.curl_share(replace(circles, fitted=prefdensity.load_program("bradley_terry"), draws={"utility": np.zeros((1, 3))}))
 
 
 @pytest.mark.parametrize("layer", ["annotator_factors", "ideal_points"])
