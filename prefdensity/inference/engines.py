@@ -247,12 +247,8 @@ def _blended(view: View, fitted: Guide, settings: Settings) -> tuple[Checked, li
 def _answer(view: View, checked: Checked, point: Tensor, facts: dict[str, Any], said: tuple[str, ...]) -> Answer:
     # one mode of k! equal ones was integrated, if annotators have k exchangeable types
     copies = math.lgamma(view.sites["type_weight"].event[0] + 1) if "type_weight" in view.sites else 0.0
-    quality = {
-        "k_hat": checked.k_hat, "log_weight_sd": checked.log_weight_sd, "corrected": checked.tempering == 1,
-        "tempering": checked.tempering, "proposals": checked.proposals,
-        "elbo": checked.elbo, "elbo_se": checked.elbo_se, "log_evidence": checked.log_evidence + copies,
-        "effective": checked.effective,
-    }  # fmt: skip
+    quality = checked.facts
+    quality["log_evidence"] += copies
     log_p, log_q = checked.log_p.cpu().numpy(), checked.log_q.cpu().numpy()
     facts |= quality
     return Answer(checked.z, point, facts, log_p=log_p, log_q=log_q, error=checked.error, warnings=said)

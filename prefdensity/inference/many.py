@@ -19,10 +19,9 @@ from prefdensity.inference.laplace import Mixture, at_mode, of_nested
 from prefdensity.inference.mode import Mode, first_guess
 from prefdensity.inference.nested import nested_many
 from prefdensity.inference.precision import Dense
-from prefdensity.inference.quality import systematic
+from prefdensity.inference.quality import check_guide
 from prefdensity.inference.view import View
 from prefdensity.posterior.posterior import Posterior
-from prefdensity.posterior.psis import smooth
 from prefdensity.posterior.status import FitStatus
 from prefdensity.programs.checks import require_probabilities, sample_of
 from prefdensity.programs.layers import Layer, Program
@@ -188,6 +187,27 @@ def posteriors(
             yield _posterior(data, batch, k, approximation, draws, generator, seed)
 
 
+@dataclass(frozen=True)
+class _Table:
+    """The density of one table of a batch."""
+
+    batch: Batch
+    table: int
+
+    @property
+    def work(self) -> int:
+        return self.batch.view.work
+
+    def log_joint_of(self, z: Tensor) -> Tensor:
+        """Return log p(z, table) [draw] of z [draw, dimension]."""
+        parts = z.split(max(1, _BATCH // self.work))
+        return torch.cat([self.batch.log_joint(part, torch.full((len(part),), self.table)) for part in parts])
+
+    def constrain(self, z: Tensor) -> tuple[dict[str, Tensor], dict[str, tuple[str, ...]]]:
+        """See `View`."""
+        return self.batch.view.constrain(z)
+
+
 def _posterior(
     data: Comparisons,
     batch: Batch,
@@ -199,13 +219,8 @@ def _posterior(
 ) -> Posterior:
     view = batch.view
     assert batch.counts is not None  # every table has its own
-    z, log_q = approximation.draw(4 * draws, generator)
-    with torch.no_grad():
-        parts = z.split(max(1, _BATCH // view.work))
-        log_p = torch.cat([batch.log_joint(part, torch.full((len(part),), table)) for part in parts])
-    log_weight, shape = smooth(log_p - log_q)
-    kept = systematic(log_weight.exp(), draws, generator)  # also where k-hat is high: still nearer than raw draws
-    sites, dims = view.constrain(z[kept])
+    checked = check_guide(_Table(batch, table), approximation, draws, generator)
+    sites, dims = view.constrain(checked.z)
     point, _ = view.constrain(approximation.mode.z[None])
     return Posterior(
         program_name=view.program.name,
@@ -216,11 +231,11 @@ def _posterior(
         dims=dims,
         event_dims={name: len(site.event) for name, site in view.sites.items()},
         point={name: value[0].numpy() for name, value in point.items()},
-        log_p=log_p[kept].numpy(),
-        log_q=log_q[kept].numpy(),
+        log_p=checked.log_p.numpy(),
+        log_q=checked.log_q.numpy(),
         status=FitStatus(
             "laplace", approximation.converged, "Gaussian at the posterior mode, one of a batch", seed, 0.0, 0,
-            math.nan, k_hat=float(shape), log_weight_sd=float((log_p - log_q).std()), corrected=True,
+            math.nan, **checked.facts,
         ),
         n_comparisons=float(batch.counts[table].sum()),
         fitted=view.program,

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from prefdensity.inference.bent import Bend, bend_of
 from prefdensity.inference.safety import Quantities, errors_of_weighed
-from prefdensity.inference.view import View
+from prefdensity.inference.view import Density
 from prefdensity.posterior.psis import USABLE, effective_size, k_hat_error, smooth, tempered
+from prefdensity.posterior.status import K_GOOD
 
 # Density evaluations (in cell evaluations) spent on judging an approximation.
 _BUDGET = 3e8
 _PROPOSALS, _MOST = 4, 16  # per draw to keep: in a batch, and in all
 # Where weights would leave fewer draws than these effective ones, they are tempered until they leave as many.
 _FEWEST = 0.5  # per draw to keep
+_BENT = 3  # times that an approximation is bent, at most
 
 
 class Approximation(Protocol):
@@ -73,6 +76,12 @@ class Checked:
     tempering: float
     error: dict[str, Tensor]
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a fit's status says of it."""
+        names = "k_hat", "log_weight_sd", "tempering", "proposals", "elbo", "elbo_se", "log_evidence", "effective"
+        return {name: getattr(self, name) for name in names} | {"corrected": self.tempering == 1}
+
 
 @dataclass(frozen=True)
 class _Weighed:
@@ -88,10 +97,9 @@ class _Weighed:
     def effective(self) -> float:
         return effective_size(self.log_weight)
 
-    def move(self, fewest: float) -> Tensor:
-        """Return how far weights move the mean [dimension], so flat that they leave `fewest` effective proposals."""
-        _, log_weight = tempered(self.log_weight, fewest)
-        return log_weight.exp() @ self.z - self.z.mean(0)
+    def bend(self, first: Tensor, fewest: float) -> Bend:
+        """Return the bend that weights ask for, so flat that they leave `fewest` effective proposals."""
+        return bend_of(first, self.z, tempered(self.log_weight, fewest)[1])
 
     def settled(self, wanted: float) -> bool:
         """More proposals would say nothing else: they serve well, or they never will."""
@@ -103,11 +111,11 @@ class _Weighed:
 
 
 @dataclass(frozen=True)
-class _Moved:
-    """An approximation moved by a vector [dimension]."""
+class _Bent:
+    """An approximation whose draws are moved and bent."""
 
     start: Approximation
-    by: Tensor
+    bend: Bend
 
     @property
     def log_q_error(self) -> float:
@@ -115,16 +123,18 @@ class _Moved:
 
     def draw(self, draws: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         z, log_q = self.start.draw(draws, generator)
-        return z + self.by, log_q
+        image, log_det = self.bend(z)
+        return image, log_q - log_det.to(log_q)
 
 
 @torch.no_grad()
-def check_guide(view: View, guide: Approximation, draws: int, generator: torch.Generator) -> Checked:
+def check_guide(view: Density, guide: Approximation, draws: int, generator: torch.Generator) -> Checked:
     """Draw from an approximation, weigh the draws against the program, and correct them.
 
-    Four proposals per draw are weighed where that is affordable, and more until the diagnosis settles or the budget is
-    spent: the first of them moved as a whole to where the weights say that the mean is, and if that serves better so
-    are the rest (population Monte Carlo; Cappe, Guillin, Marin and Robert 2004, JCGS 13, 907-929). Systematic
+    Four proposals per draw are weighed where that is affordable. While k-hat is above .5 or they are worth less than
+    the draws, as many others are, moved and bent to where the weights say that the posterior is, as long as that serves
+    better (population Monte Carlo; Cappe, Guillin, Marin and Robert 2004, JCGS 13, 907-929); then more of the same,
+    until the diagnosis settles or the budget is spent. Systematic
     resampling with Pareto-smoothed weights (Vehtari et al. 2024) keeps `draws` of them, also where k-hat is high:
     smoothed weights are then biased, but less than none (and tempered where they would leave few draws).
     Only where the densities of all draws are out of reach are the draws those of the approximation.
@@ -134,12 +144,17 @@ def check_guide(view: View, guide: Approximation, draws: int, generator: torch.G
         return _uncorrected(view, guide, draws, max(200, affordable), generator)
     found = _weigh(view, guide, _PROPOSALS * draws, generator, None)
     left = min(affordable, _MOST * draws) // (_PROPOSALS * draws) - 1
-    if not found.settled(draws) and left and math.isfinite(found.k_hat):
-        moved = _Moved(guide, found.move(draws))
-        other = _weigh(view, moved, _PROPOSALS * draws, generator, None)
+    plain, first = guide, found.z
+    for turn in range(_BENT):
+        enough = found.k_hat < K_GOOD and (turn > 0 or found.effective >= draws)
+        if enough or left <= (turn > 0) or not math.isfinite(found.k_hat):
+            break
+        bent = _Bent(plain, found.bend(first, draws))
+        other = _weigh(view, bent, _PROPOSALS * draws, generator, None)
         left -= 1
-        if other.effective > found.effective:
-            found, guide = other, moved
+        if other.effective <= found.effective:
+            break
+        found, guide = other, bent
     while not found.settled(draws) and left:
         found = _weigh(view, guide, _PROPOSALS * draws, generator, found)
         left -= 1
@@ -154,7 +169,7 @@ def check_guide(view: View, guide: Approximation, draws: int, generator: torch.G
 
 
 def _weigh(
-    view: View, guide: Approximation, count: int, generator: torch.Generator, before: _Weighed | None
+    view: Density, guide: Approximation, count: int, generator: torch.Generator, before: _Weighed | None
 ) -> _Weighed:
     """Return `count` more proposals with those of `before`, all weighed together."""
     z, log_q = guide.draw(count, generator)
@@ -165,7 +180,7 @@ def _weigh(
     return _Weighed(z, log_p, log_q, log_weight, float(shape))
 
 
-def _uncorrected(view: View, guide: Approximation, draws: int, weighed: int, generator: torch.Generator) -> Checked:
+def _uncorrected(view: Density, guide: Approximation, draws: int, weighed: int, generator: torch.Generator) -> Checked:
     """Return plain draws, of which only the first are weighed: the table is very large."""
     z, log_q = guide.draw(draws, generator)
     first = min(weighed, draws)

@@ -13,7 +13,7 @@ import torch
 from pyro.ops.stats import effective_sample_size, split_gelman_rubin
 from torch import Tensor
 
-from prefdensity.inference.view import View
+from prefdensity.inference.view import Density
 from prefdensity.posterior.psis import HOPELESS, USABLE, tempered
 
 # Values of quantities held at once; beyond this nothing is said of them.
@@ -34,7 +34,7 @@ class Quantities:
     values: dict[str, Tensor]
 
     @classmethod
-    def at(cls, view: View, z: Tensor) -> Quantities:
+    def at(cls, view: Density, z: Tensor) -> Quantities:
         """Return the quantities of a program at vectors z [draw, dimension]."""
         if z.numel() > _HELD:
             return cls({})

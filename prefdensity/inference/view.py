@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -52,6 +52,25 @@ class Site:
     def is_identity(self) -> bool:
         """Real-valued: the vector holds the value itself."""
         return isinstance(self.transform, ComposeTransform) and not self.transform.parts
+
+
+class Density(Protocol):
+    """What an approximation is weighed against: a view, or one table of a batch.
+
+    Attributes
+    ----------
+    work
+        Cell evaluations of one density.
+    """
+
+    @property
+    def work(self) -> int: ...  # noqa: D102
+
+    def log_joint_of(self, z: Tensor) -> Tensor:
+        """Return log p [draw] of z [draw, dimension]."""
+
+    def constrain(self, z: Tensor) -> tuple[dict[str, Tensor], dict[str, tuple[str, ...]]]:
+        """Return every site [draw, ...] in its own units, and their dims."""
 
 
 class View:
