@@ -71,12 +71,11 @@ def tables(program: str, world: str, count: int, seed: int):
 def measure(program: str, world: str, count: int, seed: int = 0, draws: int = 1000) -> dict[str, Array]:
     """Return figures of each table [table].
 
-    Shares of intervals that hold the truth, P(best) of the leader and whether it is, k-hat, and whether a note calls an
-    item far out.
+    Shares of intervals that hold the truth, P(best) of the leader and whether it is, k-hat, and whether a note says
+    that utilities are not normal.
     """
     import prefdensity as pf
     from prefdensity.inference import posteriors
-    from prefdensity.posterior.outlying import far_out
 
     rows, counts, truth, share = tables(program, world, count, seed)
     a, b = np.triu_indices(ITEMS, 1)
@@ -104,7 +103,7 @@ def measure(program: str, world: str, count: int, seed: int = 0, draws: int = 10
                 "p_best": (u.argmax(1) == leader).mean(),
                 "best": centred.argmax() == leader,
                 "k_hat": post.status.k_hat,
-                "far": (far_out(u.mean(0)) > 0).any(),
+                "far": post.marks("utility")["note"].str.contains("utilities").any(),
             }
         )
     return {name: np.array([each[name] for each in found], float) for name in found[0]}
@@ -126,7 +125,7 @@ def main(program: str, world: str, count: int) -> None:
     print(f"{program} | {world} | {count} tables | " + ", ".join(parts))
     bins = "; ".join(f"{said:.2f}: {true:.2f} of {n}" for said, true, n in calibration(found))
     usable = (found["k_hat"] < 0.7).mean()
-    for far, which in ((1, "a row's note calls an item far out"), (0, "no note does")):
+    for far, which in ((1, "a row's note calls utilities not normal"), (0, "no note does")):
         some = found["utilities"][found["far"] == far]
         if len(some) > 1:
             print(f"    {which}: utilities {some.mean():.3f} ({some.std() / len(some) ** 0.5:.3f}), {len(some)} tables")

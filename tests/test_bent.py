@@ -30,7 +30,9 @@ def test_a_bend_is_monotone_and_its_density_follows():
     for k in (1, 2):
         order = z[:, k].argsort()
         wanted = np.interp([0.05, 0.5, 0.95], log_weight.exp()[order].cumsum(0).numpy(), z[order, k].numpy())
-        np.testing.assert_allclose(np.quantile(image[:, k], [0.05, 0.5, 0.95]), wanted, atol=0.03)  # the gap between two heavy proposals
+        np.testing.assert_allclose(
+            np.quantile(image[:, k], [0.05, 0.5, 0.95]), wanted, atol=0.03
+        )  # the gap between two heavy proposals
 
 
 def test_an_item_that_never_lost_has_the_tail_of_its_prior():

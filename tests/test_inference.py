@@ -228,8 +228,8 @@ def test_laplace_holds_sparse_and_complete_designs():
 
 
 def test_a_mean_field_guide_on_a_chain_is_flagged():
-    # u_0 - u_9 goes through nine neighbours; independent utilities cannot say so
-    data = chain()
+    # u_0 - u_15 goes through 15 neighbours; independent utilities cannot say so
+    data = chain(16)
     program = "bradley_terry+utility_scale(fixed=1.5)"  # a learned scale is skewed here, and a second difficulty
     exact = prefdensity.fit(program, data, method="laplace")
     assert exact.status.k_hat < 0.5

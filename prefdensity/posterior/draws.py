@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from prefdensity.errors import DataError, ProgramError
-from prefdensity.posterior.outlying import far_out
+from prefdensity.posterior.outlying import far_out, grouped
 from prefdensity.posterior.status import SAFE, FitStatus
 from prefdensity.programs.layers import Program
 
@@ -149,23 +149,29 @@ class Draws:
         """Return which entries of a site are safe to read, whatever the fit as a whole is worth: one row per entry.
 
         Columns: safe (the mean, and for utilities the mean rank, is within a tenth of a posterior standard deviation as
-        far as the diagnosis tells), note (otherwise how far it may be off; of a utility far outside all others, that it
-        is, for a normal prior pulls it in; empty else). Point estimates and their
+        far as the diagnosis tells), note (otherwise how far it may be off; of a utility far outside the others that it
+        is, for a normal prior pulls it in; of the best that items fall into groups, for a normal prior is then too sure
+        of it; empty else). Point estimates and their
         asymptotic intervals are exact as such, so mle and map are safe.
         """
         size = int(np.prod(self.draws[site].shape[1:]))
-        far = self._far_out() if site == "utility" else [""] * size
+        shape = self._shape() if site == "utility" else [""] * size
         if self.status.method in ("mle", "map"):
-            return pd.DataFrame({"safe": np.ones(size, bool), "note": far})
+            return pd.DataFrame({"safe": np.ones(size, bool), "note": shape})
         error = np.reshape(self.error[site], -1) if site in self.error else np.full(size, np.nan)
-        notes = ["; ".join(filter(None, each)) for each in zip(map(_note, error), far, strict=True)]
+        notes = ["; ".join(filter(None, each)) for each in zip(map(_note, error), shape, strict=True)]
         return pd.DataFrame({"safe": error <= SAFE, "note": notes})
 
-    def _far_out(self) -> list[str]:
-        """Return for each utility what to say where it lies far outside those of all other items (of its type)."""
-        centre = self.draws["utility"].mean(0)
-        away = np.concatenate([far_out(each) for each in centre.reshape(-1, centre.shape[-1])])
-        return [f"{each:.1f} sd of the others outside them" if each else "" for each in away]
+    def _shape(self) -> list[str]:
+        """Return for each utility what to say where those of all items (of its type) are not spread normally."""
+        draws = self.draws["utility"]
+        notes: list[str] = []
+        for k in np.ndindex(draws.shape[1:-1]):
+            some = draws[(slice(None), *k)]
+            mean = some.mean(0)
+            best = np.arange(len(mean)) == mean.argmax() if grouped(mean) else np.zeros(len(mean), bool)
+            notes += [_shape_note(far, first) for far, first in zip(far_out(some), best, strict=True)]
+        return notes
 
     def labels(self, dim: str, size: int) -> list[str]:
         """Return the labels of one axis."""
@@ -189,3 +195,10 @@ def _note(error: float) -> str:
     if np.isnan(error):
         return "not checked"
     return f"may be off by {error:.1f} sd" if error < 10 else "not reached by the approximation"
+
+
+def _shape_note(far: float, first_of_group: bool) -> str:
+    """Return what to say of an item that lies `far` scales out, or leads one of several groups."""
+    if far:
+        return f"{far:.1f} scales out, far for normal utilities"
+    return "items fall in groups: P(best) is too sure for normal utilities" if first_of_group else ""
