@@ -26,7 +26,7 @@ _MEANINGS = {
 }
 
 
-@layer("choice", needs=["grades"], outcomes=["a", "b", "tie"], meanings=_MEANINGS)
+@layer("choice", needs=["grades"], outcomes=["a", "b", "tie"], luce=True, meanings=_MEANINGS)
 def adjacent_categories(margin: Tensor, data: Cells) -> Tensor:
     strengths, ties = divmod(len(data.outcomes), 2)
     log_weight = [torch.zeros_like(margin)]

@@ -22,6 +22,7 @@ from prefdensity.programs.outcomes import luce
 @layer(
     "choice",
     outcomes=["a", "b", "tie"],
+    luce=True,
     meanings={"tie_strength": "ties between equals: nu / (2 + nu) of judgements"},
 )
 def davidson(margin: Tensor, data: Cells) -> Tensor:

@@ -30,7 +30,7 @@ _MEANINGS = {
 }
 
 
-@layer("choice", needs=["grades"], outcomes=["a", "b", "tie"], meanings=_MEANINGS)
+@layer("choice", needs=["grades"], outcomes=["a", "b", "tie"], luce=True, meanings=_MEANINGS)
 def graded(margin: Tensor, data: Cells) -> Tensor:
     strengths, ties = divmod(len(data.outcomes), 2)
     cut = margin.new_zeros(1, 1)

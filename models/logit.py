@@ -15,7 +15,7 @@ from prefdensity.programs.layers import layer
 from prefdensity.programs.outcomes import by_outcome
 
 
-@layer("choice", outcomes=["a", "b"])
+@layer("choice", outcomes=["a", "b"], luce=True)
 def logit(margin: Tensor, data: Cells) -> Tensor:
     log_a = logsigmoid(margin)
     return by_outcome(log_a, log_a - margin)

@@ -19,7 +19,7 @@ from prefdensity.programs.layers import layer
 from prefdensity.programs.outcomes import by_outcome, luce
 
 
-@layer("choice", outcomes=["a", "b"], sets=True)
+@layer("choice", outcomes=["a", "b"], luce=True, sets=True)
 def luce_choice(margin: Tensor, data: Cells) -> Tensor:
     if data.choice is None:  # comparisons: choices from two
         return luce(margin, torch.zeros_like(margin))

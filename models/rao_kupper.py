@@ -23,6 +23,7 @@ from prefdensity.programs.outcomes import by_outcome
 @layer(
     "choice",
     outcomes=["a", "b", "tie"],
+    luce=True,
     meanings={"tie_excess": "theta - 1; utilities closer than log(theta) often tie"},
 )
 def rao_kupper(margin: Tensor, data: Cells) -> Tensor:

@@ -13,7 +13,6 @@ from prefdensity.density import implicit
 from prefdensity.density.implicit import Domain, kl, match, normalise, tv
 from prefdensity.errors import DataError, ProgramError
 from prefdensity.programs.compose import compose
-from prefdensity.programs.layers import Layer
 
 LINE = Domain.grid(-8, 8, 1600)
 STANDARD = normalise(-(LINE.points**2) / 2, LINE)
@@ -163,14 +162,8 @@ def test_frames():
 # --- read off fits ---
 
 
-def named(*names):
-    """A program with margin layers of these names; `of` only reads the names."""
-
-    def nothing(margin, data):
-        return margin
-
-    layers = [Layer(name, "margin", nothing, needs=("annotator",)) for name in names]
-    return compose("bradley_terry", *layers)
+PLAIN = "utility_scale(fixed=1.0)+bradley_terry"  # whose one site is the utility
+PLAIN_LAYERS = prefdensity.load_program(PLAIN)
 
 
 @pytest.fixture(scope="module")
@@ -203,7 +196,7 @@ def test_density_of_a_fit(citations):
 def test_points_are_found_by_their_labels(citations):
     turned = Domain.items(citations.items[::-1])
     np.testing.assert_allclose(implicit.of(citations, turned).log_p[:, ::-1], implicit.of(citations).log_p)
-    with pytest.raises(DataError, match="utilities of its 4 items only"):
+    with pytest.raises(DataError, match="at its 4 items only"):
         implicit.of(citations, Domain.items("abcd"))
     numbered = replace(citations, items=("-1.5", "-0.5", "0.5", "1.5"))
     line = Domain.grid(-2, 2, 4)
@@ -255,18 +248,17 @@ def test_reliability_sharpens_and_reverses():
 def test_tastes_belong_to_annotators(citations):
     rng = np.random.default_rng(0)
     u, spread, offset, beta = rng.normal(size=4), 0.7, rng.normal(size=(5, 4)), rng.normal(size=(5, 1))
-    sites = {
-        "utility": u,
-        "taste_spread": np.array(spread),
-        "taste_offset": offset,
-        "reliability": beta[:, 0],
-    }
+    dims = {"utility": ("item",), "taste_spread": (), "taste_offset": ("annotator", "item")}
+    dims |= {"reliability_spread": (), "reliability_offset": ("annotator",)}
+    values = (u, np.array(spread), offset, np.array(2.0), (beta[:, 0] - 1) / 2)
     post = replace(
         citations,
         annotators=tuple("vwxyz"),
-        draws={name: value[None] for name, value in sites.items()},
+        draws={name: value[None] for name, value in zip(dims, values, strict=True)},
+        dims=dims,
+        event_dims=dict.fromkeys(dims, 0),
+        fitted=prefdensity.load_program(f"{PLAIN}+annotator_tastes"),
     )
-    post = replace(post, fitted=named("annotator_tastes"))
     own = softmax(u + spread * offset, -1)
     turned = Domain.items(post.items[::-1])
     found = implicit.of(post, turned, by="annotator")
@@ -275,18 +267,20 @@ def test_tastes_belong_to_annotators(citations):
     np.testing.assert_allclose(implicit.of(post).p[0], own.mean(0))
     averaged = implicit.of(post, aggregate="mean_utility")
     np.testing.assert_allclose(averaged.p[0], softmax(u + spread * offset.mean(0)))
-    for names, expected in (
-        (("reliability", "annotator_tastes"), beta * u + spread * offset),
-        (("annotator_tastes", "reliability"), beta * (u + spread * offset)),
+    sooner = replace(prefdensity.load_program("reliability").given[0], name="sooner", place="wants")
+    for layers, expected in (
+        ([sooner, "annotator_tastes"], beta * u + spread * offset),  # in the order written within one place
+        (["annotator_tastes", sooner], beta * (u + spread * offset)),
+        (["reliability", "annotator_tastes"], beta * (u + spread * offset)),
     ):
-        found = implicit.of(replace(post, fitted=named(*names)), by="annotator")
+        found = implicit.of(replace(post, fitted=compose(PLAIN_LAYERS, *layers)), by="annotator")
         np.testing.assert_allclose(found.p[0], softmax(expected, -1))
 
 
 def test_types_of_judgements_have_densities_too(camps):
     post, *_ = camps
     draws = {name: value for name, value in post.draws.items() if name != "type_probability"}
-    anonymous = replace(post, fitted=prefdensity.load_program("bradley_terry"), draws=draws)
+    anonymous = replace(post, fitted=prefdensity.load_program("comparison_types"), draws=draws)
     np.testing.assert_array_equal(implicit.of(anonymous).log_p, implicit.of(post).log_p)
     with pytest.raises(DataError, match="alike"):
         implicit.of(anonymous, by="annotator")
@@ -308,7 +302,7 @@ def test_linear_utilities_reach_beyond_the_items():
 
 
 def test_a_utility_is_not_always_a_log_density(citations, camps):
-    probit = replace(citations, fitted=prefdensity.load_program("thurstone"))
+    probit = replace(citations, fitted=prefdensity.load_program("thurstone"))  # of the same sites
     with pytest.raises(ProgramError, match="temperature"):
         implicit.of(probit)
     np.testing.assert_allclose(
@@ -317,8 +311,9 @@ def test_a_utility_is_not_always_a_log_density(citations, camps):
     with pytest.raises(DataError, match="positive"):
         implicit.of(citations, temperature=0.0)
 
-    with pytest.raises(ProgramError, match="no utility"):
-        implicit.of(replace(citations, dims={}))
+    lost = {name: values for name, values in citations.draws.items() if name != "utility"}
+    with pytest.raises(ProgramError, match="the site 'utility' of bradley_terry has no draws"):
+        implicit.of(replace(citations, draws=lost))
 
 
 def test_options_that_do_not_suit_are_refused(citations):
@@ -337,7 +332,7 @@ def cyclic(utility, blade, chest, scale):
     size = len(utility)
     return replace(
         prefdensity.fit("bradley_terry", prefdensity.read("example:citations"), method="map"),
-        fitted=prefdensity.load_program("intransitive"),
+        fitted=prefdensity.load_program(f"{PLAIN}+intransitive"),
         items=tuple(f"i{k}" for k in range(size)),
         draws={
             "utility": np.array([utility], float),
@@ -345,6 +340,8 @@ def cyclic(utility, blade, chest, scale):
             "chest": np.array([chest], float),
             "curl_scale": np.array([scale], float),
         },
+        dims={"utility": ("item",), "blade": ("item",), "chest": ("item",), "curl_scale": ()},
+        event_dims=dict.fromkeys(["utility", "blade", "chest", "curl_scale"], 0),
     )
 
 
@@ -372,9 +369,9 @@ def test_the_density_of_almost_transitive_preferences_is_that_of_their_potential
     assert implicit.curl_share(circles)[0] == pytest.approx(1)
     with pytest.raises(ProgramError, match=r"the share of cycles in the squared margins is 1\.00 \[1\.00, 1\.00\]"):
         implicit.of(circles)
-    plain = prefdensity.load_program("bradley_terry")
-    with pytest.raises(ProgramError, match="knows no cycles"):
-        implicit.curl_share(replace(circles, fitted=plain, draws={"utility": np.zeros((1, 3))}))
+    utility = {"utility": np.array([[1.0, 0.0, 3.0]])}
+    plain = replace(circles, fitted=prefdensity.load_program(PLAIN), draws=utility)
+    assert implicit.curl_share(plain) == [0.0]
 
 
 @pytest.mark.parametrize("layer", ["annotator_factors", "ideal_points"])

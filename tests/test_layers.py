@@ -18,7 +18,7 @@ ROOMS = {
     "models": "programs",
     "posterior": "data programs",
     "inference": "data programs posterior",
-    "density": "programs posterior",
+    "density": "data programs posterior",
     "checking": "data programs posterior inference",
     "comparison": "data programs posterior inference",
     "selection": "data programs posterior inference",

@@ -1,7 +1,8 @@
 """Implicit preference densities: what a fit says about p*(x).
 
-Under Luce's choice rule utilities are log densities up to a constant, so a posterior over utilities is
-one over densities. This module is the door to densities, their domains and their distances.
+Under Luce's choice rule utilities are log densities up to a constant, so a posterior over utilities is one over
+densities. They are asked of the program (`asking`): the margins of all items against one, as anybody would see them,
+are the log densities. This module is the door to densities, their domains and their distances.
 Reference: Dumoulin, Johnson, Castro, Larochelle and Dauphin (2024), TMLR, arXiv 2311.14115.
 """
 
@@ -15,14 +16,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from prefdensity.density import asking
+from prefdensity.density.asking import AVERAGE, NEW, Question, wants, weighs
 from prefdensity.density.densities import Density, Mass, mean_utility, mixture, normalise
 from prefdensity.density.distances import expected_kl, information, js, kl, kl_bound, log_ratio, match, tv
 from prefdensity.density.domains import Domain
 from prefdensity.errors import DataError, ProgramError
-from prefdensity.programs.layers import Program
 
 if TYPE_CHECKING:
     from prefdensity.posterior.posterior import Posterior
+    from prefdensity.programs.layers import Layer
 
 __all__ = [
     "Density",
@@ -44,11 +47,9 @@ __all__ = [
 
 Array = NDArray[Any]
 
-# choice rules under which exp(utility) is the density
-_LUCE = ("logit", "luce_choice", "davidson", "rao_kupper", "graded", "adjacent_categories")
 _CYCLIC = 0.1  # a density may leave out this share of the squared margins, no more
 _CERTAINTY = 0.95
-_OWN = {"annotator_tastes", "annotator_factors", "ideal_points"}  # layers that give annotators utilities of their own
+_BY = (None, "type", "annotator", NEW, AVERAGE)
 _AGGREGATES = {"mixture": mixture, "mean_utility": mean_utility}
 
 
@@ -58,6 +59,7 @@ def of(
     *,
     aggregate: str = "mixture",
     by: str | None = None,
+    annotator: str | None = None,
     temperature: float | None = None,
 ) -> Density:
     """Return the posterior of the implicit preference density.
@@ -72,73 +74,147 @@ def of(
         A fit. Where items were hardly compared its density is that of the prior.
     domain
         Default: the items. Or any domain whose labels are the items: exp(utility) is then a density per unit
-        of its volume. For linear utilities also feature vectors [point, feature], standardised as in the fit.
+        of its volume. For utilities that features alone make up also feature vectors [point, feature], standardised as
+        in the fit.
     aggregate
-        Over types, or over annotators with tastes of their own: "mixture", sum_k w_k p_k, or "mean_utility",
+        Over types, or over annotators who want different things: "mixture", sum_k w_k p_k, or "mean_utility",
         proportional to exp(sum_k w_k log p_k).
     by
-        "type": a density for each type. "annotator": one for each annotator, with his own tastes, at his
-        reliability, types weighed by what he judged. None: one for all, at reliability 1.
+        "type": a density for each type. "annotator": one for each annotator, with what they want, weighed as they
+        weigh it, types weighed by what they judged. "new": of somebody nobody has met, drawn from the fitted
+        population in each draw. "average": of somebody whose own latents are at the means of their distributions.
+        None: one for all; layers that say how much somebody cares (see `layers.MARGIN_ORDER`) are left out.
+    annotator
+        A label: the density of this annotator alone, as with by="annotator".
     temperature
         The density is exp(utility / temperature): 1 under Luce's rule; to be declared under any other.
 
     Raises
     ------
     ProgramError
-        Where the program implies no density, with the reason.
+        Where the program implies no density, with the reason; or is not at hand.
     DataError
         If the domain or an option does not suit the fit.
     """
-    layers = [each.name for each in post.program.layers]
-    scale = _temperature(post, layers, temperature)
     if aggregate not in _AGGREGATES:
         raise DataError(f"aggregate={aggregate!r} is unknown; use {' or '.join(map(repr, _AGGREGATES))}")
-    if by not in (None, "type", "annotator"):
-        raise DataError(f"by={by!r} is unknown; use 'type', 'annotator' or None")
+    if by not in _BY or (by is not None and annotator is not None):
+        raise DataError(
+            f"by={by!r} is unknown; use {', '.join(map(repr, _BY))}"
+            if annotator is None
+            else "annotator=... asks about one annotator and by=... about many; give one of the two"
+        )
+    scale = _temperature(post, temperature)
     where = domain or Domain.items(post.items)
-    _require_behaviour(post, post.program, by, where)
-    utility = _utility(post, layers, where)
-    if by == "annotator" or _OWN & set(layers):
-        people = _of_annotators(post, layers, utility, where, scale, aggregate)
-        equal = np.full(len(people.groups), 1 / len(people.groups))
-        return people if by == "annotator" else _AGGREGATES[aggregate](people, equal)
-    found = normalise(utility / scale, where)
-    if by == "type" and not found.groups:
+    single = by in ("annotator", NEW, AVERAGE) or annotator is not None
+    _require_behaviour(post, single, where)
+    common = Question(post, wants(post), points=_points(post, where))
+    own = asking.differ(common)
+    if by == "type" and "type_weight" not in post.draws:
         raise DataError(f"{post.program_name} has no types; leave out by='type'")
-    if by == "type" or not found.groups:
-        return found
-    return _AGGREGATES[aggregate](found, post.draws["type_weight"])
+    if by == "type" and own:
+        raise DataError(f"annotators of one type of {post.program_name} want different things; use by='annotator'")
+    if not single and not own:
+        found = normalise(_typed(post, _potential(common, [0], where)[:, 0]) / scale, where)
+        return found if by == "type" or not found.groups else _AGGREGATES[aggregate](found, post.draws["type_weight"])
+    people = replace(common, layers=_whole(post), member=by if by in (NEW, AVERAGE) else "")
+    who = _who(post, people, annotator)
+    found = _of_people(post, people, who, where, scale, aggregate)
+    if by == "annotator":
+        return replace(found, groups=post.annotators)
+    return _AGGREGATES[aggregate](found, np.full(len(who), 1 / len(who)))
 
 
-def _temperature(post: Posterior, layers: Sequence[str], temperature: float | None) -> float:
-    """Return what utilities are divided by, or refuse where they make no density."""
-    if post.dims.get("utility") not in (("item",), ("type", "item")):
-        raise ProgramError(f"{post.program_name} has no utility of each item to read a density off")
-    if temperature is None and not set(_LUCE) & set(layers):
+def _temperature(post: Posterior, temperature: float | None) -> float:
+    """Return what margins are divided by, or refuse where they make no density."""
+    if temperature is not None and not 0 < temperature < math.inf:
+        raise DataError(f"temperature={temperature!r} must be positive and finite")
+    if temperature is None and not _by_luce(post):
         raise ProgramError(
             f"under the choice rule of {post.program_name} exp(utility) is not a density; declare one with "
             "temperature=..., and it is exp(utility / temperature)"
         )
-    if temperature is not None and not 0 < temperature < math.inf:
-        raise DataError(f"temperature={temperature!r} must be positive and finite")
-    if "intransitive" in layers:
-        _require_few_cycles(post)
+    if temperature is not None and not post.program.layers:
+        raise ProgramError(
+            f"{post.program_name} is a plain function, so nobody knows its margin before the choice; write it as "
+            "layers, or leave out temperature=... if its odds follow Luce's rule"
+        )
     return temperature or 1.0
 
 
-def _require_behaviour(post: Posterior, program: Program, by: str | None, domain: Domain) -> None:
+def _by_luce(post: Posterior) -> bool:
+    """Say whether exp(margin) is a density under the choice rule: it says so, or the odds of a over b are exp(margin).
+
+    Of a plain function the log odds are the margin, and follow Luce's axiom where they run in no circles at all.
+    """
+    choice = next((each for each in post.program.layers if each.stage == "choice"), None)
+    if choice is None:
+        return not asking.run_in_circles(Question(post, ()))
+    return choice.luce or asking.odds_are_margins(post)
+
+
+def _require_behaviour(post: Posterior, single: bool, domain: Domain) -> None:
     """Refuse what a behaviour other than Luce's leaves undefined."""
-    behaviour = next((each.label for each in program.layers if each.stage == "behaviour"), None)
+    behaviour = next((each for each in post.program.layers if each.stage == "behaviour"), None)
     if behaviour is None:
         return
-    own = {each.name for each in program.layers} & {*_OWN, "intransitive"}
-    if own or by == "annotator":
+    acting = [each.label for each in wants(post) if each.stage == "margin" and asking.moves(post, each)]
+    if acting or single:
         raise ProgramError(
-            f"{post.program_name}: {', '.join(sorted(own)) or 'by=annotator'} acts on what {behaviour} makes of the "
+            f"{post.program_name}: {', '.join(acting) or 'by=annotator'} acts on what {behaviour.label} makes of the "
             "density, not on the density, so annotators have none of their own; leave out one of the two"
         )
-    if behaviour.startswith("length_normalised") and (not _names_items(domain, post) or domain.log_volume.any()):
-        raise DataError(f"under {behaviour} the density is normalised over the items; leave out the domain")
+    items = _names_items(domain, post) and not domain.log_volume.any()
+    if not items and asking.reads_all_items(post, behaviour):
+        raise DataError(f"under {behaviour.label} the density is normalised over the items; leave out the domain")
+
+
+def curl_share(post: Posterior) -> Array:
+    """Return the share of cycles in the squared margins of all pairs of items, in each draw [draw].
+
+    0 where utilities explain every margin, 1 where every preference runs in circles; of what annotators have in common
+    where that holds the cycles, otherwise the average over annotators. For several types, their average.
+
+    Parameters
+    ----------
+    post
+        A fit.
+    """
+    shared = wants(post, lambda layer: not asking.differ(Question(post, wants(post, lambda each: each is layer))))
+    for layers in dict.fromkeys((shared, wants(post))):
+        question = Question(post, layers)
+        if asking.run_in_circles(question):
+            return np.concatenate([_shares(square) for square in question.pairs(range(question.people))])
+    return np.zeros(post.n_draws)
+
+
+def _shares(margin: Array) -> Array:
+    """Return shares [draw] of cycles in margins [draw, annotator, type, item, item]."""
+    potential, curl = _hodge(margin)
+    slope = ((potential[..., :, None] - potential[..., None, :]) ** 2).sum((-2, -1))
+    round_ = (curl**2).sum((-2, -1))
+    return np.asarray((round_ / (round_ + slope)).mean((1, 2)))
+
+
+def _hodge(margin: Array) -> tuple[Array, Array]:
+    """Return the potential [..., item] of margins [..., item, item] and what no potential explains [..., item, item].
+
+    The least-squares projection on a complete graph of equally weighted pairs (Jiang, Lim, Yao and Ye 2011,
+    Mathematical Programming 127, 203-244).
+    """
+    potential = margin.mean(-1)
+    return potential, margin - (potential[..., :, None] - potential[..., None, :])
+
+
+def _potential(question: Question, who: Sequence[int], domain: Domain) -> Array:
+    """Return the utilities [draw, annotator, type, point] that explain the margins that `who` would see."""
+    order = list(range(question.size))
+    if question.points is None:
+        order = [question.post.items.index(label) for label in domain.labels]
+    if not asking.run_in_circles(question):
+        return question.against_first(order, who)
+    _require_few_cycles(question.post)
+    return np.concatenate([_hodge(square)[0] for square in question.pairs(who)])[..., order]
 
 
 def _require_few_cycles(post: Posterior) -> None:
@@ -152,97 +228,64 @@ def _require_few_cycles(post: Posterior) -> None:
         )
 
 
-def _hodge(post: Posterior) -> tuple[Array, Array]:
-    """Return the margins' potential [draw, (type,) item] and what no potential explains [draw, item, item].
-
-    The least-squares projection on a complete graph of equally weighted pairs (Jiang, Lim, Yao and Ye 2011,
-    Mathematical Programming 127, 203-244): the potential adds the mean of an item's row to its utility.
-    """
-    blade, chest = post.draws["blade"], post.draws["chest"]
-    turn = blade[:, :, None] * chest[:, None] - chest[:, :, None] * blade[:, None]
-    turn = post.draws["curl_scale"].reshape(-1, 1, 1) * turn
-    row = turn.mean(-1)
-    utility = post.draws["utility"]
-    potential = utility + (row if utility.ndim == 2 else row[:, None])
-    return potential, turn - (row[:, :, None] - row[:, None])
-
-
-def curl_share(post: Posterior) -> Array:
-    """Return the share of cycles in the squared margins of all pairs of items, in each draw [draw].
-
-    0 where utilities explain every margin, 1 where every preference runs in circles. For several types, their average.
-
-    Parameters
-    ----------
-    post
-        A fit of a program with the layer `intransitive`.
+def _points(post: Posterior, domain: Domain) -> Array | None:
+    """Return the features of a domain that is not the items, or None for the items.
 
     Raises
     ------
-    ProgramError
-        If the program has no such layer.
+    DataError
+        Where the program knows its items only: it reads other features, or something that each item has of its own.
     """
-    if "blade" not in post.draws:
-        raise ProgramError(f"{post.program_name} knows no cycles; fit it with + intransitive")
-    potential, curl = _hodge(post)
-    kinds = potential if potential.ndim == 3 else potential[:, None]
-    slope = ((kinds[..., :, None] - kinds[..., None, :]) ** 2).sum((-2, -1))
-    round_ = (curl**2).sum((-2, -1))[:, None]
-    return np.asarray((round_ / (round_ + slope)).mean(1))
-
-
-def _utility(post: Posterior, layers: Sequence[str], domain: Domain) -> Array:
-    """Return utilities [draw, (type,) point]."""
     if _names_items(domain, post):
-        whole = _hodge(post)[0] if "intransitive" in layers else post.draws["utility"]
-        return whole[..., _order(domain, post)]
+        return None
     features = domain.points.reshape(len(domain), -1)
-    if "linear" in layers and features.shape[1] == post.draws["weight"].shape[-1]:
-        return post.draws["weight"] @ features.T
-    raise DataError(
-        f"{post.program_name} knows utilities of its {len(post.items)} items only; give a domain with their labels"
-    )
+    layers = wants(post)
+    held = Question(post, layers).sites("item")
+    held += [each.label for each in layers if "measures" in each.needs]
+    if post.features is None or held or features.shape[1] != post.features.shape[1] or features.dtype.kind not in "fiu":
+        of_items = f" ({', '.join(held)})" if held else ""
+        raise DataError(
+            f"{post.program_name} knows what is wanted at its {len(post.items)} items only{of_items}; give a domain "
+            "with their labels"
+        )
+    return features.astype(float)
 
 
 def _names_items(domain: Domain, post: Posterior) -> bool:
     return len(domain) == len(post.items) and set(domain.labels) == set(post.items)
 
 
-def _order(domain: Domain, post: Posterior) -> list[int]:
-    return [post.items.index(label) for label in domain.labels]
+def _whole(post: Posterior) -> tuple[Layer, ...]:
+    """Return the layers that make up what an annotator sees: what they want, and how much they care."""
+    wanted = wants(post)
+    return tuple(each for each in post.program.layers if each in wanted or (each.stage == "margin" and weighs(each)))
 
 
-def _taste(post: Posterior, layer: str) -> Array:
-    """Return what a layer adds to each annotator's utilities [draw, annotator, item]."""
-    draws = post.draws
-    if layer == "annotator_tastes":
-        return np.asarray(draws["taste_spread"].reshape(-1, 1, 1) * draws["taste_offset"])
-    if layer == "annotator_factors":
-        product = np.einsum("drj,dri->dji", draws["factor_score"], draws["factor_loading"])
-        return np.asarray(draws["factor_scale"].reshape(-1, 1, 1) * product)
-    far = (draws["ideal"][..., :, None] - draws["place"][..., None, :]) ** 2  # [draw, axis, annotator, item]
-    return np.asarray(-draws["ideal_scale"].reshape(-1, 1, 1) * far.sum(1))
+def _typed(post: Posterior, values: Array) -> Array:
+    """Return values [draw, type, point], without the axis of types where there are none."""
+    return values if "type_weight" in post.draws else values[:, 0]
 
 
-def _of_annotators(
-    post: Posterior, layers: Sequence[str], utility: Array, domain: Domain, scale: float, aggregate: str
-) -> Density:
-    """Return the density [draw, annotator, point] of each annotator."""
-    if "type_probability" not in post.draws and not {"reliability", *_OWN} & set(layers):
+def _who(post: Posterior, people: Question, annotator: str | None) -> list[int]:
+    """Return the codes of the annotators whose densities are asked for."""
+    if people.member:
+        return [0]
+    if annotator is not None and annotator not in post.annotators:
+        raise DataError(f"unknown annotator {annotator!r}; the fit knows {len(post.annotators)}")
+    if "type_probability" not in post.draws and not asking.differ(people):
         raise DataError(f"{post.program_name} takes all annotators for alike; leave out by='annotator'")
-    kinds = utility if utility.ndim == 3 else utility[:, None]
-    own = kinds[:, None]  # [draw, annotator, type, point]
-    for name in layers:  # margin layers act in this order
-        if name == "reliability":
-            own = own * post.draws["reliability"][:, :, None, None]
-        if name in _OWN:
-            if not _names_items(domain, post):
-                raise DataError(
-                    "tastes of annotators are known at the items only; give a domain with their labels"
-                )
-            own = own + _taste(post, name)[:, :, None, _order(domain, post)]
+    return list(range(len(post.annotators))) if annotator is None else [post.annotators.index(annotator)]
+
+
+def _of_people(
+    post: Posterior, people: Question, who: list[int], domain: Domain, scale: float, aggregate: str
+) -> Density:
+    """Return the density [draw, annotator, point] of each annotator in `who`."""
+    values = _potential(people, who, domain)
+    types = tuple(str(k + 1) for k in range(values.shape[2]))
+    each = normalise(values / scale, domain, ("draw", "annotator", "type", "point"), types)
     weight = post.draws.get("type_weight", np.ones((1, 1)))[:, None]
-    types = tuple(str(k + 1) for k in range(kinds.shape[1]))
-    each = normalise(own / scale, domain, ("draw", "annotator", "type", "point"), types)
-    merged = _AGGREGATES[aggregate](each, post.draws.get("type_probability", weight))
-    return replace(merged, groups=post.annotators)
+    if "type_probability" in post.draws and not people.member:
+        weight = post.draws["type_probability"][:, who]
+    merged = _AGGREGATES[aggregate](each, weight)
+    return replace(merged, groups=tuple(map(str, who)))

@@ -114,9 +114,14 @@ class Draws:
         return self.fitted
 
     @property
+    def drawn(self) -> tuple[str, ...]:
+        """Latent sites with draws; the rest of the sites follow from these."""
+        return tuple(name for name in self.event_dims if name in self.draws)
+
+    @property
     def latent(self) -> tuple[str, ...]:
         """Sites that the program draws: those with draws of the posterior, and those that no judgement feels."""
-        return (*self.event_dims, *self.unfelt)
+        return (*self.drawn, *self.unfelt)
 
     @property
     def n_draws(self) -> int:

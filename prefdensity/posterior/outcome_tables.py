@@ -72,7 +72,7 @@ def outcome_tables(
         If the program is not at hand, or has a latent site without draws.
     """
     program = post.program
-    taken = [name for name in (given if given is not None else post.draws) if name in post.event_dims]
+    taken = [name for name in post.drawn if given is None or name in given]
     nothing = torch.zeros(len(cells), len(post.outcomes), dtype=torch.float64)
     silent = replace(cells, outcomes=post.outcomes, outcome=nothing)
     types = post.draws["type_weight"].shape[1] if "type_weight" in post.draws else 1

@@ -42,7 +42,7 @@ def signature_of(post: Draws, program: Program, ask: Ask | None = None) -> Signa
     ProgramError
         If the program cannot be run with these draws.
     """
-    values = {name: padded(post, name, torch.tensor(post.draws[name][:1])) for name in post.event_dims}
+    values = {name: padded(post, name, torch.tensor(post.draws[name][:1])) for name in post.drawn}
     try:
         with torch.no_grad():
             cells = _pairs(post, program) if ask is None else ask(program)

@@ -78,7 +78,10 @@ class Layer:
     sets
         For choice rules and margins: the layer also goes with choices from more than two items.
     ties
-        The layer is about ties: it needs a tie rule, davidson unless another is named.
+        The layer is about ties: it needs a tie rule, the default one unless another is named.
+    luce
+        For choice rules: exp(utility) is the density of the items under it, by Luce's axiom or a threshold or scale
+        laid over it. Where the odds of a over b are exp(margin) this is found by running, and need not be said.
     starts
         For types: (cells, restarts, seed) -> int [restart, annotator], where to start the search for types.
     meanings
@@ -100,6 +103,7 @@ class Layer:
     per: str = "annotator"
     sets: bool = False
     ties: bool = False
+    luce: bool = False
     starts: Callable[..., Any] | None = None
     meanings: dict[str, str] = field(default_factory=dict, hash=False)
     options: tuple[tuple[str, Any], ...] = ()
@@ -130,11 +134,16 @@ class Layer:
     @property
     def rank(self) -> tuple[int, int]:
         """Where the layer applies: its stage, and its place within it."""
+        within = list(MARGIN_ORDER).index(self.place_name) if self.stage == "margin" else 0
+        return list(STAGES).index(self.stage), within
+
+    @property
+    def place_name(self) -> str:
+        """The place among margins, under the layer's options."""
         place = self.place if isinstance(self.place, str) else self.place(**dict(self.options))
         if place not in MARGIN_ORDER:
             raise ProgramError(f"{self.label} has no place {place!r}; places are {', '.join(MARGIN_ORDER)}")
-        within = list(MARGIN_ORDER).index(place) if self.stage == "margin" else 0
-        return list(STAGES).index(self.stage), within
+        return place
 
     @property
     def label(self) -> str:
@@ -178,6 +187,7 @@ def layer(
     per: str = "annotator",
     sets: bool = False,
     ties: bool = False,
+    luce: bool = False,
     starts: Callable[..., Any] | None = None,
     meanings: dict[str, str] | None = None,
 ) -> Callable[[Callable[..., Any]], Layer]:
@@ -208,6 +218,7 @@ def layer(
             per=per,
             sets=sets,
             ties=ties,
+            luce=luce,
             starts=starts,
             meanings=meanings or {},
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pyro
+from torch import Tensor
 
 from prefdensity.programs.cells import Cells
 from prefdensity.programs.layers import Layer
@@ -11,6 +12,23 @@ from prefdensity.programs.outcomes import mix, observe
 
 def run_stages(layers: tuple[Layer, ...], data: Cells) -> None:
     """Run the layers of a program of comparisons, which observes the outcomes of `data`."""
+    margin, type_weight = margins(layers, data)
+    stage = {each.stage: each for each in layers}
+    log_prob = stage["choice"](margin, data)
+    for each in layers:
+        if each.stage == "noise":
+            log_prob = each(log_prob, data)
+    if type_weight is not None and stage["types"].per == "comparison":
+        observe(mix(log_prob, type_weight), data)
+    else:
+        observe(log_prob, data, type_weight)
+
+
+def margins(layers: tuple[Layer, ...], data: Cells) -> tuple[Tensor, Tensor | None]:
+    """Run the layers up to the choice rule; return the margin [..., comparison] that reaches it, and type weights.
+
+    Layers may be left out, to ask for the margin as it would be without them.
+    """
     stage = {each.stage: each for each in layers}
     type_weight = None
     known = {"scale": stage["scale"](data)} if "scale" in stage else {}
@@ -27,11 +45,4 @@ def run_stages(layers: tuple[Layer, ...], data: Cells) -> None:
     for each in layers:
         if each.stage == "margin":
             margin = each(margin, data)
-    log_prob = stage["choice"](margin, data)
-    for each in layers:
-        if each.stage == "noise":
-            log_prob = each(log_prob, data)
-    if type_weight is not None and stage["types"].per == "comparison":
-        observe(mix(log_prob, type_weight), data)
-    else:
-        observe(log_prob, data, type_weight)
+    return margin, type_weight

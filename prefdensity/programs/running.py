@@ -50,6 +50,21 @@ class Substitute(Messenger):
             }
 
 
+class _Centred(Messenger):
+    def __init__(self, names: Collection[str]) -> None:
+        super().__init__()
+        self.names = names
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if msg["name"] in self.names and not msg["done"]:
+            msg["value"], msg["done"] = msg["fn"].mean, True
+
+
+def centred(names: Collection[str]) -> Messenger:
+    """Return a context in which runs give sites without a value the mean of their distribution, not a draw of it."""
+    return _Centred(names)
+
+
 @contextmanager
 def environment(dtype: torch.dtype, seed: int | None = None, device: torch.device | str = "cpu") -> Iterator[None]:
     """Run Pyro code in `dtype` on `device`, without validation, leaving every global as it was."""
