@@ -12,7 +12,7 @@ from prefdensity.judged.simulate import COEFFICIENT, JudgedWorld, buy
 from prefdensity.judged.units import Judged
 from prefdensity.pcal import GivenNuisance, LinearNuisance, LinearRegression, Mean, Quantile, pcal, pcal_design
 from prefdensity.pcal.allocation import draw
-from prefdensity.pcal.intervals import corrected, degrees, effective, spread, wilson
+from prefdensity.pcal.intervals import cluster_degrees, corrected, degrees, effective, spread, wilson
 
 Z = norm.ppf(0.95)
 
@@ -137,6 +137,37 @@ def test_clusters_are_corrected_as_bell_and_mccaffrey_do():
     np.testing.assert_allclose(found, inverse @ sums.T @ sums @ inverse, rtol=1e-8)
 
 
+def test_degrees_by_cluster_are_bell_and_mccaffrey_s():
+    """From whole residual makers, errors independent: residuals that alternate in a cluster have no correlation."""
+    rng = np.random.default_rng(12)
+    cluster = np.repeat(np.arange(9), [2, 2, 4, 4, 6, 8, 8, 10, 12])
+    n = len(cluster)
+    x = np.column_stack([rng.normal(size=n), rng.normal(size=9)[cluster], np.ones(n)])
+    inverse = np.linalg.inv(x.T @ x)
+    error = np.tile([1.0, -1.0], n // 2) + 0.01 * rng.normal(size=n)
+    error -= x @ inverse @ x.T @ error
+    found = cluster_degrees((x * error[:, None]) @ inverse * n, x, np.ones(n), cluster)
+    maker = np.eye(n) - x @ inverse @ x.T
+    for parameter in range(3):
+        pulls = []
+        for c in range(9):
+            mine = cluster == c
+            lift = np.linalg.inv(sqrtm(np.eye(mine.sum()) - x[mine] @ inverse @ x[mine].T)).real
+            pulls.append(maker[mine].T @ lift @ x[mine] @ inverse[:, parameter])
+        gram = np.array(pulls) @ np.array(pulls).T
+        assert found[parameter] == pytest.approx(np.trace(gram) ** 2 / (gram**2).sum(), rel=1e-8)
+
+
+def test_degrees_by_equal_clusters_are_their_number_less_one():
+    """Errors wholly shared or not at all: for a mean of equal clusters both give the t of their means."""
+    rng = np.random.default_rng(13)
+    for shared in (0.0, 3.0):
+        value = rng.normal(size=(14, 5)) + shared * rng.normal(size=(14, 1))
+        values = (value - value.mean()).reshape(-1, 1)
+        found = cluster_degrees(values, np.ones((70, 1)), np.ones(70), np.repeat(np.arange(14), 5))
+        assert found[0] == pytest.approx(13, rel=1e-8)
+
+
 def test_degrees_of_equal_gaussian_values_are_their_number():
     draws = np.random.default_rng(8).normal(size=(40, 4000))
     one = np.array([degrees(draws[:, [column]], None, 40)[0] for column in range(4000)])
@@ -145,15 +176,19 @@ def test_degrees_of_equal_gaussian_values_are_their_number():
     assert effective(np.ones(12), np.repeat([0, 1, 2], 4)) == 3
 
 
-def regression(rng, n=240, d=12, groups=0):
-    """Return a table with d covariates, with `groups` the first constant within clusters of unequal size."""
+def regression(rng, n=240, d=12, groups=0, skewed=False):
+    """Return a table with d covariates, with `groups` the first constant within clusters of unequal size.
+
+    Effects of clusters are exponential where `skewed`.
+    """
     x = rng.normal(size=(n, d))
     error, cluster = rng.normal(size=n), None
     if groups:
         share = np.exp(0.6 * rng.normal(size=groups))
         cluster = np.repeat(np.arange(groups), rng.multinomial(n - 4 * groups, share / share.sum()) + 4)
         x[:, 0] = rng.normal(size=groups)[cluster]
-        error = 0.8 * error + 0.6 * rng.normal(size=groups)[cluster]
+        effect = rng.exponential(size=groups) - 1 if skewed else rng.normal(size=groups)
+        error = 0.8 * error + 0.6 * effect[cluster]
     beta = np.linspace(-1, 1, d + 1)
     return table(np.column_stack([x, np.ones(n)]) @ beta + error, x, rng, cluster=cluster), beta
 
@@ -228,7 +263,7 @@ def coverage(make, functional, truth, replicates, seed=0, criterion="relative"):
     for replicate in range(replicates):
         judged = make(np.random.default_rng([seed, replicate]))
         found = pcal(judged, functional, LinearNuisance(), n_folds=3)
-        lower, upper = functional.limits(found, found._critical(None))
+        lower, upper = functional.limits(found, found.critical(None))
         inside.append((lower <= truth) & (truth <= upper))
         width.append(upper - lower)
     print(np.mean(inside, 0).round(3), np.mean(width, 0).round(3), np.min(width, 0))
@@ -286,11 +321,14 @@ def test_rare_rates_cover(labels, right):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("n", "d", "groups"), [(240, 12, 0), (400, 2, 10), (400, 2, 20)])
-def test_few_labels_and_clusters_cover(n, d, groups):
+@pytest.mark.parametrize(
+    ("n", "d", "groups", "skewed"),
+    [(240, 12, 0, False), (400, 2, 10, False), (400, 2, 20, False), (400, 2, 20, True)],
+)
+def test_few_labels_and_clusters_cover(n, d, groups, skewed):
     """1,000 replicates; labels for a quarter."""
     beta = regression(np.random.default_rng(0), n, d, groups)[1]
-    found, _ = coverage(lambda rng: regression(rng, n, d, groups)[0], LinearRegression(), beta, 1000)
+    found, _ = coverage(lambda rng: regression(rng, n, d, groups, skewed)[0], LinearRegression(), beta, 1000)
     assert (np.abs(found - 0.9) <= 0.03).all()
 
 

@@ -6,6 +6,7 @@ has to deliver: h is the label itself for means and canonical regressions, an in
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
@@ -81,32 +82,32 @@ class LabelFunction:
 LABEL = LabelFunction(lambda judged, label: label[..., None], is_label=True)
 
 
-class Functional:
+class Functional(ABC):
     """Base of all functionals; subclasses say what their moment is."""
 
+    @abstractmethod
     def names(self, judged: Judged) -> tuple[str, ...]:
         """Return the names of the parameters."""
-        raise NotImplementedError
 
+    @abstractmethod
     def start(self, judged: Judged, weight: Array) -> Array:
         """Return theta [parameter] from the labelled units alone, weighted by weight [unit]."""
-        raise NotImplementedError
 
     def label_function(self, theta: Array) -> LabelFunction:
         """Return h."""
         return LABEL
 
+    @abstractmethod
     def moment(self, judged: Judged, h: Array, theta: Array) -> Array:
         """Return m [unit, parameter] for values or expectations of h [unit, k]."""
-        raise NotImplementedError
 
+    @abstractmethod
     def slope(self, judged: Judged, theta: Array, weight: Array) -> Array:
         """Return -dE[m]/dtheta [parameter, parameter]; weight [unit] is 0 where there is no label."""
-        raise NotImplementedError
 
-    def root_information(self, judged: Judged, theta: Array) -> Array:
-        """Return r [unit, parameter], where -dm/dtheta is r r'; needed where h is the label itself."""
-        raise NotImplementedError
+    def root_information(self, judged: Judged, theta: Array) -> Array | None:
+        """Return r [unit, parameter], where -dm/dtheta is r r' and h the label itself; None: there is no such r."""
+        return None
 
     def known_variance(self, judged: Judged) -> bool:
         """Return whether the variance of h is known when theta is, as for rates."""

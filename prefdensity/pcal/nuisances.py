@@ -6,6 +6,7 @@ The estimator is consistent, and its intervals valid, whatever a nuisance says; 
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -57,7 +58,7 @@ class Expectation(Protocol):
         """
 
 
-class Nuisance:
+class Nuisance(ABC):
     """Base of all recipes.
 
     Attributes
@@ -68,9 +69,9 @@ class Nuisance:
 
     labels_only: ClassVar[bool] = True
 
+    @abstractmethod
     def fit(self, train: Judged) -> Expectation:
         """Return what this recipe learns."""
-        raise NotImplementedError
 
     def warmed(self, judged: Judged) -> Nuisance:
         """Return a recipe that fits parts of this table faster; what it gives hardly depends on the rest."""

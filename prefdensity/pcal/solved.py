@@ -143,18 +143,25 @@ def assemble(
     if population is not None:
         full = np.concatenate([stage.full for stage in stages])
         covariance = covariance - full.T @ full / len(judged) / population
+    df = _degrees(judged, functional, values, stages)
     found = Solved(
-        functional.names(judged), theta, covariance, values, _degrees(judged, functional, values), rule, level, judged,
-        functional, start, stages, after, before, population, budget,
+        functional.names(judged), theta, covariance, values, df, rule, level, judged, functional, start, stages, after,
+        before, population, budget,
     )  # fmt: skip
     return replace(found, theta=functional.settle(found))
 
 
-def _degrees(judged: Judged, functional: Functional, values: Array) -> Array:
+def _degrees(judged: Judged, functional: Functional, values: Array, stages: list[Stage]) -> Array:
     if functional.known_variance(judged):
         if judged.cluster is None:
             return np.full(values.shape[1], np.inf)
         labels = judged.labelled / judged.label_probability
         return np.full(values.shape[1], max(effective(labels, judged.cluster) - 1, 1.0))
     seen = judged.labelled.sum() if judged.cluster is None else len(np.unique(judged.cluster[judged.labelled]))
-    return degrees(values, judged.cluster, int(seen))
+    each = [(s.share**2, s.corrected, judged.cluster, s.rows, s.df) for s in stages]
+    parts = [(a * np.diag(spread(v, c[rows])), df) for a, v, c, rows, df in each if c is not None and df is not None]
+    if not parts:
+        return degrees(values, judged.cluster, int(seen))
+    # of a sum of independent variances (Satterthwaite)
+    fourth = np.sum([v**2 / df for v, df in parts], axis=0)
+    return np.asarray(np.sum([v for v, _ in parts], axis=0) ** 2 / np.maximum(fourth, 1e-300))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from prefdensity.judged.units import Judged
 from prefdensity.pcal.calibration import Bracket, brackets, influence, learned, multipliers, residuals
 from prefdensity.pcal.criteria import size
 from prefdensity.pcal.functionals import Functional
-from prefdensity.pcal.intervals import corrected
+from prefdensity.pcal.intervals import cluster_degrees, corrected
 
 Array = NDArray[Any]
 Guesses = tuple[Array, ...]
@@ -61,6 +62,8 @@ class Stage:
         The same as large as the errors of few labels: see `intervals.corrected`.
     full
         psi1 times the root of its weight, corrected too: their spread is that of a census.
+    df
+        Degrees of freedom [parameter] by clusters; None: by the values themselves.
     """
 
     rows: Array
@@ -73,6 +76,7 @@ class Stage:
     influence: Array
     corrected: Array
     full: Array
+    df: Array | None
 
 
 def solve_stages(
@@ -152,7 +156,7 @@ def _solve(
     Newton step, for the expectations were made at `start`.
     """
     weight = judged.labelled / judged.label_probability
-    of_label = functional.label_function(start).is_label
+    of_label = functional.root_information(judged, start) is not None
     back = np.linalg.pinv(functional.slope(judged, start, weight)).T
     psi, parts = _influences(judged, functional, start, back, after, before)
     matrices = multipliers(psi, weight, parts, rule.calibration, rule.metric)
@@ -173,7 +177,8 @@ def _solve(
     lost = learned(parts, judged.labelled, rule.calibration)
     large = at.corrected(values, weight, parts, matrices, lost)
     full = at.corrected(psi * np.sqrt(weight)[:, None], weight, [], [], 0)
-    return Stage(rows, share, theta, psi, weight, parts, matrices, values, large, full)
+    df = at.cluster_degrees(values, weight, parts, matrices)
+    return Stage(rows, share, theta, psi, weight, parts, matrices, values, large, full, df)
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,10 +192,9 @@ class _Equation:
 
     def slope(self, weight: Array, parts: list[Bracket], matrices: list[list[Array]]) -> Array:
         """Return minus the derivative of the mean influence [parameter, parameter]: weighted as the brackets weigh."""
-        root = self.functional.root_information(self.judged, self.theta)
 
         def information(weight: Array) -> Array:
-            return np.asarray((root * weight[:, None]).T @ root / len(root))
+            return np.asarray((self.root * weight[:, None]).T @ self.root / len(self.root))
 
         slope = self.back.T @ information(weight)
         for part, each in zip(parts, matrices, strict=True):
@@ -205,12 +209,37 @@ class _Equation:
         Multipliers, `lost` for each parameter, are regressions over labels: they use up degrees of freedom.
         """
         labels = int((weight > 0).sum())
-        if self.functional.label_function(self.theta).is_label:
-            values = values @ np.linalg.pinv(self.slope(weight, parts, matrices)).T
-            root, pull = self.functional.root_information(self.judged, self.theta), weight
-            for part, each in zip(parts, matrices, strict=True):
-                pull = pull - part.weight * np.mean(np.diag(sum(each)))
+        if self.of_label:
+            values, root, pull = self._scaled(values, weight, parts, matrices)
             values = corrected(values, root, pull, self.judged.cluster)
         else:
             lost += len(self.theta)
         return np.asarray(values / np.sqrt(max(1 - lost / labels, 1 / labels)))
+
+    def cluster_degrees(
+        self, values: Array, weight: Array, parts: list[Bracket], matrices: list[list[Array]]
+    ) -> Array | None:
+        """Return degrees of freedom [parameter] by clusters; None without clusters, or without errors r e."""
+        if self.judged.cluster is None or not self.of_label:
+            return None
+        return cluster_degrees(*self._scaled(values, weight, parts, matrices), self.judged.cluster)
+
+    @cached_property
+    def of_label(self) -> bool:
+        """Whether there is an r."""
+        return self.functional.root_information(self.judged, self.theta) is not None
+
+    @cached_property
+    def root(self) -> Array:
+        """Roots r [unit, parameter] of the functional."""
+        return np.asarray(self.functional.root_information(self.judged, self.theta))
+
+    def _scaled(
+        self, values: Array, weight: Array, parts: list[Bracket], matrices: list[list[Array]]
+    ) -> tuple[Array, Array, Array]:
+        """Return values at the slope of the labels at hand, r [unit, parameter], how often a moment counts [unit]."""
+        pull = weight
+        for part, each in zip(parts, matrices, strict=True):
+            pull = pull - part.weight * np.mean(np.diag(sum(each)))
+        slope = np.linalg.pinv(self.slope(weight, parts, matrices))
+        return values @ slope.T, self.root, pull
