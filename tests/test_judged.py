@@ -186,7 +186,7 @@ def test_simulated_judges_say_what_their_probabilities_say(name):
     units = JudgedWorld.draw(1, name).units(50_000, 2)
     p = JUDGES[name].probability(units.label, units.outputs, JUDGES[name].ease(units.covariates))
     assert ((p >= 0) & (p <= 1)).all()
-    said = units.verdict == 0
+    said = units.votes[:, 0] == 0
     z = (said - p).sum() / np.sqrt((p * (1 - p)).sum() + 1e-9)
     assert abs(z) < 4
 

@@ -79,6 +79,34 @@ def test_intervals_are_valid_where_outputs_are_asymmetric_and_judges_uneven():
     assert (length["split"] < 0.95 * length["label_only"]).all()
 
 
+def test_the_oracle_of_two_who_err_together_is_the_regression_of_labels():
+    """Over all that two may say: z-scores of four, each beyond 4 once in 15,000."""
+    world = JudgedWorld.draw(1, TrueJudge(sharpness=0.5, echo=0.5), shift=4.0)
+    units = world.units(40_000, 6)
+    first, second = units.votes.T
+    agree = np.mean(first == second)
+    p = world.judge.probability(units.label, units.outputs)
+    assert agree == pytest.approx(np.mean(0.5 + 0.5 * (p**2 + (1 - p) ** 2)), abs=0.01)
+    _, after = oracle(world, world.judge, units)
+    error = units.label - after[np.arange(len(units)), 2 * first + second]
+    side = np.sign(np.diff(units.outputs)[:, 0])
+    for h in (np.ones(len(units)), side * (first - 0.5), side * (second - 0.5), first == second):
+        moment = error * h
+        assert abs(moment.mean()) < 4 * moment.std() / len(units) ** 0.5
+
+
+def test_intervals_are_valid_where_two_judges_err_together():
+    """A program takes them for independent: it believes them too much, and one multiplier mends that."""
+    found = run_study(
+        truths=("correlated",), nuisances=("oracle", "gaussian+distance", "linear"), replicates=80, pilots=2,
+        units=2000, shift=5.0, seed=5, progress=False,
+    ).table  # fmt: skip
+    assert (np.abs(found["coverage"] - 0.9) < 4 * (0.9 * 0.1 / 80) ** 0.5 + 0.01).all()
+    assert (found["bias"].abs() < 4 * found["bias_se"]).all()
+    length = found.set_index(["design", "nuisance", "calibration"])["length"].sort_index().loc["knows"]
+    assert (length.xs("scalar", level=1) < length.xs("label_only", level=1)).all()
+
+
 def test_one_multiplier_for_each_part_protects_where_none_does_harm(small):
     alone = small.xs("label_only", level="calibration")["length"]
     split = small.xs("split", level="calibration")["length"]

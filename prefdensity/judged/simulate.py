@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,9 @@ class TrueJudge:
         Log sharpness for one unit of the first covariate: some units are easier to judge.
     tiring
         Log sharpness lost from the first to the last unit of a table.
+    echo
+        A second such judge is asked about every unit, who repeats the first with this probability, whatever is true:
+        the two err together. None: there is one judge.
     """
 
     sharpness: float = np.inf
@@ -52,6 +56,21 @@ class TrueJudge:
     careless_sharpness: float = 0.0
     easier: float = 0.0
     tiring: float = 0.0
+    echo: float | None = None
+
+    @property
+    def panel(self) -> list[tuple[int, ...]]:
+        """What the judges can say of a unit, one verdict each."""
+        return list(product((A, B), repeat=1 if self.echo is None else 2))
+
+    def law(self, label: Array, outputs: Array, ease: Array | float = 1.0) -> Array:
+        """Return P(what the judges say) [unit, one of `panel`]; arguments as in `probability`."""
+        one = np.stack([p := self.probability(label, outputs, ease), 1 - p], -1)
+        if self.echo is None:
+            return one
+        return np.stack(
+            [one[..., a] * ((1 - self.echo) * one[..., b] + self.echo * (a == b)) for a, b in self.panel], -1
+        )
 
     def ease(self, covariates: Array) -> Array:
         """Return what the sharpness is multiplied by [unit], for the units of a table in their order."""
@@ -82,6 +101,7 @@ JUDGES = {
     "anti_informative": TrueJudge(sharpness=0.25, flip=0.95),
     "easier": TrueJudge(sharpness=0.25, easier=0.8),
     "tiring": TrueJudge(sharpness=0.5, tiring=3.0),
+    "correlated": TrueJudge(sharpness=0.25, echo=0.6),
 }
 
 
@@ -129,12 +149,13 @@ class JudgedWorld:
         label = x @ COEFFICIENT + error
         noise = rng.normal(size=(n, 2)) * _OUTPUT_SD
         outputs = x @ (COEFFICIENT + self.gain).T + noise + _SHARED * error[:, None] + [0.0, self.shift]
-        said_a = rng.random(n) < self.judge.probability(label, outputs, self.judge.ease(x))
-        return Judged(
-            covariates=x, outputs=outputs, label=label, judged=np.arange(n), judge=np.zeros(n, np.int64),
-            verdict=np.where(said_a, A, B), features=(*(f"x{j}" for j in range(1, 6)), "w1", "w2"),
-            label_probability=np.ones(n), preference_probability=np.ones(n), cost=cost, source="simulation",
+        law = self.judge.law(label, outputs, self.judge.ease(x))
+        bare = Judged(
+            covariates=x, outputs=outputs, label=label, judged=np.arange(0), judge=np.arange(0), verdict=np.arange(0),
+            features=(*(f"x{j}" for j in range(1, 6)), "w1", "w2"), label_probability=np.ones(n),
+            preference_probability=np.ones(n), cost=cost, source="simulation",
         )  # fmt: skip
+        return judged_by(bare, self.judge, drawn(law, rng))
 
     def label_law(self, judged: Judged) -> tuple[Array, float]:
         """Return the mean [unit] and sd of the label given covariates and outputs: Gaussian, by projection."""
@@ -143,6 +164,22 @@ class JudgedWorld:
         surprise = judged.outputs - judged.covariates @ (COEFFICIENT + self.gain).T - [0.0, self.shift]
         variance = LABEL_SD**2 - _SHARED * LABEL_SD**2 * weight.sum()
         return judged.covariates @ COEFFICIENT + surprise @ weight, float(np.sqrt(variance))
+
+
+def drawn(law: Array, rng: np.random.Generator) -> Array:
+    """Return which of its possibilities came about [unit], for probabilities [unit, possibility]."""
+    return np.asarray((rng.random(len(law))[:, None] >= np.cumsum(law, 1)[:, :-1]).sum(1))
+
+
+def judged_by(units: Judged, judge: TrueJudge, said: Array) -> Judged:
+    """Return units of which every one is judged, as the place `said` [unit] in the panel of the judge says."""
+    verdicts = np.array(judge.panel)[said]
+    n, size = verdicts.shape
+    names = ("judge",) if size == 1 else ("judge", "echo")
+    return replace(
+        units, judged=np.repeat(np.arange(n), size), judge=np.tile(np.arange(size), n), verdict=verdicts.ravel(),
+        judges=names, asked=None,
+    )  # fmt: skip
 
 
 def buy(judged: Judged, label_probability: Array, preference_probability: Array, pattern: Array) -> Judged:

@@ -20,7 +20,7 @@ Array = NDArray[Any]
 _FEW = 30  # effective labels beyond the parameters, below which intervals are rough
 _FEW_CLUSTERS = 7  # clusters beyond the parameters
 _LABELS_A_MULTIPLIER = 5
-_HEAVY = 0.1  # share of all label weight on one unit: below it intervals of enough effective labels cover
+_HEAVY = 0.15  # share of all label weight on one unit: with enough effective labels, intervals cover below it
 _WEAK = 0.5  # a multiplier this small: the nuisance promised twice what was found
 
 

@@ -9,7 +9,7 @@ replicate is linear algebra.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,8 @@ from scipy import stats
 
 from prefdensity.errors import DataError
 from prefdensity.judged.fit import fit_judge
-from prefdensity.judged.simulate import JUDGES, JudgedWorld, TrueJudge, buy
-from prefdensity.judged.units import COMPARED, LABELLED, UNSEEN, A, B, Judged
+from prefdensity.judged.simulate import JUDGES, JudgedWorld, TrueJudge, buy, drawn, judged_by
+from prefdensity.judged.units import COMPARED, LABELLED, UNSEEN, A, Judged
 from prefdensity.pcal.allocation import allocate
 from prefdensity.pcal.calibration import brackets, influence, multipliers
 from prefdensity.programs.judged_cells import label_grid
@@ -28,7 +28,7 @@ from prefdensity.progress import progress as progress_bar
 from prefdensity.workers import each
 
 Array = NDArray[Any]
-Predictions = tuple[Array, Array]  # E[Y | x, w] [unit]; E[Y | x, w, verdict] [unit, verdict]
+Predictions = tuple[Array, Array]  # E[Y | x, w] [unit]; E[Y | x, w, verdicts] [unit, what the judges may say]
 
 TRUTHS = JUDGES | {"contrarian_40": TrueJudge(flip=0.4)}
 PROGRAMS = (
@@ -47,17 +47,23 @@ _NODES, _DRAWS = 8, 4  # 1e-5 sd of the label, and draws of a narrow posterior
 
 def oracle(world: JudgedWorld, judge: TrueJudge, units: Judged) -> Predictions:
     """Return the conditional means under the true law of labels, and a judge's of verdicts."""
+    return _true_law(world, judge, units)[:2]
+
+
+def _true_law(world: JudgedWorld, judge: TrueJudge, units: Judged) -> tuple[Array, Array, Array]:
+    """Return E[Y | x, w] [unit], E[Y | x, w, verdicts] and P(verdicts | x, w) [unit, what the judges may say]."""
     mean, sd = world.label_law(units)
-    told, ease = np.empty((len(units), 2)), judge.ease(units.covariates)
+    ease, ways = judge.ease(units.covariates), len(judge.panel)
+    told, chance = np.empty((len(units), ways)), np.empty((len(units), ways))
     for start in range(0, len(units), 5000):
         rows = slice(start, start + 5000)
         outputs = units.outputs[rows]
         at, weight = label_grid(outputs[:, 0], outputs[:, 1], mean[rows], sd, 16)
         law = stats.norm.pdf(at, mean[rows, None], sd) * weight
-        p = judge.probability(at, outputs.T[None].swapaxes(0, 2), ease[rows, None])
-        for verdict, share in enumerate((p, 1 - p)):
-            told[rows, verdict] = (law * share * at).sum(1) / (law * share).sum(1)
-    return mean, told
+        said = judge.law(at, outputs.T[None].swapaxes(0, 2), ease[rows, None])
+        chance[rows] = np.einsum("un,unv->uv", law, said)
+        told[rows] = np.einsum("un,unv->uv", law * at, said) / chance[rows]
+    return mean, told, chance
 
 
 def estimate(
@@ -97,26 +103,34 @@ def estimate(
     return found
 
 
-def predictions(kind: str, pilot: Judged, units: Judged, seed: int) -> Predictions:
-    """Return what a nuisance learned from a labelled pilot predicts of units; see `NUISANCES` (without the oracle)."""
+def predictions(kind: str, pilot: Judged, units: Judged, judge: TrueJudge, seed: int) -> Predictions:
+    """Return what a nuisance learned from a labelled pilot predicts of units; see `NUISANCES` (without the oracle).
+
+    Of the judge it is told only what can be said of a unit.
+    """
+    ways = len(judge.panel)
     if kind == "useless":
-        return np.full(len(units), pilot.label.mean()), np.full((len(units), 2), pilot.label.mean())
+        return np.full(len(units), pilot.label.mean()), np.full((len(units), ways), pilot.label.mean())
+    asked = [judged_by(units, judge, np.full(len(units), way)) for way in range(ways)]
     if kind in ("linear", "trees"):
-        return _regressed(_trees if kind == "trees" else _least_squares, pilot, units)
+        return _regressed(_trees if kind == "trees" else _least_squares, pilot, asked)
     fitted = fit_judge(kind, pilot, method="laplace", seed=seed, draws=200, progress=False)
-    both = [fitted.expect(units.judged_as(v), lambda y: y, nodes=_NODES, average=_DRAWS) for v in (A, B)]
-    return both[0][1], np.column_stack([after for after, _ in both])
+    every = [fitted.expect(each, lambda y: y, nodes=_NODES, average=_DRAWS) for each in asked]
+    return every[0][1], np.column_stack([after for after, _ in every])
 
 
-def _regressed(fit: Callable[[Array, Array], Callable[[Array], Array]], pilot: Judged, units: Judged) -> Predictions:
+def _regressed(
+    fit: Callable[[Array, Array], Callable[[Array], Array]], pilot: Judged, asked: Sequence[Judged]
+) -> Predictions:
+    def seen(of: Judged) -> Array:
+        return np.column_stack([of.covariates, of.outputs])
+
     def told(of: Judged) -> Array:
-        side = np.sign(of.outputs[:, 0] - of.outputs[:, 1])
-        return np.column_stack([of.covariates, of.outputs, of.verdict, np.where(of.verdict == A, side, -side)])
+        side, verdicts = np.sign(of.outputs[:, 0] - of.outputs[:, 1])[:, None], of.votes
+        return np.hstack([seen(of), verdicts, np.where(verdicts == A, side, -side)])
 
-    before = fit(told(pilot)[:, :-2], pilot.label)
-    after = fit(told(pilot), pilot.label)
-    asked = [told(units.judged_as(v)) for v in (A, B)]
-    return before(asked[0][:, :-2]), np.column_stack([after(features) for features in asked])
+    before, after = fit(seen(pilot), pilot.label), fit(told(pilot), pilot.label)
+    return before(seen(asked[0])), np.column_stack([after(told(each)) for each in asked])
 
 
 def _least_squares(features: Array, label: Array) -> Callable[[Array], Array]:
@@ -237,46 +251,38 @@ def _cell(
     world = JudgedWorld.draw(stream[0], TRUTHS[truth], shift)  # the same systems and units under every judge
     first, bank = world.units(pilot_units, stream[1]), world.units(_BANK, stream[2])
     learned = {
-        kind: oracle(world, world.judge, bank) if kind == "oracle" else predictions(kind, first, bank, pilot)
+        kind: oracle(world, world.judge, bank)
+        if kind == "oracle"
+        else predictions(kind, first, bank, world.judge, pilot)
         for kind in {*nuisances, "linear"}
     }
-    designs = _designs(world, bank, learned["oracle"], budget, cost)
-    says_a = world.judge.probability(bank.label, bank.outputs, world.judge.ease(bank.covariates))
+    designs = _designs(world, bank, budget, cost)
+    law = world.judge.law(bank.label, bank.outputs, world.judge.ease(bank.covariates))
     theta = np.linalg.lstsq(bank.covariates, bank.label, rcond=None)[0][0]
-    rows = []
+    out = []
     for design, (p1, p2) in designs.items():
         for number in range(replicates):
-            drawn = np.random.default_rng([seed, pilot, number]).integers(_BANK, size=n)
-            coin = np.random.default_rng([seed, pilot, number, 1]).random((2, n))
-            verdict = np.where(coin[0] < says_a[drawn], A, B)
-            pattern = np.where(coin[1] < p1, LABELLED, np.where(coin[1] < p2, COMPARED, UNSEEN))
-            table = buy(_again(bank, drawn, verdict), np.full(n, p1), np.full(n, p2), pattern)
-            guesses = {k: (before[drawn], after[drawn, verdict]) for k, (before, after) in learned.items()}
+            rows = np.random.default_rng([seed, pilot, number]).integers(_BANK, size=n)
+            rng = np.random.default_rng([seed, pilot, number, 1])
+            said, coin = drawn(law[rows], rng), rng.random(n)
+            pattern = np.where(coin < p1, LABELLED, np.where(coin < p2, COMPARED, UNSEEN))
+            table = buy(judged_by(bank.take(rows), world.judge, said), np.full(n, p1), np.full(n, p2), pattern)
+            guesses = {k: (before[rows], after[rows, said]) for k, (before, after) in learned.items()}
             for kind in nuisances:
                 for how, (value, error) in estimate(table, p1, p2, [guesses[kind], guesses["linear"]]).items():
-                    rows.append((truth, design, kind, how, p1, p2, value[0] - theta, error[0]))
+                    out.append((truth, design, kind, how, p1, p2, value[0] - theta, error[0]))
     names = ["truth", "design", "nuisance", "calibration", "p1", "p2", "error", "se"]
-    return pd.DataFrame(rows, columns=names)
+    return pd.DataFrame(out, columns=names)
 
 
-def _again(bank: Judged, rows: Array, verdict: Array) -> Judged:
-    """Return units drawn with replacement, with new verdicts."""
-    n = len(rows)
-    names = ("covariates", "outputs", "label", "label_probability", "preference_probability")
-    picked = {name: getattr(bank, name)[rows] for name in names}
-    return replace(bank, judged=np.arange(n), judge=np.zeros(n, np.int64), verdict=verdict, **picked)
-
-
-def _designs(
-    world: JudgedWorld, bank: Judged, known: Predictions, budget: float, cost: float
-) -> dict[str, tuple[float, float]]:
+def _designs(world: JudgedWorld, bank: Judged, budget: float, cost: float) -> dict[str, tuple[float, float]]:
     """Return p1, p2 for coefficient 1 under the true judge's law, and under that of a judge who never errs."""
     x, (mean, sd) = bank.covariates, world.label_law(bank)
     influence_of = (x @ np.linalg.inv(x.T @ x / len(bank)))[:, 0] ** 2
     designs = {}
-    for name, (_, told) in zip(DESIGNS, (known, oracle(world, TrueJudge(), bank)), strict=True):
-        # the overall mean lies between the two conditional ones, at their probabilities
-        explained = np.abs((told[:, A] - mean) * (mean - told[:, B]))
+    for name, judge in zip(DESIGNS, (world.judge, TrueJudge()), strict=True):
+        _, told, chance = _true_law(world, judge, bank)
+        explained = (chance * (told - mean[:, None]) ** 2).sum(1) / chance.sum(1)
         drops = [(influence_of * (sd**2 - explained)).mean(), (influence_of * explained).mean()]
         p1, p2 = allocate(drops, [cost - 1, 1.0], budget)[0]
         designs[name] = float(p1), float(p2)
