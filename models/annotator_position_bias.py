@@ -24,7 +24,10 @@ _MEANINGS = {
 }
 
 
-@layer("margin", needs=["annotator", "first"], hyper=["position_bias_spread"], meanings=_MEANINGS)
+@layer(
+    "margin", needs=["annotator", "first"], hyper=["position_bias_spread"],
+    null={"position_bias": 0.0}, spread={"position_bias_spread": "position_bias_offset"}, meanings=_MEANINGS,
+)  # fmt: skip
 def annotator_position_bias(margin: Tensor, data: Cells) -> Tensor:
     assert data.first is not None  # refused without a recorded order
     bias = pyro.sample("position_bias", dist.Normal(0.0, 0.5))

@@ -20,7 +20,10 @@ from prefdensity.programs.layers import layer
 _MEANINGS = {"taste_spread": "standard deviation, between annotators, of the utility of an item"}
 
 
-@layer("margin", place="wants", needs=["annotator"], hyper=["taste_spread"], tall=True, sets=True, meanings=_MEANINGS)
+@layer(
+    "margin", place="wants", needs=["annotator"], hyper=["taste_spread"], tall=True, sets=True,
+    spread={"taste_spread": "taste_offset"}, meanings=_MEANINGS,
+)  # fmt: skip
 def annotator_tastes(margin: Tensor, data: Cells) -> Tensor:
     spread = pyro.sample("taste_spread", dist.HalfNormal(1.0))
     with pyro.plate("annotator", data.n_annotators, dim=-2), pyro.plate("item", data.n_items, dim=-1):

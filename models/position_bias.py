@@ -18,7 +18,12 @@ from prefdensity.programs.cells import Cells
 from prefdensity.programs.layers import layer
 
 
-@layer("margin", needs=["first"], meanings={"position_bias": "logits in favour of the item shown first"})
+@layer(
+    "margin",
+    needs=["first"],
+    null={"position_bias": 0.0},
+    meanings={"position_bias": "logits in favour of the item shown first"},
+)
 def position_bias(margin: Tensor, data: Cells) -> Tensor:
     assert data.first is not None  # refused without a recorded order
     bias = pyro.sample("position_bias", dist.Normal(0.0, 0.5))

@@ -49,6 +49,7 @@ def _place(scales: str = "wants") -> str:
 
 @layer(
     "margin", needs=["annotator"], hyper=["reliability_spread"], sets=True, place=_place,
+    spread={"reliability_spread": "reliability_offset"},
     mirror=Mirror(_upside_down, lambda values: _beta(values) < 0, "contrarian"), meanings=_MEANINGS,
 )  # fmt: skip
 def reliability(margin: Tensor, data: Cells, scales: str = "wants") -> Tensor:

@@ -25,7 +25,10 @@ _MEANINGS = {
 }
 
 
-@layer("noise", needs=["annotator", "grades"], hyper=["strength_habit_spread"], meanings=_MEANINGS)
+@layer(
+    "noise", needs=["annotator", "grades"], hyper=["strength_habit_spread"],
+    spread={"strength_habit_spread": "strength_habit_offset"}, meanings=_MEANINGS,
+)  # fmt: skip
 def strength_habits(log_prob: Tensor, data: Cells) -> Tensor:
     spread = pyro.sample("strength_habit_spread", dist.HalfNormal(1.0))
     with pyro.plate("annotator", data.n_annotators, dim=-1):

@@ -84,6 +84,10 @@ class Layer:
         laid over it. Where the odds of a over b are exp(margin) this is found by running, and need not be said.
     starts
         For types: (cells, restarts, seed) -> int [restart, annotator], where to start the search for types.
+    null, spread
+        Where the layer says nothing, if it can: site -> the value of all its entries there, and spread -> offsets for
+        effects that are a spread (a scalar) times offsets (standard normal), which say nothing where either is 0.
+        What can say nothing is tried by score tests.
     meanings
         site -> what it measures, for tables.
     options
@@ -105,6 +109,8 @@ class Layer:
     ties: bool = False
     luce: bool = False
     starts: Callable[..., Any] | None = None
+    null: dict[str, float] = field(default_factory=dict, hash=False)
+    spread: dict[str, str] = field(default_factory=dict, hash=False)
     meanings: dict[str, str] = field(default_factory=dict, hash=False)
     options: tuple[tuple[str, Any], ...] = ()
 
@@ -189,6 +195,8 @@ def layer(
     ties: bool = False,
     luce: bool = False,
     starts: Callable[..., Any] | None = None,
+    null: dict[str, float] | None = None,
+    spread: dict[str, str] | None = None,
     meanings: dict[str, str] | None = None,
 ) -> Callable[[Callable[..., Any]], Layer]:
     """Turn a function into a `Layer` of `stage` that carries the function's name.
@@ -220,6 +228,8 @@ def layer(
             ties=ties,
             luce=luce,
             starts=starts,
+            null=null or {},
+            spread=spread or {},
             meanings=meanings or {},
         )
 
