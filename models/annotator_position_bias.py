@@ -16,6 +16,7 @@ from torch import Tensor
 
 from prefdensity.programs.cells import Cells
 from prefdensity.programs.layers import layer
+from prefdensity.programs.mends import Mend
 
 _MEANINGS = {
     "position_bias": "logits in favour of the item shown first, for the average annotator",
@@ -27,6 +28,7 @@ _MEANINGS = {
 @layer(
     "margin", needs=["annotator", "first"], hyper=["position_bias_spread"],
     null={"position_bias": 0.0}, spread={"position_bias_spread": "position_bias_offset"}, meanings=_MEANINGS,
+    mends=Mend("order habits", instead_of="order"),
 )  # fmt: skip
 def annotator_position_bias(margin: Tensor, data: Cells) -> Tensor:
     assert data.first is not None  # refused without a recorded order

@@ -16,13 +16,14 @@ from torch import Tensor
 
 from prefdensity.programs.cells import Cells
 from prefdensity.programs.layers import layer
+from prefdensity.programs.mends import Mend
 
 _MEANINGS = {"taste_spread": "standard deviation, between annotators, of the utility of an item"}
 
 
 @layer(
     "margin", place="wants", needs=["annotator"], hyper=["taste_spread"], tall=True, sets=True,
-    spread={"taste_spread": "taste_offset"}, meanings=_MEANINGS,
+    spread={"taste_spread": "taste_offset"}, mends=Mend("tastes", rank=1), meanings=_MEANINGS,
 )  # fmt: skip
 def annotator_tastes(margin: Tensor, data: Cells) -> Tensor:
     spread = pyro.sample("taste_spread", dist.HalfNormal(1.0))

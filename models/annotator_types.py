@@ -59,6 +59,7 @@ def starts(data: Cells, restarts: int, seed: int, k: int = 2) -> np.ndarray:
     needs=["annotator"],
     unimodal=False,
     starts=starts,
+    mends="tastes",
     meanings={"type_weight": "share of annotators"},
 )
 def annotator_types(data: Cells, k: int = 2) -> Tensor:

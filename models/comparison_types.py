@@ -19,6 +19,6 @@ from prefdensity.programs.cells import Cells
 from prefdensity.programs.layers import layer
 
 
-@layer("types", unimodal=False, per="comparison", meanings={"type_weight": "share of judgements"})
+@layer("types", unimodal=False, per="comparison", mends="mixture", meanings={"type_weight": "share of judgements"})
 def comparison_types(data: Cells, k: int = 2) -> Tensor:
     return pyro.sample("type_weight", dist.Dirichlet(torch.full((k,), 2.0)))

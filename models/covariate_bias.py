@@ -20,7 +20,7 @@ from prefdensity.programs.layers import layer
 _MEANINGS = {"covariate_effect": "logits per unit of the covariate", "covariate_offset": "standardised effect"}
 
 
-@layer("margin", needs=["covariates"], null={"covariate_offset": 0.0}, meanings=_MEANINGS)
+@layer("margin", needs=["covariates"], null={"covariate_offset": 0.0}, mends="covariates", meanings=_MEANINGS)
 def covariate_bias(margin: Tensor, data: Cells) -> Tensor:
     assert data.covariates is not None  # refused without covariates
     with pyro.plate("covariate", data.covariates.shape[-1], dim=-1):

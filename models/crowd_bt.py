@@ -17,6 +17,7 @@ from torch import Tensor
 
 from prefdensity.programs.cells import Cells
 from prefdensity.programs.layers import layer
+from prefdensity.programs.mends import Mend
 from prefdensity.programs.mirrors import Mirror, Values
 
 
@@ -29,6 +30,7 @@ def _upside_down(values: Values, who: Tensor) -> dict[str, Tensor]:
     needs=["annotator"],
     unimodal=False,
     mirror=Mirror(_upside_down, lambda values: values["accuracy"] < 0.5, "contrarian"),
+    mends=Mend("care", rank=1),
     meanings={"accuracy": "share of this annotator's verdicts that are meant: 1/2 coin-flipper, < 1/2 contrarian"},
 )
 def crowd_bt(log_prob: Tensor, data: Cells) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from prefdensity.programs.cells import Cells
 from prefdensity.programs.layers import layer
+from prefdensity.programs.mends import Mend
 from prefdensity.programs.outcomes import luce
 
 
@@ -23,6 +24,7 @@ from prefdensity.programs.outcomes import luce
     "choice",
     outcomes=["a", "b", "tie"],
     luce=True,
+    mends=Mend("tie curve"),
     meanings={"tie_strength": "ties between equals: nu / (2 + nu) of judgements"},
 )
 def davidson(margin: Tensor, data: Cells) -> Tensor:

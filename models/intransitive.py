@@ -25,7 +25,7 @@ _MEANINGS = {
 }
 
 
-@layer("margin", place="wants", unimodal=False, meanings=_MEANINGS)
+@layer("margin", place="wants", unimodal=False, mends="circles", meanings=_MEANINGS)
 def intransitive(margin: Tensor, data: Cells) -> Tensor:
     scale = pyro.sample("curl_scale", dist.HalfNormal(0.5))
     with pyro.plate("item", data.n_items, dim=-1):

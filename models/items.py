@@ -17,7 +17,7 @@ from prefdensity.programs.cells import Cells
 from prefdensity.programs.layers import layer
 
 
-@layer("utility", meanings={"utility": "log preference density of the item, up to a constant"})
+@layer("utility", mends="features", meanings={"utility": "log preference density of the item, up to a constant"})
 def items(data: Cells, scale: Tensor) -> Tensor:
     with pyro.plate("item", data.n_items, dim=-1):
         return pyro.sample("utility", dist.Normal(0.0, scale))

@@ -19,7 +19,10 @@ from prefdensity.programs.cells import Cells
 from prefdensity.programs.layers import layer
 
 
-@layer("noise", hyper=["lapse"], null={"lapse": 0.0}, meanings={"lapse": "share of judgements that are blind guesses"})
+@layer(
+    "noise", hyper=["lapse"], null={"lapse": 0.0}, mends="lapses",
+    meanings={"lapse": "share of judgements that are blind guesses"},
+)  # fmt: skip
 def lapse(log_prob: Tensor, data: Cells) -> Tensor:
     rate = pyro.sample("lapse", dist.Beta(1.0, 9.0)).unsqueeze(-1)
     guess = rate.log() - math.log(log_prob.shape[-1])

@@ -22,6 +22,7 @@ from prefdensity.programs.layers import layer
     "margin",
     needs=["first"],
     null={"position_bias": 0.0},
+    mends="order",
     meanings={"position_bias": "logits in favour of the item shown first"},
 )
 def position_bias(margin: Tensor, data: Cells) -> Tensor:

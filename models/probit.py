@@ -15,7 +15,7 @@ from prefdensity.programs.layers import layer
 from prefdensity.programs.outcomes import by_outcome
 
 
-@layer("choice", outcomes=["a", "b"])
+@layer("choice", outcomes=["a", "b"], mends="curve")
 def probit(margin: Tensor, data: Cells) -> Tensor:
     z = margin * 0.5**0.5
     return by_outcome(log_ndtr(z), log_ndtr(-z))

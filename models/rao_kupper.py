@@ -17,6 +17,7 @@ from torch.nn.functional import logsigmoid
 
 from prefdensity.programs.cells import Cells
 from prefdensity.programs.layers import layer
+from prefdensity.programs.mends import Mend
 from prefdensity.programs.outcomes import by_outcome
 
 
@@ -24,6 +25,7 @@ from prefdensity.programs.outcomes import by_outcome
     "choice",
     outcomes=["a", "b", "tie"],
     luce=True,
+    mends=Mend("tie curve", rank=1),
     meanings={"tie_excess": "theta - 1; utilities closer than log(theta) often tie"},
 )
 def rao_kupper(margin: Tensor, data: Cells) -> Tensor:

@@ -22,6 +22,7 @@ from torch import Tensor
 from prefdensity.errors import ProgramError
 from prefdensity.programs.cells import Cells
 from prefdensity.programs.layers import layer
+from prefdensity.programs.mends import Mend
 from prefdensity.programs.mirrors import Mirror, Values
 
 _MEANINGS = {
@@ -51,6 +52,11 @@ def _place(scales: str = "wants") -> str:
     "margin", needs=["annotator"], hyper=["reliability_spread"], sets=True, place=_place,
     spread={"reliability_spread": "reliability_offset"},
     mirror=Mirror(_upside_down, lambda values: _beta(values) < 0, "contrarian"), meanings=_MEANINGS,
+    mends=[
+        "care",
+        Mend("order", rank=1, options={"scales": "wants"}),
+        Mend("order habits", rank=1, beside="order", options={"scales": "margin"}),
+    ],
 )  # fmt: skip
 def reliability(margin: Tensor, data: Cells, scales: str = "wants") -> Tensor:
     spread = pyro.sample("reliability_spread", dist.HalfNormal(0.5))

@@ -27,7 +27,7 @@ _MEANINGS = {
 
 @layer(
     "noise", needs=["annotator"], hyper=["tie_habit_spread"], ties=True,
-    spread={"tie_habit_spread": "tie_habit_offset"}, meanings=_MEANINGS,
+    spread={"tie_habit_spread": "tie_habit_offset"}, mends="tie habits", meanings=_MEANINGS,
 )  # fmt: skip
 def tie_habits(log_prob: Tensor, data: Cells) -> Tensor:
     spread = pyro.sample("tie_habit_spread", dist.HalfNormal(1.0))

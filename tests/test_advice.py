@@ -3,15 +3,21 @@
 from dataclasses import replace
 
 import numpy as np
+import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 from truths import simulated, table
 
 import prefdensity
-from prefdensity.checking.causes import RULES, changed, covariate_rules, suits
+from prefdensity import layer
+from prefdensity.checking.causes import RULES, suits
+from prefdensity.checking.remedies import remedies
 from prefdensity.data import simulate
 from prefdensity.errors import ProgramError
 from prefdensity.inference.view import View
+from prefdensity.programs.mends import FINDINGS, Mend
+from prefdensity.programs.shelf import find
 from prefdensity.programs.suitability import suit
 from prefdensity.programs.tabulate import cells_of
 
@@ -35,11 +41,6 @@ def everything_known(seed=0):
     )
 
 
-def steps():
-    rules = (*RULES, *covariate_rules(["covariate length"]))
-    return sorted({step for rule in rules for step in rule.steps})
-
-
 @pytest.mark.parametrize("name", prefdensity.names())
 def test_every_suggestion_composes_with_every_program_and_runs(name):
     """What is suggested keeps the rest of the program, adds what it says, and has a finite density on the data."""
@@ -52,35 +53,78 @@ def test_every_suggestion_composes_with_every_program_and_runs(name):
             suit(program, data)
         except ProgramError:
             continue  # for rankings, ratings, judged units or graded answers, or two of a kind
-        for step in steps():
-            better = changed(program, step)
-            if not better or not suits(better, data):
+        for remedy in (each for finding in FINDINGS for each in remedies(program, finding)):
+            made = remedy.program
+            if not suits(made, data):
                 continue
             suggested += 1
-            made = prefdensity.load_program(better)
-            taken = [each.name for each in made.layers]
-            written = [each.label.replace('"', "'") for each in made.layers]
-            exchanged = step.rpartition(" => ")[2] if " => " in step else ""
-            assert written.count(exchanged) if exchanged else taken.count(step.rpartition(" > ")[2]) == 1
-            out = step.rpartition(" > ")[0]
-            kept = [each.name for each in program.layers if out not in (each.name, each.stage)]
-            assert set(kept) <= set(taken), better
+            assert prefdensity.load_program(made.name).layers == made.layers
+            assert [each.label for each in made.layers].count(remedy.added.label) == 1
+            kept = {each.name for each in program.layers if each != remedy.out}
+            assert kept <= {each.name for each in made.layers}, made.name
             view = View(made, cells_of(data, made.outcomes, made.needs))
-            assert torch.isfinite(view.log_joint(view.prior(2, 0))).all(), better
+            assert torch.isfinite(view.log_joint(view.prior(2, 0))).all(), made.name
     if name in ("bradley_terry", "davidson", "linear", "annotator_types"):
         assert suggested > 5
+
+
+def test_every_finding_but_repeats_has_a_rule_and_an_answer():
+    assert {rule.finding for rule in RULES} | {"covariates"} == set(FINDINGS)
+    answered = {mend.finding for name in prefdensity.names() for mend in getattr(find(name), "mends", ())}
+    assert answered == set(FINDINGS) - {"repeats"}
+    with pytest.raises(ProgramError, match="there is no finding 'haste' to mend; findings are tastes, care"):
+        layer("margin", mends="haste")
 
 
 @pytest.mark.parametrize("program", ["bradley_terry+annotator_position_bias", "bradley_terry+position_bias"])
 def test_what_is_there_is_not_suggested_again(program):
     data = everything_known().without_ties()
-    named = changed(prefdensity.load_program(program), "position_bias")
-    assert not named or not suits(named, data)
+    found = remedies(prefdensity.load_program(program), "order")
+    assert not any(suits(each.program, data) for each in found)
 
 
 def test_programs_with_a_name_of_their_own_are_spelled_out():
     mine = prefdensity.compose("davidson", "position_bias", name="mine")
-    assert set(changed(mine, "lapse").split("+")) == {"davidson", "position_bias", "lapse"}
+    (found,) = remedies(mine, "lapses")
+    assert set(found.program.name.split("+")) == {"davidson", "position_bias", "lapse"}
+
+
+@layer("noise", mends=Mend("lapses", rank=-1))
+def distraction(log_prob, data):
+    rate = pyro.sample("distraction", dist.Beta(1.0, 9.0)).unsqueeze(-1)
+    return ((1 - rate) * log_prob.exp() + rate / log_prob.shape[-1]).log()
+
+
+@layer("margin", needs=["first"], mends="order")
+def favour(margin, data):
+    return margin + pyro.sample("favour", dist.Normal(0.0, 0.5)) * data.first
+
+
+def test_layers_of_ones_own_are_offered_and_given_way_to():
+    plain = prefdensity.load_program("bradley_terry")
+    first, second = remedies(plain, "lapses", [distraction])
+    assert [each.name for each in first.program.layers] == ["utility_scale", "items", "logit", "distraction"]
+    assert str(first) == "your program with distraction"
+    assert second.program.name == "bradley_terry+lapse"
+    # an own layer that answers a finding counts as an answer, and gives way like the shipped one
+    own = prefdensity.compose("davidson", favour)
+    assert "favour" in [each.name for each in next(iter(remedies(own, "lapses"))).program.layers]
+    assert list(remedies(own, "order")) == []
+    (better,) = remedies(own, "order habits")
+    assert better.out is favour
+    assert {each.name for each in better.program.given} == {"davidson", "annotator_position_bias"}
+    beside = [str(each.program.name) for each in remedies(prefdensity.compose(own, "reliability"), "order habits")]
+    assert any("reliability(scales='margin')" in each for each in beside)
+
+
+def test_a_check_offers_layers_of_ones_own():
+    data = simulated("lapse", 1, each=300)
+    report = prefdensity.check(prefdensity.fit("bradley_terry", data, draws=100), data, layers=[distraction])
+    cause = next(cause for cause in report.causes if cause.name == "annotators lapse")
+    assert cause.remedies[0].layers[-1] is distraction
+    assert "Try your program with distraction or bradley_terry+lapse" in cause.advice
+    mended = prefdensity.fit(cause.remedies[0], data, draws=100)
+    assert mended.draws["distraction"].mean() > 0.02
 
 
 def test_only_what_can_be_done_is_advised():

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 import prefdensity
 from prefdensity.checking import check
-from prefdensity.checking.causes import changed
+from prefdensity.checking.remedies import remedies
 from prefdensity.cli import main
 from prefdensity.errors import DataError
 from prefdensity.programs.tabulate import cells_of
@@ -134,42 +134,41 @@ def test_features_that_say_too_little_are_named():
 
 
 @pytest.mark.parametrize(
-    ("program", "step", "expected"),
+    ("program", "finding", "expected"),
     [
-        ("davidson", "lapse", "davidson+lapse"),
-        ("davidson+lapse", "lapse", ""),
-        ("davidson", "davidson > rao_kupper", "rao_kupper"),
-        ("davidson+position_bias", "davidson > rao_kupper", "rao_kupper+position_bias"),
-        ("thurstone+position_bias", "position_bias > annotator_position_bias", "thurstone+annotator_position_bias"),
-        ("davidson", "position_bias > annotator_position_bias", "davidson+annotator_position_bias"),
-        ("linear+lapse", "utility > items", "items+lapse"),
-        ("comparison_types+davidson", "comparison_types", "comparison_types(k=3)+davidson"),
-        ("thurstone", "lapse", "thurstone+lapse"),
-        ("linear", "position_bias", "linear+position_bias"),
-        ("annotator_types(k=3)", "annotator_types", "annotator_types(k=4)"),
-        ("bradley_terry", "annotator_types", "bradley_terry+annotator_types"),
-        ("linear", "utility > items", "bradley_terry"),
-        ("bradley_terry", "no_such_layer", ""),
-        ("bradley_terry", "logit > probit", "probit"),
+        ("davidson", "lapses", ["davidson+lapse"]),
+        ("davidson+lapse", "lapses", []),
+        ("davidson", "tie curve", ["rao_kupper"]),
+        ("davidson+position_bias", "tie curve", ["rao_kupper+position_bias"]),
+        ("rao_kupper", "tie curve", ["davidson"]),
+        ("bradley_terry", "tie curve", []),
+        ("thurstone+position_bias", "order habits", ["thurstone+annotator_position_bias"]),
+        ("davidson", "order habits", ["davidson+annotator_position_bias"]),
+        ("linear+lapse", "features", ["items+lapse"]),
+        ("comparison_types+davidson", "mixture", ["comparison_types(k=3)+davidson"]),
+        ("thurstone", "lapses", ["thurstone+lapse"]),
+        ("linear", "order", ["linear+position_bias"]),
+        ("annotator_types(k=3)", "tastes", ["annotator_types(k=4)"]),
+        ("bradley_terry", "tastes", ["bradley_terry+annotator_types", "bradley_terry+annotator_tastes"]),
+        ("bradley_terry", "care", ["bradley_terry+reliability", "bradley_terry+crowd_bt"]),
+        ("linear", "features", ["bradley_terry"]),
+        ("bradley_terry", "curve", ["probit"]),
+        ("thurstone", "curve", []),
+        ("bradley_terry", "repeats", []),
+        ("bradley_terry", "covariates", ["bradley_terry+covariate_bias"]),
         (
             "position_bias+reliability",
-            "position_bias & reliability => reliability(scales='margin')",
-            "position_bias+reliability(scales='margin')",
+            "order habits",
+            ["annotator_position_bias+reliability", "position_bias+reliability(scales='margin')"],
         ),
-        ("reliability", "position_bias & reliability => reliability(scales='margin')", ""),
-        ("davidson", "reliability(scales='margin') => reliability", ""),
-        (
-            "reliability(scales='margin')+position_bias",
-            "reliability(scales='margin') => reliability",
-            "reliability+position_bias",
-        ),
+        ("reliability", "order habits", ["reliability+annotator_position_bias"]),
+        ("reliability(scales='margin')+position_bias", "order", ["reliability+position_bias"]),
     ],
 )
-def test_steps_extend_programs(program, step, expected):
-    name = changed(prefdensity.load_program(program), step)
-    assert name == expected
-    if name:
-        prefdensity.load_program(name)
+def test_remedies_extend_programs(program, finding, expected):
+    found = [each.program for each in remedies(prefdensity.load_program(program), finding)]
+    assert [each.name for each in found] == expected
+    assert [prefdensity.load_program(each.name).layers for each in found] == [each.layers for each in found]
 
 
 def test_what_the_data_lack_is_said():

@@ -2,13 +2,14 @@
 
 A tail probability is the share of replicated tables that depart at least as far as the data do. Utilities were
 fitted to the data and not to the replicated tables, which makes most tails too large: they rank evidence and are
-no p-values. The rules from statistics to causes were set on simulated tables; `probit` against `logit` is beyond
-them, and they name families: hidden types and own utilities are both "annotators want different things", careless
-annotators and unequal temperatures both "annotators are not equally reliable".
+no p-values. The rules from statistics to causes were set on simulated tables; one curve of choice against another is
+beyond them, and they name families: hidden types and own utilities are both "annotators want different things",
+careless annotators and unequal temperatures both "annotators are not equally reliable".
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ from prefdensity.words import share
 if TYPE_CHECKING:
     from prefdensity.data.comparisons import Comparisons
     from prefdensity.posterior.posterior import Posterior
+    from prefdensity.programs.layers import Layer
 
 _MOST = 20_000_000  # cells x replicates
 _FEWEST = 20
@@ -136,7 +138,7 @@ class CheckReport:
 
 
 def check(
-    post: Posterior, data: Comparisons, *, replicates: int = 100, seed: int = 0
+    post: Posterior, data: Comparisons, *, replicates: int = 100, seed: int = 0, layers: Sequence[Layer] = ()
 ) -> CheckReport:
     """Hold a table against replications of it by the fitted program.
 
@@ -153,6 +155,8 @@ def check(
         Number of replicated tables, 20 or more; fewer are made of a table so large that they would take long.
     seed
         Of the replicated tables.
+    layers
+        Layers of your own to offer as remedies beside the shipped ones; what they answer they say by ``mends=...``.
 
     Returns
     -------
@@ -182,7 +186,7 @@ def check(
         program=post.program_name,
         source=data.source,
         table=table,
-        causes=suspects(table, parts, post.program, data),
+        causes=suspects(table, parts, post.program, data, layers),
         parts=parts,
         calibration=curve.frame(),
         replicates=size,

@@ -14,6 +14,7 @@ from typing import Any
 
 from prefdensity.errors import ProgramError
 from prefdensity.programs.cells import Cells
+from prefdensity.programs.mends import FINDINGS, Mend
 from prefdensity.programs.mirrors import Mirror
 from prefdensity.words import shortened
 
@@ -88,6 +89,8 @@ class Layer:
         Where the layer says nothing, if it can: site -> the value of all its entries there, and spread -> offsets for
         effects that are a spread (a scalar) times offsets (standard normal), which say nothing where either is 0.
         What can say nothing is tried by score tests.
+    mends
+        Findings of checks that the layer answers: checks then offer it.
     meanings
         site -> what it measures, for tables.
     options
@@ -111,6 +114,7 @@ class Layer:
     starts: Callable[..., Any] | None = None
     null: dict[str, float] = field(default_factory=dict, hash=False)
     spread: dict[str, str] = field(default_factory=dict, hash=False)
+    mends: tuple[Mend, ...] = ()
     meanings: dict[str, str] = field(default_factory=dict, hash=False)
     options: tuple[tuple[str, Any], ...] = ()
 
@@ -132,6 +136,15 @@ class Layer:
                 raise ProgramError(f"{self.name} has no argument {key!r}; it takes {', '.join(known) or 'none'}")
             _require_like(known[key], value, f"{key} of {self.name}")
         return replace(self, options=tuple(sorted({**dict(self.options), **options}.items())))
+
+    def bare(self, **options: Any) -> Layer:
+        """Return the layer with these arguments alone."""
+        plain = replace(self, options=())
+        return plain(**options) if options else plain
+
+    def default(self, argument: str) -> Any:
+        """Return what an argument is where it is not given."""
+        return inspect.signature(self.function).parameters[argument].default
 
     def takes(self, argument: str) -> bool:
         """Say whether the function has an argument of this name."""
@@ -197,6 +210,7 @@ def layer(
     starts: Callable[..., Any] | None = None,
     null: dict[str, float] | None = None,
     spread: dict[str, str] | None = None,
+    mends: str | Mend | Sequence[str | Mend] = (),
     meanings: dict[str, str] | None = None,
 ) -> Callable[[Callable[..., Any]], Layer]:
     """Turn a function into a `Layer` of `stage` that carries the function's name.
@@ -204,12 +218,18 @@ def layer(
     Raises
     ------
     ProgramError
-        For an unknown stage, or a choice rule without outcomes.
+        For an unknown stage or finding, or a choice rule without outcomes.
     """
     if stage not in STAGES:
         raise ProgramError(f"there is no stage {stage!r}; stages are {', '.join(STAGES)}")
     if (stage == "choice") != bool(outcomes):
         raise ProgramError("a choice rule, and nothing else, says which outcomes it explains")
+
+    listed = [mends] if isinstance(mends, str | Mend) else mends
+    answered = tuple(Mend(each) if isinstance(each, str) else each for each in listed)
+    for each in answered:
+        if each.finding not in FINDINGS:
+            raise ProgramError(f"there is no finding {each.finding!r} to mend; findings are {', '.join(FINDINGS)}")
 
     def wrap(function: Callable[..., Any]) -> Layer:
         return Layer(
@@ -230,6 +250,7 @@ def layer(
             starts=starts,
             null=null or {},
             spread=spread or {},
+            mends=answered,
             meanings=meanings or {},
         )
 

@@ -50,7 +50,7 @@ def find(name: str) -> Layer | Program:
     return found
 
 
-def _on_shelf(layer: Layer) -> bool:
+def on_shelf(layer: Layer) -> bool:
     """Say whether a layer is the shipped one of its name, with whatever arguments."""
     return layer.name in (*names(), *judge_names()) and replace(layer, options=()) == find(layer.name)
 
@@ -63,7 +63,7 @@ def _restored(name: str, options: dict[str, Any]) -> Layer:
 
 def _reduced(layer: Layer) -> Any:
     """Return a shipped layer as its name and arguments: its function, hidden behind it, cannot be pickled."""
-    return (_restored, (layer.name, dict(layer.options))) if _on_shelf(layer) else layer.__reduce_ex__(2)
+    return (_restored, (layer.name, dict(layer.options))) if on_shelf(layer) else layer.__reduce_ex__(2)
 
 
 copyreg.pickle(Layer, _reduced)
