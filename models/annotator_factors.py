@@ -33,5 +33,5 @@ def annotator_factors(margin: Tensor, data: Cells, rank: int = 1) -> Tensor:
             loading = pyro.sample("factor_loading", dist.Normal(0.0, 1.0))
         with pyro.plate("annotator", data.n_annotators, dim=-1):
             score = pyro.sample("factor_score", dist.Normal(0.0, 1.0))
-    terms = data.of_annotator(score) * data.contrast(loading)
+    terms = data.of("annotator", score) * data.contrast(loading)
     return margin + scale * terms.sum(-2, keepdim=terms.dim() > 2)

@@ -37,4 +37,4 @@ def annotator_position_bias(margin: Tensor, data: Cells) -> Tensor:
     with pyro.plate("annotator", data.n_annotators, dim=-1):
         offset = pyro.sample("position_bias_offset", dist.Normal(0.0, 1.0))
         own = pyro.deterministic("annotator_position_bias", bias + spread * offset)
-    return margin + data.of_annotator(own) * data.first
+    return margin + data.of("annotator", own) * data.first

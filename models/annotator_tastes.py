@@ -29,4 +29,4 @@ def annotator_tastes(margin: Tensor, data: Cells) -> Tensor:
     spread = pyro.sample("taste_spread", dist.HalfNormal(1.0))
     with pyro.plate("annotator", data.n_annotators, dim=-2), pyro.plate("item", data.n_items, dim=-1):
         offset = pyro.sample("taste_offset", dist.Normal(0.0, 1.0))
-    return margin + spread * data.annotator_contrast(offset)
+    return margin + spread * data.contrast(offset, by="annotator")

@@ -36,6 +36,6 @@ def _upside_down(values: Values, who: Tensor) -> dict[str, Tensor]:
 def crowd_bt(log_prob: Tensor, data: Cells) -> Tensor:
     with pyro.plate("annotator", data.n_annotators, dim=-1):
         accuracy = pyro.sample("accuracy", dist.Beta(8.0, 2.0))
-    eta = data.of_annotator(accuracy).unsqueeze(-1)
+    eta = data.of("annotator", accuracy).unsqueeze(-1)
     opposite = log_prob.index_select(-1, data.mirror)
     return torch.logaddexp(eta.log() + log_prob, (-eta).log1p() + opposite)

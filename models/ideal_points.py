@@ -33,6 +33,6 @@ def ideal_points(margin: Tensor, data: Cells, dim: int = 1) -> Tensor:
             place = pyro.sample("place", dist.Normal(0.0, 1.0))
         with pyro.plate("annotator", data.n_annotators, dim=-1):
             ideal = pyro.sample("ideal", dist.Normal(0.0, 1.0))
-    (place_a, place_b), own = data.sides(place), data.of_annotator(ideal)
+    (place_a, place_b), own = data.sides(place), data.of("annotator", ideal)
     nearer = (place_b - own) ** 2 - (place_a - own) ** 2
     return margin + scale * nearer.sum(-2, keepdim=nearer.dim() > 2)

@@ -64,4 +64,4 @@ def reliability(margin: Tensor, data: Cells, scales: str = "wants") -> Tensor:
         # non-centred: the posterior then has no infinite peak at spread 0
         offset = pyro.sample("reliability_offset", dist.Normal(0.0, 1.0))
         beta = pyro.deterministic("reliability", 1 + spread * offset)
-    return margin * data.of_annotator(beta)
+    return margin * data.of("annotator", beta)

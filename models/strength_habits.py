@@ -34,6 +34,6 @@ def strength_habits(log_prob: Tensor, data: Cells) -> Tensor:
     with pyro.plate("annotator", data.n_annotators, dim=-1):
         offset = pyro.sample("strength_habit_offset", dist.Normal(0.0, 1.0))
         habit = pyro.deterministic("strength_habit", spread * offset)
-    own, strongest = data.of_annotator(habit), len(data.outcomes) // 2
+    own, strongest = data.of("annotator", habit), len(data.outcomes) // 2
     above = [max(strongest - min(k, len(data.outcomes) - 1 - k) - 1, 0) for k in range(len(data.outcomes))]
     return luce(*(column + k * own for k, column in zip(above, log_prob.unbind(-1), strict=True)))

@@ -34,6 +34,6 @@ def tie_habits(log_prob: Tensor, data: Cells) -> Tensor:
     with pyro.plate("annotator", data.n_annotators, dim=-1):
         offset = pyro.sample("tie_habit_offset", dist.Normal(0.0, 1.0))
         habit = pyro.deterministic("tie_habit", spread * offset)
-    own = data.of_annotator(habit)
+    own = data.of("annotator", habit)
     each = zip(data.outcomes, log_prob.unbind(-1), strict=True)
     return luce(*(column + own if outcome == "tie" else column for outcome, column in each))

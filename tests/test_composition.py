@@ -190,7 +190,7 @@ ENUMERATED = """
         u = pyro.sample("utility", dist.Normal(0.0, 1.0))
     with pyro.plate("annotator", data.n_annotators, dim=-1):
         z = pyro.sample("z", dist.Bernoulli(0.5), infer={"enumerate": "parallel"})
-    margin = data.contrast(u) * (2 * data.of_annotator(z) - 1)
+    margin = data.contrast(u) * (2 * data.of("annotator", z) - 1)
     observe(by_outcome(torch.nn.functional.logsigmoid(margin), torch.nn.functional.logsigmoid(-margin)), data)
 """
 SILENT = "pyro.sample('utility', dist.Normal(torch.zeros(data.n_items), 1.0).to_event(1))"

@@ -20,6 +20,16 @@ def assert_same(one: Comparisons, other: Comparisons) -> None:
     """Both hold the same rows in the same order."""
     for name in ("items", "annotators", "contexts", "grades", "covariate_names", "notes"):
         assert getattr(one, name) == getattr(other, name), name
+    assert [each.column for each in one.columns] == [each.column for each in other.columns]
+    for mine, theirs in zip(one.columns, other.columns, strict=True):
+        np.testing.assert_array_equal(mine.values, theirs.values, err_msg=mine.column.name)
+        assert mine.words == theirs.words
+        assert (mine.unit is None) == (theirs.unit is None)
+        np.testing.assert_allclose(mine.unit or 0.0, theirs.unit or 0.0, rtol=1e-12)  # sums in another order
+    for each in ("covariate_scale", "item_features"):
+        assert (getattr(one, each) is None) == (getattr(other, each) is None)
+        if getattr(one, each) is not None:
+            np.testing.assert_allclose(getattr(one, each), getattr(other, each), rtol=1e-12)
     for name in ("item_a", "item_b", "outcome", "grade", "annotator", "context", "first", "count", "covariates"):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
 

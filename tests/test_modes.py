@@ -125,7 +125,7 @@ def test_the_image_of_an_image_is_the_place_itself():
 def heed(margin, data):
     with pyro.plate("annotator", data.n_annotators, dim=-1):
         weight = pyro.sample("heed", dist.Normal(1.0, 0.7))
-    return margin * data.of_annotator(weight)
+    return margin * data.of("annotator", weight)
 
 
 OWN = compose("items", heed, name="own")

@@ -34,5 +34,5 @@ def annotator_lapse(log_prob: Tensor, data: JudgedCells) -> Tensor:
     with pyro.plate("annotator", data.n_annotators, dim=-1):
         offset = pyro.sample("lapse_offset", dist.Normal(0.0, 1.0))
         own = pyro.deterministic("annotator_lapse", torch.sigmoid(centre + spread * offset))
-    rate = data.of_annotator(own).unsqueeze(-1)
+    rate = data.of("annotator", own).unsqueeze(-1)
     return torch.logaddexp((-rate).log1p() + log_prob, rate.log() - math.log(log_prob.shape[-1]))

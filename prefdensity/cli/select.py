@@ -61,7 +61,7 @@ def select(
     from prefdensity.selection import select
 
     show = False if quiet else None
-    table = None if items is None else readers.item_table(items)
+    table = None if items is None else readers.label_table(items)
     listed = candidates if candidates in _SETS else readers.read_rows(Path(candidates))
     post, data = _posterior(data, fit, model, listed, table, seed, show)
     batch = select.select(

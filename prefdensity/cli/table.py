@@ -167,13 +167,13 @@ def read_table(
 def _choices(file: str, said: dict[str, Any], columns: dict[str, Any]) -> "Choices":
     """Read rankings, or best-worst answers, in long form."""
     from prefdensity.data.choices import Choices
-    from prefdensity.data.readers import item_table, read_rows
+    from prefdensity.data.readers import label_table, read_rows
 
     senseless = [name for name in said if name not in ("annotator", "item_features")]
     if senseless:
         raise DataError(f"--{senseless[0].replace('_', '-')} is for comparisons of two, and --answer for rankings")
     if "item_features" in said:
-        said = said | {"item_features": item_table(said["item_features"])}
+        said = said | {"item_features": label_table(said["item_features"])}
     convert = Choices.from_best_worst if "pick" in columns else Choices.from_rankings
     if {"rank", "pick"} <= set(columns):
         raise DataError("--rank is for rankings and --pick for best-worst answers; name one of them")

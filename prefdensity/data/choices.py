@@ -8,15 +8,16 @@ from a set of two.
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
 
 from prefdensity.data.columns import EXACT, empty, encode_labels, feature_table, listed, numbers
 from prefdensity.data.comparisons import Comparisons
+from prefdensity.data.declared import Column, Held, Table
 from prefdensity.data.look_alikes import look_alikes
 from prefdensity.errors import DataError
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Choices:
+class Choices(Table):
     """Choices from sets of `items`: which was best, and for best-worst answers which was worst.
 
     Attributes
@@ -34,7 +35,7 @@ class Choices:
     items
         Labels, sorted; the codes below index them.
     sets
-        The members of each choice's set: sorted item codes, one array for each choice.
+        The members of each choice's set: an array of arrays of sorted item codes, one for each choice.
     best
         int64 [choice]: the item chosen.
     worst
@@ -45,6 +46,8 @@ class Choices:
         Rankings, or answers, that the choices come from.
     feature_names, item_features
         Names and float64 [item, feature] in the users' units, or None.
+    more
+        Columns that users named; see `labels`, `column`.
     source
         Where the table came from.
     warnings
@@ -52,7 +55,7 @@ class Choices:
     """
 
     items: tuple[str, ...]
-    sets: tuple[NDArray[np.int64], ...]
+    sets: NDArray[np.object_]
     best: NDArray[np.int64]
     worst: NDArray[np.int64] | None
     annotators: tuple[str, ...] = ()
@@ -60,8 +63,17 @@ class Choices:
     n_answers: int = 0
     feature_names: tuple[str, ...] = ()
     item_features: NDArray[np.float64] | None = None
+    more: tuple[Held, ...] = ()
     source: str = "data frame"
     warnings: tuple[str, ...] = ()
+    COLUMNS: ClassVar[tuple[Column, ...]] = (
+        Column("best", "label", of="item", words="items"),
+        Column("sets", "set", of="item", words="items"),
+        Column("worst", "label", of="item", words="items"),
+        Column("annotator", "label", words="annotators"),
+        Column("item_features", "number", per="item", words="feature_names"),
+    )
+    SETS: ClassVar[bool] = True
     # what programs may ask of a table, and choices do not have
     first = covariates = ratings = grade = item_measures = None
     covariate_names: tuple[str, ...] = ()
@@ -201,16 +213,6 @@ class Choices:
             notes=("pairs that choices from sets imply; they are dependent",),
         )
 
-    def fingerprint(self) -> str:
-        """Return a short hash of everything a fit can see, to recognise the table again."""
-        digest = hashlib.sha256(b"choices")
-        for labels in (self.items, self.annotators, self.feature_names):
-            digest.update("\x1f".join(labels).encode() + b"\x1e")
-        sizes = np.array([len(members) for members in self.sets])
-        for value in (sizes, *self.sets, self.best, self.worst, self.annotator, self.item_features):
-            digest.update(b"-" if value is None else np.ascontiguousarray(value).tobytes())
-        return digest.hexdigest()[:16]
-
 
 @dataclass(frozen=True)
 class _Table:
@@ -264,7 +266,7 @@ class _Table:
     ) -> Choices:
         return Choices(
             items=self.items,
-            sets=tuple(sets),
+            sets=_ragged(sets),
             best=np.array(best),
             worst=None if worst is None else np.array(worst),
             annotators=self.annotators,
@@ -274,6 +276,14 @@ class _Table:
             warnings=self.warnings,
             **self.features,
         )
+
+
+def _ragged(parts: Sequence[NDArray[np.int64]]) -> NDArray[np.object_]:
+    """Return an array of arrays, also where all are of one length."""
+    found = np.empty(len(parts), dtype=object)
+    for k, each in enumerate(parts):
+        found[k] = each
+    return found
 
 
 def _require_set(

@@ -165,7 +165,7 @@ def numbers(
     DataError
         Naming the column and the row of a cell that is missing, is no number, or is not a valid one.
     """
-    number = _parsed(values)
+    number = parsed(values)
     with np.errstate(invalid="ignore"):
         right = np.isfinite(number) & valid(number)
         large = np.isfinite(number) & (np.abs(number) > _LARGEST)
@@ -182,10 +182,10 @@ def numbers(
     return number
 
 
-def _parsed(values: pd.Series) -> NDArray[np.float64]:
+def parsed(values: pd.Series) -> NDArray[np.float64]:
     """Return float64 [row], NaN where a cell is no real number."""
     if isinstance(values.dtype, pd.CategoricalDtype):
-        known = _parsed(pd.Series(values.cat.categories))
+        known = parsed(pd.Series(values.cat.categories))
         return np.r_[known, np.nan][values.cat.codes.to_numpy()]
     if values.dtype != object and not pd.api.types.is_string_dtype(values):
         real = pd.api.types.is_bool_dtype(values) or pd.api.types.is_numeric_dtype(values)
@@ -228,22 +228,28 @@ def feature_table(
     frame: pd.DataFrame, items: tuple[str, ...], role: str = "item_features"
 ) -> tuple[tuple[str, ...], NDArray[np.float64]]:
     """Return names and values [item, feature] of a numeric frame indexed by item; refuse what is missing."""
+    table = by_label(frame, items, role, "item")
+    values = [numbers(table[name], role, where="for item") for name in table.columns]
+    return tuple(table.columns), np.column_stack(values)
+
+
+def by_label(frame: pd.DataFrame, labels: Sequence[str], role: str, per: str) -> pd.DataFrame:
+    """Return the rows of a frame indexed by label, in the order of the labels; refuse labels without a row, or two."""
     if not isinstance(frame, pd.DataFrame):
-        raise DataError(f"{role} must be a data frame indexed by item, not a {type(frame).__name__}")
+        raise DataError(f"{role} must be a data frame indexed by {per}, not a {type(frame).__name__}")
     if not len(frame.columns):
-        raise DataError(f"{role} has no column of numbers beside the items' labels; it needs one at least")
-    table = frame.set_axis(pd.Index(_item_index(frame.index, role), dtype=object), axis=0)
+        raise DataError(f"{role} has no column of numbers beside the {per}s' labels; it needs one at least")
+    table = frame.set_axis(pd.Index(_index_labels(frame.index, role), dtype=object), axis=0)
     doubled = table.index[table.index.duplicated()]
     if len(doubled):
-        raise DataError(f"{role} has more than one row for item {doubled[0]!r}")
-    absent = [item for item in items if item not in table.index]
+        raise DataError(f"{role} has more than one row for {per} {doubled[0]!r}")
+    absent = [label for label in labels if label not in table.index]
     if absent:
         raise DataError(
-            f"{role} lacks {len(absent)} of {len(items)} items, first {absent[0]!r}; index it by item label"
+            f"{role} lacks {len(absent)} of {len(labels)} {per}s, first {absent[0]!r}; index it by {per} label"
         )
     names = column_names(table.columns, role)
-    table = table.loc[list(items)].set_axis(list(names), axis=1)
-    return names, np.column_stack([numbers(table[name], role, where="for item") for name in names])
+    return table.loc[list(labels)].set_axis(list(names), axis=1)
 
 
 def column_names(columns: Iterable[Any], source: str) -> tuple[str, ...]:
@@ -260,7 +266,7 @@ def column_names(columns: Iterable[Any], source: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _item_index(index: pd.Index, role: str) -> list[str]:
+def _index_labels(index: pd.Index, role: str) -> list[str]:
     labels = []
     for row, label in enumerate(index, 1):
         try:

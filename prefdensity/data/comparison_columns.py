@@ -10,11 +10,27 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from prefdensity.data.columns import empty, numbers, require_columns, shown
+from prefdensity.data.declared import MIRRORED, NEGATED, Column, Held
 from prefdensity.data.grades import split_signed
 from prefdensity.errors import DataError
 
 OUTCOMES = ("a", "b", "tie")
 A, B, TIE = 0, 1, 2
+
+# What a table of comparisons may hold beside the columns that users name. Rows are ordered by these, in this order.
+COLUMNS = (
+    Column("item_a", "label", of="item", words="items", on_swap="item_b"),
+    Column("item_b", "label", of="item", words="items", on_swap="item_a"),
+    Column("outcome", "outcome", levels=OUTCOMES, on_swap=MIRRORED),
+    Column("grade", "outcome", words="grades", on_swap=MIRRORED),
+    Column("annotator", "label", words="annotators"),
+    Column("context", "label", words="contexts"),
+    Column("first", "ordered", on_swap=NEGATED),
+    Column("count", "count"),
+    Column("covariates", "number", words="covariate_names", on_swap=NEGATED),
+    Column("item_features", "number", per="item", words="feature_names"),
+    Column("item_measures", "number", per="item", words="measure_names"),
+)
 
 _FIRST = {"a": 1, "b": -1, "neither": 0}
 
@@ -58,24 +74,23 @@ def require_flat(frame: pd.DataFrame, columns: Mapping[str, str], source: str) -
 
 
 def drop_missing(
-    frame: pd.DataFrame, columns: Mapping[str, str], missing: str, source: str, notes: list[str]
+    frame: pd.DataFrame, required: Mapping[str, str], missing: str, source: str, notes: list[str]
 ) -> pd.DataFrame:
-    """Return the rows that have every label and an outcome; refuse the others unless they are to be dropped."""
+    """Return the rows that have an entry in every required column (of each role); refuse, or drop, the others."""
     if missing not in ("error", "drop"):
         raise DataError(f"missing={missing!r} is unknown; use 'error' or 'drop'")
-    roles = [role for role in ("item_a", "item_b", "outcome", "annotator", "context") if role in columns]
     gone = np.zeros(len(frame), bool)
-    for role in roles:
-        values = frame[columns[role]]
+    for role, column in required.items():
+        values = frame[column]
         here = values.isna().to_numpy() if role == "outcome" else empty(values)  # a blank outcome may be translated
         if missing == "error" and here.any():
             raise DataError(
-                f"{source}: column {columns[role]!r} ({role}) is empty in {int(here.sum())} rows, first in row "
+                f"{source}: column {column!r} ({role}) is empty in {int(here.sum())} rows, first in row "
                 f"{int(here.argmax()) + 1}; fill them, or drop such rows with missing='drop'"
             )
         gone |= here
     if gone.any():
-        notes.append(f"{int(gone.sum())} rows with an empty {', '.join(roles)} dropped on request")
+        notes.append(f"{int(gone.sum())} rows with an empty {', '.join(required)} dropped on request")
         frame = frame[~gone]
     return frame
 
@@ -208,3 +223,17 @@ def read_counts(frame: pd.DataFrame, column: str | None, source: str) -> NDArray
             f"whole and not negative"
         )
     return values
+
+
+def exported(held: Held) -> dict[str, NDArray[Any]]:
+    """Return a column of rows as columns of a frame that is read back."""
+    column, values = held.column, held.values
+    if column.name == "grade":
+        return {"strength": np.array([int(grade[1:]) if grade != "tie" else 0 for grade in held.words])[values]}
+    if column.name == "first":
+        return {"first": np.array(["b", "neither", "a"], dtype=object)[values + 1]}
+    if column.kind in ("label", "outcome"):
+        return {column.name: np.array(held.words, dtype=object)[values]}
+    if column.words:
+        return dict(zip(held.words, values.T, strict=True))
+    return {column.name: values}

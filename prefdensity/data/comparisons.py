@@ -5,31 +5,26 @@ Shapes use the words `comparison` (rows as recorded), `item`, `annotator`, `feat
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
 
-from prefdensity.data.columns import EXACT, column_names, encode_labels, feature_table, numbers, require_columns
+from prefdensity.data.columns import EXACT, feature_table
 from prefdensity.data.comparison_columns import (
+    COLUMNS,
     OUTCOMES as OUTCOMES,
     TIE as TIE,
     A as A,
     B as B,
-    drop_missing,
-    first_codes,
-    kept_pairs,
-    outcome_codes,
-    read_counts,
+    exported,
     require_both_signs,
-    require_flat,
-    require_sides,
-    signed_columns,
 )
-from prefdensity.data.grades import grade_codes, mirror
+from prefdensity.data.declared import KEPT, ROW, Column, Held, Table, said, same_key, short_hash
+from prefdensity.data.named import read_attributes
+from prefdensity.data.reading import Reading
 from prefdensity.errors import DataError
 
 if TYPE_CHECKING:
@@ -39,7 +34,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Comparisons:
+class Comparisons(Table):
     """Pairwise judgements of `items`, side a against side b.
 
     Attributes
@@ -72,6 +67,8 @@ class Comparisons:
     measure_names, item_measures
         Names and float64 [item, measure] of what is known of items and is no feature, or None: lengths, log
         probabilities under a reference policy.
+    more
+        Columns that users named: further labels and numbers of rows, attributes of labels; see `labels`, `column`.
     ratings
         Ratings of the same items (`prefdensity.with_ratings`), or None.
     source, notes
@@ -97,13 +94,16 @@ class Comparisons:
     covariate_scale: NDArray[np.float64] | None = None
     measure_names: tuple[str, ...] = ()
     item_measures: NDArray[np.float64] | None = None
+    more: tuple[Held, ...] = ()
     ratings: Ratings | None = None
     source: str = "data frame"
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
+    COLUMNS: ClassVar[tuple[Column, ...]] = COLUMNS
 
     def __post_init__(self) -> None:
         if self.covariates is not None and self.covariate_scale is None:
             object.__setattr__(self, "covariate_scale", _root_mean_square(self.covariates, self.count))
+        object.__setattr__(self, "more", tuple(each.in_units(self.count) for each in self.more))
 
     def __len__(self) -> int:
         return len(self.item_a)
@@ -117,24 +117,10 @@ class Comparisons:
         cls,
         frame: pd.DataFrame,
         *,
-        item_a: str = "item_a",
-        item_b: str = "item_b",
-        outcome: str | None = "outcome",
-        strength: str | None = None,
-        strength_centre: float | None = None,
-        higher: str | None = None,
-        annotator: str | None = "annotator",
-        context: str | None = "context",
-        count: str | None = "count",
-        ordered: bool = False,
-        first: str | None = "first",
-        labels: Mapping[Any, str] | None = None,
-        missing: str = "error",
-        identical: str = "error",
-        covariates: Sequence[str] = (),
         item_features: pd.DataFrame | None = None,
         item_measures: pd.DataFrame | None = None,
-        source: str = "data frame",
+        attributes: Mapping[str, pd.DataFrame] | None = None,
+        **columns: Any,
     ) -> Comparisons:
         """Validate a data frame of comparisons, one row each.
 
@@ -160,15 +146,25 @@ class Comparisons:
         labels
             From values of the outcome column to "a", "b", "tie", or "drop" (dropped and counted in `notes`).
         missing
-            "error", or "drop": rows with an empty item, outcome, annotator or context are dropped and counted.
+            "error", or "drop": rows with an empty item, outcome, annotator, context, or column of `groups` or `numbers`
+            are dropped and counted.
         identical
             "error", or "drop": rows that compare an item with itself are dropped and counted.
         covariates
             Numeric columns that describe a comparison; positive values speak for side a.
+        groups
+            Columns of further labels that programs may read, such as ["category", "language"]; or a mapping from the
+            name that programs call it to the column.
+        numbers
+            Columns of numbers or dates that programs may read, in the same way; of dates (2024-05-31, or ISO 8601
+            times) the days since 1970.
         item_features
             Numeric frame indexed by item label, one row for each item of the table.
         item_measures
             The same for what programs of behaviour read by name, such as `length` and `log_reference`.
+        attributes
+            From what labels name ("item", "annotator", "context", a name of `groups`) to a frame indexed by them, of
+            numbers, dates or categories that programs may read.
         source
             Shown in reports and errors.
 
@@ -177,18 +173,17 @@ class Comparisons:
         DataError
             Naming the column, the row (counted from 1, without the header) and what would be right.
         """
-        rows = checked_rows(
-            frame, item_a=item_a, item_b=item_b, outcome=outcome, strength=strength, strength_centre=strength_centre,
-            higher=higher, annotator=annotator, context=context, count=count, ordered=ordered, first=first,
-            labels=labels, missing=missing, identical=identical, covariates=covariates, source=source,
-        )  # fmt: skip
-        bare = strength if outcome is None and strength_centre is None else None
-        return rows.completed(item_features, item_measures, bare)
+        reading = Reading(**columns)
+        return cls(**reading.rows(frame)).completed(item_features, item_measures, attributes, reading.signed)
 
     def completed(
-        self, item_features: pd.DataFrame | None, item_measures: pd.DataFrame | None, signed: str | None = None
+        self,
+        item_features: pd.DataFrame | None,
+        item_measures: pd.DataFrame | None,
+        attributes: Mapping[str, pd.DataFrame] | None = None,
+        signed: str | None = None,
     ) -> Comparisons:
-        """Return the table with what is known of its items; refuse one without a judgement, or of one sign only.
+        """Return the table with what is known of its labels; refuse one without a judgement, or of one sign only.
 
         `signed` is the column of a signed strength whose centre nobody said.
         """
@@ -211,7 +206,8 @@ class Comparisons:
         if item_measures is not None:
             found = feature_table(item_measures, self.items, "item_measures")
             arrays["measure_names"], arrays["item_measures"] = found
-        return replace(self, **arrays)
+        more, notes = read_attributes(attributes or {}, self.vocabularies(), self.source)
+        return replace(self, more=(*self.more, *more), notes=(*self.notes, *notes), **arrays)
 
     @property
     def n_judgements(self) -> float:
@@ -222,6 +218,10 @@ class Comparisons:
     def n_ties(self) -> float:
         """Number of ties, 0 for pairs not yet judged."""
         return 0.0 if self.outcome is None else float(self.count[self.outcome == TIE].sum())
+
+    def pairs(self) -> Comparisons:
+        """Return the table: its judgements are preferences between two."""
+        return self
 
     def wins(self) -> NDArray[np.float64]:
         """Return float64 [item, item]: how often the row item beat the column item; ties are left out."""
@@ -276,20 +276,17 @@ class Comparisons:
         """Return int64 [comparison]: numbers of the distinct questions, each one pair put to one annotator.
 
         Two rows ask the same if all that is recorded of them agrees but the answer: annotator, pair, which item was
-        shown first, context and covariates.
+        shown first, context, further labels and covariates. Numbers that speak for no side, such as a date, tell when
+        it was asked.
         """
-        side = np.where(self.item_a < self.item_b, 1, -1)
-        columns: dict[str, NDArray[Any] | None] = {
-            "low": np.minimum(self.item_a, self.item_b),
-            "high": np.maximum(self.item_a, self.item_b),
-            "annotator": self.annotator,
-            "context": self.context,
-            "first": None if self.first is None else self.first * side,
-        }
-        for index, name in enumerate(self.covariate_names):
-            columns[f"covariate {name}"] = self.covariates[:, index] * side  # type: ignore[index]
-        recorded = pd.DataFrame({name: values for name, values in columns.items() if values is not None})
-        return np.asarray(recorded.groupby(list(recorded), sort=False).ngroup(), np.int64)
+        alike = said(self.swapped(self.item_a > self.item_b), "outcome")
+        asked = [each for each in alike if (each.column.kind, each.column.on_swap) != ("number", KEPT)]
+        return pd.factorize(same_key(asked)[0])[0].astype(np.int64)
+
+    def fingerprint(self) -> str:
+        """Return a short hash of everything a fit can see, to recognise the table again."""
+        whole = super().fingerprint()
+        return whole if self.ratings is None else short_hash([whole, self.ratings.fingerprint()])
 
     def repeats_once(self) -> Comparisons:
         """Return the table with the first answer to each of its `questions` (what goes is counted in `notes`).
@@ -325,151 +322,13 @@ class Comparisons:
         )
         return replace(self, grades=(), grade=None, notes=(*self.notes, note))
 
-    def take(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> Comparisons:
-        """Return the comparisons at `rows`, with the whole vocabulary kept."""
-        names = ("item_a", "item_b", "outcome", "count", "grade", "annotator", "context", "first", "covariates")
-        picked = {name: getattr(self, name)[rows] for name in names if getattr(self, name) is not None}
-        return replace(self, **picked)
-
-    def swapped(self) -> Comparisons:
-        """Return the same judgements with the sides exchanged: the likelihood must not notice."""
-        outcome = None
-        if self.outcome is not None:
-            outcome = np.array([B, A, TIE], np.int8)[self.outcome]
-        return replace(
-            self,
-            item_a=self.item_b,
-            item_b=self.item_a,
-            outcome=outcome,
-            grade=None if self.grade is None else np.array(mirror(self.grades))[self.grade],
-            first=None if self.first is None else -self.first,
-            covariates=None if self.covariates is None else -self.covariates,
-        )
-
     def to_frame(self) -> pd.DataFrame:
-        """Return a data frame that `from_frame` reads back."""
-        labels = np.array(self.items, dtype=object)
-        columns: dict[str, Any] = {"item_a": labels[self.item_a], "item_b": labels[self.item_b]}
-        if self.outcome is not None:
-            columns["outcome"] = np.array(OUTCOMES, dtype=object)[self.outcome]
-        if self.grade is not None:
-            columns["strength"] = np.array([int(g[1:]) if g != "tie" else 0 for g in self.grades])[self.grade]
-        if self.annotator is not None:
-            columns["annotator"] = np.array(self.annotators, dtype=object)[self.annotator]
-        if self.context is not None:
-            columns["context"] = np.array(self.contexts, dtype=object)[self.context]
-        if self.first is not None:
-            columns["first"] = np.array(["b", "neither", "a"], dtype=object)[self.first + 1]
-        columns["count"] = self.count
-        for index, name in enumerate(self.covariate_names):
-            columns[name] = self.covariates[:, index]  # type: ignore[index]
-        return pd.DataFrame(columns)
-
-    def fingerprint(self) -> str:
-        """Return a short hash of everything a fit can see, to recognise the table again."""
-        digest = hashlib.sha256()
-        for labels in (self.items, self.annotators, self.feature_names, self.covariate_names):
-            digest.update("\x1f".join(labels).encode() + b"\x1e")
-        for name in (
-            "item_a",
-            "item_b",
-            "outcome",
-            "count",
-            "annotator",
-            "first",
-            "item_features",
-            "covariates",
-        ):
-            value = getattr(self, name)
-            digest.update(name.encode() + (b"-" if value is None else np.ascontiguousarray(value).tobytes()))
-        if self.grade is not None:
-            digest.update(b"grades" + "\x1f".join(self.grades).encode() + self.grade.tobytes())
-        if self.item_measures is not None:
-            digest.update(b"measures" + "\x1f".join(self.measure_names).encode() + self.item_measures.tobytes())
-        if self.ratings is not None:
-            digest.update(b"ratings" + self.ratings.fingerprint())
-        return digest.hexdigest()[:16]
-
-
-def checked_rows(
-    frame: pd.DataFrame,
-    *,
-    item_a: str = "item_a",
-    item_b: str = "item_b",
-    outcome: str | None = "outcome",
-    strength: str | None = None,
-    strength_centre: float | None = None,
-    higher: str | None = None,
-    annotator: str | None = "annotator",
-    context: str | None = "context",
-    count: str | None = "count",
-    ordered: bool = False,
-    first: str | None = "first",
-    labels: Mapping[Any, str] | None = None,
-    missing: str = "error",
-    identical: str = "error",
-    covariates: Sequence[str] = (),
-    source: str = "data frame",
-) -> Comparisons:
-    """Return the rows of a table, or of a part of one, each checked: `from_frame` without demands on the whole."""
-    if not isinstance(ordered, bool):
-        raise DataError(f"ordered={ordered!r} is unknown; True says that item_a was shown first in every row")
-    if outcome is None:
-        frame, outcome, strength = signed_columns(frame, strength, strength_centre, higher, source)
-    elif strength_centre is not None or higher is not None:
-        raise DataError("strength_centre and higher are for a signed strength, which needs outcome=None")
-    columns = {"item_a": item_a, "item_b": item_b, "outcome": outcome}
-    given = {"annotator": annotator, "context": context, "count": count, "first": first}
-    for role, name in given.items():
-        if name is not None and (name != role or name in frame.columns):
-            columns[role] = name
-    if strength is not None:
-        columns["strength"] = strength
-    require_columns(frame, columns, source)
-    if len(frame) == 0:
-        raise DataError(f"{source} has no rows; at least one comparison is needed")
-    if ordered and "first" in columns:
-        raise DataError(
-            f"ordered=True and the column {columns['first']!r} both say which item was shown first; give one"
-        )
-    frame = frame.reset_index(drop=True)  # so that the index keeps row numbers when rows are dropped
-    covariates = (covariates,) if isinstance(covariates, str) else tuple(covariates)
-    require_flat(frame, columns, source)
-    notes: list[str] = []
-    frame = drop_missing(frame, columns, missing, source, notes)
-    frame, codes = outcome_codes(frame, columns["outcome"], (item_a, item_b), labels, source, notes)
-    items, (side_a, side_b) = encode_labels(frame, (item_a, item_b), source)
-    kept = kept_pairs(items, side_a, side_b, frame.index, identical, source, notes)
-    if not kept.all():
-        frame, codes = frame[kept], codes[kept]
-        items, (side_a, side_b) = encode_labels(frame, (item_a, item_b), source)
-    require_sides(frame[columns["outcome"]], codes, items, side_a, side_b, labels, source)
-    arrays: dict[str, Any] = {}
-    if "strength" in columns:
-        arrays["grades"], arrays["grade"] = grade_codes(frame[columns["strength"]], codes, source)
-    for role, plural in (("annotator", "annotators"), ("context", "contexts")):
-        if role in columns:
-            arrays[plural], (arrays[role],) = encode_labels(frame, (columns[role],), source)
-    if "first" in columns:
-        arrays["first"] = first_codes(frame, columns["first"], source)
-    elif ordered:
-        arrays["first"] = np.ones(len(frame), np.int8)
-    if covariates:
-        for name in covariates:
-            require_columns(frame, {"covariates": name}, source)
-        arrays["covariate_names"] = column_names(covariates, source)
-        arrays["covariates"] = np.column_stack([numbers(frame[name], source) for name in covariates])
-    return Comparisons(
-        items=items,
-        item_a=side_a,
-        item_b=side_b,
-        outcome=codes,
-        count=read_counts(frame, columns.get("count"), source),
-        source=source,
-        notes=tuple(notes),
-        **arrays,
-    )
-
+        """Return a data frame that `from_frame` reads back, without what describes items and other labels."""
+        frame: dict[str, Any] = {}
+        for each in self.columns:
+            if each.column.per == ROW:
+                frame |= exported(each)
+        return pd.DataFrame(frame)
 
 def _root_mean_square(columns: NDArray[np.float64], count: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the root mean square [column], 1 where it is 0; of the largest value first, which may overflow squared."""

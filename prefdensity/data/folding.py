@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prefdensity.data.comparisons import Comparisons
+from prefdensity.data.declared import ROW, Held, said, same_key
 from prefdensity.data.grades import vocabulary
 from prefdensity.errors import DataError
 
 # Rows waiting to be folded: some hundred megabytes.
 _WAITING = 4_000_000
-_LABELS = {"items": ("item_a", "item_b"), "annotators": ("annotator",), "contexts": ("context",), "grades": ("grade",)}
 
 
 def gather(parts: Iterable[Comparisons], source: str) -> Comparisons:
@@ -50,20 +50,7 @@ def gather(parts: Iterable[Comparisons], source: str) -> Comparisons:
 
 def fold(data: Comparisons) -> Comparisons:
     """Return the distinct rows, in the order of their codes, with their counts added up."""
-    keys: list[tuple[NDArray[Any], int]] = [(data.item_a, len(data.items)), (data.item_b, len(data.items))]
-    for codes, levels in (
-        (data.outcome, 3),
-        (data.grade, len(data.grades)),
-        (data.annotator, len(data.annotators)),
-        (data.context, len(data.contexts)),
-        (None if data.first is None else data.first + 1, 3),
-    ):
-        if codes is not None:
-            keys.append((codes, levels))
-    for column in () if data.covariates is None else data.covariates.T:
-        values, codes = np.unique(column, return_inverse=True)
-        keys.append((codes, len(values)))
-    key = _key(keys)
+    key, _ = same_key(said(data))
     order = np.argsort(key)
     key = key[order]
     start = np.flatnonzero(np.diff(key, prepend=-1))
@@ -72,45 +59,75 @@ def fold(data: Comparisons) -> Comparisons:
     return replace(data.take(order[start]), count=np.add.reduceat(data.count[order], start))
 
 
-def _key(keys: Sequence[tuple[NDArray[Any], int]]) -> NDArray[np.int64]:
-    """Return one number for each row, equal and ordered as the codes are."""
-    key = np.zeros(len(keys[0][0]), np.int64)
-    size = 1
-    for codes, levels in keys:
-        levels = max(levels, 1)
-        if size * levels >= 2**62:
-            found, key = np.unique(key, return_inverse=True)
-            size = len(found)
-        key *= levels
-        key += codes
-        size *= levels
-    return key
-
-
 def join(parts: Sequence[Comparisons]) -> Comparisons:
-    """Return the rows of all parts one after another, under one vocabulary; their notes added up."""
-    arrays: dict[str, Any] = {}
-    for plural, names in _LABELS.items():
-        labels = _union(plural, parts)
-        arrays[plural] = labels
-        place = {label: code for code, label in enumerate(labels)}
-        to = [np.array([place[label] for label in getattr(part, plural)], np.int64) for part in parts]
-        for name in names:
-            if getattr(parts[0], name) is not None:
-                arrays[name] = np.concatenate([t[getattr(p, name)] for t, p in zip(to, parts, strict=True)])
-    for name in ("outcome", "count", "first", "covariates"):
-        if getattr(parts[0], name) is not None:
-            arrays[name] = np.concatenate([getattr(part, name) for part in parts])
+    """Return the rows of all parts one after another, under one vocabulary; their notes added up.
+
+    Raises
+    ------
+    DataError
+        If the parts have different columns, or say different things of one label.
+    """
+    declared = [[each.column for each in part.columns] for part in parts]
+    if any(each != declared[0] for each in declared):
+        named = [", ".join(column.name for column in each) for each in declared]
+        raise DataError(f"tables with different columns cannot be joined: {named[0]}; and {_other(named)}")
+    labels = [part.vocabularies() for part in parts]
+    names = {name for each in labels for name in each}
+    union = {name: tuple(sorted({label for each in labels for label in each.get(name, ())})) for name in names}
+    columns = []
+    for alike in zip(*(part.columns for part in parts), strict=True):
+        if alike[0].column.per == ROW:
+            columns.append(_stacked(alike, union))
+        else:
+            per = alike[0].column.per
+            columns.append(_described(alike, [each.get(per, ()) for each in labels], union.get(per, ())))
     notes = _added([note for part in parts for note in part.notes])
-    return replace(parts[0], notes=notes, covariate_scale=None, **arrays)
+    whole = parts[0].holding(columns)
+    return replace(whole, notes=notes, covariate_scale=None)  # of the whole, found anew
 
 
-def _union(plural: str, parts: Sequence[Comparisons]) -> tuple[str, ...]:
-    labels = {label for part in parts for label in getattr(part, plural)}
-    if plural != "grades":
-        return tuple(sorted(labels))
+def _stacked(parts: Sequence[Held], union: Mapping[str, tuple[str, ...]]) -> Held:
+    """Return a column of rows: that of every part, one after another."""
+    column, words = parts[0].column, parts[0].words
+    if column.kind == "label":
+        words = union.get(column.names, ())
+    elif column.kind == "outcome" and any(part.words != words for part in parts):
+        words = _grades({label for part in parts for label in part.words})
+    values = np.concatenate([_recoded(part, words) for part in parts])
+    return Held(column, values, words)
+
+
+def _described(parts: Sequence[Held], labels: Sequence[tuple[str, ...]], union: tuple[str, ...]) -> Held:
+    """Return a column that describes labels; refuse parts that say different things of one."""
+    column, words = parts[0].column, parts[0].words
+    if column.kind == "label":
+        words = tuple(sorted({level for part in parts for level in part.words}))
+    elif any(part.words != words for part in parts):
+        raise DataError(f"tables whose {column.name} have different names cannot be joined")
+    known: dict[str, NDArray[Any]] = {}
+    for part, own in zip(parts, labels, strict=True):
+        for label, value in zip(own, _recoded(part, words), strict=True):
+            if not np.array_equal(known.setdefault(label, value), value):
+                said = f"{column.per} {label!r} has different values of {column.name}"
+                raise DataError(f"tables cannot be joined in which {said}")
+    return Held(column, np.stack([known[label] for label in union]), words)
+
+
+def _recoded(part: Held, words: tuple[str, ...]) -> NDArray[Any]:
+    """Return the values of a column, codes as they are in another vocabulary."""
+    if part.column.kind not in ("label", "outcome") or part.words == words:
+        return part.values
+    place = {label: code for code, label in enumerate(words)}
+    return np.array([place[label] for label in part.words], part.values.dtype)[part.values]
+
+
+def _grades(labels: set[str]) -> tuple[str, ...]:
     strengths = sorted({label[1:] for label in labels - {"tie"}}, key=float)
-    return vocabulary(strengths, "tie" in labels) if labels else ()
+    return vocabulary(strengths, "tie" in labels)
+
+
+def _other(named: Sequence[str]) -> str:
+    return next(each for each in named if each != named[0])
 
 
 def _added(notes: Sequence[str]) -> tuple[str, ...]:

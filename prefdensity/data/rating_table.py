@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from prefdensity.data.declared import Column, Held, Table, short_hash
+
 
 @dataclass(frozen=True, eq=False)
-class Ratings:
+class Ratings(Table):
     """Ratings of items, coded in the vocabulary of a table of comparisons.
 
     Attributes
@@ -21,17 +23,25 @@ class Ratings:
         int64 [rating].
     annotator
         int64 [rating], or None where nobody recorded who rated.
+    more, source
+        As of other tables.
     """
 
     levels: tuple[Any, ...]
     item: NDArray[np.int64]
     level: NDArray[np.int64]
     annotator: NDArray[np.int64] | None
+    more: tuple[Held, ...] = ()
+    source: str = "ratings"
+    COLUMNS: ClassVar[tuple[Column, ...]] = (
+        Column("item", "label"),
+        Column("level", "ordered"),
+        Column("annotator", "label"),
+    )
 
     def __len__(self) -> int:
         return len(self.item)
 
-    def fingerprint(self) -> bytes:
-        """Return bytes that tell these ratings from others."""
-        arrays = (self.item, self.level, self.annotator)
-        return repr(self.levels).encode() + b"".join(b"-" if a is None else a.tobytes() for a in arrays)
+    def fingerprint(self) -> str:
+        """Return a short hash of these ratings and their scale."""
+        return short_hash([super().fingerprint(), *map(repr, self.levels)])

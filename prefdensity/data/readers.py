@@ -9,6 +9,7 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import fields, replace
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -18,9 +19,10 @@ import pandas as pd
 
 from prefdensity.data import simulate
 from prefdensity.data.columns import empty, listed
-from prefdensity.data.comparisons import Comparisons, checked_rows
+from prefdensity.data.comparisons import Comparisons
 from prefdensity.data.folding import gather
 from prefdensity.data.formats import FORMATS
+from prefdensity.data.reading import Reading
 from prefdensity.errors import DataError
 from prefdensity.progress import progress
 
@@ -52,6 +54,9 @@ EXAMPLES = {
 
 _ENDINGS = ".csv, .tsv, .parquet, .jsonl or .json (csv, tsv and jsonl also as .gz)"
 _Pick = Callable[[Sequence[str]], Iterable[str]]
+_ROWS = [each.name for each in fields(Reading)]  # arguments that say how rows are read
+_LABELS = ["item_features", "item_measures", "attributes"]  # and what describes labels
+_GENERIC = [*_ROWS, *_LABELS]
 
 
 def read(source: str | Path | pd.DataFrame, *, format: str | None = None, **columns: Any) -> Comparisons:
@@ -67,8 +72,8 @@ def read(source: str | Path | pd.DataFrame, *, format: str | None = None, **colu
         `prefdensity.data.formats.FORMATS`.
     **columns
         Without `format`, the arguments of `Comparisons.from_frame` (`item_a="model_a"`, `labels={...}`,
-        `ordered=True`, ...); `item_features` and `item_measures` may also be files whose first column holds the item
-        labels.
+        `ordered=True`, `groups=["category"]`, ...); `item_features`, `item_measures` and the tables of `attributes` may
+        also be files whose first column holds the labels of items, or of what is described.
         With `format`, the arguments of its converter, such as `both_bad="tie"`.
 
     Returns
@@ -90,16 +95,20 @@ def read(source: str | Path | pd.DataFrame, *, format: str | None = None, **colu
             raise DataError("an example is complete as it is; read it without further arguments")
         return example(source.removeprefix("example:"))
     convert: Callable[..., Comparisons] = Comparisons.from_frame
-    pick: _Pick = partial(_needed, columns)
-    if format is not None:
+    if format is None:
+        _require_arguments(_GENERIC, columns, "a generic table")
+        for each in ("item_features", "item_measures"):
+            columns |= {each: _table_of(columns[each])} if each in columns else {}
+        if "attributes" in columns:
+            columns["attributes"] = {per: _table_of(table, per) for per, table in columns["attributes"].items()}
+        pick: _Pick = Reading(**{name: given for name, given in columns.items() if name in _ROWS}).wanted
+    else:
         if not isinstance(format, str) or format not in FORMATS:
             raise DataError(f"there is no format {format!r}; there are {', '.join(FORMATS)}")
         convert, wanted = FORMATS[format]
         pick = partial(filter, wanted.__contains__)
-    _require_arguments(convert, columns, "a generic table" if format is None else f"format {format!r}")
-    for each in ("item_features", "item_measures"):
-        if isinstance(columns.get(each), str | Path):
-            columns[each] = item_table(Path(columns[each]))
+        known = [name for name in inspect.signature(convert).parameters if name != "frame"]
+        _require_arguments(known, columns, f"format {format!r}")
     if isinstance(source, pd.DataFrame):
         frame = source
     elif isinstance(source, str | Path):
@@ -145,18 +154,7 @@ def example(name: str) -> Comparisons:
     )
 
 
-def _needed(columns: dict[str, Any], header: Sequence[str]) -> list[str]:
-    """Return the columns to load, or all of them if one is absent: the error then shows what there is."""
-    roles = ("item_a", "item_b", "outcome", "annotator", "context", "count", "first")
-    covariates = columns.get("covariates", ())
-    covariates = {covariates} if isinstance(covariates, str) else set(covariates)
-    wanted = {columns.get(role, role) for role in roles} | covariates | {columns.get("strength")}
-    absent = wanted - {None, "annotator", "context", "count", "first"} - set(header)
-    return list(header) if absent else [name for name in header if name in wanted]
-
-
-def _require_arguments(convert: Callable[..., Comparisons], columns: dict[str, Any], what: str) -> None:
-    known = [name for name in inspect.signature(convert).parameters if name != "frame"]
+def _require_arguments(known: Sequence[str], columns: dict[str, Any], what: str) -> None:
     unknown = [name for name in columns if name not in known]
     if unknown:
         raise DataError(f"{what} takes no argument {unknown[0]!r}; it takes {', '.join(known)}")
@@ -177,16 +175,21 @@ def _labels_as_read(frame: pd.DataFrame, columns: dict[str, Any]) -> dict[Any, s
     return labels
 
 
-def item_table(path: Path) -> pd.DataFrame:
-    """Return a file with one row for each item, indexed by the labels in its first column."""
+def _table_of(given: Any, per: str = "item") -> Any:
+    """Return a table that describes labels: from its file, or as it is."""
+    return label_table(Path(given), per) if isinstance(given, str | Path) else given
+
+
+def label_table(path: Path, per: str = "item") -> pd.DataFrame:
+    """Return a file with one row for each item, or other label, indexed by the labels in its first column."""
     table = read_rows(path)
     if len(table.columns) < 2:
-        raise DataError(f"{path} has the columns {listed(table.columns)}; it needs items' labels, then numbers")
+        raise DataError(f"{path} has the columns {listed(table.columns)}; it needs {per}s' labels, then numbers")
     label = table.columns[0]
     none = empty(table[label])
     if none.any():
         row = int(none.argmax()) + 1
-        raise DataError(f"{path}: the first column, {label!r}, must hold item labels; row {row} is empty")
+        raise DataError(f"{path}: the first column, {label!r}, must hold {per} labels; row {row} is empty")
     return table.set_index(label)
 
 
@@ -365,17 +368,15 @@ def _each_group(path: Path, names: list[str], texts: list[str]) -> Iterator[tupl
 
 def _folded(groups: Iterator[tuple[str, pd.DataFrame]], columns: dict[str, Any]) -> Comparisons:
     """Return the distinct rows of all row groups, each checked on its own."""
-    features, measures, source = (columns.pop(key, None) for key in ("item_features", "item_measures", "source"))
+    reading = Reading(**{name: given for name, given in columns.items() if name in _ROWS})
 
     def part(name: str, frame: pd.DataFrame) -> Comparisons:
-        here = columns | {"source": name}
-        if columns.get("labels") is not None:
-            here["labels"] = _labels_as_read(frame, columns)
-        return checked_rows(frame, **here)
+        labels = None if reading.labels is None else _labels_as_read(frame, columns)
+        return Comparisons(**replace(reading, source=name, labels=labels).rows(frame))
 
-    bare = columns.get("strength") if columns.get("outcome", "") is None else None
-    signed = bare if columns.get("strength_centre") is None else None
-    return gather((part(name, frame) for name, frame in groups), source).completed(features, measures, signed)
+    whole = gather((part(name, frame) for name, frame in groups), reading.source)
+    features, measures, attributes = (columns.get(name) for name in _LABELS)
+    return whole.completed(features, measures, attributes, reading.signed)
 
 
 def _said(error: Exception) -> str:

@@ -57,7 +57,6 @@ def dense_hessian(objective: Objective, z: Tensor, work: int) -> tuple[Tensor, T
 
 Block = tuple[Leaf, Leaf, Tensor]  # two leaves and the second derivatives [fit, comparison]
 
-_LOCAL = (("annotator",), ("covariate",), ("annotator", "item"))
 _SHARED = ("gap",)  # dims of sites all of whose entries every comparison feels
 
 
@@ -72,7 +71,7 @@ class LocalCurvature:
         self.utility = [view.sites[name] for name in utility]
         away = [*utility, *sites_of(view, "scale")]  # a scale is felt by the utilities alone
         self.others = [part for name, site in view.sites.items() if name not in away for part in _parts(site)]
-        self.applies = len(self.utility) == 1 and all(map(_is_local, self.others))
+        self.applies = len(self.utility) == 1 and all(_is_local(site, view.cells) for site in self.others)
         self._pattern: Pattern | None = None
 
     @cached_property
@@ -220,12 +219,13 @@ class LocalCurvature:
             return Leaf(site.at, raw.expand(-1, len(cells)), plus=zero)
         if site.dims == ("covariate",):
             return Leaf(site.at, cells.covariate_sum(raw), matrix=cells.covariates)
-        if site.dims == ("annotator", "item"):
-            assert cells.annotator is not None
-            row = cells.annotator * cells.n_items
-            value = cells.annotator_contrast(raw.reshape(-1, *site.batch)).squeeze(-2)
-            return Leaf(site.at, value, plus=row + cells.item_a, minus=row + cells.item_b, own=cells.n_items)
-        return Leaf(site.at, cells.of_annotator(raw), plus=cells.annotator, own=1)
+        label = site.dims[0]
+        place, own = cells.labels[label], int(_is_own(site))
+        if len(site.dims) > 1:
+            row = place * cells.n_items
+            value = cells.contrast(raw.reshape(-1, *site.batch), by=label).squeeze(-2)
+            return Leaf(site.at, value, plus=row + cells.item_a, minus=row + cells.item_b, own=own * cells.n_items)
+        return Leaf(site.at, cells.of(label, raw), plus=place, own=own)
 
     def _margin(self, z: Tensor) -> Leaf:
         cells, site = self.view.cells, self.utility[0]
@@ -272,7 +272,8 @@ class LocalCurvature:
             found.setdefault(site.name, []).append(site.transform(value).reshape(fits, 1, -1))
         for name, parts in found.items():
             values[name] = torch.stack(parts, -1) if view.sites[name].dims == _SHARED else parts[0]
-        fields = {name: getattr(cells, name) for name in cells.__dataclass_fields__} | {"n_annotators": len(cells)}
+        fields = {name: getattr(cells, name) for name in cells.__dataclass_fields__}
+        fields["sizes"] = {**cells.sizes, **dict.fromkeys(cells.labels, len(cells))}
         if counts is not None:
             fields["outcome"] = counts[..., rows, :]
         outcome = view.run(values, fits, LocalCells(**fields, margin=free[0].unsqueeze(-2))).met["outcome"]
@@ -363,9 +364,11 @@ def _parts(site: Site) -> list[Site]:
     return [replace(site, batch=(), dims=(), at=slice(k, k + 1)) for k in range(site.at.start, site.at.stop)]
 
 
-def _is_local(site: Site) -> bool:
+def _is_local(site: Site, cells: Cells) -> bool:
     """Whether a comparison feels the site through one number, as `LocalCurvature._leaf` takes it."""
-    return site.is_scalar or (site.dims in _LOCAL and not site.event)
+    if site.is_scalar or site.dims == ("covariate",):
+        return site.is_scalar or not site.event
+    return not site.event and site.dims[0] in cells.labels and site.dims[1:] in ((), ("item",))
 
 
 def utility_table(view: View, z: Tensor) -> Tensor:
@@ -374,9 +377,9 @@ def utility_table(view: View, z: Tensor) -> Tensor:
 
     @dataclass(frozen=True, eq=False)
     class Listening(Cells):
-        def contrast(self, utility: Tensor) -> Tensor:
+        def contrast(self, utility: Tensor, by: str = "") -> Tensor:
             seen.append(utility)
-            return super().contrast(utility)
+            return super().contrast(utility, by)
 
     values, _ = view.values(z[None])
     few = view.cells.head(1)

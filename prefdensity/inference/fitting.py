@@ -121,7 +121,7 @@ def fit(
         raise FitError(
             f"the table does not fit on {place}; method='svi' passes it through in parts, device='cpu' holds it"
         )
-    pairs = data.pairs() if isinstance(data, Choices) else data
+    pairs = data.pairs()
     if "utility" in view.sites:  # items that features place need not meet
         warnings += existence_warnings(pairs)
     key = {"program": _identity(program), "data": data.fingerprint(), "seed": seed}

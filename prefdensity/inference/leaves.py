@@ -12,22 +12,26 @@ from prefdensity.programs.cells import Cells
 
 @dataclass(frozen=True, eq=False)
 class LocalCells(Cells):
-    """Cells whose gathers return per-cell leaves: every annotator plate has one entry per cell."""
+    """Cells whose gathers return per-cell leaves: the plate of every label has one entry per cell.
+
+    `cells.sizes` are to say so.
+    """
 
     margin: Tensor | None = None
 
-    def contrast(self, utility: Tensor) -> Tensor:
-        """Return the margins, whatever the utilities."""
+    def contrast(self, utility: Tensor, by: str = "") -> Tensor:
+        """Return the margins, whatever the utilities; contrasts by label were taken before."""
         assert self.margin is not None
-        return self.margin
+        return utility if by else self.margin
 
-    def of_annotator(self, table: Tensor) -> Tensor:
+    def of(self, name: str, table: Tensor) -> Tensor:
         """Return a table that has one entry per cell already."""
         return table
 
-    def annotator_contrast(self, table: Tensor) -> Tensor:
-        """Return contrasts that were taken before."""
-        return table
+    def attribute(self, of: str, name: str) -> Tensor:
+        """Return what is known of the label of every cell; of items it is as it was."""
+        known = super().attribute(of, name)
+        return known if of not in self.labels else known.index_select(0, self.labels[of])
 
     def shared(self, table: Tensor) -> Tensor:
         """Return a table that has entries per cell already."""

@@ -8,7 +8,7 @@ its latent sites substituted.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -18,7 +18,7 @@ from torch.distributions import ComposeTransform, Transform, biject_to
 
 from prefdensity.errors import ProgramError
 from prefdensity.inference.traced import Function, traced
-from prefdensity.programs.cells import PER_COMPARISON, Cells
+from prefdensity.programs.cells import Cells
 from prefdensity.programs.layers import Program
 from prefdensity.programs.running import Substitute, environment, run
 
@@ -223,10 +223,10 @@ class View:
         """Return value and slope of a part, by a graph if the table is large."""
         if len(self.cells) < _TRACED:
             return self._one_pass(z, cells)
-        columns = {name: getattr(cells, name) for name in PER_COMPARISON if getattr(cells, name) is not None}
+        columns = cells.columns()
         if (len(z), len(cells)) not in self._graphs:
             self._graphs[len(z), len(cells)] = traced(
-                lambda z, *values: self._one_pass(z, replace(cells, **dict(zip(columns, values, strict=True)))),
+                lambda z, *values: self._one_pass(z, cells.with_columns(dict(zip(columns, values, strict=True)))),
                 (z, *columns.values()),
             )
         return self._graphs[len(z), len(cells)](z, *columns.values())

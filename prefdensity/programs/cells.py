@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from prefdensity.data.grades import mirror
-from prefdensity.errors import DataError
+from prefdensity.errors import DataError, ProgramError
 
-if TYPE_CHECKING:
-    pass
-
-# The columns of `Cells`, [comparison, ...].
-PER_COMPARISON = ("item_a", "item_b", "annotator", "first", "covariates", "total", "choice", "outcome")
+# The columns of `Cells`, [comparison, ...], and the mappings whose values are such columns.
+_COLUMNS = ("item_a", "item_b", "first", "covariates", "total", "choice", "outcome")
+_NAMED = ("labels", "numbers")
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,8 +35,15 @@ class Cells:
     ----------
     item_a, item_b
         int64 [comparison].
-    annotator
-        int64 [comparison], or None.
+    labels
+        name -> int64 [comparison]: who judged ("annotator"), in which context or category, ...; "annotator.country" is
+        an attribute of who judged.
+    numbers
+        name -> [comparison], in standard deviations over the judgements of the table from their mean: a date, ...; and
+        "annotator.age" for an attribute of who judged.
+    attributes
+        "annotator.age" -> [entry], what is known of items, annotators and other labels: numbers in standard deviations
+        from their mean, or int64 codes of categories.
     first
         [comparison]: +1 item_a shown first, -1 item_b, 0 neither or unknown; None = order not recorded.
     covariates
@@ -60,8 +65,10 @@ class Cells:
         (see `prefdensity.data.choices`); None: every row is a comparison of its own.
     ratings
         Ratings of the same items, or None.
-    outcomes, n_items, n_annotators
-        The outcome labels in order, and the sizes of the plates.
+    outcomes
+        The outcome labels in order.
+    sizes
+        How many there are of what labels name (item, annotator, category, ...): the sizes of plates.
     term
         int64 [row]: cell * outcomes + outcome of every row of the table, for readers of the table; programs have no
         use for it.
@@ -71,9 +78,10 @@ class Cells:
     item_b: Tensor
     total: Tensor
     outcomes: tuple[str, ...]
-    n_items: int
-    n_annotators: int = 0
-    annotator: Tensor | None = None
+    sizes: Mapping[str, int]
+    labels: Mapping[str, Tensor] = field(default_factory=dict)
+    numbers: Mapping[str, Tensor] = field(default_factory=dict)
+    attributes: Mapping[str, Tensor] = field(default_factory=dict)
     first: Tensor | None = None
     covariates: Tensor | None = None
     covariate_scale: Tensor | None = None
@@ -98,36 +106,69 @@ class Cells:
         """0, 1, ...: int64 [comparison]. Kept, for a plate asks for it in every run."""
         return torch.arange(len(self), device=self.item_a.device)
 
-    def measure(self, name: str) -> Tensor:
-        """Return what is known of the items under this name [item]."""
-        if name not in self.measures:
-            raise DataError(f"there is no item measure {name!r}; the data have {', '.join(self.measures) or 'none'}")
-        return self.measures[name]
+    @property
+    def annotator(self) -> Tensor | None:
+        """Who judged, int64 [comparison], or None."""
+        return self.labels.get("annotator")
 
-    def contrast(self, utility: Tensor) -> Tensor:
-        """Return u_a - u_b [..., comparison] of a table [..., item]."""
-        return self._read(utility, self.item_a) - self._read(utility, self.item_b)
+    @property
+    def n_items(self) -> int:
+        """How many items there are."""
+        return self.sizes["item"]
 
-    def of_annotator(self, table: Tensor) -> Tensor:
-        """Return the entry [..., comparison] of a table [..., annotator] for who judged."""
-        assert self.annotator is not None  # a program that needs annotators is refused without them
-        return self._read(table, self.annotator)
+    @property
+    def n_annotators(self) -> int:
+        """How many annotators there are."""
+        return self.sizes.get("annotator", 0)
 
-    def shared(self, table: Tensor) -> Tensor:
-        """Return a table [..., entry] that every comparison reads whole, as [..., comparison or 1, entry]."""
-        return table.unsqueeze(-2)
+    def size(self, name: str) -> int:
+        """Return how many there are of what labels name: item, annotator, category, annotator.country, ..."""
+        return _known(self.sizes, name, "labels")
+
+    def of(self, name: str, table: Tensor) -> Tensor:
+        """Return the entry [..., comparison] of a table [..., label] for the label of the comparison.
+
+        Of who judged, `data.of("annotator", ability)`; of the category, `data.of("category", ability)`.
+        """
+        return self._read(table, _known(self.labels, name, "labels"))
+
+    def contrast(self, utility: Tensor, by: str = "") -> Tensor:
+        """Return u_a - u_b [..., comparison] of a table [..., item].
+
+        `by`: of a table [..., label, item], that of the label of the comparison: "annotator", "category", ...
+        """
+        if not by:
+            return self._read(utility, self.item_a) - self._read(utility, self.item_b)
+        flat = utility.flatten(-2)
+        row = _known(self.labels, by, "labels") * self.n_items
+        margin = self._read(flat, row + self.item_a) - self._read(flat, row + self.item_b)
+        return margin.unsqueeze(-2) if utility.dim() > 2 else margin  # keep the fit plate at dim -3
 
     def sides(self, table: Tensor) -> tuple[Tensor, Tensor]:
         """Return the entries [..., comparison] of a table [..., item] for side a and side b."""
         return self._read(table, self.item_a), self._read(table, self.item_b)
 
-    def annotator_contrast(self, table: Tensor) -> Tensor:
-        """Return t_ja - t_jb [..., comparison] of a table [..., annotator, item], j being who judged."""
-        assert self.annotator is not None  # refused without annotators
-        flat = table.flatten(-2)
-        row = self.annotator * self.n_items
-        margin = self._read(flat, row + self.item_a) - self._read(flat, row + self.item_b)
-        return margin.unsqueeze(-2) if table.dim() > 2 else margin  # keep the fit plate at dim -3
+    def shared(self, table: Tensor) -> Tensor:
+        """Return a table [..., entry] that every comparison reads whole, as [..., comparison or 1, entry]."""
+        return table.unsqueeze(-2)
+
+    def number(self, name: str) -> Tensor:
+        """Return a number [comparison], in standard deviations from its mean: a date, "annotator.age" of who judged."""
+        return _known(self.numbers, name, "numbers")
+
+    def attribute(self, of: str, name: str) -> Tensor:
+        """Return what is known of every item, annotator or other label [entry]: `data.attribute("annotator", "age")`.
+
+        Numbers come in standard deviations from their mean, categories as int64 codes, as many as
+        `data.size("annotator.country")`.
+        """
+        return _known(self.attributes, f"{of}.{name}", "attributes")
+
+    def measure(self, name: str) -> Tensor:
+        """Return what is known of the items under this name [item]."""
+        if name not in self.measures:
+            raise DataError(f"there is no item measure {name!r}; the data have {', '.join(self.measures) or 'none'}")
+        return self.measures[name]
 
     def covariate_sum(self, effect: Tensor) -> Tensor:
         """Return the sum of covariates times effects [..., covariate], per comparison [..., comparison]."""
@@ -163,9 +204,25 @@ class Cells:
 
     def at(self, rows: Tensor | slice) -> Cells:
         """Return the cells at `rows` as they are; see `take` for choice sets."""
-        columns = {name: getattr(self, name) for name in PER_COMPARISON if getattr(self, name) is not None}
         # what was laid out outcome by outcome stays so
-        return replace(self, **{name: held.movedim(0, -1)[..., rows].movedim(-1, 0) for name, held in columns.items()})
+        return self.with_columns(
+            {key: held.movedim(0, -1)[..., rows].movedim(-1, 0) for key, held in self.columns().items()}
+        )
+
+    def columns(self) -> dict[tuple[str, str], Tensor]:
+        """Return everything with one entry for each comparison, [comparison, ...], by field and name in it."""
+        found = {(name, ""): getattr(self, name) for name in _COLUMNS if getattr(self, name) is not None}
+        return found | {(name, key): held for name in _NAMED for key, held in getattr(self, name).items()}
+
+    def with_columns(self, columns: Mapping[tuple[str, str], Tensor]) -> Cells:
+        """Return the cells with these in the place of `columns`."""
+        changed: dict[str, Any] = {name: {} for name in _NAMED}
+        for (name, key), held in columns.items():
+            if key:
+                changed[name][key] = held
+            else:
+                changed[name] = held
+        return replace(self, **changed)
 
     def without_outcomes(self) -> Cells:
         """Return the same cells with nothing observed: programs then simulate."""
@@ -178,17 +235,26 @@ class Cells:
 
     def each(self, change: Callable[[Tensor], Tensor]) -> Cells:
         """Return the same cells with every tensor changed, such as moved to another device."""
-        changed: dict[str, Any] = {
-            name: change(held) for name, held in vars(self).items() if name != "rows" and isinstance(held, Tensor)
-        }
-        measures = {name: change(values) for name, values in self.measures.items()}
+        changed: dict[str, Any] = {}
+        for name, held in vars(self).items():
+            if isinstance(held, Tensor) and name != "rows":
+                changed[name] = change(held)
+            elif isinstance(held, Mapping) and name != "sizes":
+                changed[name] = {key: change(values) for key, values in held.items()}
         ratings = self.ratings and replace(
             self.ratings, **{name: change(held) for name, held in vars(self.ratings).items() if held is not None}
         )
-        return replace(self, **changed, measures=measures, ratings=ratings)
+        return replace(self, **changed, ratings=ratings)
 
     def _read(self, table: Tensor, index: Tensor) -> Tensor:
         return entries(table if self.outcome is None else table.to(self.outcome.dtype), index)
+
+
+def _known(held: Mapping[str, Any], name: str, what: str) -> Any:
+    if name not in held:  # a layer that reads what it does not list in its needs
+        known = ", ".join(held) or "none"
+        raise ProgramError(f"a layer asks for the {what} of {name!r}, and has those of {known}; name it in its needs")
+    return held[name]
 
 
 def entries(table: Tensor, index: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from prefdensity.data.grades import mirror
+from prefdensity.errors import ProgramError
 from prefdensity.programs.layers import Layer
 
 Array = NDArray[np.float64]
@@ -103,8 +104,10 @@ class JudgedCells:
         spread = hidden.unsqueeze(-2).expand(*hidden.shape[:-1], self.n_nodes, hidden.shape[-1]).flatten(-2)
         return torch.cat([per_unit[..., : self.n_seen], spread], -1)
 
-    def of_annotator(self, table: Tensor) -> Tensor:
-        """Return the entry [..., judgement] of a table [..., annotator] for who judged."""
+    def of(self, name: str, table: Tensor) -> Tensor:
+        """Return the entry [..., judgement] of a table [..., annotator] for who judged, `name` being "annotator"."""
+        if name != "annotator":
+            raise ProgramError(f"judged units know of no {name!r}, of annotators alone")
         return table.index_select(-1, self.annotator)
 
     @cached_property

@@ -8,8 +8,10 @@ from scipy.sparse.linalg import lsqr
 
 from prefdensity.data.choices import Choices
 from prefdensity.data.comparisons import Comparisons
+from prefdensity.data.declared import ROW
 from prefdensity.errors import ProgramError
 from prefdensity.programs.layers import Layer, Program
+from prefdensity.programs.tabulate import standardised
 
 _WANTED = {
     "annotator": "needs to know who judged; name the annotator column with annotator=...",
@@ -24,7 +26,10 @@ _WANTED = {
     ),
     "measures": "needs item measures such as lengths; give them with item_measures=... (--item-measures)",
     "covariates": "needs comparison covariates; name them with covariates=...",
+    "context": "needs the context of each judgement; name its column with context=...",
 }
+# Columns that programs call otherwise than tables, and what they describe.
+_COLUMN = {"features": ("item_features", "item"), "measures": ("item_measures", "item"), "grades": ("grade", ROW)}
 
 
 def suit(program: Program, data: Comparisons | Choices) -> list[str]:
@@ -35,23 +40,14 @@ def suit(program: Program, data: Comparisons | Choices) -> list[str]:
     ProgramError
         When the data lack what the program needs, hold outcomes it cannot express, or cannot identify it.
     """
-    if isinstance(data, Choices):
+    if data.SETS:
         _require_sets(program)
     if any(each.stage == "judge" for each in program.layers):
         raise ProgramError(f"{program.name} explains labels and verdicts of judged units; fit it with fit_judge")
-    has = {
-        "annotator": data.annotator is not None,
-        "first": data.first is not None,
-        "features": data.item_features is not None,
-        "covariates": data.covariates is not None,
-        "ratings": data.ratings is not None,
-        "grades": data.grade is not None,
-        "measures": data.item_measures is not None,
-    }
     for need in program.needs:
-        if not has[need]:
-            raise ProgramError(f"{program.name} {_WANTED[need]}")
-    if has["grades"] and "grades" not in program.needs:
+        if not _has(data, need):
+            raise ProgramError(f"{program.name} {_wanted(data, need)}")
+    if _has(data, "grades") and "grades" not in program.needs:
         raise ProgramError(
             f"{program.name} knows no strength of preference, and the data record {len(data.grades) // 2} strengths; "
             "fit graded, or let who won alone count: data.without_strength() (--strength-dropped)"
@@ -71,19 +67,42 @@ def suit(program: Program, data: Comparisons | Choices) -> list[str]:
         warnings.append("Ties are counted as half wins: a convention, not a likelihood, so intervals are approximate.")
     if program.type_layer is not None:
         _require_types(program.type_layer, data)
-    if "first" in program.needs and isinstance(data, Comparisons):  # choices have no order
-        _require_order(program, data)
+    if "first" in program.needs:
+        _require_order(program, data.pairs())
     if "features" in program.needs:
         warnings += _feature_warnings(data)
-    if "covariates" in program.needs and isinstance(data, Comparisons):
-        warnings += _covariate_warnings(data)
+    if "covariates" in program.needs:
+        warnings += _covariate_warnings(data.pairs())
     behaviour = next((each.label for each in program.layers if each.stage == "behaviour"), None)
     if behaviour is not None:
         warnings.append(f"Utilities are log densities under {behaviour}: predict() says who wins, not their order.")
-    unused = {"features", "measures", "covariates", "ratings"} - set(program.needs)
-    carried = [name for name in has if has[name] and name in unused]
+    may_be_unused = ("features", "covariates", "ratings", "measures")
+    carried = [name for name in may_be_unused if _has(data, name) and name not in program.needs]
     warnings += [f"{program.name} does not use the {name} that the data carry." for name in carried]
     return warnings
+
+
+def _has(data: Comparisons | Choices, need: str) -> bool:
+    """Say whether a table has what a program needs: a column, or an attribute as in "annotator.age"."""
+    if need == "ratings":
+        return data.ratings is not None
+    per, _, name = need.rpartition(".")
+    return data.column(*_COLUMN.get(need, (name, per or ROW))) is not None
+
+
+def _wanted(data: Comparisons | Choices, need: str) -> str:
+    if need in _WANTED:
+        return _WANTED[need]
+    per, _, name = need.rpartition(".")
+    if per:
+        given = f"attributes={{{per!r}: ...}} (--attributes {per}=FILE)"
+        return f"needs to know {name!r} of every {per}; give a table with that column by {given}"
+    named = [each.column.name for each in data.more if each.column.per == ROW]
+    return (
+        f"needs the column {need!r}, and the table was read with {', '.join(named) or 'no such columns'}; name it with "
+        f"groups=[{need!r}] (--groups {need}) if it holds labels, or numbers=[{need!r}] (--numbers {need}) if it holds "
+        "numbers or dates"
+    )
 
 
 def _require_no_tie_layer(program: Program) -> None:
@@ -138,12 +157,10 @@ def _require_order(program: Program, data: Comparisons) -> None:
 
 
 def _feature_warnings(data: Comparisons | Choices) -> list[str]:
-    from prefdensity.programs.tabulate import standardised
-
     assert data.item_features is not None
     table = standardised(data.item_features)
-    data = data.pairs() if isinstance(data, Choices) else data
-    pairs = np.unique(np.stack([data.item_a, data.item_b], 1), axis=0)
+    implied = data.pairs()
+    pairs = np.unique(np.stack([implied.item_a, implied.item_b], 1), axis=0)
     rank = np.linalg.matrix_rank(table[pairs[:, 0]] - table[pairs[:, 1]])
     if rank < table.shape[1]:
         return [

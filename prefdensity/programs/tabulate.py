@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import singledispatch
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from prefdensity.data.choices import Choices
 from prefdensity.data.comparisons import OUTCOMES, Comparisons
+from prefdensity.data.declared import Column, Held, Table, exchanged, said, same_key
 from prefdensity.data.grades import mirror
 from prefdensity.errors import DataError
 from prefdensity.programs.cells import Cells, RatingCells
@@ -26,7 +28,7 @@ def cells_of(
     data: Comparisons | Choices,
     outcomes: tuple[str, ...] = OUTCOMES,
     needs: Sequence[str] = ("annotator", "first", "covariates"),
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype = torch.float64,
     device: str = "cpu",
 ) -> Cells:
     """Return the distinct comparisons, or choice sets, of a table with counts, as tensors: what programs see.
@@ -42,10 +44,10 @@ def cells_of(
         The outcomes to count; a tie in `data` needs "tie" among them. The grades of `data` take their place where
         `needs` has "grades".
     needs
-        Which of annotator, first, covariates keep comparisons apart, and what else programs read; the rest is
-        forgotten.
+        Which columns keep comparisons apart (annotator, first, covariates, labels and numbers that users named, and
+        attributes as in "annotator.age"), and what else programs read; the rest is forgotten.
     dtype, device
-        Of the real tensors (default float64) and of all tensors.
+        Of the real tensors, and of all tensors.
     """
     raise TypeError(f"{type(data).__name__} is no table of judgements")
 
@@ -55,64 +57,40 @@ def _of_comparisons(
     data: Comparisons,
     outcomes: tuple[str, ...] = OUTCOMES,
     needs: Sequence[str] = ("annotator", "first", "covariates"),
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype = torch.float64,
     device: str = "cpu",
 ) -> Cells:
-    dtype = dtype or torch.float64
     flip = data.item_a > data.item_b
-    item_a = np.where(flip, data.item_b, data.item_a)
-    item_b = np.where(flip, data.item_a, data.item_b)
-    sign = np.where(flip, -1, 1)
-    annotator = data.annotator if "annotator" in needs else None
-    first = data.first * sign if "first" in needs and data.first is not None else None
-    covariates = None
-    if "covariates" in needs and data.covariates is not None:
-        assert data.covariate_scale is not None  # wherever there are covariates
-        covariates = data.covariates / data.covariate_scale * sign[:, None]
-    keys = [(item_a, len(data.items)), (item_b, len(data.items))]
-    if annotator is not None:
-        keys.append((annotator, len(data.annotators)))
-    if first is not None:
-        keys.append((first + 1, 3))
-    if covariates is not None:
-        for column in covariates.T:
-            levels, codes = np.unique(column, return_inverse=True)
-            keys.append((codes, len(levels)))
-    rows, cell = _group(keys)
+    kept = [each for each in said(data, "outcome") if each.column.name in ("item_a", "item_b", *needs)]
+    read = {each.column.name: each for each in exchanged(kept, flip)}
+    through = _through_labels(data, needs)
+    key, size = same_key([*read.values(), *(each for each in through if each.column.name.split(".")[0] not in needs)])
+    rows, cell = _group(key, size)
     total = np.bincount(cell, data.count, len(rows))
-    labels, code = _judged(data, outcomes, "grades" in needs)
-    outcomes = outcomes if labels is OUTCOMES else labels
+    words, code = _judged(data, outcomes, "grades" in needs)
+    outcomes = outcomes if words is OUTCOMES else words
     counts: np.ndarray = np.zeros((len(rows), len(outcomes)))
     term = None
     if code is not None:
-        judged, size = np.where(flip, np.array(mirror(labels))[code], code), len(labels)
+        judged, size = np.where(flip, np.array(mirror(words))[code], code), len(words)
         counts = np.bincount(cell * size + judged, data.count, size * len(rows)).reshape(-1, size)[:, : len(outcomes)]
         term = cell * len(outcomes) + judged
-
-    def real(values: np.ndarray | None) -> Tensor | None:
-        return None if values is None else torch.tensor(values, dtype=dtype, device=device)
-
-    def integer(values: np.ndarray | None) -> Tensor | None:
-        return None if values is None else torch.tensor(values, dtype=torch.int64, device=device)
-
+    make = _Tensors(dtype, device)
+    first, covariates = read.get("first"), read.get("covariates")
     return Cells(
-        item_a=integer(item_a[rows]),  # type: ignore[arg-type]
-        item_b=integer(item_b[rows]),  # type: ignore[arg-type]
-        total=real(total),  # type: ignore[arg-type]
+        item_a=make.codes(read["item_a"].values[rows]),
+        item_b=make.codes(read["item_b"].values[rows]),
+        total=make.reals(total),
         outcomes=outcomes,
-        n_items=len(data.items),
-        n_annotators=len(data.annotators),
-        annotator=integer(None if annotator is None else annotator[rows]),
-        first=real(None if first is None else first[rows]),
-        covariates=real(None if covariates is None else covariates[rows]),
-        covariate_scale=real(None if covariates is None else data.covariate_scale),
-        features=real(None if data.item_features is None else standardised(data.item_features)),
-        feature_scale=real(None if data.item_features is None else spread(data.item_features)),
-        measures={name: real(values) for name, values in measures(data).items()},  # type: ignore[misc]
+        first=None if first is None else make.reals(first.values[rows]),
+        covariates=None if covariates is None else make.reals(covariates.values[rows] / data.covariate_scale),
+        covariate_scale=None if covariates is None else make.reals(data.covariate_scale),
+        measures={name: make.reals(values) for name, values in measures(data).items()},
         # laid out outcome by outcome, like the tables of `outcomes.by_outcome`
-        outcome=None if code is None else real(np.ascontiguousarray(counts.T)).T,  # type: ignore[union-attr]
-        term=integer(term),
-        ratings=_rating_cells(data, dtype, device) if "ratings" in needs else None,
+        outcome=None if code is None else make.reals(np.ascontiguousarray(counts.T)).T,
+        term=None if term is None else make.codes(term),
+        ratings=_rating_cells(data, make) if "ratings" in needs else None,
+        **make.known(data, [*read.values(), *through], rows, needs),
     )
 
 
@@ -121,32 +99,76 @@ def _of_choices(
     data: Choices,
     outcomes: tuple[str, ...] = ("a", "b"),
     needs: Sequence[str] = ("annotator",),
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype = torch.float64,
     device: str = "cpu",
 ) -> Cells:
-    known = data.annotator if "annotator" in needs else None
-    rows = _alternatives(data, known)
-    dtype = dtype or torch.float64
-    codes = ("item_a", "item_b", "choice", "annotator")
-    integer = {name: torch.tensor(rows[name], device=device) for name in codes}
+    read = [*(each for each in said(data) if each.column.name in needs), *_through_labels(data, needs)]
+    sets, of_row = _in_order(same_key([data.column("sets"), *read])[0])  # type: ignore[list-item]
+    rows = _alternatives(data, sets, of_row)
+    make = _Tensors(dtype, device)
     chosen = np.stack([rows["chosen"], np.zeros(len(rows["chosen"]))])
-    features = scale = None
-    if data.item_features is not None:
-        features = torch.tensor(standardised(data.item_features), dtype=dtype, device=device)
-        scale = torch.tensor(spread(data.item_features), dtype=dtype, device=device)
     return Cells(
-        item_a=integer["item_a"],
-        item_b=integer["item_b"],
-        total=torch.tensor(rows["total"], dtype=dtype, device=device),
+        item_a=make.codes(rows["item_a"]),
+        item_b=make.codes(rows["item_b"]),
+        total=make.reals(rows["total"]),
         outcomes=outcomes,
-        n_items=len(data.items),
-        n_annotators=len(data.annotators),
-        annotator=None if known is None else integer["annotator"],
-        features=features,
-        feature_scale=scale,
-        outcome=torch.tensor(chosen, dtype=dtype, device=device).T,
-        choice=integer["choice"],
+        outcome=make.reals(chosen).T,
+        choice=make.codes(rows["choice"]),
+        term=make.codes(rows["term"] * len(outcomes)),
+        **make.known(data, read, sets[rows["choice"]], needs),
     )
+
+
+def _through_labels(data: Table, needs: Sequence[str]) -> list[Held]:
+    """Return the attributes among the needs as columns of rows: that of the label of each row."""
+    found = []
+    for need in needs:
+        per, _, name = need.partition(".")
+        held, labels = data.column(name, per), data.column(per)
+        if held is not None and labels is not None:
+            found.append(replace(held, column=Column(need, held.column.kind), values=held.values[labels.values]))
+    return found
+
+
+@dataclass(frozen=True)
+class _Tensors:
+    """Arrays as tensors of one dtype on one device."""
+
+    dtype: torch.dtype
+    device: str
+
+    def reals(self, values: Any) -> Tensor:
+        return torch.tensor(values, dtype=self.dtype, device=self.device)
+
+    def codes(self, values: NDArray[Any]) -> Tensor:
+        return torch.tensor(values, dtype=torch.int64, device=self.device)
+
+    def numbers(self, held: Held, values: NDArray[Any]) -> Tensor:
+        """Return values of a column in its unit."""
+        assert held.unit is not None  # every number that users name has one
+        return self.reals((values - held.unit[0]) / held.unit[1])
+
+    def known(self, data: Comparisons | Choices, read: Sequence[Held], rows: NDArray[Any], needs: Sequence[str]) -> Any:
+        """Return what `Cells` hold of labels and numbers of rows, at these rows, and of what is known of labels."""
+        sizes = {name: len(labels) for name, labels in data.vocabularies().items()}
+        named = [each for each in read if each.column.name not in ("item_a", "item_b")]
+        labels = [each for each in named if each.column.kind == "label"]
+        attributes = {}
+        for each in data.more:
+            name = f"{each.column.per}.{each.column.name}"
+            if name in needs and each.column.kind == "label":
+                attributes[name], sizes[name] = self.codes(each.values), len(each.words)
+            elif name in needs:
+                attributes[name] = self.numbers(each, each.values)
+        features = data.item_features
+        return {
+            "sizes": sizes,
+            "labels": {each.column.name: self.codes(each.values[rows]) for each in labels},
+            "numbers": {each.column.name: self.numbers(each, each.values[rows]) for each in named if each.unit},
+            "attributes": attributes,
+            "features": None if features is None else self.reals(standardised(features)),
+            "feature_scale": None if features is None else self.reals(spread(features)),
+        }
 
 
 def measures(data: Comparisons | Choices) -> dict[str, np.ndarray]:
@@ -165,20 +187,18 @@ def _judged(data: Comparisons, outcomes: tuple[str, ...], graded: bool) -> tuple
     return data.grades, None if data.outcome is None else data.grade
 
 
-def _rating_cells(data: Comparisons, dtype: torch.dtype, device: str) -> RatingCells:
+def _rating_cells(data: Comparisons, make: _Tensors) -> RatingCells:
     ratings = data.ratings
     assert ratings is not None  # a program that needs ratings is refused without them
-    keys = [(ratings.item, len(data.items))]
-    if ratings.annotator is not None:
-        keys.append((ratings.annotator, len(data.annotators)))
-    rows, cell = _group(keys)
+    keys = [replace(each, words=data.labels(each.column.name)) for each in said(ratings, "ordered")]
+    rows, cell = _group(*same_key(keys))
     size = len(ratings.levels)
     counts = np.bincount(cell * size + ratings.level, minlength=len(rows) * size).reshape(-1, size)
     who = ratings.annotator
     return RatingCells(
-        item=torch.tensor(ratings.item[rows], device=device),
-        annotator=None if who is None else torch.tensor(who[rows], device=device),
-        level=torch.tensor(counts, dtype=dtype, device=device),
+        item=make.codes(ratings.item[rows]),
+        annotator=None if who is None else make.codes(who[rows]),
+        level=make.reals(counts),
     )
 
 
@@ -193,15 +213,8 @@ def spread(features: np.ndarray) -> np.ndarray:
     return np.where(found > 0, found, 1.0)
 
 
-def _group(keys: list[tuple[np.ndarray, int]]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the row of one member of each group of equal keys, and the group of each row."""
-    key = np.zeros(len(keys[0][0]), np.int64)
-    size = 1
-    for codes, levels in keys:
-        if size * levels >= 2**62:
-            found, key = np.unique(key, return_inverse=True)
-            size = len(found)
-        key, size = key * levels + codes, size * levels
+def _group(key: NDArray[np.int64], size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the row of one member of each group of equal keys below `size`, and the group of each row."""
     if size > _DENSE_KEYS:
         _, rows, group = np.unique(key, return_index=True, return_inverse=True)
         return rows, group
@@ -213,19 +226,19 @@ def _group(keys: list[tuple[np.ndarray, int]]) -> tuple[np.ndarray, np.ndarray]:
     return row_of[present], group_of[key]
 
 
-def _alternatives(data: Choices, annotator: NDArray[np.int64] | None) -> dict[str, NDArray[Any]]:
-    """Return one row for each alternative of each distinct set (of each annotator): columns as arrays."""
-    place: dict[tuple[bytes, int], int] = {}
-    members: list[NDArray[np.int64]] = []
-    of_set = np.empty(len(data), np.int64)
-    for k, found in enumerate(data.sets):
-        key = (found.tobytes(), 0 if annotator is None else int(annotator[k]))
-        if key not in place:
-            place[key] = len(members)
-            members.append(found)
-        of_set[k] = place[key]
-    who = np.array([judge for _, judge in place])
-    times = np.bincount(of_set, minlength=len(members)).astype(float)
+def _in_order(key: NDArray[np.int64]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first row of each group of equal keys, in the order of rows, and the group of each row."""
+    _, rows, group = np.unique(key, return_index=True, return_inverse=True)
+    order = rows.argsort()
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    return rows[order], place[group]
+
+
+def _alternatives(data: Choices, sets: NDArray[np.int64], of_row: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+    """Return one row for each alternative of each distinct set: columns as arrays, and the row chosen [choice]."""
+    members = list(data.sets[sets])
+    times = np.bincount(of_row, minlength=len(members)).astype(float)
     if data.worst is None:
         sides = [(found, np.full(len(found), found[0])) for found in members]
     else:
@@ -234,15 +247,15 @@ def _alternatives(data: Choices, annotator: NDArray[np.int64] | None) -> dict[st
     start = np.r_[0, np.cumsum(size)[:-1]]
     choice = np.repeat(np.arange(len(members)), size)
     chosen = np.zeros(len(choice))
-    picked = [_position(data, k, members[s]) for k, s in enumerate(of_set)]
-    np.add.at(chosen, start[of_set] + np.array(picked), 1.0)
+    picked = start[of_row] + np.array([_position(data, k, members[s]) for k, s in enumerate(of_row)])
+    np.add.at(chosen, picked, 1.0)
     return {
         "item_a": np.concatenate([a for a, _ in sides]),
         "item_b": np.concatenate([b for _, b in sides]),
         "choice": choice,
-        "annotator": who[choice],
         "total": times[choice],
         "chosen": chosen,
+        "term": picked,
     }
 
 

@@ -184,8 +184,9 @@ def with_items(data: Comparisons, items: Iterable[str], item_features: pd.DataFr
         return data
     position = pd.Index(labels).get_indexer(pd.Index(data.items))
     features = None
-    if data.item_measures is not None:
-        raise DataError("the votes have item measures, which new items lack; fit a program that reads none")
+    described = next((each for each in data.more if each.column.per == "item"), None)
+    if data.item_measures is not None or described is not None:
+        raise DataError("the votes have item measures or attributes, which new items lack; read the votes without them")
     if data.item_features is not None:
         if item_features is None:
             raise DataError("the votes have item features; give those of the new items too (item_features=...)")
@@ -197,6 +198,8 @@ def with_items(data: Comparisons, items: Iterable[str], item_features: pd.DataFr
         if not np.isfinite(features).all():
             row = int((~np.isfinite(features)).any(1).argmax())
             raise DataError(f"item_features must be finite numbers; those of {labels[row]!r} are not")
+    rated = data.ratings and replace(data.ratings, item=position[data.ratings.item])
     return replace(
-        data, items=labels, item_a=position[data.item_a], item_b=position[data.item_b], item_features=features
-    )
+        data, items=labels, item_a=position[data.item_a], item_b=position[data.item_b], item_features=features,
+        ratings=rated,
+    )  # fmt: skip
