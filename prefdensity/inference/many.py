@@ -27,7 +27,7 @@ from prefdensity.programs.checks import require_probabilities, sample_of
 from prefdensity.programs.layers import Layer, Program
 from prefdensity.programs.loading import load_program
 from prefdensity.programs.suitability import suit
-from prefdensity.programs.tabulate import cells_of
+from prefdensity.programs.tabulate import cells_of, known_of
 from prefdensity.progress import progress as show_progress
 
 # Cell evaluations (fits x comparisons x outcomes) per batch: small enough for the cache.
@@ -239,6 +239,7 @@ def _posterior(
         ),
         n_comparisons=float(batch.counts[table].sum()),
         fitted=view.program,
+        **known_of(data, view.program.needs),
     )  # fmt: skip
 
 

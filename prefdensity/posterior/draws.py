@@ -63,6 +63,13 @@ class Draws:
         nothing is known (a very large table).
     measures
         name -> [item]: what was known of the items, in the users' units, where the program reads it.
+    labels_of
+        What further labels name (context, category, "annotator.country") -> the labels, where the program reads them.
+    attributes
+        "annotator.age" -> [entry]: what was known of labels and the program reads, numbers in standard deviations from
+        their mean, categories as codes in `labels_of`.
+    units
+        Name of a number that the program reads -> its mean and standard deviation over the judgements.
     n_comparisons, data_source, data_fingerprint
         The table it was fitted to.
     unfelt
@@ -92,6 +99,9 @@ class Draws:
     features: Array | None = None
     error: dict[str, Array] = field(default_factory=dict)
     measures: dict[str, Array] = field(default_factory=dict)
+    labels_of: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    attributes: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    units: dict[str, tuple[float, ...]] = field(default_factory=dict)
     n_comparisons: float = 0.0
     data_source: str = ""
     data_fingerprint: str = ""
@@ -182,6 +192,7 @@ class Draws:
         """Return the labels of one axis."""
         known = {"item": self.items, "annotator": self.annotators, "feature": self.feature_names}
         known["covariate"] = self.covariate_names
+        known |= self.labels_of
         found = known.get(dim, ())
         return list(found) if len(found) == size else [str(k + 1) for k in range(size)]
 

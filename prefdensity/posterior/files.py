@@ -202,6 +202,7 @@ def _require_whole(post: Draws) -> None:
         raise ValueError("its draws, points and dims have other names")
     sizes = {"item": len(post.items)} | ({"annotator": len(post.annotators)} if post.annotators else {})
     sizes |= {"feature": len(post.feature_names)} if post.feature_names else {}
+    sizes |= {name: len(labels) for name, labels in post.labels_of.items()}
     for name, axes in post.dims.items():
         shape = tuple(sizes.setdefault(axis, n) for axis, n in zip(axes, np.shape(post.point[name]), strict=True))
         _require_numbers(f"the draws of {name}", post.draws[name], (post.n_draws, *shape))
@@ -219,7 +220,16 @@ def _require_whole(post: Draws) -> None:
     chains = post.status.chains
     if len(post.log_p) != len(post.log_q) or len(post.log_p) > post.n_draws or chains < 1 or post.n_draws % chains:
         raise ValueError("its draws, their densities and chains are not equally many")
-    for kind, labels in (("item", post.items), ("annotator", post.annotators), ("outcome", post.outcomes)):
+    for name, known in post.attributes.items():
+        described = sizes.get(name.partition(".")[0])
+        if len(known) != described or not np.isfinite(known).all():
+            raise ValueError(f"the attribute {name} is not one number for each of {described}")
+        if name in post.labels_of and not set(known) <= set(range(sizes[name])):
+            raise ValueError(f"the attribute {name} has codes beyond its labels")
+    if any(len(unit) != 2 or not np.isfinite(unit).all() or not unit[1] > 0 for unit in post.units.values()):
+        raise ValueError("the units of its numbers are no means and standard deviations")
+    vocabularies = {"item": post.items, "annotator": post.annotators, "outcome": post.outcomes, **post.labels_of}
+    for kind, labels in vocabularies.items():
         if len(set(labels)) < len(labels):
             raise ValueError(f"two of its {kind}s have one label")
 

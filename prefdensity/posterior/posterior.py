@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import NormalDist
@@ -120,6 +120,7 @@ class Posterior(Draws):
         *,
         annotator: str | None = None,
         first: str = "neither",
+        at: Mapping[str, Any] | None = None,
         level: float = 0.9,
         seed: int = 0,
     ) -> pd.DataFrame:
@@ -133,10 +134,14 @@ class Posterior(Draws):
             Who judges; None: an annotator unknown so far, drawn from the fitted population.
         first
             Which side is shown first: a, b or neither.
+        at
+            Of further columns that the program reads, the label or the number (or date) asked about, as in
+            {"category": "code", "date": "2024-05-31"}; a label that is not given is one that nobody has met, drawn from
+            the fitted population, and a number that is not given is at its mean.
         level
             Probability of the central intervals.
         seed
-            For annotators drawn from the population.
+            For annotators and other labels drawn from the population.
 
         Returns
         -------
@@ -145,14 +150,14 @@ class Posterior(Draws):
         Raises
         ------
         DataError
-            For an unknown item or annotator, naming it.
+            For an unknown item, annotator or other label, naming it.
         ProgramError
             If the program came from a user's file and was not given when this posterior was loaded.
         """
         _require_level(level)
         listed = pairs[["item_a", "item_b"]].itertuples(index=False) if isinstance(pairs, pd.DataFrame) else pairs
         named = [(str(a), str(b)) for a, b in listed]
-        table = outcome_probabilities(self, named, annotator, first, seed)
+        table = outcome_probabilities(self, named, annotator, first, seed, at=at or {})
         frame = pd.DataFrame(named, columns=["item_a", "item_b"])
         lower, upper = np.quantile(table, [(1 - level) / 2, (1 + level) / 2], axis=0)
         for k, outcome in enumerate(self.outcomes):

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from prefdensity.data.named import numbers_or_dates
 from prefdensity.errors import DataError
 from prefdensity.posterior.draws import Draws
 from prefdensity.posterior.outcome_tables import outcome_tables
@@ -23,6 +28,7 @@ def outcome_probabilities(
     first: str,
     seed: int = 0,
     most: int | None = None,
+    at: Mapping[str, Any] = MappingProxyType({}),
 ) -> NDArray[np.float64]:
     """Return probabilities [draw, pair, outcome]; see `Posterior.predict`."""
     if first not in _FIRST:
@@ -30,9 +36,12 @@ def outcome_probabilities(
     known = None if annotator is None else _index(post.annotators, annotator, "annotator")
     a, b = _codes(post, pairs)
     who = None if known is None else np.full(len(pairs), known)
-    cells = question_cells(post, post.program, a, b, who, first=_FIRST[first])
-    # an annotator nobody has met: his own latents are drawn afresh, the population's are kept
-    given = [name for name in post.draws if known is not None or "annotator" not in post.dims[name]]
+    where = {name: np.full(len(pairs), _place(post, name, value)) for name, value in at.items()}
+    cells = question_cells(post, post.program, a, b, who, first=_FIRST[first], at=where)
+    # an annotator, or category, that nobody has met: its own latents are drawn afresh, the population's are kept
+    met = {"item", *where, *(() if known is None else ("annotator",))}
+    strange = {name for name in ("annotator", *post.labels_of) if not {name, name.partition(".")[0]} & met}
+    given = [name for name in post.draws if not strange & set(post.dims[name])]
     step = 1 if most is None else max(1, post.n_draws // most)
     parts = []
     for table in outcome_tables(post, cells, given=given, step=step, seed=seed):
@@ -41,6 +50,18 @@ def outcome_probabilities(
             table = replace(table, log_weight=of_type)
         parts.append(table.mixed().exp().numpy())
     return np.concatenate(parts)
+
+
+def _place(post: Draws, name: str, value: Any) -> float:
+    """Return the code of a label, or a number in its unit, that somebody asks about."""
+    if name in post.labels_of:
+        return _index(post.labels_of[name], str(value), name)
+    if name not in post.units:
+        known = ", ".join((*post.labels_of, *post.units)) or "none"
+        raise DataError(f"{post.program_name} reads no column {name!r} that could be asked about; it reads {known}")
+    middle, spread = post.units[name]
+    (number,) = numbers_or_dates(pd.Series([value], name=name, dtype=object), "at")
+    return float((number - middle) / spread)
 
 
 def _index(labels: tuple[str, ...], label: str, kind: str) -> int:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
@@ -21,6 +24,7 @@ def question_cells(
     *,
     first: float = 0.0,
     points: NDArray[np.float64] | None = None,
+    at: Mapping[str, ArrayLike] = MappingProxyType({}),
 ) -> Cells:
     """Return one cell for each pair, all covariates 0 and nothing observed.
 
@@ -36,20 +40,41 @@ def question_cells(
         Which side is shown first: 1 side a, -1 side b, 0 neither.
     points
         Standardised features [point, feature] in the place of those of the items, whose codes are then those of points.
+    at
+        Of further labels that the program needs, such as "category": codes [cell] in `post.labels_of`; a label that is
+        not given is one that nobody has met. Of numbers that it needs, such as "date" or "annotator.age": [cell], in
+        standard deviations from their mean; what is not given is at the mean, or what the annotator's is.
     """
     a, b = torch.as_tensor(np.asarray(item_a)), torch.as_tensor(np.asarray(item_b))
     ones = torch.ones(len(a), dtype=torch.float64)
-    who = torch.zeros(len(a), dtype=torch.int64) if annotator is None else torch.as_tensor(np.asarray(annotator))
     covariates = len(post.covariate_names)
     features = post.features if points is None else points
+    given = dict(at) if annotator is None else {**at, "annotator": annotator}
+    sizes = {"item": len(post.items) if points is None else len(points), "annotator": 1}
+    attributes: dict[str, Tensor] = {}
+    for name, known in post.attributes.items():
+        values = torch.tensor(known, dtype=torch.int64 if name in post.labels_of else torch.float64)
+        per = name.partition(".")[0]
+        attributes[name] = values if per == "item" or per in given else torch.zeros_like(values[:1])
+        if per in given and per != "item":
+            given.setdefault(name, values[torch.as_tensor(np.asarray(given[per]))])
+    labels: dict[str, Tensor] = {}
+    for name, words in {**post.labels_of, "annotator": post.annotators}.items():
+        of_items = name.startswith("item.")
+        sizes[name] = len(words) if name in given or of_items else 1
+        if name in program.needs and not of_items:
+            labels[name] = torch.as_tensor(np.asarray(given.get(name, 0 * ones)), dtype=torch.int64)
+    of_rows = (*post.units, *(name for name in post.attributes if not name.startswith("item.")))
+    numbers = [name for name in of_rows if name not in post.labels_of]
     return Cells(
         item_a=a,
         item_b=b,
         total=ones,
         outcomes=post.outcomes,
-        n_items=len(post.items) if points is None else len(points),
-        n_annotators=1 if annotator is None else len(post.annotators),
-        annotator=who if "annotator" in program.needs else None,
+        sizes=sizes,
+        labels=labels,
+        numbers={name: ones * torch.as_tensor(np.asarray(given.get(name, 0.0))) for name in numbers},
+        attributes=attributes,
         first=first * ones if "first" in program.needs else None,
         covariates=torch.zeros(len(a), covariates, dtype=torch.float64) if covariates else None,
         covariate_scale=torch.ones(covariates, dtype=torch.float64) if covariates else None,

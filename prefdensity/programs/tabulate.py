@@ -14,7 +14,7 @@ from torch import Tensor
 
 from prefdensity.data.choices import Choices
 from prefdensity.data.comparisons import OUTCOMES, Comparisons
-from prefdensity.data.declared import Column, Held, Table, exchanged, said, same_key
+from prefdensity.data.declared import ROW, Column, Held, Table, exchanged, said, same_key
 from prefdensity.data.grades import mirror
 from prefdensity.errors import DataError
 from prefdensity.programs.cells import Cells, RatingCells
@@ -169,6 +169,26 @@ class _Tensors:
             "features": None if features is None else self.reals(standardised(features)),
             "feature_scale": None if features is None else self.reals(spread(features)),
         }
+
+
+def known_of(data: Table, needs: Sequence[str]) -> dict[str, Any]:
+    """Return what a posterior keeps of labels and numbers that a program reads: labels_of, attributes and units."""
+    labels: dict[str, tuple[str, ...]] = {}
+    labels |= {name: words for name, words in data.vocabularies().items() if name in needs and name != "annotator"}
+    attributes: dict[str, tuple[float, ...]] = {}
+    units: dict[str, tuple[float, ...]] = {}
+    for each in data.more:
+        name = each.column.name if each.column.per == ROW else f"{each.column.per}.{each.column.name}"
+        if name not in needs:
+            continue
+        if each.column.kind == "label":
+            labels[name] = each.words
+        if each.unit is not None and each.column.per == ROW:
+            units[name] = each.unit
+        if each.column.per != ROW:
+            middle, size = each.unit or (0.0, 1.0)
+            attributes[name] = tuple(((each.values - middle) / size).tolist())
+    return {"labels_of": labels, "attributes": attributes, "units": units}
 
 
 def measures(data: Comparisons | Choices) -> dict[str, np.ndarray]:
