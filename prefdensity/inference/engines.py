@@ -132,7 +132,7 @@ def by_map(view: View, settings: Settings, report: Report) -> Answer:
     facts = {
         "method": "map",
         "converged": best.converged,
-        "message": "posterior mode",
+        "message": f"posterior mode{_cost(view)}",
         "steps": best.iterations,
         "restart_values": heights,
         "modes": evidence,
@@ -150,11 +150,18 @@ def by_laplace(view: View, settings: Settings, report: Report) -> Answer:
     size = len(found[0].weight)
     nested = f", over a grid of {size} hyperparameter values" if size > 1 else ""
     facts = {
-        "method": "laplace", "converged": approximation.converged, "message": f"Gaussian at the posterior mode{nested}",
-        "steps": approximation.iterations, "restart_values": heights, "modes": _evidence(found),
+        "method": "laplace", "converged": approximation.converged,
+        "message": f"Gaussian at the posterior mode{nested}{_cost(view)}", "steps": approximation.iterations,
+        "restart_values": heights, "modes": _evidence(found),
     }  # fmt: skip
     answer = _answer(view, checked, approximation.mode.z, facts, _said(view, found))
     return replace(answer, found=tuple(found))
+
+
+def _cost(view: View) -> str:
+    """Say why a program has no curvature summed up over comparisons, and what that costs; nothing where it has."""
+    why = view.memo.get("spread")
+    return f"; its curvature took {view.dimension} passes over the table, for {why}" if why else ""
 
 
 def _evidence(found: list[Mixture]) -> tuple[float, ...]:
