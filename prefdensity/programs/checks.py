@@ -63,7 +63,7 @@ def require_probabilities(program: Program, cells: Cells) -> None:
         together[label] = end
     for label, one in _alone(program, cells, seen.last()).items():
         many = together[label]
-        last = many[-1] if many.dim() else many
+        last = many if many.shape == one.shape else many[-1]  # what hangs on no site is the same for all draws
         if last.squeeze().shape != one.squeeze().shape or not torch.allclose(
             last.squeeze(), one.squeeze(), 1e-6, 1e-8, equal_nan=True
         ):

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from prefdensity.programs.cells import Cells
+from prefdensity.programs.tables import plain
 
 
 def by_outcome(*log_prob: Tensor) -> Tensor:
@@ -23,12 +24,12 @@ def by_outcome(*log_prob: Tensor) -> Tensor:
 
     Stored outcome by outcome: interleaving them would cost more than the rest of a likelihood.
     """
-    return torch.stack(torch.broadcast_tensors(*log_prob)).movedim(0, -1)
+    return torch.stack(torch.broadcast_tensors(*map(plain, log_prob))).movedim(0, -1)
 
 
 def luce(*log_weight: Tensor) -> Tensor:
     """Return the table [..., comparison, outcome] of outcomes with probabilities proportional to exp(log_weight)."""
-    stacked = torch.stack(torch.broadcast_tensors(*log_weight))
+    stacked = torch.stack(torch.broadcast_tensors(*map(plain, log_weight)))
     return stacked.log_softmax(0).movedim(0, -1)  # over the contiguous layout: seven times faster
 
 
@@ -37,7 +38,7 @@ def cumulative_logit(cut: Tensor, score: Tensor) -> Tensor:
 
     `cut` [..., row or 1, level - 1] rises; `score` [..., row].
     """
-    cut = cut.movedim(-1, 0)
+    cut, score = plain(cut).movedim(-1, 0), plain(score)
     cut = cut.reshape(len(cut), *(1,) * (score.dim() + 1 - cut.dim()), *cut.shape[1:])
     below = cut - score
     lower, upper = logsigmoid(below), logsigmoid(-below)

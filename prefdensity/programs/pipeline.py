@@ -42,7 +42,7 @@ def margins(layers: tuple[Layer, ...], data: Cells) -> tuple[Tensor, Tensor | No
 
 
 def with_margins(layers: tuple[Layer, ...], margin: Tensor, data: Cells) -> Tensor:
-    """Run the margin layers on the margin of utilities [..., comparison]; return the one that reaches the choice rule."""
+    """Run the margin layers on the margin of utilities [..., comparison]; return what reaches the choice rule."""
     axes = margin.dim()
     for each in layers:
         if each.stage == "margin":

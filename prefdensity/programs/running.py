@@ -80,7 +80,8 @@ def _is_table(msg: Any) -> bool:
 
 def _placed(value: Tensor, msg: Any) -> Tensor:
     """Return a value [fit, ...] with singletons where a run has room for more plates than it has axes."""
-    missing = _fits(msg) + msg["fn"].event_dim - value.dim()
+    known = msg["value"]  # of a deterministic site
+    missing = (_fits(msg) + msg["fn"].event_dim if known is None else known.dim()) - value.dim()
     return value if missing <= 0 else value.reshape(len(value), *(1,) * missing, *value.shape[1:])
 
 
