@@ -12,6 +12,9 @@ from scipy import stats
 
 import prefdensity
 from prefdensity import Comparisons, DataError, ProgramError
+from prefdensity.inference.curvature import local_curvature
+from prefdensity.inference.mode import first_guess
+from prefdensity.inference.view import View
 from prefdensity.programs.loading import load_program
 from prefdensity.programs.tabulate import cells_of
 
@@ -57,7 +60,10 @@ def read(frame: pd.DataFrame) -> Comparisons:
 def fitted(name: str, data: Comparisons):
     path = PROGRAMS / f"{name}.py"
     assert len(path.read_text().splitlines()) < 25
-    return prefdensity.fit(load_program(path), data, method="laplace", draws=400, progress=False)
+    program = load_program(path)
+    view = View(program, cells_of(data, program.outcomes, program.needs))
+    assert local_curvature(view, first_guess(view)) is not None  # exact
+    return prefdensity.fit(program, data, method="laplace", draws=400, progress=False)
 
 
 def departure(draws: np.ndarray, truth: np.ndarray) -> float:

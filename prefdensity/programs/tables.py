@@ -75,6 +75,8 @@ def joined(table: Tensor, *index: Tensor) -> Tensor:
         place = place * size + each
     lead = table.dim() - len(index)
     flat = table.flatten(lead)
+    if not lead:  # numbers of a layer's own, the same for all fits
+        return flat[place]
     if place.dim() == 1:
         return _in_place(entries(flat, place), lead)
     flat = _in_place(flat, lead)  # fits have indices of their own
