@@ -23,22 +23,27 @@ _HOME = {
     "PrefDensityError": "errors",
     "Program": "programs.layers",
     "ProgramError": "errors",
+    "annotator_table": "posterior.people",
     "bootstrap": "inference",
     "check": "checking.check",
     "compare": "comparison.compare",
     "describe": "data.report",
+    "differences": "posterior.pairwise",
     "compose": "programs.compose",
     "fit": "inference",
     "fit_judge": "judged.fit",
     "fit_many": "inference",
+    "item_table": "posterior.people",
     "judge_names": "programs.shelf",
     "kfold": "comparison.compare",
     "layer": "programs.layers",
+    "leaderboard": "posterior.leaderboard",
     "load_judge": "judged.expectations",
     "load_posterior": "posterior.posterior",
     "load_program": "programs.loading",
     "loo": "comparison.elpd",
     "names": "programs.shelf",
+    "quasi_variances": "posterior.pairwise",
     "read": "data.readers",
     "sbc": "checking.sbc",
     "select": "selection.select",
@@ -87,6 +92,9 @@ if TYPE_CHECKING:
     from prefdensity.judged.expectations import load_judge as load_judge
     from prefdensity.judged.fit import fit_judge as fit_judge
     from prefdensity.pcal import study as study
+    from prefdensity.posterior.leaderboard import leaderboard as leaderboard
+    from prefdensity.posterior.pairwise import differences as differences, quasi_variances as quasi_variances
+    from prefdensity.posterior.people import annotator_table as annotator_table, item_table as item_table
     from prefdensity.posterior.posterior import Posterior as Posterior, load_posterior as load_posterior
     from prefdensity.programs import outcomes as outcomes
     from prefdensity.programs.compose import compose as compose

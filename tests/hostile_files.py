@@ -2,6 +2,7 @@
 
 import gzip
 import io
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -46,8 +47,8 @@ def files() -> list[Case]:
         "quoted": (_csv(head + '"elm","fir",a\noak,elm,"b"'), meant),
         "tsv": (_csv((head + line).replace(",", "\t"), "votes.tsv"), meant),
         "gz": (_csv(gzip.compress((head + line).encode()), "votes.csv.gz"), meant),
-        "utf-16": (_csv((head + line).encode("utf-16")), "cannot be read as UTF-8"),
-        "utf-32": (_csv((head + line).encode("utf-32")), "cannot be read as UTF-8"),
+        "utf-16": (_csv((head + line).encode("utf-16")), meant),
+        "utf-32": (_csv((head + line).encode("utf-32")), meant),
         "latin-1": (_csv((head + "élm,fir,a\n").encode("latin-1")), "cannot be read as UTF-8"),
         "surrogate bytes": (_csv(head.encode() + b"\xed\xa0\x80,fir,a\n"), "cannot be read as UTF-8"),
         "overlong": (_csv(head.encode() + b"\xc0\xaf,fir,a\n"), "cannot be read as UTF-8"),
@@ -56,7 +57,7 @@ def files() -> list[Case]:
         "only nul": (_csv(b"\0" * 400), "has no rows"),
         "binary": (_csv(bytes(RNG.integers(0, 256, 900, dtype=np.uint8))), "cannot be read|no column|holds"),
         "open quote": (_csv(head + '"elm,fir,a\noak,elm,b\n'), "cannot be read|is empty"),
-        "semicolons": (_csv((head + line).replace(",", ";")), "its columns are item_a;item_b;outcome"),
+        "semicolons": (_csv((head + line).replace(",", ";")), meant),
         "ragged": (_csv(head + "elm,fir,a,b\n"), "more fields than the header"),
         "ragged later": (_csv(head + line + "elm,fir,a,b\n"), "cannot be read .* line 4"),
         "short": (_csv(head + line + "elm\n"), "is empty in 1 rows, first in row 3"),
@@ -85,7 +86,7 @@ def files() -> list[Case]:
         "empty list": (_csv("[]", "votes.json"), "has no rows"), "empty object": (_csv("{}", "votes.jsonl"),
         "no column"),
         "list of lists": (_csv('[["elm", "fir", "a"]]', "votes.json"), "is not an object"),
-        "wrapped": (_csv('{\n"data": [' + row + "]\n}", "votes.json"), "one object over several lines"),
+        "wrapped": (_csv('{\n"data": [' + row + "]\n}", "votes.json"), one),
         "pretty": (_csv("[\n" + row.replace(", ", ",\n") + "\n]", "votes.json"), one),
         "comma": (_csv(row + ",", "votes.jsonl"), "line 1 is not valid JSON"), "cut": (_csv(row[:-5], "votes.jsonl"),
         "line 1"),
@@ -161,25 +162,26 @@ def formats() -> list[Case]:
     chosen = pd.DataFrame({"prompt": ["p", "q"], "chosen": ["yes", "ay"], "rejected": ["no", "nay"],
                            "score_chosen": [8.0, 7.0], "score_rejected": [8.0, 5.0]})  # fmt: skip
     arena = pd.DataFrame({"model_a": ["x", "y"], "model_b": ["y", "z"], "winner": ["model_a", "tie"]}, dtype=object)
+    scored = partial(read, format="chosen_rejected")
     bench = arena.assign(question_id=[1, None], judge="kim", turn=1)
 
     def kinds(data: Comparisons) -> list[str]:
         return [("a", "b", "tie")[k] for k in data.outcome]
 
     cases = [
-        case("equal scores", lambda _: read(chosen, format="hh_rlhf"), "1 rows have the same score .* first row 1"),
-        case("equal scores are ties", lambda _: kinds(read(chosen, format="hh_rlhf", equal_scores="tie")), ["tie",
+        case("equal scores", lambda _: scored(chosen), "1 rows have the same score .* first row 1"),
+        case("equal scores are ties", lambda _: kinds(scored(chosen, equal_scores="tie")), ["tie",
         "a"]),
-        case("equal scores win", lambda _: kinds(read(chosen, format="hh_rlhf", equal_scores="win")), ["a", "a"]),
-        case("equal scores dropped", lambda _: kinds(read(chosen, format="hh_rlhf", equal_scores="drop")), ["a"]),
-        case("equal scores, unknown", lambda _: read(chosen, format="hh_rlhf", equal_scores="b"), "'b' is unknown"),
+        case("equal scores win", lambda _: kinds(scored(chosen, equal_scores="win")), ["a", "a"]),
+        case("equal scores dropped", lambda _: kinds(scored(chosen, equal_scores="drop")), ["a"]),
+        case("equal scores, unknown", lambda _: scored(chosen, equal_scores="b"), "'b' is unknown"),
         case("a question without a number", lambda _: read(bench, format="mt_bench"),
-        "'context' .* is empty in 1 rows"),
-        case("half a character in a text", lambda _: kinds(read(
-            chosen.assign(score_chosen=9, chosen=pd.Series(["cut \ud83d", "ay"], dtype=object)), format="hh_rlhf")),
+        r"\(context\) is empty in 1 rows"),
+        case("half a character in a text", lambda _: kinds(scored(
+            chosen.assign(score_chosen=9, chosen=pd.Series(["cut \ud83d", "ay"], dtype=object)))),
             ["a", "a"]),
-        case("a bell in a text", lambda _: kinds(read(
-            chosen.assign(score_chosen=9, chosen=["ring \x07", "ay"]), format="hh_rlhf")), ["a", "a"]),
+        case("a bell in a text", lambda _: kinds(scored(
+            chosen.assign(score_chosen=9, chosen=["ring \x07", "ay"]))), ["a", "a"]),
     ]  # fmt: skip
     for name, value in {"none": None, "blank": " ", "nul": "\0", "bytes": b"x", "list": ["x"], "complex": 1j}.items():
         for column, good in (("model_b", "y"), ("winner", "tie")):

@@ -134,7 +134,7 @@ BAD_FILES = [
     ("votes", CSV, "not in 'nothing'"),
     ("votes.parquet.gz", CSV, "not in '.parquet.gz'"),
     ("corrupt.parquet", "item_a,item_b", "corrupt.parquet cannot be read as parquet"),
-    ("corrupt.csv.gz", CSV, "cannot be read as UTF-8 text with separator ','"),
+    ("corrupt.csv.gz", CSV, "cannot be read as UTF-8 text"),
     ("short.csv.gz", gzip.compress(CSV.encode())[:-12], "cannot be read as UTF-8 text"),
     ("corrupt.jsonl.gz", CSV, "cannot be read as UTF-8 text"),
     ("latin.csv", CSV.replace("x", "\xe9").encode("latin-1"), "cannot be read as UTF-8 text"),
@@ -143,7 +143,7 @@ BAD_FILES = [
     ("wide.csv", "item_a,item_b,outcome\nx,y,a,\ny,z,b,\n", "rows have more fields than the header"),
     ("short.csv", CSV + "x,y\n", r"column 'outcome' \(outcome\) is empty in 1 rows, first in row 4"),
     ("twice.csv", "item_a,item_b,outcome,outcome\nx,y,a,a\n", "more than one column called 'outcome'"),
-    ("semicolon.csv", CSV.replace(",", ";"), "its columns are item_a;item_b;outcome;annotator"),
+    ("mixed.csv", CSV.replace(",", ";", 4), "cannot be read as UTF-8 text|its columns are"),
     ("bad.jsonl", '{"item_a": "x"}\n\n{"item_a": \n', "line 3 is not valid JSON"),
     ("bad.json", '[{"item_a": "x"},\n{"item_a" 1}]', "line 2 is not valid JSON"),
     ("list.jsonl", '{"item_a": "x"}\n[1, 2]\n', r"row 2 is not an object with named columns, but \[1, 2\]"),
@@ -166,18 +166,14 @@ def test_what_is_no_file_is_said(tmp_path, votes):
         read(tmp_path / "nowhere.csv")
     with pytest.raises(DataError, match="is a directory; give one file"):
         read(tmp_path)
-    with pytest.raises(DataError, match="takes a path, 'example:NAME' or a data frame, not list"):
+    with pytest.raises(DataError, match="a list of dicts or a dict of columns, not list: rows in a list are dicts"):
         read([1])
     with pytest.raises(DataError, match="there is no format 'areena'; there are arena, mt_bench"):
         read(votes, format="areena")
-    with pytest.raises(
-        DataError, match="a generic table takes no argument 'winner'; it takes item_a, item_b"
-    ):
-        read(votes, winner="outcome")
-    with pytest.raises(
-        DataError, match="format 'arena' takes no argument 'item_a'; it takes both_bad, missing"
-    ):
-        read(votes, format="arena", item_a="item_a")
+    with pytest.raises(DataError, match="a table takes no argument 'won'; it takes item_a, item_b"):
+        read(votes, won="outcome")
+    with pytest.raises(DataError, match="format 'arena' takes no argument 'won'; it takes .*both_bad"):
+        read(votes, format="arena", won="item_a")
 
 
 def test_a_missing_column_is_named_beside_those_that_are_there(tmp_path, votes):

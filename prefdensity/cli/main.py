@@ -1,4 +1,4 @@
-"""The command line: `prefdensity models`, `describe`, `fit`, `check`, `report`.
+"""The command line: `prefdensity models`, `formats`, `describe`, `fit`, `check`, `report`.
 
 Heavy libraries load inside the commands, so that ``prefdensity --help`` answers at once.
 """
@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from prefdensity.cli.answer import next_step, show_ranking, show_verdict
+from prefdensity.cli.formats import formats
+from prefdensity.cli.leaderboard import leaderboard, tables
 from prefdensity.cli.pcal import design, estimate
 from prefdensity.cli.select import select, select_study
 from prefdensity.cli.shell import INTERRUPTED, one_sentence, staged
@@ -82,6 +84,9 @@ def models(
     for each in known:
         typer.echo(f"{each:<{max(map(len, known))}}  {load_program(each).summary}")
     typer.echo("\nJoin them with +: davidson+position_bias+reliability, annotator_types(k=3)+davidson.")
+
+
+app.command(epilog="Example: prefdensity formats arena")(one_sentence(formats))
 
 
 @app.command(epilog="Example: prefdensity describe votes.csv --item-a left --item-b right --outcome winner")
@@ -286,6 +291,12 @@ def compare(
         typer.echo(f"wrote {out}: {', '.join(['compare.csv', 'compare.svg', *files.values()])}")
 
 
+app.command(epilog="Example: prefdensity leaderboard results/fit.nc votes.csv --as markdown --anchor gpt-4=1114")(
+    one_sentence(reads_a_table(leaderboard))
+)
+app.command(epilog="Example: prefdensity tables results/fit.nc votes.csv --out tables")(
+    one_sentence(reads_a_table(tables))
+)
 app.command(epilog="Example: prefdensity select votes.csv --model bradley_terry --n 20 --out next.csv")(
     one_sentence(select)
 )

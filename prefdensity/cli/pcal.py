@@ -9,7 +9,6 @@ import typer
 
 from prefdensity.cli.shell import staged
 from prefdensity.errors import DataError
-from prefdensity.words import share
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -120,7 +119,7 @@ def design(
     out: Annotated[Path, typer.Option(help="Folder to write into.")] = Path("pcal-design"),
 ) -> None:
     """Learn from a pilot whom to label and whom to compare; write who is to be bought, at what precision."""
-    from prefdensity.data.readers import read_rows
+    from prefdensity.data.files import read_rows
     from prefdensity.pcal.plan import pcal_design
     from prefdensity.reporting import pcal_plots
     from prefdensity.reporting.pcal_report import write_design_report
@@ -141,8 +140,7 @@ def design(
     p1, p2 = planned["label_probability"], planned["preference_probability"]
     spent = (cost - 1) * p1.mean() + p2.mean()
     typer.echo(
-        f"label {share(p1.mean())} of units, compare {share((p2 - p1).mean())} more, at {spent:.4g} a unit. "
-        f"{plan.worth}"
+        f"label {p1.mean():.1%} of units, compare {(p2 - p1).mean():.1%} more, at {spent:.4g} a unit. {plan.worth}"
     )
     if plan.single:
         typer.echo(
@@ -218,7 +216,7 @@ def estimate(
     table; verdicts were made the same way with and without a label (the same judges, who know the same); and what was
     bought came back. The table is tested for all three.
     """
-    from prefdensity.data.readers import read_rows
+    from prefdensity.data.files import read_rows
     from prefdensity.pcal.estimate import pcal
     from prefdensity.pcal.nonresponse import weigh_returns as weighed
     from prefdensity.reporting import pcal_plots

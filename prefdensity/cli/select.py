@@ -57,12 +57,13 @@ def select(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.")] = False,
 ) -> None:
     """Choose the pairs to ask next, with the reason for each; FILE holds the votes so far."""
-    from prefdensity.data import readers
+    from prefdensity.data.feature_files import label_table
+    from prefdensity.data.files import read_rows
     from prefdensity.selection import select
 
     show = False if quiet else None
-    table = None if items is None else readers.label_table(items)
-    listed = candidates if candidates in _SETS else readers.read_rows(Path(candidates))
+    table = None if items is None else label_table(items)
+    listed = candidates if candidates in _SETS else read_rows(Path(candidates))
     post, data = _posterior(data, fit, model, listed, table, seed, show)
     batch = select.select(
         post,
@@ -73,7 +74,7 @@ def select(
         again=again,
         group=_column(table, group, "--group"),
         cost=_numbers(table, cost, "--cost"),
-        exclude=None if exclude is None else readers.read_rows(exclude),
+        exclude=None if exclude is None else read_rows(exclude),
         quota=quota,
         at_most=at_most,
         annotators=judge,

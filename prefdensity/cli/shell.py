@@ -23,7 +23,7 @@ _BUG = (
     "can, the table."
 )
 # an argument as messages write it for Python: name='value', name=4, name=True, name={'old': 'new'}, name=...
-_ARGUMENT = re.compile(r"\b([a-z][a-z_]*)=('[^']*'|\{'[^']*': '[^']*'\}|True|-?\d+(?:\.\d+)?|\.\.\.)")
+_ARGUMENT = re.compile(r"\b([a-z][a-z_]*)=('[^']*'|\{'[^']*': '[^']*'\}|True|False|\[[^\]]*\]|-?\d+(?:\.\d+)?|\.\.\.)")
 # the same in both languages, the shell's in parentheses
 _BOTH = re.compile(r"(?:[\w.]+\(\)|\w+=[^\s()]+) \((--[^)]+)\)")
 
@@ -64,6 +64,10 @@ def in_shell_words(message: str, flags: Mapping[str, str]) -> str:
     def option(found: re.Match[str]) -> str:
         name, value = found.groups()
         flag = flags.get(name) or flags.get(name.removesuffix("s"))
+        if flag is not None and flag.endswith("!"):  # an option without a value
+            return flag.removesuffix("!")
+        if flag is not None and value.startswith("["):
+            return " ".join(f"{flag} {each.strip().strip(chr(39))}" for each in value.strip("[]").split(","))
         if value.startswith("{"):
             value = value.strip("{}").replace("'", "").replace(": ", "=")
         value = "" if value in ("...", "True") else value.strip("'")
@@ -75,20 +79,23 @@ def in_shell_words(message: str, flags: Mapping[str, str]) -> str:
 
 
 def _flags(command: Callable[..., None]) -> dict[str, str]:
-    """Return the options of a command: parameter -> flag."""
+    """Return the options of a command: parameter -> flag, with a mark if it takes no value."""
     flags = {}
     for parameter in inspect.signature(command).parameters.values():
         for said in getattr(parameter.annotation, "__metadata__", ()):
             if isinstance(said, typer.models.OptionInfo):
-                flags[parameter.name] = (said.param_decls or [f"--{parameter.name.replace('_', '-')}"])[0]
+                # with Annotated typer keeps the first name in the place of a default
+                named = [str(each) for each in (said.default, *(said.param_decls or ())) if str(each).startswith("--")]
+                flag = named[0] if named else f"--{parameter.name.replace('_', '-')}"
+                flags[parameter.name] = f"{flag}!" if isinstance(parameter.default, bool) else flag
     return flags
 
 
 def _format_options() -> set[str]:
-    """Return the arguments of the public formats."""
+    """Return the options of the public formats."""
     from prefdensity.data.formats import FORMATS
 
-    return {name for each in FORMATS.values() for name in inspect.signature(each.convert).parameters}
+    return {name for each in FORMATS.values() for name in each.options}
 
 
 def _fail(sentence: str) -> None:

@@ -50,8 +50,8 @@ class Choices(Table):
         Columns that users named; see `labels`, `column`.
     source
         Where the table came from.
-    warnings
-        Labels of items, annotators or answers that look alike.
+    warnings, notes
+        Labels of items, annotators or answers that look alike; what was recoded or dropped on request, with counts.
     """
 
     items: tuple[str, ...]
@@ -66,6 +66,7 @@ class Choices(Table):
     more: tuple[Held, ...] = ()
     source: str = "data frame"
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     COLUMNS: ClassVar[tuple[Column, ...]] = (
         Column("best", "label", of="item", words="items"),
         Column("sets", "set", of="item", words="items"),

@@ -143,7 +143,7 @@ def outcome_codes(
         found = ", ".join(f"{shown(value)} ({sizes[list(uniques).index(value)]} rows)" for value in unknown[:8])
         raise DataError(
             f"{source}: column {column!r} holds unknown outcomes: {found}; known are "
-            f"{', '.join(repr(label) for label in labels)}. {_translation(frame, unknown, sides)}"
+            f"{', '.join(repr(label) for label in labels)}. {_translation(frame, column, unknown, sides)}"
         )
     targets = [labels[value] for value in uniques]
     codes = np.array([OUTCOMES.index(t) if t in OUTCOMES else -1 for t in targets], np.int8)[values]
@@ -155,11 +155,11 @@ def outcome_codes(
     return frame, codes
 
 
-def _translation(frame: pd.DataFrame, unknown: Sequence[Any], sides: tuple[str, str]) -> str:
+def _translation(frame: pd.DataFrame, column: str, unknown: Sequence[Any], sides: tuple[str, str]) -> str:
     """Return how to translate outcomes, unless they name items: no label makes a side of a name."""
     named = {str(value) for column in sides for value in frame[column].unique()}
     if any(str(value) in named for value in unknown):
-        return "They name items, so the column says who won by name: make it say which side won, a or b"
+        return f"They name items, so the column says who won by name: read it with winner={column!r}"
     return f"Translate them as in labels={{{str(unknown[0])[:60]!r}: 'a'}}; others may become 'b', 'tie' or 'drop'"
 
 
@@ -192,8 +192,8 @@ def require_sides(
         remedy = f"say so with labels={{{same}}}" if word in OUTCOMES else "rename the item"
         raise DataError(
             f"{source}: column {outcome.name!r} holds {word!r} in row {outcome.index[row] + 1}, which is read as "
-            f"{side} and also names an item of that row; if it means {side}, {remedy}; if it names who won, make it "
-            "say which side won"
+            f"{side} and also names an item of that row; if it means {side}, {remedy}; if it names who won, "
+            f"read it with winner={outcome.name!r}"
         )
 
 
@@ -210,17 +210,22 @@ def first_codes(frame: pd.DataFrame, column: str, source: str) -> NDArray[np.int
     return np.asarray(codes, np.int8).copy()
 
 
-def read_counts(frame: pd.DataFrame, column: str | None, source: str) -> NDArray[np.float64]:
-    """Return how many judgements each row holds: whole numbers, 1 without a column."""
+def read_counts(frame: pd.DataFrame, column: str | None, fractional: str, source: str) -> NDArray[np.float64]:
+    """Return how many judgements each row holds: whole numbers, or weights if asked for; 1 without a column."""
     if column is None:
         return np.ones(len(frame))
     values = numbers(frame[column], source)
-    bad = (values < 0) | (values != np.round(values))
+    bad = (values < 0) | ((values != np.round(values)) & (fractional != "weights"))
     if bad.any():
         row = int(bad.argmax())
         raise DataError(
             f"{source}: column {column!r} (count) holds {values[row]:g} in row {frame.index[row] + 1}; counts are "
-            f"whole and not negative"
+            "whole and not negative"
+            + (
+                "; weights and half wins are a quasi-likelihood, which is read with fractional='weights'"
+                if values[row] > 0
+                else ""
+            )
         )
     return values
 

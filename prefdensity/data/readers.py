@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-import gzip
-import inspect
-import json
-import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+import glob
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
-from functools import partial
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeGuard
 
 import pandas as pd
 
 from prefdensity.data import simulate
-from prefdensity.data.columns import empty, listed
+from prefdensity.data.choices import Choices
+from prefdensity.data.columns import listed
 from prefdensity.data.comparisons import Comparisons
+from prefdensity.data.dialect import Dialect
+from prefdensity.data.feature_files import label_table
+from prefdensity.data.files import Pick, plain_frame, read_rows, row_groups
 from prefdensity.data.folding import gather
-from prefdensity.data.formats import FORMATS
+from prefdensity.data.formats import recipe
+from prefdensity.data.layout import Layout, layout_of, listing
+from prefdensity.data.preflib import EDGES, ORDERS
 from prefdensity.data.reading import Reading
+from prefdensity.data.recipes import cooked
+from prefdensity.data.tabulate import Tabulated, tabulated
 from prefdensity.errors import DataError
-from prefdensity.progress import progress
-
-if TYPE_CHECKING:
-    from pyarrow import Table
-    from pyarrow.parquet import ParquetFile
 
 # Name -> where the numbers come from.
 EXAMPLES = {
@@ -52,75 +50,225 @@ EXAMPLES = {
     ),
 }
 
-_ENDINGS = ".csv, .tsv, .parquet, .jsonl or .json (csv, tsv and jsonl also as .gz)"
-_Pick = Callable[[Sequence[str]], Iterable[str]]
 _ROWS = [each.name for each in fields(Reading)]  # arguments that say how rows are read
-_LABELS = ["item_features", "item_measures", "attributes"]  # and what describes labels
-_GENERIC = [*_ROWS, *_LABELS]
+_DESCRIBED = ("item_features", "feature_labels", "item_measures", "attributes")  # what describes labels
+_DIALECT = [each.name for each in fields(Dialect)]
+_LAYOUT = [each.name for each in fields(Layout)]
+Source = str | Path | pd.DataFrame | Sequence[Any] | Mapping[str, Any]
 
 
-def read(source: str | Path | pd.DataFrame, *, format: str | None = None, **columns: Any) -> Comparisons:
-    """Read a table of comparisons.
+def read(source: Any, *, format: str | None = None, **given: Any) -> Comparisons | Choices:
+    """Read a table of comparisons, or of rankings and other answers about more than two items.
 
     Parameters
     ----------
     source
-        A file (csv, tsv, parquet, jsonl, json; csv, tsv and jsonl also as .gz), a data frame, or
-        "example:NAME" with a name of `EXAMPLES`.
+        A file (csv, tsv, parquet, jsonl, json; csv, tsv and jsonl also as .gz; .soc, .soi, .toc, .toi, .wmd), or
+        several as one table: a list of files, or a pattern such as "results/*.json". A data frame of pandas, or of any
+        library that speaks Arrow or the dataframe interchange (polars); a `datasets.Dataset`; a list of dicts, a dict
+        of columns. "example:NAME" with a name of `EXAMPLES`.
     format
-        None for a table with one comparison in each row, or a public format: a name of
-        `prefdensity.data.formats.FORMATS`.
-    **columns
-        Without `format`, the arguments of `Comparisons.from_frame` (`item_a="model_a"`, `labels={...}`,
-        `ordered=True`, `groups=["category"]`, ...); `item_features`, `item_measures` and the tables of `attributes` may
-        also be files whose first column holds the labels of items, or of what is described.
-        With `format`, the arguments of its converter, such as `both_bad="tie"`.
+        None for a table that the other arguments describe, or a public format: a name of
+        `prefdensity.data.formats.FORMATS`, whose recipe they then change.
+    **given
+        Fields of `prefdensity.data.layout.Layout`, which say what column is what; options of the format, such as
+        `both_bad="tie"`; fields of `prefdensity.data.dialect.Dialect`, which say how a text file is written; and
+        `attributes`, tables of what is known of labels (see `Comparisons.from_frame`). `item_features`, `item_measures`
+        and `attributes` may be files whose first column holds the labels. With several files the column "file" names
+        the one that a row comes from.
 
     Returns
     -------
-    Comparisons
+    Comparisons or Choices
+        Choices of rankings, of the best among a set, and of best-worst answers; comparisons of all else, also of
+        `as_pairs=True`.
         Labels are read as text ("007" stays "007", "NA" is a label); in csv only an empty cell is missing.
-        A parquet file of several row groups may be larger than memory: it is read one row group at a time, and equal
-        rows are folded into counts as they come. What is returned are the distinct rows, ordered by their codes; which
-        row of the file a judgement was is forgotten. Rows differ by every column that is read: context=None forgets
-        prompts, which would keep all rows apart.
+        A parquet file of several row groups may be larger than memory: where each row is one comparison, it is read one
+        row group at a time, and equal rows are folded into counts as they come. What is returned are the distinct rows,
+        ordered by their codes; which row of the file a judgement was is forgotten. Rows differ by every column that is
+        read: context=None forgets prompts, which would keep all rows apart.
 
     Raises
     ------
     DataError
-        If the file cannot be read, or is not what was announced.
+        If the file cannot be read, is not what was announced, or may mean two things.
     """
     if isinstance(source, str) and source.startswith("example:"):
-        if format is not None or columns:
+        if format is not None or given:
             raise DataError("an example is complete as it is; read it without further arguments")
         return example(source.removeprefix("example:"))
-    convert: Callable[..., Comparisons] = Comparisons.from_frame
-    if format is None:
-        _require_arguments(_GENERIC, columns, "a generic table")
-        for each in ("item_features", "item_measures"):
-            columns |= {each: _table_of(columns[each])} if each in columns else {}
-        if "attributes" in columns:
-            columns["attributes"] = {per: _table_of(table, per) for per, table in columns["attributes"].items()}
-        pick: _Pick = Reading(**{name: given for name, given in columns.items() if name in _ROWS}).wanted
+    files = _files(source)
+    if files and format is None and all(Path(each).suffix.lower() in (*ORDERS, EDGES) for each in files):
+        format = "preflib"
+    options = () if format is None else tuple(recipe(format).options)
+    _require_arguments([*_LAYOUT, *_DIALECT, "attributes", "source", *options], given, format)
+    given = dict(given)
+    dialect = Dialect(**{name: given.pop(name) for name in _DIALECT if given.get(name) is not None})
+    described = {name: given.pop(name) for name in _DESCRIBED if given.get(name) is not None}
+    called = str(given.pop("source", None) or (listed(files, 3) if files else "data frame"))
+    fields_given = {name: value for name, value in given.items() if value is not None or name in _ROWS}
+    if len(files) == 1 and format is None and not set(fields_given) - set(_ROWS):
+        reading = Reading(**fields_given)
+        if groups := row_groups(Path(files[0]), reading.wanted):
+            return _folded(groups, replace(reading, source=called), described)
+    notes: list[str] = []
+    frame = _frame(source, files, _pick(fields_given, format), dialect, _known(fields_given, format), notes)
+    if format is not None:
+        found = cooked(frame, format, fields_given, called)
     else:
-        if not isinstance(format, str) or format not in FORMATS:
-            raise DataError(f"there is no format {format!r}; there are {', '.join(FORMATS)}")
-        convert, wanted = FORMATS[format]
-        pick = partial(filter, wanted.__contains__)
-        known = [name for name in inspect.signature(convert).parameters if name != "frame"]
-        _require_arguments(known, columns, f"format {format!r}")
+        found = tabulated(frame, layout_of(_as_layout(fields_given)), called)
+    ignored = {
+        name: None for name in ("annotator", "context", "count", "first") if name in given and given[name] is None
+    }
+    if found.kind == "comparisons":
+        found.arguments = ignored | found.arguments
+    return _read(found, called, described, notes)
+
+
+def _as_layout(given: dict[str, Any]) -> dict[str, Any]:
+    """Return arguments with a signed strength called so, where outcome=None says that strength is one."""
+    if "outcome" in given and given["outcome"] is None:
+        if given.get("strength") is None:
+            raise DataError("outcome=None leaves it to a signed strength to say who won; name its column: strength=...")
+        return {**given, "signed_strength": given["strength"], "strength": None}
+    return given
+
+
+def _read(found: Tabulated, source: str, described: dict[str, Any], notes: list[str]) -> Comparisons | Choices:
+    """Return the table of rows that say what they mean."""
+    notes = [*notes, *found.notes]
+    tables = _described(described)
+    if found.kind != "comparisons":
+        senseless = sorted(set(tables) - {"item_features"})
+        if senseless:
+            raise DataError(f"{senseless[0]} is for comparisons of two, and these are answers about more")
+        make = Choices.from_rankings if found.kind == "rankings" else Choices.from_best_worst
+        return replace(make(found.frame, **found.arguments, **tables, source=source), notes=tuple(notes))
+    arguments = found.arguments
+    if arguments.get("labels") is not None:
+        arguments["labels"] = _labels_as_read(found.frame, arguments)
+    data = Comparisons.from_frame(found.frame, **arguments, **tables, source=source)
+    if (data.count != data.count.round()).any():
+        notes.append(
+            "counts are fractional: weights of a quasi-likelihood, whose intervals are those of as many whole "
+            "judgements"
+        )
+    data = replace(data, notes=(*notes, *data.notes))
+    return data.without_strength() if found.strength_dropped and data.grade is not None else data
+
+
+def _described(given: dict[str, Any]) -> dict[str, Any]:
+    """Return tables of what is known of labels, from their files or as they are."""
+    found: dict[str, Any] = {name: given[name] for name in ("item_features", "item_measures") if name in given}
+    for name, table in found.items():
+        if isinstance(table, str | Path):
+            found[name] = label_table(table, given.get("feature_labels"))
+    if "attributes" in given:
+        found["attributes"] = {
+            per: label_table(table, per=per) if isinstance(table, str | Path) else table
+            for per, table in given["attributes"].items()
+        }
+    return found
+
+
+def _is_several(source: Any) -> TypeGuard[Sequence[str | Path]]:
+    return isinstance(source, list | tuple) and bool(source) and all(isinstance(each, str | Path) for each in source)
+
+
+def _files(source: Any) -> list[str]:
+    """Return the files that a source names: one, several, or those of a pattern; none of what is no file."""
+    if _is_several(source):
+        return [file for each in source for file in _files(each)]
+    if not isinstance(source, str | Path):
+        return []
+    path = str(source)
+    if not any(sign in path for sign in "*?[") or "\0" in path or Path(path).exists():
+        return [path]
+    found = sorted(glob.glob(path))
+    if not found:
+        raise DataError(f"no file is called like {path}")
+    return found
+
+
+def _frame(
+    source: Any, files: list[str], pick: Pick, dialect: Dialect, known: frozenset[str], notes: list[str]
+) -> pd.DataFrame:
+    """Return the rows of a source, whatever holds them."""
+    if files:
+        frames = [read_rows(Path(each), pick, dialect, known, notes) for each in files]
+        if len(frames) == 1:
+            return frames[0]
+        return _one_below_another(frames, files, notes)
     if isinstance(source, pd.DataFrame):
-        frame = source
-    elif isinstance(source, str | Path):
-        columns.setdefault("source", str(source))
-        if format is None and (groups := _row_groups(Path(source), pick)):
-            return _folded(groups, columns)
-        frame = read_rows(Path(source), pick)
-    else:
-        raise DataError(f"read() takes a path, 'example:NAME' or a data frame, not {type(source).__name__}")
-    if format is None and columns.get("labels") is not None:
-        columns["labels"] = _labels_as_read(frame, columns)
-    return convert(frame, **columns)
+        return source
+    if isinstance(source, list | tuple) and source and all(isinstance(row, Mapping) for row in source):
+        return pd.DataFrame(list(source), dtype=object)
+    if isinstance(source, list | tuple) and source and not dialect.header:
+        return dialect.named(pd.DataFrame(list(source), dtype=object))
+    if isinstance(source, Mapping):
+        try:
+            return pd.DataFrame(dict(source))
+        except ValueError as error:
+            raise DataError(f"a dict of columns needs columns of one length: {error}") from None
+    return _foreign(source)
+
+
+def _foreign(source: Any) -> pd.DataFrame:
+    """Return the frame of another library: by its own word, by Arrow, or by the dataframe interchange."""
+    if hasattr(source, "to_list") and hasattr(source, "features"):  # datasets.Dataset: lists stay lists
+        return pd.DataFrame(source.to_list(), dtype=object)
+    if hasattr(source, "__arrow_c_stream__"):
+        try:
+            import pyarrow
+        except ImportError:
+            pyarrow = None
+        if pyarrow is not None:
+            return plain_frame(pyarrow.table(source))
+    if hasattr(source, "__dataframe__"):
+        with warnings.catch_warnings():  # pandas means to give it up; libraries without Arrow speak nothing else
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return pd.api.interchange.from_dataframe(source)
+    several = ": rows in a list are dicts, or say header=False" if isinstance(source, list | tuple) else ""
+    raise DataError(
+        f"read() takes a path, 'example:NAME', a data frame, a list of dicts or a dict of columns, not "
+        f"{type(source).__name__}{several}"
+    )
+
+
+def _one_below_another(frames: list[pd.DataFrame], files: list[str], notes: list[str]) -> pd.DataFrame:
+    """Return several files as one table, with a column that names the file."""
+    columns = {str(name) for frame in frames for name in frame.columns}
+    parts = []
+    for frame, file in zip(frames, files, strict=True):
+        lacking = sorted(columns - set(map(str, frame.columns)))
+        if lacking:
+            notes.append(f"{file} has no column {', '.join(map(repr, lacking[:4]))}")
+        stem = Path(file).name.split(".")[0]
+        parts.append(frame.astype(object).assign(**({} if "file" in columns else {"file": stem})))
+    notes.append(f"{len(files)} files read as one table")
+    return pd.concat(parts, ignore_index=True)
+
+
+def _pick(given: Mapping[str, Any], format: str | None) -> Pick:
+    """Return what chooses the columns to load: all, unless every one that is named is a column of one comparison."""
+    if format is not None or set(given) - set(_ROWS):
+        return list
+    return Reading(**given).wanted
+
+
+def _known(given: Mapping[str, Any], format: str | None) -> frozenset[str]:
+    """Return names that columns must have, to tell rows from what holds rows."""
+    layouts = [layout_of({name: v for name, v in given.items() if name in _LAYOUT})]
+    paths = {path for each in layouts for named in each.columns_named().values() for path in named}
+    if format is not None:
+        about = recipe(format)
+        for changes in (about.layout, *about.parts.values(), *about.instead.values()):
+            for name in changes:
+                if name in _LAYOUT and Layout.__dataclass_fields__[name].metadata["kind"] == "column":
+                    paths |= {path for path in listing(changes[name]) if path}
+    elif not paths:
+        paths = {"item_a", "item_b"}
+    return frozenset(part.split(".")[0] for path in paths for part in str(path).split("+"))
 
 
 def example(name: str) -> Comparisons:
@@ -138,29 +286,26 @@ def example(name: str) -> Comparisons:
     if name == "annotators":
         return simulate.example()[0]
     with resources.as_file(resources.files("prefdensity.data") / f"{name}.csv") as path:
-        wide = _csv(path, ",")
+        wide = read_rows(path)
     # two columns of labels, then how often the first won, the second won, neither did
     first, second, *results = wide.columns
     outcomes = ("a", "b", "tie")[: len(results)]
     parts = [
-        pd.DataFrame(
-            {"item_a": wide[first], "item_b": wide[second], "outcome": outcome, "count": wide[result]}
-        )
+        pd.DataFrame({"item_a": wide[first], "item_b": wide[second], "outcome": outcome, "count": wide[result]})
         for outcome, result in zip(outcomes, results, strict=True)
     ]
     table = pd.concat(parts, ignore_index=True)
-    return Comparisons.from_frame(
-        table[table["count"] != "0"], ordered=name == "baseball", source=f"example:{name}"
-    )
+    return Comparisons.from_frame(table[table["count"] != "0"], ordered=name == "baseball", source=f"example:{name}")
 
 
-def _require_arguments(known: Sequence[str], columns: dict[str, Any], what: str) -> None:
-    unknown = [name for name in columns if name not in known]
+def _require_arguments(known: Sequence[str], given: Mapping[str, Any], format: str | None) -> None:
+    unknown = [name for name in given if name not in known]
     if unknown:
+        what = "a table" if format is None else f"format {format!r}"
         raise DataError(f"{what} takes no argument {unknown[0]!r}; it takes {', '.join(known)}")
 
 
-def _labels_as_read(frame: pd.DataFrame, columns: dict[str, Any]) -> dict[Any, str]:
+def _labels_as_read(frame: pd.DataFrame, columns: Mapping[str, Any]) -> dict[Any, str]:
     """Let labels={1: "a"} match a csv, which holds text, and labels={"1": "a"} a parquet of integers."""
     labels = dict(columns["labels"])
     column = columns.get("outcome", "outcome")
@@ -175,209 +320,15 @@ def _labels_as_read(frame: pd.DataFrame, columns: dict[str, Any]) -> dict[Any, s
     return labels
 
 
-def _table_of(given: Any, per: str = "item") -> Any:
-    """Return a table that describes labels: from its file, or as it is."""
-    return label_table(Path(given), per) if isinstance(given, str | Path) else given
-
-
-def label_table(path: Path, per: str = "item") -> pd.DataFrame:
-    """Return a file with one row for each item, or other label, indexed by the labels in its first column."""
-    table = read_rows(path)
-    if len(table.columns) < 2:
-        raise DataError(f"{path} has the columns {listed(table.columns)}; it needs {per}s' labels, then numbers")
-    label = table.columns[0]
-    none = empty(table[label])
-    if none.any():
-        row = int(none.argmax()) + 1
-        raise DataError(f"{path}: the first column, {label!r}, must hold {per} labels; row {row} is empty")
-    return table.set_index(label)
-
-
-def read_rows(path: Path, pick: _Pick = list) -> pd.DataFrame:
-    """Return the columns of a file that `pick` chooses from its header, or more."""
-    _require_file(path)
-    ending = "".join(path.suffixes[-2:] if path.suffix.lower() == ".gz" else path.suffixes[-1:]).lower()
-    kind = ending.removesuffix(".gz")
-    if kind == ".parquet" and ending == kind:
-        frame = _parquet(path, pick)
-    elif kind in (".csv", ".tsv"):
-        frame = _csv(path, "," if kind == ".csv" else "\t")
-    elif kind in (".jsonl", ".ndjson") or ending == ".json":
-        frame = _json(path)
-    else:
-        raise DataError(f"{path}: a file must end in {_ENDINGS}, not in {ending or 'nothing'!r}")
-    if len(frame) == 0:
-        raise DataError(f"{path} has no rows; at least one comparison is needed")
-    return frame
-
-
-def _require_file(path: Path) -> None:
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        raise DataError(f"there is no file {path}") from None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{str(path)!r} names no file that can be read: {_said(error)}") from None
-    if stat.S_ISDIR(found.st_mode):
-        raise DataError(f"{path} is a directory; give one file")
-    if not stat.S_ISREG(found.st_mode):
-        raise DataError(f"{path} is a device or a pipe; give a file")
-    if found.st_size == 0:
-        raise DataError(f"{path} is empty (0 bytes)")
-
-
-@contextmanager
-def _parsing(path: Path, kind: str) -> Iterator[None]:
-    """Say in one sentence whatever a parser raises: on any exception of theirs the file is at fault.
-
-    Nothing of ours runs inside, so that a mistake of ours is never taken for a damaged file.
-    """
-    try:
-        yield
-    except MemoryError:
-        raise DataError(f"{path} does not fit into the memory of this machine; see parquet with row groups") from None
-    except RecursionError:
-        raise DataError(f"{path} cannot be read as {kind}: it is nested too deeply") from None
-    except Exception as error:
-        raise DataError(f"{path} cannot be read as {kind}: {_said(error)}") from error
-
-
-def _csv(path: Path, separator: str) -> pd.DataFrame:
-    # Every column is read, as text: choosing columns would make pandas accept rows with too many fields
-    options: dict[str, Any] = {"sep": separator, "dtype": str, "keep_default_na": False, "na_values": [""]}
-    try:
-        with _parsing(path, f"UTF-8 text with separator {separator!r}"):
-            header = pd.read_csv(path, header=None, nrows=1, **options).iloc[0].dropna()
-            frame = pd.read_csv(path, **options)
-    except DataError as error:
-        if isinstance(error.__cause__, pd.errors.EmptyDataError):
-            raise DataError(f"{path} is empty: it has no header") from None
-        raise
-    doubled = header[header.duplicated()]
-    if len(doubled):
-        raise DataError(f"{path} has more than one column called {doubled.iloc[0]!r}")
-    if not isinstance(frame.index, pd.RangeIndex):
-        raise DataError(
-            f"{path}: rows have more fields than the header; name every column, and quote values that "
-            f"hold {separator!r}"
-        )
-    return frame
-
-
-def _json(path: Path) -> pd.DataFrame:
-    """Read one object per line, or, for .json, perhaps an array of objects."""
-    with (
-        _parsing(path, "UTF-8 text"),
-        gzip.open(path, "rt", encoding="utf-8-sig")
-        if path.suffix.lower() == ".gz"
-        else open(path, encoding="utf-8-sig") as file,
-    ):
-        lines = file.readlines()
-    first = next((line for line in lines if line.strip()), "")
-    if path.suffix.lower() == ".json" and (first.lstrip().startswith("[") or first.strip() == "{"):
-        rows = _parsed(path, 1, "".join(lines))
-        if isinstance(rows, dict):
-            raise DataError(f"{path} holds one object over several lines; give a list of objects, or one on each line")
-    else:
-        rows = [_parsed(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
-        if len(rows) == 1 and isinstance(rows[0], list):
-            rows = rows[0]
-    wrong = [index for index, row in enumerate(rows) if not isinstance(row, dict)]
-    if wrong:
-        what = str(rows[wrong[0]])[:40]
-        raise DataError(f"{path}: row {wrong[0] + 1} is not an object with named columns, but {what}")
-    with _parsing(path, "a table"):  # its names are texts that JSON took, and pandas may not
-        return pd.DataFrame(rows, dtype=object)  # object: an integer beside a null stays an integer
-
-
-def _parsed(path: Path, number: int, text: str) -> Any:
-    """Return the JSON value of a text that begins in a line."""
-    try:
-        return json.loads(text.rstrip(), object_pairs_hook=_named_once)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}: line {number + error.lineno - 1} is not valid JSON: {error.msg}") from error
-    except RecursionError:
-        raise DataError(f"{path}: line {number} is nested too deeply") from None
-    except ValueError as error:  # whole numbers of thousands of digits, names given twice
-        raise DataError(f"{path}: line {number} cannot be read: {_said(error)}") from None
-
-
-def _named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"an object names {max(names, key=names.count)!r} more than once")
-    return found
-
-
-def _parquet(path: Path, pick: _Pick) -> pd.DataFrame:
-    with _opened(path) as file:
-        names = file.schema_arrow.names
-    wanted = list(pick(names))
-    with _opened(path) as file:
-        return _frame(file.read(columns=wanted))
-
-
-def _frame(table: Table) -> pd.DataFrame:
-    # an index that pandas stored is a column like any other; an integer beside a null stays an integer
-    frame: pd.DataFrame = table.to_pandas(ignore_metadata=True, integer_object_nulls=True)
-    return frame
-
-
-@contextmanager
-def _opened(path: Path, **options: Any) -> Iterator[ParquetFile]:
-    try:
-        from pyarrow import parquet
-    except ImportError:
-        raise DataError(f"{path}: parquet files need pyarrow; pip install 'prefdensity[parquet]'") from None
-    with _parsing(path, "parquet"), parquet.ParquetFile(path, **options) as file:
-        yield file
-
-
-def _row_groups(path: Path, pick: _Pick) -> Iterator[tuple[str, pd.DataFrame]] | None:
-    """Return an iterator over names and rows of the row groups of a parquet file that has several, else None."""
-    if path.suffix.lower() != ".parquet":
-        return None
-    _require_file(path)
-    with _opened(path) as file:
-        header = file.schema_arrow.names
-        kinds = {field.name: str(field.type) for field in file.schema_arrow}
-        several = file.num_row_groups > 1
-    names = list(pick(header))
-    texts = [name for name in names if kinds[name] in ("string", "large_string", "string_view")]
-    return _each_group(path, names, texts) if several else None
-
-
-def _each_group(path: Path, names: list[str], texts: list[str]) -> Iterator[tuple[str, pd.DataFrame]]:
-    # text comes as codes and the distinct values: neither parsing nor memory grows with its length
-    with _opened(path, read_dictionary=texts) as file, ThreadPoolExecutor(1) as ahead, progress() as report:
-
-        def load(number: int) -> pd.DataFrame:
-            return _frame(file.read_row_group(number, columns=names))
-
-        total = file.num_row_groups
-        waiting = ahead.submit(load, 0)
-        for number in range(total):
-            frame = waiting.result()
-            if number + 1 < total:
-                waiting = ahead.submit(load, number + 1)
-            if len(frame):
-                yield f"{path}, row group {number + 1} of {total}", frame
-            report("reading", number + 1, total)
-
-
-def _folded(groups: Iterator[tuple[str, pd.DataFrame]], columns: dict[str, Any]) -> Comparisons:
+def _folded(groups: Iterator[tuple[str, pd.DataFrame]], reading: Reading, described: dict[str, Any]) -> Comparisons:
     """Return the distinct rows of all row groups, each checked on its own."""
-    reading = Reading(**{name: given for name, given in columns.items() if name in _ROWS})
 
     def part(name: str, frame: pd.DataFrame) -> Comparisons:
-        labels = None if reading.labels is None else _labels_as_read(frame, columns)
+        known = {"labels": reading.labels, "outcome": reading.outcome}
+        labels = None if reading.labels is None else _labels_as_read(frame, known)
         return Comparisons(**replace(reading, source=name, labels=labels).rows(frame))
 
     whole = gather((part(name, frame) for name, frame in groups), reading.source)
-    features, measures, attributes = (columns.get(name) for name in _LABELS)
+    tables = _described(described)
+    features, measures, attributes = (tables.get(name) for name in ("item_features", "item_measures", "attributes"))
     return whole.completed(features, measures, attributes, reading.signed)
-
-
-def _said(error: Exception) -> str:
-    return str(error).strip().rstrip(".").replace("\n", " ") or type(error).__name__

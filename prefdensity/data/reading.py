@@ -44,6 +44,7 @@ class Reading:
     labels: Mapping[Any, str] | None = None
     missing: str = "error"
     identical: str = "error"
+    fractional: str = "error"
     covariates: Sequence[str] = ()
     groups: Sequence[str] | Mapping[str, str] = ()
     numbers: Sequence[str] | Mapping[str, str] = ()
@@ -101,7 +102,7 @@ class Reading:
         elif self.ordered:
             arrays["first"] = np.ones(len(frame), np.int8)
         arrays |= self._covariates(frame)
-        arrays["count"] = read_counts(frame, columns.get("count"), source)
+        arrays["count"] = read_counts(frame, columns.get("count"), self.fractional, source)
         more = read_named(frame, columns_of("groups", self.groups), columns_of("numbers", self.numbers), source)
         return arrays | {"more": more, "source": source, "notes": tuple(notes)}
 

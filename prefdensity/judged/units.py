@@ -35,7 +35,6 @@ from prefdensity.judged.columns import (
     read_votes,
     require_columns,
 )
-from prefdensity.judged.rungs import Rung
 
 Array = NDArray[Any]
 
@@ -214,19 +213,6 @@ class Judged:
         voted = np.zeros(len(self), bool)
         voted[self.judged] = True
         return voted
-
-    @property
-    def covariate_names(self) -> tuple[str, ...]:
-        """Names of the columns of `covariates`."""
-        return self.features[:-2]
-
-    @property
-    def rungs(self) -> tuple[Rung, ...]:
-        """The ladder: a label, which comes with a preference, and a preference alone."""
-        return (
-            Rung("label", self.labelled, self.label_probability),
-            Rung("preferences", self.compared, self.preference_probability),
-        )
 
     @property
     def pattern(self) -> Array:

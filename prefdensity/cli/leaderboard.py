@@ -1,0 +1,97 @@
+"""The commands that write tables to show: `leaderboard` in one of five languages, `tables` as csv."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from prefdensity.cli.shell import staged
+from prefdensity.errors import DataError
+
+if TYPE_CHECKING:
+    from prefdensity.data.comparisons import Comparisons
+
+_FIT = typer.Argument(metavar="FIT.nc", help="A fit saved by 'prefdensity fit'.")
+
+
+def leaderboard(
+    saved: Annotated[Path, _FIT],
+    data: "Comparisons",
+    language: Annotated[
+        str, typer.Option("--as", help="markdown, json, latex, html or csv.", metavar="LANGUAGE")
+    ] = "markdown",
+    anchor: Annotated[
+        str | None,
+        typer.Option(help="An item and its rating, as in gpt-4=1114; the mean is 1000 else.", metavar="ITEM=RATING"),
+    ] = None,
+    organisations: Annotated[
+        Path | None, typer.Option(help="Table whose first column names items and the second who made them.")
+    ] = None,
+    title: Annotated[str, typer.Option(help="Caption.")] = "Leaderboard",
+    level: Annotated[float, typer.Option(help="Posterior mass of intervals.", min=0.01, max=0.999)] = 0.95,
+    out: Annotated[Path | None, typer.Option(help="File to write; otherwise it is printed.", metavar="FILE")] = None,
+) -> None:
+    """Write the ranking of a saved fit as a leaderboard; FILE and its options must be those of the fit."""
+    from prefdensity.posterior.leaderboard import leaderboard as board_of
+    from prefdensity.posterior.posterior import load_posterior
+    from prefdensity.reporting.board import written
+    from prefdensity.reporting.pages import write_page
+
+    board = board_of(
+        load_posterior(saved), data, level=level, anchor=_anchor(anchor), organisation=_makers(organisations)
+    )
+    text = written(board, language, title)
+    if out is None:
+        typer.echo(text, nl=False)
+        return
+    typer.echo(f"wrote {write_page(text, out)}")
+
+
+def _anchor(given: str | None) -> dict[str, float] | None:
+    if given is None:
+        return None
+    item, _, rating = given.rpartition("=")
+    try:
+        return {item: float(rating)}
+    except ValueError:
+        raise DataError(f"--anchor {given} has no rating; write it as in --anchor gpt-4=1114") from None
+
+
+def _makers(path: Path | None) -> dict[str, str] | None:
+    from prefdensity.data.feature_files import label_table
+
+    if path is None:
+        return None
+    table = label_table(path)
+    column = table.iloc[:, 0]
+    return {str(item): str(maker) for item, maker in zip(table.index, column.fillna(""), strict=True)}
+
+
+def tables(
+    saved: Annotated[Path, _FIT],
+    data: "Comparisons",
+    reference: Annotated[
+        str | None, typer.Option(help="Item to which differences are taken; all pairs else.", metavar="ITEM")
+    ] = None,
+    level: Annotated[float, typer.Option(help="Posterior mass of intervals.", min=0.01, max=0.999)] = 0.9,
+    out: Annotated[Path, typer.Option(help="Folder to write into.")] = Path("prefdensity-tables"),
+) -> None:
+    """Write tables of a saved fit as csv: differences of pairs, quasi-variances, items, annotators."""
+    from prefdensity.posterior.pairwise import differences, quasi_variances
+    from prefdensity.posterior.people import annotator_table, item_table
+    from prefdensity.posterior.posterior import load_posterior
+    from prefdensity.reporting.board import spreadsheet_safe
+
+    post = load_posterior(saved)
+    found = {
+        "differences": differences(post, level, reference),
+        "quasi_variances": quasi_variances(post),
+        "items": item_table(post, data),
+    }
+    if data.annotator is not None:
+        found["annotators"] = annotator_table(post, data)
+    with staged(out) as folder:
+        folder.mkdir()
+        for name, table in found.items():
+            spreadsheet_safe(table).to_csv(folder / f"{name}.csv", index=False)
+    typer.echo(f"wrote {out}: {', '.join(f'{name}.csv' for name in found)}")

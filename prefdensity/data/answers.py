@@ -1,0 +1,291 @@
+"""Answers about sets of items, in the shapes they come in: one row per item, one per answer, or items as columns.
+
+All become one row for each item of each answer, with a rank, or with the word best or worst; tables of scores, wins and
+pairs become comparisons.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from prefdensity.data import pairings
+from prefdensity.data.columns import empty, listed, numbers, shown
+from prefdensity.data.layout import Layout, listing
+from prefdensity.data.nesting import with_columns
+from prefdensity.data.pairings import Given, Turned
+from prefdensity.data.rankings import finished
+from prefdensity.errors import DataError
+
+_NO_ITEM = {  # names of columns that describe a row: none is taken for an item unasked
+    "id", "index", "row", "count", "freq", "frequency", "n", "votes", "weight", "weights", "judge", "annotator", "age",
+    "rater", "user", "respondent", "resp", "participant", "voter", "prompt", "question", "task", "context", "date",
+    "time", "timestamp", "set", "block", "version", "group",
+}  # fmt: skip
+_PICKED = {"best": "best", "worst": "worst", "1": "best", "-1": "worst", "0": None, "most": "best", "least": "worst"}
+_WON = {"1": "a", "-1": "b", "0": "tie", ">": "a", "<": "b", "=": "tie", "a": "a", "b": "b", "tie": "tie"}
+_BETWEEN = (":", " vs ", " v ", "|", ">", "/", ".", "-", "_")
+ANSWER, RANK, PICK = pairings.ROW, "rank in the row", "pick in the row"
+
+
+def long(frame: pd.DataFrame, layout: Layout, given: Given, source: str, notes: list[str]) -> Turned:
+    """One row for each item of each answer."""
+    item = str(layout.item or "item")
+    if layout.answer is None:
+        raise DataError("rankings have one row per item; say which answer a row belongs to with answer=...")
+    if layout.rank is not None and layout.pick is not None:
+        raise DataError("rank=... is for rankings and pick=... for best-worst answers; name one of them")
+    require(frame, item, "item", source)
+    keys = [str(each) for each in listing(layout.answer)]
+    frame = with_columns(frame, {ANSWER: _joined(frame, keys, source)}) if len(keys) > 1 else frame
+    name = ANSWER if len(keys) > 1 else keys[0]
+    if layout.pick is not None:
+        frame = with_columns(frame, {str(layout.pick): _picks(frame[str(layout.pick)], source)})
+        return finished(frame, layout, given, (name, item, str(layout.pick)), source, notes, "best_worst")
+    rank = str(layout.rank or "rank")
+    require(frame, rank, "rank", source)
+    none = empty(frame[rank])
+    if layout.unranked == "ask" and none.any():
+        _ask_unranked(int(none.sum()), source)
+    if layout.unranked == "absent":
+        notes.append(f"{int(none.sum())} items without a rank count as not shown")
+        frame = frame[~none]
+    return finished(frame, layout, given, (name, item, rank), source, notes, "rankings")
+
+
+def require(frame: pd.DataFrame, name: str, role: str, source: str) -> None:
+    """Raise unless the column of a role is there."""
+    if name not in frame.columns:
+        raise DataError(f"{source} has no column {name!r} (asked for as {role}); it has {listed(frame.columns)}")
+
+
+def _joined(frame: pd.DataFrame, keys: list[str], source: str) -> pd.Series:
+    for key in keys:
+        if empty(frame[key]).any():
+            row = int(frame.index[int(empty(frame[key]).argmax())]) + 1
+            raise DataError(f"{source}: column {key!r} is empty in row {row}; every row belongs to an answer")
+    whole = frame[keys[0]].astype(str)
+    for key in keys[1:]:
+        whole = whole + " / " + frame[key].astype(str)
+    return whole
+
+
+def _picks(values: pd.Series, source: str) -> pd.Series:
+    """Return best, worst or None of cells that say so in words, or as 1, -1 and 0."""
+    none = empty(values)
+    texts = values.map(lambda cell: str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell))
+    unknown = ~none & ~texts.str.casefold().isin(_PICKED).to_numpy()
+    if unknown.any():
+        raise DataError(
+            f"{source}: column {values.name!r} holds {shown(values.iloc[int(unknown.argmax())])}; it takes 'best', "
+            "'worst' or nothing, or 1, -1 and 0"
+        )
+    return texts.str.casefold().map(_PICKED).astype(object).where(~none, None)
+
+
+def best_of_shown(frame: pd.DataFrame, layout: Layout, given: Given, source: str, notes: list[str]) -> Turned:
+    """One row for each answer: which items were shown, and which of them was best, and worst."""
+    if not layout.shown or layout.best is None:
+        raise DataError("answers in one row need the columns of the items shown=... and of the best one, best=...")
+    columns = [str(name) for name in layout.shown]
+    if len(columns) < 2:
+        raise DataError(f"shown=... names one column, {columns[0]!r}; a choice is among two or more")
+    frame = _numbered(frame, layout, source)
+    members = frame[columns].astype(object)
+    ends = {"best": str(layout.best)} | ({"worst": str(layout.worst)} if layout.worst is not None else {})
+    picked = {word: _place(frame, members, name, source, notes) for word, name in ends.items()}
+    parts = []
+    for place, column in enumerate(columns):
+        word = np.full(len(frame), None, dtype=object)
+        for end, where in picked.items():
+            word[where == place] = end
+        parts.append(with_columns(frame, {"item of it": members[column], PICK: word})[~empty(members[column])])
+    table = pd.concat(parts).sort_index(kind="stable")
+    if "worst" in picked:
+        return finished(table, layout, given, (ANSWER, "item of it", PICK), source, notes, "best_worst")
+    table = with_columns(table, {RANK: np.where(table[PICK] == "best", 1.0, np.nan)})
+    return finished(table, layout, given, (ANSWER, "item of it", RANK), source, notes, "rankings")
+
+
+def _numbered(frame: pd.DataFrame, layout: Layout, source: str) -> pd.DataFrame:
+    """Return the frame with the answer that each row is: its own columns for that, or its number."""
+    if layout.answer is None:
+        return with_columns(frame, {ANSWER: [f"row {row + 1}" for row in frame.index]})
+    joined = _joined(frame, [str(each) for each in listing(layout.answer)], source)
+    twice = joined.duplicated()
+    if twice.any():
+        raise DataError(
+            f"{source}: answer {joined[twice].iloc[0]!r} is in more than one row, and each row is an answer; name all "
+            "columns that tell answers apart, as in answer=['respondent', 'task']"
+        )
+    return with_columns(frame, {ANSWER: joined})
+
+
+def _place(frame: pd.DataFrame, members: pd.DataFrame, name: str, source: str, notes: list[str]) -> NDArray[np.int64]:
+    """Return which of the columns shown [row] a column of answers means: by item, by column, or by number from 1."""
+    said = _labels(frame[name])
+    cells = np.array([_labels(members[column]) for column in members.columns], dtype=object)
+    by_item = cells == np.array(said, dtype=object)
+    if by_item.any(0).all():
+        return by_item.argmax(0)
+    if all(each in set(members.columns) for each in said):
+        notes.append(f"{name} names the column of the item")
+        return np.array([list(members.columns).index(str(each)) for each in said])
+    places = [str(k + 1) for k in range(len(members.columns))]
+    if all(each in places for each in said) and not by_item.any():
+        notes.append(f"{name} is the number of the item shown, from 1")
+        return np.array([int(str(each)) - 1 for each in said])
+    row = int((~by_item.any(0)).argmax())
+    raise DataError(
+        f"{source}: column {name!r} holds {shown(frame[name].iloc[row])} in row {int(frame.index[row]) + 1}, which is "
+        f"none of the items shown there: {', '.join(map(shown, members.iloc[row]))}"
+    )
+
+
+def _labels(values: pd.Series) -> list[str | None]:
+    none = empty(values)
+    whole = [str(int(v)) if isinstance(v, float) and v.is_integer() else str(v) for v in values]
+    return [None if gone else each for gone, each in zip(none, whole, strict=True)]
+
+
+def in_order(frame: pd.DataFrame, layout: Layout, given: Given, source: str, notes: list[str]) -> Turned:
+    """One row for each answer: items in columns, the best first; empty cells end the ranking."""
+    frame = _numbered(frame, layout, source)
+    parts = []
+    for place, name in enumerate(layout.ranked, 1):
+        part = with_columns(frame, {"item of it": frame[name], RANK: float(place)})
+        parts.append(part[~empty(frame[name])])
+    table = pd.concat(parts).sort_index(kind="stable")
+    return finished(table, layout, given, (ANSWER, "item of it", RANK), source, notes, "rankings")
+
+
+def wide(frame: pd.DataFrame, layout: Layout, given: Given, source: str, notes: list[str]) -> Turned:
+    """Items, or pairs of items, as columns."""
+    if layout.wide == "wins":
+        return _square(frame, layout, given, source, notes)
+    columns = _items(frame, layout, source, notes)
+    if layout.wide == "pairs":
+        return _pairs(frame, columns, layout, given, source, notes)
+    frame = _numbered(frame, layout, source)
+    parts = [
+        with_columns(frame.drop(columns=columns), {"item of it": name, "cell of it": frame[name]}) for name in columns
+    ]
+    table = pd.concat(parts).sort_index(kind="stable")
+    none = empty(table["cell of it"])
+    if layout.wide == "score":
+        return _scores(table[~none], layout, given, source, notes)
+    if layout.wide == "pick":
+        table = table[~none]
+        table = with_columns(table, {PICK: _picks(table["cell of it"], source)})
+        return finished(table, layout, given, (ANSWER, "item of it", PICK), source, notes, "best_worst")
+    none = none | (numbers(table["cell of it"].reset_index(drop=True), source, blank=True) == 0)
+    if none.any() and layout.unranked in (None, "ask"):
+        _ask_unranked(int(none.sum()), source)
+    if layout.unranked == "absent":
+        notes.append(f"{int(none.sum())} items without a rank count as not shown")
+        table = table[~none]
+        none = none[~none]
+    table = with_columns(table, {RANK: table["cell of it"].astype(object).where(~none, None)})
+    return finished(table, layout, given, (ANSWER, "item of it", RANK), source, notes, "rankings")
+
+
+def _ask_unranked(cells: int, source: str) -> None:
+    raise DataError(
+        f"{source}: {cells} items of answers have no rank; say whether they were not shown, with unranked='absent', or "
+        "shown and came after all ranked ones, with unranked='last'"
+    )
+
+
+def _items(frame: pd.DataFrame, layout: Layout, source: str, notes: list[str]) -> list[str]:
+    """Return the columns that are items, or pairs: those said, or all that have no other use and describe no row."""
+    if layout.columns:
+        return [str(name) for name in layout.columns]
+    used = {name for named in layout.columns_named().values() for name in map(str, named)} | {
+        role for role in ("annotator", "context", "count", "first") if role in frame.columns
+    }
+    rest = [str(name) for name in frame.columns if str(name) not in used and str(name) != ANSWER]
+    if layout.wide == "pairs":
+        rest = [name for name in rest if any(name.count(sign) == 1 for sign in _BETWEEN)]
+    odd = [name for name in rest if name.casefold() in _NO_ITEM]
+    if odd:
+        raise DataError(
+            f"{source}: column {odd[0]!r} is hardly an item; say what it is (annotator=..., context=..., count=..., "
+            "answer=...), or name the columns of the items with columns=..."
+        )
+    if len(rest) < 2:
+        raise DataError(f"{source} has the columns {listed(frame.columns)}; name those of the items with columns=...")
+    return rest
+
+
+def _pairs(
+    frame: pd.DataFrame, columns: list[str], layout: Layout, given: Given, source: str, notes: list[str]
+) -> Turned:
+    sign = _sign(columns, source)
+    left = [str(name) for name in frame.columns if str(name) not in columns]
+    unread = [name for name in left if name not in {n for named in layout.columns_named().values() for n in named}]
+    if unread:
+        notes.append(f"columns that are no pairs are not read: {', '.join(unread)}")
+    parts = []
+    for name in columns:
+        a, b = (each.strip() for each in name.split(sign))
+        parts.append(with_columns(frame[left], {"item_a": a, "item_b": b, "outcome": frame[name]}))
+    table = pd.concat(parts).sort_index(kind="stable")
+    none = empty(table["outcome"])
+    if none.any():
+        notes.append(f"{int(none.sum())} rows of a judge and a pair are empty: nobody judged them")
+        table = table[~none]
+    cells = pd.Series(_labels(table["outcome"]), index=table.index, dtype=object)
+    if layout.labels is None:
+        given["labels"] = {word: side for word, side in _WON.items() if word in set(cells)} or {"a": "a"}
+        notes.append("1 (or >) is for the item named first, -1 (or <) for the other, 0 (or =) a tie")
+    given |= {"item_a": "item_a", "item_b": "item_b", "outcome": "outcome"}
+    return pairings.plain(table.assign(outcome=cells), layout, given, source, notes)
+
+
+def _sign(columns: list[str], source: str) -> str:
+    """Return what stands between the items of every column, so that every item is in more than one if it can be."""
+    fits = [sign for sign in _BETWEEN if all(name.count(sign) == 1 and name.strip(sign) == name for name in columns)]
+    if not fits:
+        raise DataError(
+            f"{source}: columns such as {columns[0]!r} do not all name two items with one sign between them, as in "
+            "larch:maple; name the columns of the pairs with columns=..."
+        )
+    return fits[0]
+
+
+def _square(frame: pd.DataFrame, layout: Layout, given: Given, source: str, notes: list[str]) -> Turned:
+    """How often the item of a row beat the item of a column."""
+    name = str(layout.item or frame.columns[0])
+    require(frame, name, "item", source)
+    columns = [str(each) for each in layout.columns or [c for c in frame.columns if str(c) != name]]
+    labels = _labels(frame[name])
+    if set(labels) != set(columns) or len(set(labels)) < len(labels):
+        odd = [*sorted({str(each) for each in labels} ^ set(columns)), labels[0]][0]
+        raise DataError(
+            f"{source}: a square table of wins has one row and one column for each item, and {shown(odd)} is not once "
+            "among either; the first column (or item=...) names the rows"
+        )
+    parts = []
+    for column in columns:
+        cells = numbers(frame[column], source, valid=pairings.counting(layout), expected=pairings.counts(layout),
+                        blank=True)  # fmt: skip
+        cells = np.nan_to_num(cells)
+        own = np.array([label == column for label in labels])
+        if cells[own].any():
+            raise DataError(f"{source}: {column!r} beat itself {cells[own][0]:g} times; the diagonal is empty, or 0")
+        part = pd.DataFrame({"item_a": labels, "item_b": column, "outcome": "a", "count": cells}, index=frame.index)
+        parts.append(part[cells > 0])
+    notes.append("a cell is how often the item of its row beat the item of its column")
+    given |= {"item_a": "item_a", "item_b": "item_b", "outcome": "outcome", "count": "count"}
+    table = pd.concat(parts).sort_index(kind="stable")
+    if not len(table):
+        raise DataError(f"{source}: every count is 0; at least one comparison is needed")
+    return table, given, "comparisons"
+
+
+def _scores(table: pd.DataFrame, layout: Layout, given: Given, source: str, notes: list[str]) -> Turned:
+    once = replace(layout, score="cell of it", item="item of it", answer=ANSWER, wide=None)
+    return pairings.by_score(table, once, given, source, notes)

@@ -1,0 +1,77 @@
+"""The ranking as leaderboards show it: ratings on an anchored scale, ranks that no later vote is likely to worsen."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import pandas as pd
+
+from prefdensity.data.comparisons import Comparisons
+from prefdensity.errors import DataError
+from prefdensity.posterior.people import item_table
+from prefdensity.posterior.posterior import Posterior
+
+_SCALE = 400 / math.log(10)  # points for odds of e to one, as in chess
+
+
+def leaderboard(
+    post: Posterior,
+    data: Comparisons,
+    *,
+    level: float = 0.95,
+    anchor: Mapping[str, float] | None = None,
+    organisation: Mapping[str, str] | None = None,
+) -> pd.DataFrame:
+    """Return one row for each item, the best first.
+
+    Parameters
+    ----------
+    post
+        A fit, of a program without types of annotators: these have a ranking each.
+    data
+        The comparisons that it was fitted to.
+    level
+        Posterior probability of the intervals.
+    anchor
+        One item and its rating, to keep boards of different months comparable; None: the mean rating is 1000.
+    organisation
+        Item -> who made it; items that are not in it have none.
+
+    Returns
+    -------
+    Frame with rank, item, rating, minus and plus (to the ends of the interval), lower, upper, votes, win_rate, and
+    organisation where it was given. A difference of 400 is a difference in utility of log 10: odds of ten to one under
+    a logistic choice. `rank` is an upper bound: 1 and as many more as there are items whose interval lies wholly above.
+
+    Raises
+    ------
+    DataError
+        If `data` is not the table that was fitted, annotators have types, or the anchor is no item of it.
+    """
+    draws = post.utilities()
+    if draws.ndim > 2:
+        raise DataError("annotators of this fit have types, each with a ranking of its own; a leaderboard has one")
+    base, value = None, 1000.0
+    if anchor is not None:
+        base, value = next(((item, float(rating)) for item, rating in anchor.items()), (None, value))
+        if len(anchor) != 1 or base not in post.items:
+            raise DataError(
+                f"anchor={dict(anchor)!r} must give one item of the table its rating, as in {{{post.items[0]!r}: 1000}}"
+            )
+    summary = post.summary(level=level).set_index("item")
+    mean = dict(zip(summary.index, summary["mean"].to_numpy(float), strict=True))
+    shift = value - _SCALE * (mean[base] if base is not None else 0.0)
+    board = pd.DataFrame({"item": summary.index})
+    for name, column in (("rating", "mean"), ("lower", "lower"), ("upper", "upper")):
+        board[name] = shift + _SCALE * summary[column].to_numpy(float)
+    board["minus"], board["plus"] = board["rating"] - board["lower"], board["upper"] - board["rating"]
+    above = board["lower"].to_numpy()[None, :] > board["upper"].to_numpy()[:, None]
+    board.insert(0, "rank", 1 + above.sum(1))
+    counted = item_table(post, data).set_index("item")
+    board["votes"] = counted.loc[board["item"], "judgements"].to_numpy()
+    board["win_rate"] = counted.loc[board["item"], "win_rate"].to_numpy()
+    if organisation is not None:
+        board["organisation"] = [str(organisation.get(item, "")) for item in board["item"]]
+    order = ["rank", "item", "rating", "minus", "plus", "lower", "upper", "votes", "win_rate"]
+    return board[[*order, *(["organisation"] if organisation is not None else [])]]

@@ -1,0 +1,149 @@
+"""Differences between items: each with its interval, all of them at once, and as variances of single items."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.optimize import least_squares
+from scipy.sparse import csr_matrix
+
+from prefdensity.errors import DataError
+from prefdensity.posterior.draws import Draws
+
+_AT_ONCE = 4_000_000  # differences of all draws that are held at once
+
+
+def differences(post: Draws, level: float = 0.9, reference: str | None = None) -> pd.DataFrame:
+    """Return how far apart items are in utility: every two of them, or each from a reference.
+
+    Parameters
+    ----------
+    post
+        A fit.
+    level
+        Probability of the intervals.
+    reference
+        An item; None: every two, the better one as item_a, largest differences first within it.
+
+    Returns
+    -------
+    Frame with (type,) item_a, item_b, difference (posterior mean), sd, lower and upper (central interval of this
+    difference), lower_all and upper_all (intervals that hold all differences of the table at once with probability
+    `level`), and p_greater, P(utility of item_a > utility of item_b). The simultaneous intervals reach equally many sd
+    to either side: the quantile of the largest standardised distance from the mean (Besag, Green, Higdon and Mengersen
+    1995, Statistical Science 10, 3-41; for independent items of one variance this is Tukey's studentised range).
+
+    Raises
+    ------
+    DataError
+        For an unknown reference, a level that is none, or a fit without spread (map).
+    """
+    if not 0 < level < 1:
+        raise DataError(f"level={level!r} must lie between 0 and 1")
+    if post.is_point:
+        raise DataError("a posterior mode has no spread, so differences have no intervals; fit with another method")
+    if reference is not None and reference not in post.items:
+        raise DataError(f"there is no item {reference!r}; there are {', '.join(post.items[:20])}")
+    parts = []
+    for name, utility in _by_type(post):
+        part = _of_one(utility, post.items, level, reference)
+        if name is not None:
+            part.insert(0, "type", name)
+        parts.append(part)
+    return pd.concat(parts, ignore_index=True)
+
+
+def _by_type(post: Draws) -> Iterator[tuple[int | None, NDArray[np.float64]]]:
+    """Yield utilities [draw, item], of each type with its number where annotators have types."""
+    table = post.utilities()
+    if table.ndim == 2:
+        yield None, table
+        return
+    for k in post.types_by_size():
+        yield int(k) + 1, table[:, k]
+
+
+def _of_one(utility: NDArray[np.float64], items: tuple[str, ...], level: float, reference: str | None) -> pd.DataFrame:
+    mean = utility.mean(0)
+    order = np.argsort(-mean, kind="stable")
+    if reference is None:
+        a, b = (order[side] for side in np.triu_indices(len(items), 1))
+    else:
+        base = items.index(reference)
+        a = order[order != base]
+        b = np.full(len(a), base)
+    covariance = np.cov(utility, rowvar=False)
+    sd = np.sqrt(np.maximum(covariance[a, a] + covariance[b, b] - 2 * covariance[a, b], 0))
+    tails = [(1 - level) / 2, (1 + level) / 2]
+    lower, upper, ahead = np.empty(len(a)), np.empty(len(a)), np.empty(len(a))
+    furthest = np.zeros(len(utility))
+    step = max(_AT_ONCE // len(utility), 1)
+    for start in range(0, len(a), step):
+        part = slice(start, start + step)
+        apart = utility[:, a[part]] - utility[:, b[part]]
+        lower[part], upper[part] = np.quantile(apart, tails, axis=0)
+        ahead[part] = (apart > 0).mean(0)
+        far = np.abs(apart - apart.mean(0)) / np.where(sd[part] > 0, sd[part], np.inf)
+        furthest = np.maximum(furthest, far.max(1, initial=0.0))
+    reach = np.quantile(furthest, level) * sd
+    labels = np.array(items, dtype=object)
+    return pd.DataFrame({
+        "item_a": labels[a], "item_b": labels[b], "difference": mean[a] - mean[b], "sd": sd, "lower": lower,
+        "upper": upper, "lower_all": mean[a] - mean[b] - reach, "upper_all": mean[a] - mean[b] + reach,
+        "p_greater": ahead,
+    })  # fmt: skip
+
+
+def quasi_variances(post: Draws) -> pd.DataFrame:
+    """Return a variance for each item such that any two add up, nearly, to the variance of their difference.
+
+    Firth and de Menezes (2004, Biometrika 91, 65-80): a reader compares any two items by them, without a reference
+    and without a covariance matrix. With two items the shares of the variance are arbitrary, and equal.
+
+    Returns
+    -------
+    Frame with (type,) item, estimate (mean of the centred utility), quasi_sd, and worst_error: the largest relative
+    error of the standard deviation of a difference in the whole table.
+
+    Raises
+    ------
+    DataError
+        For a fit without spread (map).
+    """
+    if post.is_point:
+        raise DataError("a posterior mode has no spread, and so no quasi-variances; fit with another method")
+    parts = []
+    for name, utility in _by_type(post):
+        covariance = np.cov(utility, rowvar=False)
+        a, b = np.triu_indices(len(post.items), 1)
+        variance = covariance[a, a] + covariance[b, b] - 2 * covariance[a, b]
+        found = _apportioned(variance, a, b, len(post.items))
+        error = np.sqrt((found[a] + found[b]) / variance) - 1
+        part = pd.DataFrame({"item": list(post.items), "estimate": utility.mean(0), "quasi_sd": np.sqrt(found)})
+        part["worst_error"] = np.abs(error).max(initial=0.0)
+        if name is not None:
+            part.insert(0, "type", name)
+        parts.append(part.sort_values("estimate", ascending=False))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _apportioned(
+    variance: NDArray[np.float64], a: NDArray[np.intp], b: NDArray[np.intp], size: int
+) -> NDArray[np.float64]:
+    """Return the variance [item] whose sums over pairs (a, b) have the least squared log error."""
+    rows = np.arange(len(variance))
+
+    def wrong(logs: NDArray[np.float64]) -> NDArray[np.float64]:
+        q = np.exp(logs)
+        return np.asarray(np.log(q[a] + q[b]) - np.log(variance))
+
+    def slope(logs: NDArray[np.float64]) -> csr_matrix:
+        q = np.exp(logs)
+        parts = np.concatenate([q[a], q[b]]) / np.tile(q[a] + q[b], 2)
+        return csr_matrix((parts, (np.tile(rows, 2), np.concatenate([a, b]))), shape=(len(rows), size))
+
+    start = np.full(size, np.log(variance.mean() / 2))
+    return np.exp(least_squares(wrong, start, slope, xtol=1e-12, ftol=1e-12, gtol=1e-12).x)
