@@ -34,4 +34,4 @@ def annotator_factors(margin: Tensor, data: Cells, rank: int = 1) -> Tensor:
         with pyro.plate("annotator", data.n_annotators, dim=-1):
             score = pyro.sample("factor_score", dist.Normal(0.0, 1.0))
     terms = data.of("annotator", score) * data.contrast(loading)
-    return margin + scale * terms.sum(-2, keepdim=terms.dim() > 2)
+    return margin + scale * terms.sum(-2, keepdim=True)

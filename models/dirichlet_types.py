@@ -39,5 +39,4 @@ def dirichlet_types(data: Cells, most: int = 5) -> Tensor:
         stick = pyro.sample("stick", dist.Beta(1.0, concentration))
     left = torch.cat([torch.ones_like(stick[..., :1]), (-stick).log1p().cumsum(-1).exp()], -1)
     weight = left * torch.cat([stick, torch.ones_like(stick[..., :1])], -1)
-    # the fit plate puts two kept dims before the types, as before the event of a Dirichlet
-    return pyro.deterministic("type_weight", weight.unsqueeze(-2) if weight.dim() > 1 else weight)
+    return pyro.deterministic("type_weight", weight)

@@ -35,4 +35,4 @@ def ideal_points(margin: Tensor, data: Cells, dim: int = 1) -> Tensor:
             ideal = pyro.sample("ideal", dist.Normal(0.0, 1.0))
     (place_a, place_b), own = data.sides(place), data.of("annotator", ideal)
     nearer = (place_b - own) ** 2 - (place_a - own) ** 2
-    return margin + scale * nearer.sum(-2, keepdim=nearer.dim() > 2)
+    return margin + scale * nearer.sum(-2, keepdim=True)

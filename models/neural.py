@@ -35,13 +35,12 @@ def neural(data: Cells, width: int = 16, depth: int = 2, input_scale: float = 3.
     count = sum((a + 1) * b for a, b in pairwise(sizes)) + width
     with pyro.plate("weight", count, dim=-1):
         offset = pyro.sample("neural_offset", dist.Normal(0.0, 1.0))
-    flat = offset.unsqueeze(-2) if offset.dim() > 1 else offset  # a row for items under plates of fits and types
     hidden, start = input_scale * data.features, 0
     for fan_in, fan_out in pairwise(sizes):
         stop = start + fan_in * fan_out
-        weight = flat[..., start:stop].reshape(*flat.shape[:-2], fan_in, fan_out)
-        hidden = torch.tanh((hidden @ weight + flat[..., stop : stop + fan_out]) / fan_in**0.5)
+        weight = offset[..., start:stop].reshape(*offset.shape[:-1], fan_in, fan_out)
+        hidden = torch.tanh((hidden @ weight + offset[..., None, stop : stop + fan_out]) / fan_in**0.5)
         start = stop + fan_out
-    last = flat[..., start:].reshape(*flat.shape[:-2], width, 1)
+    last = offset[..., start:].reshape(*offset.shape[:-1], width, 1)
     with pyro.plate("item", data.n_items, dim=-1):
         return pyro.deterministic("utility", amplitude * (hidden @ last).squeeze(-1) / width**0.5)

@@ -16,9 +16,10 @@ import pyro.distributions as dist
 from torch import Tensor
 from torch.nn.functional import pad
 
-from prefdensity.programs.cells import Cells, entries
+from prefdensity.programs.cells import Cells
 from prefdensity.programs.layers import layer
 from prefdensity.programs.outcomes import Judgements, cumulative_logit
+from prefdensity.programs.tables import entries
 
 _MEANINGS = {
     "rating_cut_first": "utility at which the lowest rating is as likely as all others",

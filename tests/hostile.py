@@ -140,7 +140,7 @@ def look_alike_labels() -> list[Case]:
              ("new  york", "new york"), (f"La{ZERO}rch", "Larch"), ("straße", "STRASSE"), ("½", "1⁄2"), ("x²", "x2"),
              ("-0", "0"), ("+5", "5"), ("5.", "5"), ("İx", "i̇x"), ("①", "1"),
              ("gpt-4", "gpt\u20114"), ("gpt-4", "gpt\u20134"), ("O'Neil", "O’Neil"), ("☃", "☃\ufe0f"),
-             ("a-1", "a\u22121")]  # fmt: skip
+             ("a-1", "a\u22121"), ("Larch", "L\u0430rch"), ("PEAR", "\u0420EAR")]  # fmt: skip
     cases = []
     for one, other in pairs:
         frame = pd.DataFrame({"item_a": [one, other], "item_b": ["oak", "oak"], "outcome": ["a", "b"]})

@@ -35,7 +35,7 @@ def own_likings(margin, data):
     """What annotators like, written without a word on its place among margins."""
     with pyro.plate("annotator", data.n_annotators, dim=-2), pyro.plate("item", data.n_items, dim=-1):
         liking = pyro.sample("liking", dist.Normal(0.0, 0.7))
-    return margin + 2 * data.annotator_contrast(liking)
+    return margin + 2 * data.contrast(liking, by="annotator")
 
 
 @layer("margin", needs=["first"])
@@ -48,7 +48,7 @@ def heed(margin, data):
     spread = pyro.sample("spread", dist.HalfNormal(0.5))
     with pyro.plate("annotator", data.n_annotators, dim=-1):
         offset = pyro.sample("heed", dist.Normal(0.2, 1.0))
-    return margin * data.of_annotator((spread * offset).exp())
+    return margin * data.of("annotator", (spread * offset).exp())
 
 
 @layer("margin", place="wants", unimodal=False)

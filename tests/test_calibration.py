@@ -4,9 +4,15 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
+from prefdensity.judged.rungs import Rung
 from prefdensity.pcal.calibration import Bracket, brackets, influence, multipliers
 
 CALIBRATIONS = ("none", "identity", "scalar", "single", "split")
+
+
+def both(p1, p2, labelled, compared, after, before):
+    """Return the brackets of labels and preferences."""
+    return brackets((Rung("label", labelled, p1), Rung("preferences", compared, p2)), (after, before))
 
 
 def random_problem(seed=0, n=300, d=3):
@@ -24,7 +30,7 @@ def under_every_pattern(psi1, psi2, psi3, p1, p2):
     n = len(psi1)
     for probability, labelled, compared in ((p1, 1, 1), (p2 - p1, 0, 1), (1 - p2, 0, 0)):
         s1, s2 = np.full(n, bool(labelled)), np.full(n, bool(compared))
-        yield probability, s1 / p1, brackets(p1, p2, s1, s2, (psi2,), (psi3,))
+        yield probability, s1 / p1, both(p1, p2, s1, s2, (psi2,), (psi3,))
 
 
 def exact_moments(problem, matrices):
@@ -117,7 +123,7 @@ def test_a_dictionary_is_at_least_as_good_as_each_of_its_nuisances():
         sigma[name] = 0.0
         for labelled, compared, p in ((1, 1, p1), (0, 1, p2 - p1), (0, 0, 1 - p2)):
             s1, s2 = np.full(len(p), bool(labelled)), np.full(len(p), bool(compared))
-            phi = influence(psi1, s1 / p1, brackets(p1, p2, s1, s2, after, before), matrices)
+            phi = influence(psi1, s1 / p1, both(p1, p2, s1, s2, after, before), matrices)
             sigma[name] = sigma[name] + gram(p, phi, phi)
     for name in ("one", "other"):
         assert np.linalg.eigvalsh(sigma[name] - sigma["both"]).min() > -1e-10
@@ -127,6 +133,6 @@ def test_brackets_without_weight_are_dropped():
     n = 4
     half, one, true = np.full(n, 0.5), np.ones(n), np.ones(n, bool)
     guess = (np.ones((n, 1)),)
-    assert [b.name for b in brackets(half, half, true, true, guess, guess)] == ["unlabelled"]
-    assert [b.name for b in brackets(half, one, true, true, guess, guess)] == ["preferences"]
-    assert brackets(one, one, true, true, guess, guess) == []
+    assert [b.name for b in both(half, half, true, true, guess, guess)] == ["unlabelled"]
+    assert [b.name for b in both(half, one, true, true, guess, guess)] == ["preferences"]
+    assert both(one, one, true, true, guess, guess) == []

@@ -1,5 +1,7 @@
 """Programs with several modes: mirror images are found, weighed by evidence, drawn from by their shares, and told."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyro
 import pyro.distributions as dist
@@ -12,9 +14,11 @@ from scipy.special import expit
 import prefdensity
 from prefdensity.data.comparisons import Comparisons
 from prefdensity.inference import basins
+from prefdensity.inference.bridge import log_evidence
 from prefdensity.inference.engines import places_of
 from prefdensity.inference.laplace import laplace
 from prefdensity.inference.mode import _log_odds, first_guess
+from prefdensity.inference.quality import check_guide
 from prefdensity.inference.view import View
 from prefdensity.programs.compose import compose
 from prefdensity.programs.layers import layer
@@ -189,6 +193,19 @@ def test_modes_have_their_shares_and_evidence(table):
     better = post.draws["utility"][:, 1] > post.draws["utility"][:, 0]
     assert better.mean() == pytest.approx(share, abs=0.05)
     assert np.logaddexp.reduce(post.status.modes) == pytest.approx(evidence, abs=0.2)
+
+
+def test_draws_tell_the_evidence_by_a_bridge():
+    table = (4, 5, 2)  # nothing speaks for the mirror image
+    evidence, _ = by_quadrature(*table)
+    view, _ = view_of("reliability", duel(*table))
+    guide, generator = laplace(view), torch.Generator().manual_seed(0)
+    draws = check_guide(view, guide, 4000, generator)
+    assert draws.tempering == 1
+    # a guide off by half a standard deviation of everything serves as well; five errors of 4,000 draws
+    off = replace(guide, base=guide.base + 0.5 * guide.main[1].norm(dim=1))
+    for each in (guide, off):
+        assert log_evidence(view, draws.z, each, generator) == pytest.approx(evidence, abs=0.1)
 
 
 def from_signs(view, data, turned):

@@ -163,7 +163,7 @@ def test_regressors_are_copied_and_fold_by_fold():
     judged, _ = bought(600)
     recipe = RegressorNuisance(Offset())
     found = pcal(judged, LINEAR, recipe, n_folds=4)
-    assert len(np.unique(found.after[0])) == 4
+    assert len(np.unique(found.expected[0][0])) == 4
     assert not hasattr(recipe.regressor, "mean")
 
 
@@ -185,7 +185,7 @@ def test_no_label_predicts_itself():
     changed = judged.take(slice(None))
     changed.label[row] += 1e6
     after = pcal(changed, LINEAR, LinearNuisance(), seed=3)
-    same = base.after[0] == after.after[0]
+    same = base.expected[0][0] == after.expected[0][0]
     assert same[row]
     assert not same.all()
 
@@ -295,7 +295,7 @@ def test_ties_everywhere_leave_labels_and_unlabelled_units():
     judged, full = bought()
     tied = buy(full.judged_as(2), judged.label_probability, judged.preference_probability, judged.pattern)
     found = pcal(tied, LINEAR)
-    np.testing.assert_allclose(found.after[0], found.before[0], atol=1e-10)
+    np.testing.assert_allclose(found.expected[0][0], found.expected[1][0], atol=1e-10)
     assert np.isfinite(found.theta).all()
 
 

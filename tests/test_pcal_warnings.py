@@ -93,8 +93,8 @@ def test_few_valid_runs_are_warned_of(kind: str, said: Callable[[str, int, int],
 def test_valid_runs_are_hardly_ever_warned_of(
     kind: str, labels: int, said: Callable[[str, int, int], tuple[float, float]]
 ) -> None:
-    """At a rate of 2.6 %, 17 of 200 once in 100,000; coverage has a standard error of .015."""
+    """At a rate of 2.6 %, 17 of 200 once in 100,000; coverage of .87 has a standard error of .0135."""
     warned, inside = said(kind, labels, 200)
     print(kind, labels, warned, inside)
     assert warned <= 16 / 200
-    assert inside >= 0.855
+    assert inside >= 0.83

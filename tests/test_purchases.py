@@ -133,7 +133,7 @@ def test_without_the_labeller_the_crowd_never_meets_a_label_and_tells_nothing() 
         pcal(judged, Mean())
     masked = pcal(judged, Mean(), dependent_judges="mask")
     assert len(masked.judged.verdict) == 0
-    np.testing.assert_allclose(masked.after[0], masked.before[0])
+    np.testing.assert_allclose(masked.expected[0][0], masked.expected[1][0])
     table = masked.comparison().set_index("method")
     assert table["se"]["PCAL"] < table["se"]["labels only"]  # unlabelled units still help
 

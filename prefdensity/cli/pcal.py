@@ -9,6 +9,7 @@ import typer
 
 from prefdensity.cli.shell import staged
 from prefdensity.errors import DataError
+from prefdensity.words import share
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -140,7 +141,8 @@ def design(
     p1, p2 = planned["label_probability"], planned["preference_probability"]
     spent = (cost - 1) * p1.mean() + p2.mean()
     typer.echo(
-        f"label {p1.mean():.1%} of units, compare {(p2 - p1).mean():.1%} more, at {spent:.4g} a unit. {plan.worth}"
+        f"label {share(p1.mean())} of units, compare {share((p2 - p1).mean())} more, at {spent:.4g} a unit. "
+        f"{plan.worth}"
     )
     if plan.single:
         typer.echo(

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from prefdensity.data.grades import mirror
@@ -176,6 +177,20 @@ class Table:
         fixed = {each.names: self._words(each) for each in self.COLUMNS if _names_rows(each)}
         more = {each.column.names: each.words for each in self.more if _names_rows(each.column)}
         return {name: labels for name, labels in (fixed | more).items() if labels}
+
+    def plural(self, name: str) -> str:
+        """Return what several labels are called: items, annotators, ...; of columns that users named, their name."""
+        fixed = (each.words for each in self.COLUMNS if each.kind == "label" and each.names == name)
+        return next(fixed, name)
+
+    def attributes(self, of: str) -> pd.DataFrame:
+        """Return what is known of items, annotators or other labels, indexed by them, as it is read back."""
+        known: dict[str, Any] = {}
+        for each in self.more:
+            if each.column.per == of:
+                words = np.array(each.words, dtype=object)
+                known[each.column.name] = words[each.values] if each.column.kind == "label" else each.values
+        return pd.DataFrame(known, index=pd.Index(self.labels(of), dtype=object))
 
     def take(self, rows: Array | slice) -> Self:
         """Return the rows at `rows`, with all vocabularies kept."""

@@ -131,9 +131,12 @@ def _other(named: Sequence[str]) -> str:
 
 
 def _added(notes: Sequence[str]) -> tuple[str, ...]:
-    """Return the notes that differ by more than the number of rows in front, with these numbers added up."""
-    total: dict[str, int] = {}
+    """Return each note once: those that differ by the number of rows in front alone with these numbers added up."""
+    total: dict[str, int | None] = {}
     for note in notes:
-        number, rest = re.fullmatch(r"(\d+) (rows .*)", note, re.DOTALL).groups()  # type: ignore[union-attr]
-        total[rest] = total.get(rest, 0) + int(number)
-    return tuple(f"{number} {rest}" for rest, number in total.items())
+        counted = re.fullmatch(r"(\d+) (rows .*)", note, re.DOTALL)
+        if counted is None:
+            total[note] = None
+        else:
+            total[counted[2]] = (total.get(counted[2]) or 0) + int(counted[1])
+    return tuple(note if number is None else f"{number} {note}" for note, number in total.items())

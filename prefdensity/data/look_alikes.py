@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,3})?")
@@ -14,6 +14,10 @@ _AS_SEEN = {"Cf": "", "Pd": "-"}  # characters of no width, and dashes of every 
 _PLAIN = str.maketrans({"\u2018": "'", "\u2019": "'", "\u02bc": "'", "\u201c": '"', "\u201d": '"', "\u2212": "-"}) | {
     code: None for code in range(0xFE00, 0xFE10)
 }  # quotation marks and minus as typed; whether a sign is drawn in colour
+# Letters of Cyrillic and Greek that print as Latin ones do (Unicode TR 39), small and capital.
+_TWINS = str.maketrans(
+    "аеорсухіјѕһԁԛԝАВЕКМНОРСТУХІЈЅԚԜοΑΒΕΖΗΙΚΜΝΟΡΤΥΧ", "aeopcyxijshdqwABEKMHOPCTYXIJSQWoABEZHIKMNOPTYX"
+)
 _NAMED = 3  # groups that a warning spells out
 
 
@@ -21,8 +25,9 @@ def look_alikes(vocabularies: Mapping[str, Sequence[str]]) -> list[str]:
     """Return warnings of labels that differ only in what a reader does not see, or that mean that nothing is there.
 
     Two labels look alike when they are equal after NFKC normalisation (full-width letters, no-break blanks), without
-    case, outer and doubled blanks, characters of no width and kinds of dashes and quotation marks, or as numbers (101
-    and 101.0, 7 and 007). They stay the labels they are: nobody but the user knows whether they are one.
+    case, outer and doubled blanks, characters of no width and kinds of dashes and quotation marks, with Cyrillic and
+    Greek letters taken for the Latin ones that they print as, or as numbers (101 and 101.0, 7 and 007). They stay the
+    labels they are: nobody but the user knows whether they are one.
 
     Parameters
     ----------
@@ -51,15 +56,23 @@ def _alike(what: str, labels: Sequence[str]) -> list[str]:
     groups: dict[str, list[str]] = defaultdict(list)
     for label in labels:
         groups[looks(label)].append(label)
-    found = [group for group in groups.values() if len(group) > 1]
+    found = [group for group in _joined(groups.values()) if len(group) > 1]
     if not found:
         return []
     named = "; ".join(" and ".join(repr(label[:60]) for label in group[:4]) for group in found[:_NAMED])
     more = f" and {len(found) - _NAMED} more groups" if len(found) > _NAMED else ""
     return [
-        f"{sum(map(len, found))} {what} look like {len(found)}: {named}{more} differ only in case, blanks, or the way "
-        "they are written, and count as different; make them one in the table if they are"
+        f"{sum(map(len, found))} {what} look like {len(found)}: {named}{more} differ only in case, blanks, alphabet, "
+        "or the way they are written, and count as different; make them one in the table if they are"
     ]
+
+
+def _joined(groups: Iterable[list[str]]) -> list[list[str]]:
+    """Return the groups of labels, joined where letters of other alphabets are all that tells them apart."""
+    joined: dict[str, list[str]] = defaultdict(list)
+    for group in groups:
+        joined[looks(group[0].translate(_TWINS))] += group
+    return list(joined.values())
 
 
 def _absent(what: str, labels: Sequence[str]) -> list[str]:

@@ -36,6 +36,8 @@ class DataReport:
         Where the table came from, and what was dropped or recoded on request.
     n_judgements, n_items, n_annotators, n_contexts, n_pairs
         Sizes; judgements are weighted by `count`, pairs are distinct and unordered.
+    labels
+        What labels beside items and annotators name (contexts, category, ...) -> how many there are.
     tie_share
         Share of ties among the judgements.
     both_orders, first_share
@@ -63,6 +65,7 @@ class DataReport:
     both_orders: float | None
     first_share: float | None
     n_components: int
+    labels: dict[str, int]
     items: pd.DataFrame
     annotators: pd.DataFrame
     remarks: tuple[Remark, ...]
@@ -97,8 +100,7 @@ class DataReport:
         if self.n_annotators:
             each = _spread(self.annotators["judgements"])
             lines.append(f"  annotators    {self.n_annotators:,}, {each} judgements each")
-        if self.n_contexts:
-            lines.append(f"  contexts      {self.n_contexts:,}")
+        lines += [f"  {name:<13} {size:,}" for name, size in self.labels.items()]
         lines += [f"  note          {note}" for note in self.notes]
         lines.append("Warnings:" if self.warnings else "Nothing to warn of.")
         return "\n".join(lines + [f"- {warning}" for warning in self.warnings])
@@ -120,6 +122,8 @@ def describe(data: Comparisons) -> DataReport:
     annotators = _annotator_frame(data)
     both_orders, first_share, order_remarks = _order(data, pair)
     n_components = int(components(data).max()) + 1
+    words = {data.plural(name): labels for name, labels in data.vocabularies().items()}
+    labels = {name: len(each) for name, each in words.items() if name not in ("items", "annotators")}
     return DataReport(
         source=data.source,
         notes=data.notes,
@@ -127,6 +131,7 @@ def describe(data: Comparisons) -> DataReport:
         n_items=len(data.items),
         n_annotators=len(data.annotators),
         n_contexts=len(data.contexts),
+        labels=labels,
         n_pairs=int(pair.max()) + 1,
         tie_share=data.n_ties / data.n_judgements,
         both_orders=both_orders,
@@ -136,7 +141,7 @@ def describe(data: Comparisons) -> DataReport:
         annotators=annotators,
         remarks=(
             *(Remark(says, concerns="item") for says in existence_warnings(data)),
-            *map(Remark, look_alikes({"items": data.items, "annotators": data.annotators, "contexts": data.contexts})),
+            *map(Remark, look_alikes(words)),
             *_thin(items, "item", "their utilities rest on the prior"),
             *_thin(annotators, "annotator", "little can be said about them"),
             *map(Remark, _one_sided(data)),

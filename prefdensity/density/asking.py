@@ -238,7 +238,8 @@ def _answer(
         met = run(program, cells, sites, len(rows), seed=int(rows[0])).met
     require_drawn(met, post.latent, program)
     answer = found[0]
-    return answer if answer.dim() == 3 else answer.reshape(1, 1, -1).expand(len(rows), 1, -1), met
+    # plates of layers left of those of types are no more than singletons here
+    return answer.flatten(1, -2) if answer.dim() > 2 else answer.reshape(1, 1, -1).expand(len(rows), 1, -1), met
 
 
 def _some_pairs(size: int, people: int, most: int) -> tuple[Array, Array, Array]:

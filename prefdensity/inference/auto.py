@@ -9,9 +9,11 @@ from pyro.ops.stats import effective_sample_size, split_gelman_rubin
 from torch import Tensor
 
 from prefdensity.inference.basins import shares
+from prefdensity.inference.bridge import log_evidence
 from prefdensity.inference.chains import walk
 from prefdensity.inference.curvature import DENSE
-from prefdensity.inference.engines import Answer, Settings, by_laplace, by_svi, places_of
+from prefdensity.inference.engines import Answer, Settings, by_laplace, by_svi, log_copies, places_of
+from prefdensity.inference.laplace import Mixture
 from prefdensity.inference.mode import Climber
 from prefdensity.inference.safety import Quantities, errors_of_chains
 from prefdensity.inference.view import View
@@ -91,6 +93,8 @@ def by_short_chains(first: Answer, view: View, settings: Settings, report: Repor
     facts = {
         "method": "nuts", "chains": _GROUPS, "r_hat": between,
         "effective": float(effective_sample_size(walked.z, 0, 1).min()),
+        "log_evidence": log_evidence(view, walked.z.flatten(0, 1), Mixture.joined(first.found), generator)
+        + log_copies(view),
         "divergences": walked.divergences, "converged": between < R_HAT and not walked.interrupted,
         "restart_values": first.facts["restart_values"], "modes": first.facts["modes"],
         "steps": walked.z.shape[0] * walked.z.shape[1],

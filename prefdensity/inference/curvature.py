@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from prefdensity.errors import ProgramError
+from prefdensity.inference.felt import PASS, Felt
 from prefdensity.inference.krylov import Pattern, Sparse
-from prefdensity.inference.leaves import Leaf, LocalCells
+from prefdensity.inference.leaves import Leaf
 from prefdensity.inference.precision import Arrow, Dense, Precision
 from prefdensity.inference.view import Site, View
 from prefdensity.programs.cells import Cells
@@ -27,13 +29,11 @@ Objective = Callable[[Tensor], Tensor]
 
 # Rows of the Hessian per batched backward pass, in cell evaluations.
 _BACKWARD = 20_000_000
-# Comparisons (times fits) whose derivatives are worked out together: few enough for the cache.
-_PASS = 2**17
 # Largest dimension for which a full matrix is formed (200 MB in float64), and up to which nothing else is worth while.
 DENSE = 5000
 _SMALL = 500
 # Cells on which locality is checked: it is a property of the program, not of the data.
-_PROBE = 2000
+PROBE = 2000
 
 
 def dense_hessian(objective: Objective, z: Tensor, work: int) -> tuple[Tensor, Tensor]:
@@ -55,9 +55,10 @@ def dense_hessian(objective: Objective, z: Tensor, work: int) -> tuple[Tensor, T
     return gradient.detach(), torch.cat(rows).movedim(0, 1)
 
 
-Block = tuple[Leaf, Leaf, Tensor]  # two leaves and the second derivatives [fit, comparison]
+# What a layer may raise in a world where it finds two items and nobody else.
+UNTOLD = (ProgramError, RuntimeError, IndexError, ValueError, TypeError, AttributeError, KeyError, AssertionError)
 
-_SHARED = ("gap",)  # dims of sites all of whose entries every comparison feels
+Block = tuple[Leaf, Leaf, Tensor]  # two leaves and the second derivatives [fit, comparison]
 
 
 class LocalCurvature:
@@ -65,31 +66,30 @@ class LocalCurvature:
 
     def __init__(self, view: View) -> None:
         self.view = view
-        stages = {each.stage for each in view.program.layers}
-        # types sum annotators up, ratings see utilities outside comparisons
-        utility = sites_of(view, "utility") if "utility" in stages and not stages & {"types", "rating"} else []
-        self.utility = [view.sites[name] for name in utility]
-        away = [*utility, *sites_of(view, "scale")]  # a scale is felt by the utilities alone
-        self.others = [part for name, site in view.sites.items() if name not in away for part in _parts(site)]
-        self.applies = len(self.utility) == 1 and all(_is_local(site, view.cells) for site in self.others)
+        utility = _utility(view)
+        self.utility = view.sites[utility]
+        away = [utility, *sites_of(view, "scale")]  # a scale is felt by the utilities alone
+        self.felt = Felt(view, [site for name, site in view.sites.items() if name not in away])
         self._pattern: Pattern | None = None
 
     @cached_property
     def form(self) -> type[Dense] | type[Arrow] | type[Sparse] | None:
         """How a precision is kept: annotators apart where they are many; None where nothing can keep it."""
         size, people = self.view.dimension, self.view.cells.n_annotators
-        own = sum(site.at.stop - site.at.start for site in self.others if _is_own(site))
+        own = sum(part.site.at.stop - part.site.at.start for part in self.felt.parts if part.is_own)
         if size <= _SMALL or (own == 0 and size <= DENSE):
             return Dense
         if own > size / 2 and size - own <= DENSE and own * (size - own + own // people) <= DENSE**2:
             return Arrow
         if size <= DENSE:
             return Dense
-        return Sparse if self.batches and not any(site.dims == ("covariate",) for site in self.others) else None
+        spread = any(part.is_shared and part.weights is not None for part in self.felt.parts)
+        return Sparse if self.batches and not spread else None
 
     def holds(self, z: Tensor) -> bool:
         """Check the Hessian against an automatic Hessian-vector product at z [dimension], on a few cells."""
-        return agrees(LocalCurvature, self.view, z)
+        few = sample(self.view, PROBE)
+        return agrees(self if few is self.view else LocalCurvature(few), few, z)
 
     def __call__(self, z: Tensor) -> tuple[float, Tensor, Precision]:
         """Return value, gradient [dimension] and minus the Hessian of the log joint density."""
@@ -113,9 +113,9 @@ class LocalCurvature:
         hessian = z.new_zeros(len(z), self.view.dimension, self.view.dimension)
         for leaf, other, values in blocks:
             block = leaf.block(other, values)
-            hessian[:, leaf.at, other.at] = block
+            hessian[:, leaf.at, other.at] += block
             if other is not leaf:
-                hessian[:, other.at, leaf.at] = block.mT
+                hessian[:, other.at, leaf.at] += block.mT
         if not prior:
             return value, gradient, hessian
         prior_value, prior_gradient, rows = log_prior_rows(self.view, z)
@@ -132,6 +132,7 @@ class LocalCurvature:
     def _arrow(self, blocks: list[Block], rows: list[tuple[Site, Tensor]]) -> Arrow:
         """Return minus the Hessian with the annotators' entries apart."""
         outer, inner = self._order()
+        people = {part.site.name for part in self.felt.parts if part.is_own}
         place = torch.empty(self.view.dimension, dtype=torch.int64, device=self.view.device)
         place[inner] = torch.arange(len(inner), device=place.device)
         spot = torch.empty_like(place)  # of an annotator's entry among its own
@@ -170,7 +171,7 @@ class LocalCurvature:
                 corner[:, k] -= row[0][inner]
                 corner[k, k] += row[0][site.at.start]
                 arm[..., k] -= row[0][outer]
-            elif _is_own(site):
+            elif site.name in people:
                 own = mine(site.at, (site.at.stop - site.at.start) // len(outer))
                 tip.diagonal(dim1=-2, dim2=-1)[:, own] -= row[0][site.at].reshape(len(outer), -1)
             else:
@@ -180,7 +181,10 @@ class LocalCurvature:
     def _order(self) -> tuple[Tensor, Tensor]:
         """Return the coordinates of annotators' entries [annotator, own] and of the rest [rest]."""
         everything = torch.arange(self.view.dimension, device=self.view.device)
-        own = [everything[site.at].reshape(self.view.cells.n_annotators, -1) for site in self.others if _is_own(site)]
+        own = [
+            everything[part.site.at].reshape(self.view.cells.n_annotators, -1)
+            for part in self.felt.parts if part.is_own
+        ]  # fmt: skip
         outer = torch.cat(own, 1)
         stays = torch.ones_like(everything, dtype=torch.bool)
         stays[outer] = False
@@ -191,10 +195,10 @@ class LocalCurvature:
         places: list[tuple[Tensor, Tensor]] = []
         entries: list[Tensor] = []
         for leaf, other, values in blocks:
-            for k, (mine, sign) in enumerate(leaf.signed):
-                for theirs, flip in other.signed[k if other is leaf else 0 :]:
+            for k, (mine, weight) in enumerate(leaf.signed):
+                for theirs, their_weight in other.signed[k if other is leaf else 0 :]:
                     places.append((mine + leaf.at.start, theirs + other.at.start))
-                    entries.append(-sign * flip * values[0])
+                    entries.append(-weight * their_weight * values[0])
         everything = torch.arange(self.view.dimension, device=self.view.device)
         for site, row in rows:
             at = everything if site.is_scalar else everything[site.at]
@@ -206,78 +210,57 @@ class LocalCurvature:
             )
         return self._pattern.fill(torch.cat(entries))
 
-    @property
+    @cached_property
     def batches(self) -> bool:
         """Whether `batch` takes several fits: utilities are sites of their own, and compared as they are."""
-        compared = all(each.stage != "behaviour" for each in self.view.program.layers)
-        return compared and self.utility[0].dims == ("item",) and self.utility[0].name == "utility"
-
-    def _leaf(self, site: Site, z: Tensor) -> Leaf:
-        cells, raw = self.view.cells, z[:, site.at]
-        if site.is_scalar:
-            zero = torch.zeros(len(cells), dtype=torch.int64, device=z.device)
-            return Leaf(site.at, raw.expand(-1, len(cells)), plus=zero)
-        if site.dims == ("covariate",):
-            return Leaf(site.at, cells.covariate_sum(raw), matrix=cells.covariates)
-        label = site.dims[0]
-        place, own = cells.labels[label], int(_is_own(site))
-        if len(site.dims) > 1:
-            row = place * cells.n_items
-            value = cells.contrast(raw.reshape(-1, *site.batch), by=label).squeeze(-2)
-            return Leaf(site.at, value, plus=row + cells.item_a, minus=row + cells.item_b, own=own * cells.n_items)
-        return Leaf(site.at, cells.of(label, raw), plus=place, own=own)
+        site, view = self.utility, self.view
+        if not site.is_identity or site.batch != (view.cells.n_items,):
+            return False
+        z = torch.linspace(-1.0, 1.0, view.dimension, dtype=view.dtype, device=view.device).sin()
+        return torch.equal(utility_table(view, z), z[site.at])
 
     def _margin(self, z: Tensor) -> Leaf:
-        cells, site = self.view.cells, self.utility[0]
+        cells, site = self.view.cells, self.utility
+        signed = ((cells.item_a, 1.0), (cells.item_b, -1.0))
         if self.batches:
-            return Leaf(site.at, cells.contrast(z[:, site.at]), plus=cells.item_a, minus=cells.item_b)
+            return Leaf(site.at, cells.contrast(z[:, site.at]), signed)
         (alone,) = z
         table = self._table(alone[site.at], alone)
         slope = torch.autograd.functional.jacobian(
             lambda part: self._table(part, alone), alone[site.at], vectorize=True
         )
-        return Leaf(site.at, cells.contrast(table)[None], plus=cells.item_a, minus=cells.item_b, through=slope)
+        return Leaf(site.at, cells.contrast(table)[None], signed, through=slope)
 
     def _table(self, part: Tensor, z: Tensor) -> Tensor:
         """Return utilities [item] as a function of the utility site's entries."""
-        site = self.utility[0]
+        site = self.utility
         full = torch.cat([z[: site.at.start].detach(), part, z[site.at.stop :].detach()])
         return utility_table(self.view, full)
 
     def _likelihood(self, z: Tensor, counts: Tensor | None) -> tuple[Tensor, Tensor, list[Block]]:
-        leaves = [self._margin(z), *(self._leaf(site, z) for site in self.others)]
-        step = max(1, _PASS // len(z))
+        leaves = [self._margin(z), *self.felt.leaves(z)]
+        step = max(1, PASS // len(z))
         parts = [
-            self._derivatives(z, leaves, slice(start, start + step), counts)
+            self._derivatives(leaves, slice(start, start + step), counts)
             for start in range(0, max(1, len(self.view.cells)), step)
         ]
         totals, firsts, seconds = zip(*parts, strict=True)
         gradient = torch.zeros(len(z), self.view.dimension, dtype=self.view.dtype, device=self.view.device)
         for leaf, *slopes in zip(leaves, *firsts, strict=True):
-            gradient[:, leaf.at] = leaf.pull(torch.cat(slopes, -1))
+            gradient[:, leaf.at] += leaf.pull(torch.cat(slopes, -1))
         blocks = [
             (leaves[k], leaves[m], torch.cat([second[k, m] for second in seconds], -1)) for k, m in sorted(seconds[0])
         ]
         return sum(totals, z.new_zeros(len(z))), gradient, blocks
 
     def _derivatives(
-        self, z: Tensor, leaves: list[Leaf], rows: slice, counts: Tensor | None
+        self, leaves: list[Leaf], rows: slice, counts: Tensor | None
     ) -> tuple[Tensor, list[Tensor], dict[tuple[int, int], Tensor]]:
         """Return the log likelihood [fit] of some comparisons, and its derivatives by leaves [fit, comparison]."""
-        view, fits, cells = self.view, len(z), self.view.cells.at(rows)
-        free = [leaf.value[:, rows].detach().clone().requires_grad_() for leaf in leaves]
-        values, _ = view.values(z)
-        found: dict[str, list[Tensor]] = {}
-        for site, value in zip(self.others, free[1:], strict=True):
-            found.setdefault(site.name, []).append(site.transform(value).reshape(fits, 1, -1))
-        for name, parts in found.items():
-            values[name] = torch.stack(parts, -1) if view.sites[name].dims == _SHARED else parts[0]
-        fields = {name: getattr(cells, name) for name in cells.__dataclass_fields__}
-        fields["sizes"] = {**cells.sizes, **dict.fromkeys(cells.labels, len(cells))}
-        if counts is not None:
-            fields["outcome"] = counts[..., rows, :]
-        outcome = view.run(values, fits, LocalCells(**fields, margin=free[0].unsqueeze(-2))).met["outcome"]
-        total = outcome["fn"].log_prob(outcome["value"]).flatten(1).sum(-1)
+        margin, *felt = free = [leaf.value[:, rows].detach().clone().requires_grad_() for leaf in leaves]
+        outcome = self.view.cells.outcome if counts is None else counts.squeeze(-3)
+        assert outcome is not None  # a view has data
+        total = (outcome[..., rows, :] * self.felt.log_prob(margin, felt, rows)).sum(-1).sum(-1)
         first = torch.autograd.grad(total.sum(), free, create_graph=True)
         curved: dict[tuple[int, int], Tensor] = {}
         for k, slope in enumerate(first):
@@ -287,25 +270,43 @@ class LocalCurvature:
 
 
 def local_curvature(view: View, z: Tensor) -> LocalCurvature | None:
-    """Return the curvature of a local program, checked at z [dimension]; None for other programs."""
+    """Return the curvature of a local program, checked at z [dimension]; None for other programs.
+
+    Why a program is none is kept in the view's memo, as `spread`.
+    """
     if "local" not in view.memo:
-        local = LocalCurvature(view)
-        exact = local.applies and local.form is not None and local.holds(z)
-        view.memo["local"] = local if exact else None
+        view.memo["local"], view.memo["spread"] = _local_curvature(view, z)
     found: LocalCurvature | None = view.memo["local"]
     return found
 
 
-def agrees(
-    curvature: Callable[[View], Callable[[Tensor], tuple[float, Tensor, Precision]]], view: View, z: Tensor
-) -> bool:
-    """Check a curvature against an automatic Hessian-vector product at z [dimension], on a few cells."""
-    few = View(view.program, view.cells.head(_PROBE)) if len(view.cells) > _PROBE else view
+def _local_curvature(view: View, z: Tensor) -> tuple[LocalCurvature | None, str]:
+    try:
+        local = LocalCurvature(view)
+        if local.form is None:
+            return None, f"its {view.dimension} parameters are too many for a matrix"
+        if local.holds(z):
+            return local, ""
+    except UNTOLD as error:  # whatever a layer raises that finds nobody else in its world
+        return None, str(error)
+    return None, "a comparison feels more than the entries of its own items and annotator"
+
+
+def sample(view: View, most: int) -> View:
+    """Return a view of so many cells at most, spread over all; the view itself where it has no more."""
+    step = -(-len(view.cells) // most)
+    if step < 2 or not isinstance(view.cells, Cells) or view.cells.choice is not None:
+        return view
+    return View(view.program, view.cells.take(torch.arange(0, len(view.cells), step, device=view.device)))
+
+
+def agrees(curvature: Callable[[Tensor], tuple[float, Tensor, Precision]], view: View, z: Tensor) -> bool:
+    """Check a curvature against an automatic Hessian-vector product at z [dimension]."""
     direction = torch.linspace(-1.0, 1.0, len(z), dtype=z.dtype, device=z.device).sin()
     z = z + 0.3 * direction  # away from symmetric points, where a network looks linear
-    _, _, precision = curvature(few)(z)
+    _, _, precision = curvature(z)
     free = z.detach()[None].requires_grad_()
-    (gradient,) = torch.autograd.grad(few.log_joint(free).sum(), free, create_graph=True)
+    (gradient,) = torch.autograd.grad(view.log_joint(free).sum(), free, create_graph=True)
     (product,) = torch.autograd.grad((gradient[0] * direction).sum(), free)
     scale = product.abs().max().clamp_min(1e-12)
     return bool((precision.times(direction[None]) + product).abs().max() < 1e-8 * scale)
@@ -352,23 +353,17 @@ def sites_of(view: View, stage: str) -> list[str]:
     return [name for name in seen.met if name in view.sites]
 
 
-def _is_own(site: Site) -> bool:
-    """Whether every annotator has entries of its own."""
-    return site.dims[:1] == ("annotator",)
-
-
-def _parts(site: Site) -> list[Site]:
-    """Return the site, or each of its entries as a scalar where every comparison feels them all."""
-    if site.dims != _SHARED:
-        return [site]
-    return [replace(site, batch=(), dims=(), at=slice(k, k + 1)) for k in range(site.at.start, site.at.stop)]
-
-
-def _is_local(site: Site, cells: Cells) -> bool:
-    """Whether a comparison feels the site through one number, as `LocalCurvature._leaf` takes it."""
-    if site.is_scalar or site.dims == ("covariate",):
-        return site.is_scalar or not site.event
-    return not site.event and site.dims[0] in cells.labels and site.dims[1:] in ((), ("item",))
+def _utility(view: View) -> str:
+    """Return the one site that utilities are made of."""
+    stages = {each.stage for each in view.program.layers}
+    if "utility" not in stages or view.cells.choice is not None:
+        raise ProgramError("the program is not a composition of layers for comparisons")
+    if stages & {"types", "rating"}:  # types sum annotators up, ratings see utilities outside comparisons
+        raise ProgramError("comparisons are not judged one by one")
+    found = sites_of(view, "utility")
+    if len(found) != 1:
+        raise ProgramError(f"utilities are made of several sites, {', '.join(found)}")
+    return found[0]
 
 
 def utility_table(view: View, z: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from prefdensity.data.comparisons import Comparisons
 from prefdensity.errors import FitError
 from prefdensity.inference import nuts, parallel, svi
 from prefdensity.inference.basins import MOST, NEAR, NEGLIGIBLE, STANDING, highest, sentences, shares, weighed
+from prefdensity.inference.bridge import log_evidence
 from prefdensity.inference.checkpoint import Checkpoint
 from prefdensity.inference.guide import Blend, Guide
 from prefdensity.inference.laplace import Mixture
@@ -132,7 +133,7 @@ def by_map(view: View, settings: Settings, report: Report) -> Answer:
     facts = {
         "method": "map",
         "converged": best.converged,
-        "message": "posterior mode",
+        "message": f"posterior mode{_cost(view)}",
         "steps": best.iterations,
         "restart_values": heights,
         "modes": evidence,
@@ -150,11 +151,18 @@ def by_laplace(view: View, settings: Settings, report: Report) -> Answer:
     size = len(found[0].weight)
     nested = f", over a grid of {size} hyperparameter values" if size > 1 else ""
     facts = {
-        "method": "laplace", "converged": approximation.converged, "message": f"Gaussian at the posterior mode{nested}",
-        "steps": approximation.iterations, "restart_values": heights, "modes": _evidence(found),
+        "method": "laplace", "converged": approximation.converged,
+        "message": f"Gaussian at the posterior mode{nested}{_cost(view)}", "steps": approximation.iterations,
+        "restart_values": heights, "modes": _evidence(found),
     }  # fmt: skip
     answer = _answer(view, checked, approximation.mode.z, facts, _said(view, found))
     return replace(answer, found=tuple(found))
+
+
+def _cost(view: View) -> str:
+    """Say why a program has no curvature summed up over comparisons, and what that costs; nothing where it has."""
+    why = view.memo.get("spread")
+    return f"; its curvature took {view.dimension} passes over the table, for {why}" if why else ""
 
 
 def _evidence(found: list[Mixture]) -> tuple[float, ...]:
@@ -245,13 +253,16 @@ def _blended(view: View, fitted: Guide, settings: Settings) -> tuple[Checked, li
 
 
 def _answer(view: View, checked: Checked, point: Tensor, facts: dict[str, Any], said: tuple[str, ...]) -> Answer:
-    # one mode of k! equal ones was integrated, if annotators have k exchangeable types
-    copies = math.lgamma(view.sites["type_weight"].event[0] + 1) if "type_weight" in view.sites else 0.0
     quality = checked.facts
-    quality["log_evidence"] += copies
+    quality["log_evidence"] += log_copies(view)
     log_p, log_q = checked.log_p.cpu().numpy(), checked.log_q.cpu().numpy()
     facts |= quality
     return Answer(checked.z, point, facts, log_p=log_p, log_q=log_q, error=checked.error, warnings=said)
+
+
+def log_copies(view: View) -> float:
+    """Return the log of how many equal modes there are for one that was integrated: k! of k exchangeable types."""
+    return math.lgamma(view.sites["type_weight"].event[0] + 1) if "type_weight" in view.sites else 0.0
 
 
 def by_nuts(view: View, settings: Settings, report: Report) -> Answer:
@@ -273,6 +284,8 @@ def by_nuts(view: View, settings: Settings, report: Report) -> Answer:
         "restart_values": heights, "modes": _evidence(modes),
     }  # fmt: skip
     z = found.z.flatten(0, 1)
+    generator = torch.Generator().manual_seed(settings.seed)
+    facts["log_evidence"] = log_evidence(view, z, Mixture.joined(modes), generator) + log_copies(view)
     said = _said(view, modes)
     if max(places) > 0 and not found.r_hat < 1.01:
         listed = ", ".join(f"{places.count(place)} of {chains}" for place in sorted(set(places)))

@@ -92,9 +92,10 @@ class Mixture:
             if rows.any():
                 z[rows] = self.base[k] + spread.scale(noise[rows])
         del noise  # as large as z
-        return z, self._log_density(z)
+        return z, self.log_density(z)
 
-    def _log_density(self, z: Tensor) -> Tensor:
+    def log_density(self, z: Tensor) -> Tensor:
+        """Return log q [draw] of z [draw, dimension]."""
         parts = [
             weight.log() - 0.5 * spread.square(z - base) - spread.log_det
             for weight, base, spread in zip(self.weight, self.base, self.spread, strict=True)

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from prefdensity.data.grades import scores
 from prefdensity.errors import FitError
-from prefdensity.inference.curvature import DENSE, LocalCurvature, agrees, dense_hessian, local_curvature
+from prefdensity.inference.curvature import DENSE, LocalCurvature, dense_hessian, local_curvature
 from prefdensity.inference.precision import Dense, Gaussian, Precision
-from prefdensity.inference.types_curvature import TypesCurvature
+from prefdensity.inference.types_curvature import TypesCurvature, types_curvature
 from prefdensity.inference.view import View
 from prefdensity.programs.cells import Cells
 
@@ -164,9 +164,7 @@ class Climber:
     def _local(self, small: bool) -> LocalCurvature | TypesCurvature | None:
         """Return the exact curvature of a program that has one."""
         if self.view.program.type_layer is not None:
-            typed = TypesCurvature(self.view)
-            exact = typed.applies and self.prior and agrees(TypesCurvature, self.view, first_guess(self.view))
-            return typed if exact else None
+            return types_curvature(self.view, first_guess(self.view)) if self.prior else None
         return local_curvature(self.view, first_guess(self.view)) if self.prior or small else None
 
     def climb(self, start: Tensor, most: int = 100, known: Gaussian | None = None) -> Mode:

@@ -9,15 +9,17 @@ Hessian is that of the complete data plus, summed over annotators, the covarianc
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from prefdensity.inference.curvature import DENSE, log_prior_rows, sites_of
-from prefdensity.inference.leaves import Leaf, LocalCells
+from prefdensity.errors import ProgramError
+from prefdensity.inference.curvature import DENSE, PROBE, UNTOLD, agrees, log_prior_rows, sample, sites_of
+from prefdensity.inference.felt import Felt
+from prefdensity.inference.leaves import Leaf
 from prefdensity.inference.precision import Arrow, Dense, Gaussian, Precision
 from prefdensity.inference.view import Site, View
 
@@ -95,14 +97,19 @@ class TypesCurvature:
 
     def __init__(self, view: View, assignment: Tensor | None = None) -> None:
         self.view, self.assignment = view, assignment
-        self.utility = view.sites.get("utility")
-        self.weight = view.sites.get("type_weight")
-        away = ["utility", "type_weight", *sites_of(view, "scale")]  # a scale is felt by the utilities alone
+        self.utility = _only(view, "utility")
+        self.weight = _only(view, "types")
+        away = [self.utility.name, self.weight.name, *sites_of(view, "scale")]  # a scale is felt by the utilities alone
         self.others = [site for name, site in view.sites.items() if name not in away]
-        plain = self.utility is not None and self.utility.dims == ("type", "item") and self.weight is not None
-        simple = all(site.is_scalar or site.dims == ("covariate",) for site in self.others)
-        kept = {each.stage for each in view.program.layers}.isdisjoint({"rating", "behaviour"})
-        self.applies = plain and simple and kept and view.n_types > 1 and view.dimension <= DENSE
+        if self.utility.batch != (view.n_types, view.cells.n_items) or not self.utility.is_identity or view.n_types < 2:
+            raise ProgramError("types of annotators have no utilities of their own")
+        if not {each.stage for each in view.program.layers}.isdisjoint({"rating", "behaviour"}):
+            raise ProgramError("utilities of types are not compared as they are")
+        if view.dimension > DENSE:
+            raise ProgramError(f"its {view.dimension} parameters are too many for a matrix")
+        self.felt = Felt(view, self.others)
+        if not all(part.is_shared for part in self.felt.parts):
+            raise ProgramError("beside types, a comparison feels entries of its own items or annotator")
 
     def __call__(self, z: Tensor) -> tuple[float, Tensor, TypesPrecision]:
         """Return value, gradient [dimension] and minus the Hessian of the log joint density."""
@@ -141,30 +148,17 @@ class TypesCurvature:
 
     def _run(self, z: Tensor) -> tuple[list[Leaf], list[Tensor], Tensor, Tensor]:
         """Return leaves [type, comparison], free copies, log likelihoods [type, comparison], log weights [type]."""
-        view, cells, types = self.view, self.view.cells, self.view.n_types
-        assert self.utility is not None
+        cells, types = self.view.cells, self.view.n_types
         utility = z[self.utility.at].reshape(self.utility.batch)
         one = slice(0, cells.n_items)
-        leaves = [Leaf(one, cells.contrast(utility), plus=cells.item_a, minus=cells.item_b)]
-        leaves += [self._leaf(site, z, types) for site in self.others]
+        leaves = [Leaf(one, cells.contrast(utility), ((cells.item_a, 1.0), (cells.item_b, -1.0)))]
+        leaves += [replace(leaf, value=leaf.value.expand(types, -1)) for leaf in self.felt.leaves(z[None])]
         free = [leaf.value.detach().clone().requires_grad_() for leaf in leaves]
-        values, _ = view.values(z[None])
-        for site, value in zip(self.others, free[1:], strict=True):
-            values[site.name] = site.transform(value)[None]
-        fields = {name: getattr(cells, name) for name in cells.__dataclass_fields__}
-        met = view.run(values, 1, LocalCells(**fields, margin=free[0][None])).met["outcome"]
-        cell = (met["value"].unsqueeze(-3) * met["fn"].outcome_log_prob).sum(-1)
-        return leaves, free, cell.reshape(types, len(cells)), met["fn"].log_weight.reshape(types)
-
-    def _leaf(self, site: Site, z: Tensor, types: int) -> Leaf:
-        cells, raw = self.view.cells, z[site.at]
-        if site.dims == ("covariate",):
-            return Leaf(site.at, cells.covariate_sum(raw).expand(types, -1), matrix=cells.covariates)
-        zero = torch.zeros(len(cells), dtype=torch.int64, device=z.device)
-        return Leaf(site.at, raw.expand(types, len(cells)), plus=zero)
+        assert cells.outcome is not None  # a view has data
+        cell = (cells.outcome * self.felt.log_prob(free[0], free[1:])).sum(-1)
+        return leaves, free, cell, self._log_weight(z[self.weight.at].detach())
 
     def _of_type(self, k: int) -> slice:
-        assert self.utility is not None
         start = self.utility.at.start + k * self.view.cells.n_items
         return slice(start, start + self.view.cells.n_items)
 
@@ -174,30 +168,31 @@ class TypesCurvature:
         """Return gradient and Hessian of the likelihood of complete data, annotators' types weighted by `belongs`."""
         cells, types = self.view.cells, range(self.view.n_types)
         assert cells.annotator is not None
-        assert self.weight is not None
         gradient, hessian = torch.zeros_like(z), z.new_zeros(len(z), len(z))
         weighted = (cell * belongs.index_select(-1, cells.annotator)).sum()
         first = torch.autograd.grad(weighted, free, create_graph=True)
         for at, (leaf, slope) in enumerate(zip(leaves, first, strict=True)):
             pulled = leaf.pull(slope.detach())
             if at == 0:
-                gradient[self.utility.at] = pulled.flatten()  # type: ignore[union-attr]
+                gradient[self.utility.at] = pulled.flatten()
             else:
-                gradient[leaf.at] = pulled.sum(0)
+                gradient[leaf.at] += pulled.sum(0)
             second = torch.autograd.grad(slope.sum(), free[at:], retain_graph=True, allow_unused=True)
             for other, values in zip(leaves[at:], second, strict=True):
                 if values is None:
                     continue
                 block = leaf.block(other, values.detach())
                 if at > 0:
-                    hessian[leaf.at, other.at] = block.sum(0)
-                    hessian[other.at, leaf.at] = block.sum(0).T
+                    hessian[leaf.at, other.at] += block.sum(0)
+                    if other is not leaf:
+                        hessian[other.at, leaf.at] += block.sum(0).T
                     continue
                 for k in types:
                     mine = self._of_type(k)
                     theirs = mine if other is leaf else other.at
-                    hessian[mine, theirs] = block[k]
-                    hessian[theirs, mine] = block[k].T
+                    hessian[mine, theirs] += block[k]
+                    if other is not leaf:
+                        hessian[theirs, mine] += block[k].T
         share = belongs.sum(-1)
         part = z[self.weight.at].detach()
         gradient[self.weight.at] = torch.autograd.functional.jacobian(lambda x: share @ self._log_weight(x), part)
@@ -207,7 +202,6 @@ class TypesCurvature:
         return gradient, hessian
 
     def _log_weight(self, part: Tensor) -> Tensor:
-        assert self.weight is not None
         return self.weight.transform(part).log()  # type: ignore[no-any-return]
 
     def _missing(
@@ -216,7 +210,6 @@ class TypesCurvature:
         """Return the covariance of annotators' scores under their types' probabilities, summed over annotators."""
         cells, types = self.view.cells, self.view.n_types
         assert cells.annotator is not None
-        assert self.weight is not None
         if float(belongs.amax(0).min()) >= 1 - _SURE:
             return None
         out = z.new_zeros(len(z), len(z))
@@ -247,7 +240,6 @@ class TypesCurvature:
 
     def _support(self, k: int) -> Tensor:
         """Return the coordinates that a score of type k has: its utilities, what all types share, the weights."""
-        assert self.weight is not None
         parts = [self._of_type(k), *(site.at for site in self.others), self.weight.at]
         everything = torch.arange(self.view.dimension, device=self.view.device)
         return torch.cat([everything[part] for part in parts])
@@ -256,13 +248,46 @@ class TypesCurvature:
         """Return the scores [annotator, support] of some annotators, were they of the type of these slopes."""
         size = len(self._support(0))
         out = slopes[0].new_zeros(people * size)
-        start = 0
-        for leaf, slope in zip(leaves, slopes, strict=True):
+        starts, start = {}, self.view.cells.n_items
+        for site in self.others:
+            starts[site.at.start] = start
+            start += site.at.stop - site.at.start
+        for k, (leaf, slope) in enumerate(zip(leaves, slopes, strict=True)):
+            start = starts[leaf.at.start] if k else 0
             if leaf.matrix is not None:
                 wide = slope.new_zeros(people, leaf.matrix.shape[1])
                 wide.index_add_(0, who, slope[:, None] * leaf.matrix[rows])
                 out.reshape(people, size)[:, start : start + wide.shape[1]] = wide
             for entry, sign in leaf.signed:
                 out.index_add_(0, who * size + start + entry[rows], sign * slope)
-            start += leaf.at.stop - leaf.at.start
         return out.reshape(people, size)
+
+
+def types_curvature(view: View, z: Tensor) -> TypesCurvature | None:
+    """Return the curvature of a program with types, checked at z [dimension]; None where it does not apply.
+
+    Why not is kept in the view's memo, as `spread`.
+    """
+    if "types" not in view.memo:
+        view.memo["types"], view.memo["spread"] = _types_curvature(view, z)
+    found: TypesCurvature | None = view.memo["types"]
+    return found
+
+
+def _types_curvature(view: View, z: Tensor) -> tuple[TypesCurvature | None, str]:
+    try:
+        whole = TypesCurvature(view)
+        few = sample(view, PROBE)
+        if agrees(whole if few is view else TypesCurvature(few), few, z):
+            return whole, ""
+    except UNTOLD as error:  # whatever a layer raises that finds nobody else in its world
+        return None, str(error)
+    return None, "a comparison feels more than the entries of its own items and type"
+
+
+def _only(view: View, stage: str) -> Site:
+    """Return the one site that the layer of a stage samples."""
+    found = sites_of(view, stage)
+    if len(found) != 1:
+        raise ProgramError(f"{stage} are made of {len(found)} sites, {', '.join(found)}")
+    return view.sites[found[0]]

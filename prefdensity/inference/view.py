@@ -20,7 +20,7 @@ from prefdensity.errors import ProgramError
 from prefdensity.inference.traced import Function, traced
 from prefdensity.programs.cells import Cells
 from prefdensity.programs.layers import Program
-from prefdensity.programs.running import Substitute, environment, run
+from prefdensity.programs.running import FEWEST, Substitute, environment, run
 
 # Cell evaluations (fits x types x comparisons x outcomes) per pass; small enough for the cache.
 _PASS = 1_000_000
@@ -86,6 +86,8 @@ class View:
         Length of z.
     n_types
         Types that annotators are summed over; 1 without types.
+    depth
+        Plates that a run has room for, that of fits included.
     """
 
     def __init__(self, program: Program, cells: Cells) -> None:
@@ -108,6 +110,8 @@ class View:
             self.sites[name] = site
             start = site.at.stop
         self.dimension = start
+        frames = [frame.dim for node in nodes.values() for frame in node["cond_indep_stack"] if frame.vectorized]
+        self.depth = max(FEWEST, *(1 - dim for dim in frames))
         self._graphs: dict[tuple[int, int], Function] = {}
         self.memo: dict[str, Any] = {}  # what others worked out about this view, once
 
@@ -308,12 +312,7 @@ class View:
     def prior(self, fits: int, seed: int) -> Tensor:
         """Return prior draws as vectors [fit, dimension]."""
         met = run(self.program, self.cells.head(1), {}, fits, seed).met
-        parts = [
-            site.transform.inv(met[name]["value"])
-            .expand(fits, *(1,) * (2 - len(site.batch)), *site.batch, *site.raw_event)
-            .reshape(fits, -1)
-            for name, site in self.sites.items()
-        ]
+        parts = [site.transform.inv(met[name]["value"]).reshape(fits, -1) for name, site in self.sites.items()]
         return torch.cat(parts, -1)
 
 

@@ -35,6 +35,7 @@ from prefdensity.judged.columns import (
     read_votes,
     require_columns,
 )
+from prefdensity.judged.rungs import Rung
 
 Array = NDArray[Any]
 
@@ -213,6 +214,19 @@ class Judged:
         voted = np.zeros(len(self), bool)
         voted[self.judged] = True
         return voted
+
+    @property
+    def covariate_names(self) -> tuple[str, ...]:
+        """Names of the columns of `covariates`."""
+        return self.features[:-2]
+
+    @property
+    def rungs(self) -> tuple[Rung, ...]:
+        """The ladder: a label, which comes with a preference, and a preference alone."""
+        return (
+            Rung("label", self.labelled, self.label_probability),
+            Rung("preferences", self.compared, self.preference_probability),
+        )
 
     @property
     def pattern(self) -> Array:

@@ -12,6 +12,8 @@ from prefdensity.pcal.functionals import (
     PoissonRegression,
 )
 from prefdensity.pcal.judges import ConfusionJudge, LogisticJudge, ProbitJudge
+from prefdensity.pcal.ladder import LadderEstimate, RungRegression, ladder
+from prefdensity.pcal.ladder_plan import LadderPlan, ladder_plan
 from prefdensity.pcal.nonresponse import weigh_returns
 from prefdensity.pcal.nuisances import GaussianNuisance, GivenNuisance, LinearNuisance, RegressorNuisance
 from prefdensity.pcal.plan import Design, pcal_design
@@ -25,6 +27,8 @@ __all__ = [
     "EstimatingEquation",
     "GaussianNuisance",
     "GivenNuisance",
+    "LadderEstimate",
+    "LadderPlan",
     "LinearNuisance",
     "LinearRegression",
     "LogisticJudge",
@@ -38,6 +42,9 @@ __all__ = [
     "Purchases",
     "Quantile",
     "RegressorNuisance",
+    "RungRegression",
+    "ladder",
+    "ladder_plan",
     "pcal",
     "pcal_design",
     "weigh_returns",

@@ -1,13 +1,16 @@
 """How much of each nuisance to use: multipliers of the mean-zero brackets that preferences and unlabelled units add.
 
-The estimator's influence function is psi1 S1/p1 - M2 (S1/p1 - S2/p2) psi2 - M3 (S2/p2 - 1) psi3, where S1, S2 say
-whether a label, a preference was bought with probabilities p1, p2, and psi2, psi3 are expectations of psi1 after and
-before the preferences. The two brackets are uncorrelated given the data, so the best M2 and M3 are regressions of
-psi1 on psi2 and psi3 over labelled units, apart from each other.
+With labels and preferences the estimator's influence function is psi1 S1/p1 - M2 (S1/p1 - S2/p2) psi2 - M3 (S2/p2 - 1)
+psi3, where S1, S2 say whether a label, a preference was bought with probabilities p1, p2, and psi2, psi3 are
+expectations of psi1 after and before the preferences. Any ladder has a bracket for each of its rungs, S_l/p_l -
+S_{l+1}/p_{l+1} times the expectation of psi1 given what is seen on rung l+1; below the last everything is seen. They
+are uncorrelated given the data, so the best multipliers are regressions of psi1 on these expectations over labelled
+units, apart from each other.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prefdensity.errors import DataError
+from prefdensity.judged.rungs import Rung
 
 Array = NDArray[Any]
 
@@ -29,9 +33,9 @@ class Bracket:
     Attributes
     ----------
     name
-        "preferences" or "unlabelled".
+        The rung that the guesses know, such as "preferences", or "unlabelled" for what is always seen.
     weight
-        z [unit]: S1/p1 - S2/p2, or S2/p2 - 1.
+        z [unit]: such as S1/p1 - S2/p2, or S2/p2 - 1.
     variance
         E[z^2 | data] [unit]: 1/p1 - 1/p2, or 1/p2 - 1.
     guesses
@@ -44,16 +48,24 @@ class Bracket:
     guesses: tuple[Array, ...]
 
 
-def brackets(
-    p1: Array, p2: Array, labelled: Array, compared: Array, after: tuple[Array, ...], before: tuple[Array, ...]
-) -> list[Bracket]:
-    """Return the brackets whose weight is not zero everywhere: p1 = p2 drops preferences, p2 = 1 drops unlabelled."""
-    s1, s2 = labelled / p1, compared / p2
-    both = [
-        Bracket("preferences", s1 - s2, 1 / p1 - 1 / p2, after),
-        Bracket("unlabelled", s2 - 1, 1 / p2 - 1, before),
+def brackets(rungs: Sequence[Rung], expected: Sequence[tuple[Array, ...]]) -> list[Bracket]:
+    """Return the brackets whose weight is not zero everywhere: equal probabilities of two rungs drop one.
+
+    Parameters
+    ----------
+    rungs
+        From the label down.
+    expected
+        For each rung, psi [unit, parameter] given what is seen on the next one, of every nuisance.
+    """
+    share = [rung.bought / rung.probability for rung in rungs] + [np.ones(len(rungs[0].bought))]
+    rate = [1 / rung.probability for rung in rungs] + [np.ones(len(rungs[0].bought))]
+    names = [rung.name for rung in rungs[1:]] + ["unlabelled"]
+    every = [
+        Bracket(name, share[k] - share[k + 1], rate[k] - rate[k + 1], guesses)
+        for k, (name, guesses) in enumerate(zip(names, expected, strict=True))
     ]
-    return [each for each in both if each.variance.max() > _ZERO * (1 / p1).max()]
+    return [each for each in every if each.variance.max() > _ZERO * rate[0].max()]
 
 
 def multipliers(

@@ -29,10 +29,10 @@ def without_preferences(estimate: Solved) -> dict[str, Solved]:
     # preferences at the price of labels: the bracket of preferences vanishes, psi3 takes all
     judged = estimate.judged
     bare = replace(judged, preference_probability=judged.label_probability, asked=judged.labelled)
-    before, rule = estimate.before, estimate.rule
+    rule, expected = estimate.rule, (estimate.expected[-1],) * 2
     return {
         name: assemble(
-            bare, estimate.functional, estimate.start, before, before, each, estimate.level, estimate.population, None
+            bare, estimate.functional, estimate.start, expected, each, estimate.level, estimate.population, None
         )
         for name, each in (
             ("labels only", replace(rule, calibration="none")),
@@ -71,7 +71,7 @@ def residuals_by_group(estimate: Solved) -> pd.DataFrame:
     """Return group, labelled, residual, se, z of h less its expectation after the preferences."""
     judged = estimate.judged
     h = estimate.functional.label_function(estimate.stages[0].theta if len(estimate.stages) == 1 else estimate.theta)
-    gap = (h.at_labels(judged) - estimate.after[0])[:, 0]
+    gap = (h.at_labels(judged) - estimate.expected[0][0])[:, 0]
     weight = judged.labelled / judged.label_probability
     groups: dict[str, Array] = {"all": judged.labelled}
     gap_of_outputs = judged.outputs[:, 0] - judged.outputs[:, 1]
@@ -102,11 +102,7 @@ def residuals_by_group(estimate: Solved) -> pd.DataFrame:
 def warn(estimate: Solved) -> tuple[str, ...]:
     """Return sentences on what should be known before the intervals are used."""
     judged = estimate.judged
-    weight = judged.labelled / judged.label_probability
-    out = []
-    out += _few(estimate, weight)
-    if (share := float(weight.max() / weight.sum())) > _HEAVY:
-        out.append(f"one unit carries {share:.0%} of the label weight: raise the floor of the design")
+    out = few(estimate)
     if estimate.calibration == "identity":  # the others shrink what claims too much, and lose nothing
         for name, number, se, _ in _shrinkage(estimate):
             if number + 2 * se < _WEAK:
@@ -123,7 +119,7 @@ def warn(estimate: Solved) -> tuple[str, ...]:
         # independent draws miss their plan by chance, to either side
         if max(planned, judged.spent - 3 * error) > estimate.budget * (1 + 1e-9):
             out.append(f"{judged.spent:.4g} a unit was spent, over the budget of {estimate.budget:.4g}")
-    return (*out, *estimate.purchases.warnings)
+    return tuple(out)
 
 
 def _planned_cost(judged: Judged) -> tuple[float, float]:
@@ -134,9 +130,10 @@ def _planned_cost(judged: Judged) -> tuple[float, float]:
     return float((more * p1 + p2).mean()), float(np.sqrt(variance.sum()) / len(judged))
 
 
-def _few(estimate: Solved, weight: Array) -> list[str]:
+def few(estimate: Solved) -> list[str]:
     """Return what is too few for the number of parameters: labels, clusters, labels for multipliers."""
     judged, size = estimate.judged, len(estimate.names)
+    weight = judged.labelled / judged.label_probability
     parameters = f"{size} parameter{'s' if size > 1 else ''}"
     out = []
     if (labels := effective(weight)) < size + _FEW:
@@ -154,6 +151,8 @@ def _few(estimate: Solved, weight: Array) -> list[str]:
             f"calibration={estimate.calibration!r} learns {most} multipliers for each parameter from {labels:.0f} "
             "effective labels; use 'scalar'"
         )
+    if (share := float(weight.max() / weight.sum())) > _HEAVY:
+        out.append(f"one unit carries {share:.0%} of the label weight: raise the floor of the design")
     return out
 
 

@@ -9,27 +9,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from functools import cached_property
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import norm, t
 
 from prefdensity.errors import DataError, FitError
+from prefdensity.judged.rungs import Purchased
 from prefdensity.judged.units import Judged
 from prefdensity.pcal.criteria import Criterion, metric
 from prefdensity.pcal.diagnostics import diagnose, residuals_by_group, warn, without_preferences
 from prefdensity.pcal.equal_cost import equal_cost as at_equal_cost
-from prefdensity.pcal.functionals import Functional, LinearRegression
+from prefdensity.pcal.functionals import Functional, LabelFunction, LinearRegression
 from prefdensity.pcal.nuisances import GaussianNuisance, Nuisance, folds
-from prefdensity.pcal.purchase_checks import usable
+from prefdensity.pcal.purchase_checks import Purchases, usable
 from prefdensity.pcal.solved import Solved, assemble
-from prefdensity.pcal.stages import Rule, stage_rows
+from prefdensity.pcal.stages import Expected, Rule, stage_rows
 
 Array = NDArray[Any]
 
-_MAX_T_DRAWS = 100_000
 FEWEST_CLUSTERS = 5
 
 
@@ -42,39 +42,6 @@ class PcalEstimate(Solved):
 
     def __repr__(self) -> str:
         return f"PcalEstimate({', '.join(self.names)}; {self.judged!r})"
-
-    def summary(self, level: float | None = None) -> pd.DataFrame:
-        """Return one row per parameter: parameter, estimate, se, lower, upper.
-
-        Limits are those of Student's t with `df` degrees of freedom; Wilson's for a rate; of an inverted test for a
-        quantile.
-
-        Raises
-        ------
-        FitError
-            If labels are too few for an interval with two ends.
-        """
-        table = self.table(self.critical(level))
-        for end in ("lower", "upper"):
-            for name in table["parameter"][~np.isfinite(table[end])]:
-                raise FitError(
-                    f"the interval of {name} has no {end} end: {int(self.judged.labelled.sum())} labels are too few "
-                    "for it; buy more, or ask for a quantile nearer to the middle"
-                )
-        return table
-
-    def bands(self, level: float | None = None, seed: int = 0) -> pd.DataFrame:
-        """Return intervals that hold for all parameters at once: max-t by a Gaussian multiplier bootstrap.
-
-        The bootstrap of influence values with Gaussian multipliers is Gaussian with their correlation: so it is drawn.
-        An end that so few labels cannot give is infinite.
-        """
-        se = np.where(self.standard_error > 0, self.standard_error, 1.0)
-        correlation = self.covariance / np.outer(se, se)
-        root = np.linalg.cholesky(correlation + 1e-12 * np.eye(len(se)))
-        draws = np.random.default_rng(seed).normal(size=(_MAX_T_DRAWS, len(se))) @ root.T
-        most = float(np.quantile(np.abs(draws).max(1), self.mass(level)))
-        return self.table(t.isf(norm.sf(most), self.df))
 
     def comparison(self, level: float | None = None) -> pd.DataFrame:
         """Return what the same purchases tell without preferences, and from the labels alone.
@@ -104,10 +71,15 @@ class PcalEstimate(Solved):
         """
         return residuals_by_group(self)
 
+    @cached_property
+    def purchases(self) -> Purchases:
+        """What was planned, asked for and came back, and whether verdicts depend on what was bought."""
+        return Purchases(self.judged)
+
     @property
     def warnings(self) -> tuple[str, ...]:
         """What should be known before the intervals are used."""
-        return warn(self)
+        return (*warn(self), *self.purchases.warnings)
 
 
 def pcal(
@@ -171,8 +143,25 @@ def pcal(
         If the estimating equation has no root, or an interval has no end.
     """
     judged = usable(judged, dependent_judges)
-    functional = functional or LinearRegression()
-    recipes = _recipes(nuisance)
+    solved = solve(
+        judged, functional or LinearRegression(), _recipes(nuisance), criterion, calibration, n_folds, level,
+        population, budget, seed,
+    )  # fmt: skip
+    return PcalEstimate(**{each.name: getattr(solved, each.name) for each in fields(solved)})
+
+
+class Recipe(Protocol):
+    """What a nuisance must do for an estimate."""
+
+    def cross_fit(self, judged: Any, function: LabelFunction, fold: Array) -> tuple[Array, ...]:
+        """Return E[h | seen on the next rung] [unit, k] for each rung from the label down, from the other folds."""
+
+
+def solve(
+    judged: Any, functional: Functional, recipes: Sequence[Recipe], criterion: Criterion, calibration: str,
+    n_folds: int, level: float, population: int | None, budget: float | None, seed: int,
+) -> Solved:  # fmt: skip
+    """Return the solved estimate of any table of purchases; arguments and errors are those of `pcal`."""
     names = functional.names(judged)
     if not 0 < level < 1:
         raise DataError(f"level={level!r} must lie strictly between 0 and 1")
@@ -186,9 +175,8 @@ def pcal(
     if not (psi.any() or functional.known_variance(judged)):
         raise FitError(f"all labels are {judged.label[judged.labelled][0]:g}; an interval needs labels that differ")
     rule = Rule(calibration, metric(criterion, names, psi, weight))
-    after, before = _expectations(recipes, judged, function, calibration, n_folds, seed)
-    solved = assemble(judged, functional, start, after, before, rule, level, population, budget)
-    found = PcalEstimate(**{each.name: getattr(solved, each.name) for each in fields(solved)})
+    expected = _expectations(recipes, judged, function, calibration, n_folds, seed)
+    found = assemble(judged, functional, start, expected, rule, level, population, budget)
     found.summary()  # an interval without an end is refused here
     return found
 
@@ -203,21 +191,19 @@ def _recipes(nuisance: Nuisance | Sequence[Nuisance] | None) -> tuple[Nuisance, 
 
 
 def _expectations(
-    recipes: tuple[Nuisance, ...], judged: Judged, function: Any, calibration: str, n_folds: int, seed: int
-) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+    recipes: Sequence[Recipe], judged: Any, function: LabelFunction, calibration: str, n_folds: int, seed: int
+) -> Expected:
     if calibration == "none":
         empty = function(judged.take(slice(0, 1)), np.zeros((1, 1))).shape[-1]
-        zero = np.zeros((len(judged), empty))
-        return (zero,), (zero,)
+        return ((np.zeros((len(judged), empty)),),) * len(judged.rungs)
     fold = folds(judged, n_folds, seed)
     found = [recipe.cross_fit(judged, function, fold) for recipe in recipes]
-    for after, before in found:
-        if not (np.isfinite(after).all() and np.isfinite(before).all()):
-            raise FitError("a nuisance predicts values that are not finite; look at what it was fitted to")
-    return tuple(after for after, _ in found), tuple(before for _, before in found)
+    if not all(np.isfinite(each).all() for guesses in found for each in guesses):
+        raise FitError("a nuisance predicts values that are not finite; look at what it was fitted to")
+    return tuple(zip(*found, strict=True))
 
 
-def _require_labels(judged: Judged, size: int) -> None:
+def _require_labels(judged: Purchased, size: int) -> None:
     for rows in stage_rows(judged):
         count = int(judged.labelled[rows].sum())
         if count <= size:
@@ -234,7 +220,7 @@ def _require_labels(judged: Judged, size: int) -> None:
         )
 
 
-def _require_population(judged: Judged, population: int | None) -> None:
+def _require_population(judged: Purchased, population: int | None) -> None:
     if population is None:
         return
     if population < len(judged):

@@ -17,7 +17,7 @@ from scipy.optimize import root
 from scipy.special import expit
 
 from prefdensity.errors import DataError, FitError
-from prefdensity.judged.units import Judged
+from prefdensity.judged.rungs import Purchased
 from prefdensity.pcal.intervals import wilson
 
 Array = NDArray[Any]
@@ -33,7 +33,7 @@ class Found(Protocol):
     @property
     def standard_error(self) -> Array: ...  # noqa: D102
     @property
-    def judged(self) -> Judged: ...  # noqa: D102
+    def judged(self) -> Purchased: ...  # noqa: D102
     @property
     def label_weight(self) -> Array: ...  # noqa: D102
     @property
@@ -45,9 +45,7 @@ class Found(Protocol):
     @property
     def calibration(self) -> str: ...  # noqa: D102
     @property
-    def after(self) -> Any: ...  # noqa: D102
-    @property
-    def before(self) -> Any: ...  # noqa: D102
+    def expected(self) -> Any: ...  # noqa: D102
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,15 +62,15 @@ class LabelFunction:
         Labels where it jumps: quadrature is split there.
     """
 
-    value: Callable[[Judged, Array], Array]
+    value: Callable[[Purchased, Array], Array]
     is_label: bool = False
     jumps: tuple[float, ...] = ()
 
-    def __call__(self, judged: Judged, label: Array) -> Array:
+    def __call__(self, judged: Purchased, label: Array) -> Array:
         """Return [unit, node, k]."""
         return self.value(judged, label)
 
-    def at_labels(self, judged: Judged) -> Array:
+    def at_labels(self, judged: Purchased) -> Array:
         """Return values [unit, k] at the labels of the table, NaN where there is none."""
         value = np.array(self.value(judged, judged.label[:, None])[:, 0], float)
         value[~judged.labelled] = np.nan
@@ -86,11 +84,11 @@ class Functional(ABC):
     """Base of all functionals; subclasses say what their moment is."""
 
     @abstractmethod
-    def names(self, judged: Judged) -> tuple[str, ...]:
+    def names(self, judged: Purchased) -> tuple[str, ...]:
         """Return the names of the parameters."""
 
     @abstractmethod
-    def start(self, judged: Judged, weight: Array) -> Array:
+    def start(self, judged: Purchased, weight: Array) -> Array:
         """Return theta [parameter] from the labelled units alone, weighted by weight [unit]."""
 
     def label_function(self, theta: Array) -> LabelFunction:
@@ -98,18 +96,18 @@ class Functional(ABC):
         return LABEL
 
     @abstractmethod
-    def moment(self, judged: Judged, h: Array, theta: Array) -> Array:
+    def moment(self, judged: Purchased, h: Array, theta: Array) -> Array:
         """Return m [unit, parameter] for values or expectations of h [unit, k]."""
 
     @abstractmethod
-    def slope(self, judged: Judged, theta: Array, weight: Array) -> Array:
+    def slope(self, judged: Purchased, theta: Array, weight: Array) -> Array:
         """Return -dE[m]/dtheta [parameter, parameter]; weight [unit] is 0 where there is no label."""
 
-    def root_information(self, judged: Judged, theta: Array) -> Array | None:
+    def root_information(self, judged: Purchased, theta: Array) -> Array | None:
         """Return r [unit, parameter], where -dm/dtheta is r r' and h the label itself; None: there is no such r."""
         return None
 
-    def known_variance(self, judged: Judged) -> bool:
+    def known_variance(self, judged: Purchased) -> bool:
         """Return whether the variance of h is known when theta is, as for rates."""
         return False
 
@@ -150,9 +148,9 @@ class Regression(Functional):
     def check_labels(self, label: Array) -> None:
         """Refuse labels that this regression cannot have."""
 
-    def names(self, judged: Judged) -> tuple[str, ...]:
+    def names(self, judged: Purchased) -> tuple[str, ...]:
         """See `Functional`; the intercept comes last."""
-        known = judged.features[:-2]
+        known = judged.covariate_names
         chosen = known if self.covariates is None else tuple(self.covariates)
         for name in chosen:
             if name not in known:
@@ -162,15 +160,16 @@ class Regression(Functional):
             raise DataError("a regression without covariates and without intercept has no parameter")
         return names
 
-    def design(self, judged: Judged) -> Array:
+    def design(self, judged: Purchased) -> Array:
         """Return X [unit, parameter]."""
-        chosen = [judged.features.index(name) for name in self.names(judged) if name in judged.features[:-2]]
+        known = judged.covariate_names
+        chosen = [known.index(name) for name in self.names(judged) if name in known]
         columns = [judged.covariates[:, chosen]]
         if self.intercept:
             columns.append(np.ones((len(judged), 1)))
         return np.hstack(columns)
 
-    def start(self, judged: Judged, weight: Array) -> Array:
+    def start(self, judged: Purchased, weight: Array) -> Array:
         """See `Functional`; Newton steps, one for least squares."""
         seen = judged.labelled
         x, y, w = self.design(judged)[seen], judged.label[seen], weight[seen]
@@ -189,17 +188,17 @@ class Regression(Functional):
                 return theta
         raise FitError(f"{type(self).__name__} has no finite estimate on the {seen.sum()} labelled units")
 
-    def moment(self, judged: Judged, h: Array, theta: Array) -> Array:
+    def moment(self, judged: Purchased, h: Array, theta: Array) -> Array:
         """See `Functional`."""
         x = self.design(judged)
         return np.asarray(x * (h[:, 0] - self.mean(x @ theta))[:, None])
 
-    def slope(self, judged: Judged, theta: Array, weight: Array) -> Array:
+    def slope(self, judged: Purchased, theta: Array, weight: Array) -> Array:
         """See `Functional`; from all units, for it needs no label."""
         root = self.root_information(judged, theta)
         return np.asarray(root.T @ root / len(root))
 
-    def root_information(self, judged: Judged, theta: Array) -> Array:
+    def root_information(self, judged: Purchased, theta: Array) -> Array:
         """See `Functional`."""
         x = self.design(judged)
         return np.asarray(x * np.sqrt(self.mean_slope(x @ theta))[:, None])
@@ -250,13 +249,13 @@ class PoissonRegression(Regression):
 class Mean(LinearRegression):
     """The mean of the label; for labels 0 and 1 a rate, with Wilson's limits at the effective number of labels."""
 
-    def names(self, judged: Judged) -> tuple[str, ...]:  # noqa: D102
+    def names(self, judged: Purchased) -> tuple[str, ...]:  # noqa: D102
         return ("mean",)
 
-    def design(self, judged: Judged) -> Array:  # noqa: D102
+    def design(self, judged: Purchased) -> Array:  # noqa: D102
         return np.ones((len(judged), 1))
 
-    def known_variance(self, judged: Judged) -> bool:
+    def known_variance(self, judged: Purchased) -> bool:
         """See `Functional`; a rate's, theta (1 - theta)."""
         return bool(np.isin(judged.label[judged.labelled], (0.0, 1.0)).all())
 
@@ -291,10 +290,10 @@ class EstimatingEquation(Functional):
         if len(self.guess) != len(self.parameters):
             raise DataError(f"guess holds {len(self.guess)} numbers for {len(self.parameters)} parameters")
 
-    def names(self, judged: Judged) -> tuple[str, ...]:  # noqa: D102
+    def names(self, judged: Purchased) -> tuple[str, ...]:  # noqa: D102
         return self.parameters
 
-    def start(self, judged: Judged, weight: Array) -> Array:
+    def start(self, judged: Purchased, weight: Array) -> Array:
         """See `Functional`."""
         seen = judged.take(judged.labelled)
         w = weight[judged.labelled] / weight[judged.labelled].sum()
@@ -309,11 +308,11 @@ class EstimatingEquation(Functional):
             lambda judged, label: self.function(judged.covariates[:, None], judged.outputs[:, None], label, theta)
         )
 
-    def moment(self, judged: Judged, h: Array, theta: Array) -> Array:
+    def moment(self, judged: Purchased, h: Array, theta: Array) -> Array:
         """See `Functional`."""
         return h
 
-    def slope(self, judged: Judged, theta: Array, weight: Array) -> Array:
+    def slope(self, judged: Purchased, theta: Array, weight: Array) -> Array:
         """See `Functional`; central differences of the weighted mean over labelled units."""
         seen = judged.take(judged.labelled)
         w = weight[judged.labelled] / weight[judged.labelled].sum()

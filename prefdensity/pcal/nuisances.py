@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from prefdensity.errors import DataError
+from prefdensity.judged.rungs import Purchased
 from prefdensity.judged.units import TIE, A, B, Judged
 from prefdensity.pcal.functionals import LabelFunction
 from prefdensity.pcal.judges import ConfusionJudge, Judge, gaussian_law, learn_judges, levels_law, sides
@@ -94,7 +95,7 @@ class Nuisance(ABC):
         return after, before
 
 
-def folds(judged: Judged, count: int, seed: int) -> Array:
+def folds(judged: Purchased, count: int, seed: int) -> Array:
     """Return the fold [unit], shuffled; clusters stay together, and labels are spread evenly where there are none.
 
     Raises
@@ -202,7 +203,7 @@ class GaussianNuisance(Nuisance):
         """See `Nuisance`; least squares on labelled units."""
         seen = _labelled(train)
         x = _features(seen)
-        slope = _solve(x, seen.label[:, None])[:, 0]
+        slope = least_squares(x, seen.label[:, None])[:, 0]
         spare = len(x) - x.shape[1]
         if spare < 2:
             raise DataError(
@@ -322,7 +323,7 @@ class _Regressed:
 
     def _predict(self, train: Array, target: Array, test: Array) -> Array:
         if isinstance(self.regressor, _LeastSquares):
-            return test @ _solve(train, target)
+            return test @ least_squares(train, target)
         columns = []
         for column in target.T:  # the intercept, their first column, is the regressor's own business
             fitted = copy.deepcopy(self.regressor)
@@ -372,7 +373,7 @@ def _panels(seen: Judged) -> tuple[tuple[tuple[int, ...], float], ...]:
     return tuple((tuple(np.flatnonzero(asked[k]).tolist()), float(s)) for k, s in zip(kept, share, strict=True))
 
 
-def _solve(x: Array, y: Array) -> Array:
+def least_squares(x: Array, y: Array) -> Array:
     """Return least-squares coefficients [feature, k]; the shortest where features are linearly dependent."""
     size = np.sqrt((x**2).mean(0))
     size[size == 0] = 1.0

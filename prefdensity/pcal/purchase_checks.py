@@ -57,7 +57,7 @@ class Purchases:
         rows = []
         for level, asked, p, came in self._levels:
             said = np.nan if self.judged.bought is None else asked.sum()
-            p_value = _test(asked, p, nothing, one, self.judged.cluster)[2]
+            p_value = score_test(asked, p, nothing, one, self.judged.cluster)[2]
             rows.append((level, p.sum(), said, came.sum(), p_value))
         return pd.DataFrame(rows, columns=["level", "planned", "asked_for", "came_back", "p_value"])
 
@@ -78,13 +78,13 @@ class Purchases:
             ("preference", preference, p2, np.ones(len(judged), bool)),
         ):
             cluster = _of(judged.cluster, among)
-            found = _test(asked[among], chance[among], one[among], features[among], cluster)
+            found = score_test(asked[among], chance[among], one[among], features[among], cluster)
             rows.append((f"covariates and outputs of units with a {level} against the plan", *found))
         for level, asked, _, came in self._levels:
             if (asked & ~came).any():
                 told = [features] if level == "preference" else [features, *map(np.column_stack, seen_votes(judged))]
                 of, cluster = np.hstack(told)[asked], _of(judged.cluster, asked)
-                found = _test(came[asked], np.ones(len(of)), one[asked], of, cluster)
+                found = score_test(came[asked], np.ones(len(of)), one[asked], of, cluster)
                 rows.append((f"what was seen of units whose {level} came back", *found))
         return pd.DataFrame(rows, columns=["test", "statistic", "df", "p_value"])
 
@@ -281,7 +281,9 @@ def _of(cluster: Array | None, rows: Array) -> Array | None:
     return None if cluster is None else cluster[rows]
 
 
-def _test(came: Array, chance: Array, about: Array, tested: Array, cluster: Array | None) -> tuple[float, int, float]:
+def score_test(
+    came: Array, chance: Array, about: Array, tested: Array, cluster: Array | None
+) -> tuple[float, int, float]:
     """Return statistic, df and p-value of: what came had its chance times exp(b'about), whatever `tested` says."""
     expected = chance * np.exp(_log_linear(came, chance, about))
     return _score(came, expected, about, tested, cluster)

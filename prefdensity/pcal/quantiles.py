@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prefdensity.errors import DataError, FitError
-from prefdensity.judged.units import Judged
+from prefdensity.judged.rungs import Purchased
 from prefdensity.pcal.calibration import brackets
 from prefdensity.pcal.functionals import Found, Functional, LabelFunction
 from prefdensity.pcal.intervals import clustered, inflation
@@ -43,11 +43,11 @@ class Quantile(Functional):
         if not self.probabilities or not all(0 < q < 1 for q in self.probabilities):
             raise DataError(f"probabilities={self.probabilities!r} must hold numbers strictly between 0 and 1")
 
-    def names(self, judged: Judged) -> tuple[str, ...]:
+    def names(self, judged: Purchased) -> tuple[str, ...]:
         """See `Functional`."""
         return tuple(f"quantile {q:g}" for q in self.probabilities)
 
-    def start(self, judged: Judged, weight: Array) -> Array:
+    def start(self, judged: Purchased, weight: Array) -> Array:
         """See `Functional`; the labels below which the share is nearest: nuisances are asked for that share."""
         label, w = judged.label[judged.labelled], weight[judged.labelled]
         values, place = np.unique(label, return_inverse=True)
@@ -58,11 +58,11 @@ class Quantile(Functional):
         """See `Functional`; 1(y <= theta)."""
         return LabelFunction(lambda judged, label: (label[..., None] <= theta).astype(float), jumps=tuple(theta))
 
-    def moment(self, judged: Judged, h: Array, theta: Array) -> Array:
+    def moment(self, judged: Purchased, h: Array, theta: Array) -> Array:
         """See `Functional`."""
         return np.asarray(self.probabilities - h)
 
-    def slope(self, judged: Judged, theta: Array, weight: Array) -> Array:
+    def slope(self, judged: Purchased, theta: Array, weight: Array) -> Array:
         """See `Functional`; a Gaussian kernel density of the labels at theta, it scales standard errors only."""
         seen = judged.labelled
         label, w = judged.label[seen], weight[seen] / weight[seen].sum()
@@ -75,7 +75,7 @@ class Quantile(Functional):
         density = np.exp(-0.5 * z**2) @ w / (width * np.sqrt(2 * np.pi))
         return np.diag(density)
 
-    def known_variance(self, judged: Judged) -> bool:
+    def known_variance(self, judged: Purchased) -> bool:
         """See `Functional`; that of a share, p (1 - p)."""
         return True
 
@@ -185,10 +185,8 @@ class _Pulls:
     @classmethod
     def of(cls, found: Found, index: int, p: float) -> _Pulls:
         judged = found.judged
-        every = [tuple(each[:, [index]] - p for each in guess) for guess in (found.after, found.before)]
-        parts = brackets(
-            judged.label_probability, judged.preference_probability, judged.labelled, judged.compared, *every
-        )
+        every = [tuple(each[:, [index]] - p for each in guesses) for guesses in found.expected]
+        parts = brackets(judged.rungs, every)
         if not parts or found.calibration == "none":
             empty = np.zeros((len(judged), 0))
             return cls(empty, empty, empty, p, "none", (0, 0))

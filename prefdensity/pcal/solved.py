@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import t
+from scipy.stats import norm, t
 
-from prefdensity.errors import DataError
-from prefdensity.judged.units import Judged
+from prefdensity.errors import DataError, FitError
 from prefdensity.pcal.functionals import Functional
 from prefdensity.pcal.intervals import clustered, degrees, effective, inflation, spread
-from prefdensity.pcal.purchase_checks import Purchases
-from prefdensity.pcal.stages import Guesses, Rule, Stage, average, solve_stages
+from prefdensity.pcal.stages import Expected, Rule, Stage, average, solve_stages
 
 Array = NDArray[Any]
+
+_MAX_T_DRAWS = 100_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,13 +39,14 @@ class Solved:
     rule, level
         How nuisances are used; mass of the intervals.
     judged
-        The table.
+        The table: a `prefdensity.judged.units.Judged`, or any `prefdensity.judged.rungs.Purchased`.
     start
         The estimate from labels alone [parameter], where nuisances were asked.
     stages
         Estimates from the single stages, which `theta` averages by their shares.
-    after, before
-        E[h(Y) | x, w, preferences] and E[h(Y) | x, w] [unit, k], out of fold, of each nuisance.
+    expected
+        E[h(Y) | seen on the next rung] [unit, k], out of fold, for each rung and nuisance: of a table with labels and
+        preferences, given covariates, outputs and preferences, then given covariates and outputs.
     population
         Size of the finite population that is spoken of; None: infinite.
     budget
@@ -59,12 +60,11 @@ class Solved:
     df: Array
     rule: Rule
     level: float
-    judged: Judged
+    judged: Any
     functional: Functional
     start: Array
     stages: list[Stage]
-    after: Guesses
-    before: Guesses
+    expected: Expected
     population: int | None
     budget: float | None
 
@@ -109,10 +109,38 @@ class Solved:
         left = times / effective(weight[weight > 0]) - (0.0 if self.population is None else 1 / self.population)
         return 1 / left if left > 0 else np.inf
 
-    @cached_property
-    def purchases(self) -> Purchases:
-        """What was planned, asked for and came back, and whether verdicts depend on what was bought."""
-        return Purchases(self.judged)
+    def summary(self, level: float | None = None) -> pd.DataFrame:
+        """Return one row per parameter: parameter, estimate, se, lower, upper.
+
+        Limits are those of Student's t with `df` degrees of freedom; Wilson's for a rate; of an inverted test for a
+        quantile.
+
+        Raises
+        ------
+        FitError
+            If labels are too few for an interval with two ends.
+        """
+        table = self.table(self.critical(level))
+        for end in ("lower", "upper"):
+            for name in table["parameter"][~np.isfinite(table[end])]:
+                raise FitError(
+                    f"the interval of {name} has no {end} end: {int(self.judged.labelled.sum())} labels are too few "
+                    "for it; buy more, or ask for a quantile nearer to the middle"
+                )
+        return table
+
+    def bands(self, level: float | None = None, seed: int = 0) -> pd.DataFrame:
+        """Return intervals that hold for all parameters at once: max-t by a Gaussian multiplier bootstrap.
+
+        The bootstrap of influence values with Gaussian multipliers is Gaussian with their correlation: so it is drawn.
+        An end that so few labels cannot give is infinite.
+        """
+        se = np.where(self.standard_error > 0, self.standard_error, 1.0)
+        correlation = self.covariance / np.outer(se, se)
+        root = np.linalg.cholesky(correlation + 1e-12 * np.eye(len(se)))
+        draws = np.random.default_rng(seed).normal(size=(_MAX_T_DRAWS, len(se))) @ root.T
+        most = float(np.quantile(np.abs(draws).max(1), self.mass(level)))
+        return self.table(t.isf(norm.sf(most), self.df))
 
     def table(self, critical: Array) -> pd.DataFrame:
         """Return parameter, estimate, se, lower, upper for critical values [parameter]."""
@@ -133,11 +161,11 @@ class Solved:
 
 
 def assemble(
-    judged: Judged, functional: Functional, start: Array, after: Guesses, before: Guesses, rule: Rule, level: float,
+    judged: Any, functional: Functional, start: Array, expected: Expected, rule: Rule, level: float,
     population: int | None, budget: float | None,
 ) -> Solved:  # fmt: skip
     """Return the estimate that given expectations lead to; see `estimate.pcal`."""
-    stages = solve_stages(judged, functional, start, after, before, rule)
+    stages = solve_stages(judged, functional, start, expected, rule)
     theta, values = average(stages, judged)
     covariance = spread(values, judged.cluster)
     if population is not None:
@@ -145,13 +173,13 @@ def assemble(
         covariance = covariance - full.T @ full / len(judged) / population
     df = _degrees(judged, functional, values, stages)
     found = Solved(
-        functional.names(judged), theta, covariance, values, df, rule, level, judged, functional, start, stages, after,
-        before, population, budget,
+        functional.names(judged), theta, covariance, values, df, rule, level, judged, functional, start, stages,
+        expected, population, budget,
     )  # fmt: skip
     return replace(found, theta=functional.settle(found))
 
 
-def _degrees(judged: Judged, functional: Functional, values: Array, stages: list[Stage]) -> Array:
+def _degrees(judged: Any, functional: Functional, values: Array, stages: list[Stage]) -> Array:
     if functional.known_variance(judged):
         if judged.cluster is None:
             return np.full(values.shape[1], np.inf)

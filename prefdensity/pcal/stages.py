@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prefdensity.errors import FitError
-from prefdensity.judged.units import Judged
+from prefdensity.judged.rungs import Purchased
 from prefdensity.pcal.calibration import Bracket, brackets, influence, learned, multipliers, residuals
 from prefdensity.pcal.criteria import size
 from prefdensity.pcal.functionals import Functional
 from prefdensity.pcal.intervals import cluster_degrees, corrected
 
 Array = NDArray[Any]
-Guesses = tuple[Array, ...]
+Expected = tuple[tuple[Array, ...], ...]  # E[h | seen on the next rung] [unit, k] for each rung and nuisance
 
 _STEPS = 100
 
@@ -80,20 +80,20 @@ class Stage:
 
 
 def solve_stages(
-    judged: Judged, functional: Functional, start: Array, after: Guesses, before: Guesses, rule: Rule
+    judged: Purchased, functional: Functional, start: Array, expected: Expected, rule: Rule
 ) -> list[Stage]:
     """Return the estimate of every stage, each with its share."""
     every = stage_rows(judged)
-    parts = shares(judged, functional, start, after, before, rule, every)
+    parts = shares(judged, functional, start, expected, rule, every)
     out = []
     for rows, share in zip(every, parts, strict=True):
-        told, untold = (tuple(each[rows] for each in guess) for guess in (after, before))
+        mine = tuple(tuple(each[rows] for each in guesses) for guesses in expected)
         part = judged if rows.all() else judged.take(rows)
-        out.append(_solve(part, functional, start, told, untold, rule, rows, float(share)))
+        out.append(_solve(part, functional, start, mine, rule, rows, float(share)))
     return out
 
 
-def stage_rows(judged: Judged) -> list[Array]:
+def stage_rows(judged: Purchased) -> list[Array]:
     """Return the units of each stage, bool [unit]."""
     if judged.stage is None:
         return [np.ones(len(judged), bool)]
@@ -101,7 +101,7 @@ def stage_rows(judged: Judged) -> list[Array]:
 
 
 def shares(
-    judged: Judged, functional: Functional, start: Array, after: Guesses, before: Guesses, rule: Rule,
+    judged: Purchased, functional: Functional, start: Array, expected: Expected, rule: Rule,
     every: list[Array],
 ) -> Array:  # fmt: skip
     """Return how much each stage counts [stage]: by the precision that its plan buys for the criterion.
@@ -113,7 +113,7 @@ def shares(
         return np.ones(1)
     weight = judged.labelled / judged.label_probability
     back = np.linalg.pinv(functional.slope(judged, start, weight)).T
-    psi, parts = _influences(judged, functional, start, back, after, before)
+    psi, parts = _influences(judged, functional, start, back, expected)
     left = size(psi, rule.metric, weight)
     variance = np.full(len(every), left)
     for part, each in zip(parts, multipliers(psi, weight, parts, rule.calibration, rule.metric), strict=True):
@@ -123,7 +123,7 @@ def shares(
     return np.asarray(precision / precision.sum())
 
 
-def average(stages: list[Stage], judged: Judged) -> tuple[Array, Array]:
+def average(stages: list[Stage], judged: Purchased) -> tuple[Array, Array]:
     """Return the average of stages and its corrected influence values [unit, parameter]."""
     if len(stages) == 1:
         return stages[0].theta, stages[0].corrected
@@ -135,19 +135,17 @@ def average(stages: list[Stage], judged: Judged) -> tuple[Array, Array]:
 
 
 def _influences(
-    judged: Judged, functional: Functional, theta: Array, back: Array, after: Guesses, before: Guesses
+    judged: Purchased, functional: Functional, theta: Array, back: Array, expected: Expected
 ) -> tuple[Array, list[Bracket]]:
     """Return psi1 [unit, parameter] at theta, 0 where there is no label, and the brackets."""
     labels = np.nan_to_num(functional.label_function(theta).at_labels(judged))
     psi = functional.moment(judged, labels, theta) @ back * judged.labelled[:, None]
-    guesses = [tuple(functional.moment(judged, h, theta) @ back for h in each) for each in (after, before)]
-    return psi, brackets(
-        judged.label_probability, judged.preference_probability, judged.labelled, judged.compared, *guesses
-    )
+    guesses = [tuple(functional.moment(judged, h, theta) @ back for h in each) for each in expected]
+    return psi, brackets(judged.rungs, guesses)
 
 
 def _solve(
-    judged: Judged, functional: Functional, start: Array, after: Guesses, before: Guesses, rule: Rule, rows: Array,
+    judged: Purchased, functional: Functional, start: Array, expected: Expected, rule: Rule, rows: Array,
     share: float,
 ) -> Stage:  # fmt: skip
     """Return the root of the calibrated estimating equation of one stage.
@@ -158,7 +156,7 @@ def _solve(
     weight = judged.labelled / judged.label_probability
     of_label = functional.root_information(judged, start) is not None
     back = np.linalg.pinv(functional.slope(judged, start, weight)).T
-    psi, parts = _influences(judged, functional, start, back, after, before)
+    psi, parts = _influences(judged, functional, start, back, expected)
     matrices = multipliers(psi, weight, parts, rule.calibration, rule.metric)
     values = influence(psi, weight, parts, matrices)
     theta, step = start + (0.0 if of_label else values.mean(0)), np.zeros(len(start))
@@ -166,7 +164,7 @@ def _solve(
         slope = _Equation(judged, functional, theta, back).slope(weight, parts, matrices)
         step = np.linalg.lstsq(slope, values.mean(0), rcond=None)[0]
         theta = theta + step
-        psi, parts = _influences(judged, functional, theta, back, after, before)
+        psi, parts = _influences(judged, functional, theta, back, expected)
         values = influence(psi, weight, parts, matrices)
         if np.abs(step).max() <= 1e-12 * (1 + np.abs(theta).max()):
             break
@@ -185,7 +183,7 @@ def _solve(
 class _Equation:
     """The estimating equation of a table at theta, scaled by `back`, the inverse slope of all units."""
 
-    judged: Judged
+    judged: Purchased
     functional: Functional
     theta: Array
     back: Array

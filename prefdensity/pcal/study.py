@@ -19,6 +19,7 @@ from scipy import stats
 
 from prefdensity.errors import DataError
 from prefdensity.judged.fit import fit_judge
+from prefdensity.judged.rungs import Rung
 from prefdensity.judged.simulate import JUDGES, JudgedWorld, TrueJudge, buy, drawn, judged_by
 from prefdensity.judged.units import COMPARED, LABELLED, UNSEEN, A, Judged
 from prefdensity.pcal.allocation import allocate
@@ -93,10 +94,11 @@ def estimate(
     own = psi(np.where(seen, judged.label, fitted))
     before, after = (tuple(psi(pair[k]) for pair in guesses) for k in (0, 1))
     p1, p2 = np.full(n, label_probability), np.full(n, preference_probability)
+    rungs = (Rung("label", seen, p1), Rung("preferences", judged.compared, p2))
     found = {}
     for how in CALIBRATIONS:
         most = len(guesses) if how == "dictionary" else 1
-        parts = brackets(p1, p2, seen, judged.compared, after[:most], before[:most])
+        parts = brackets(rungs, (after[:most], before[:most]))
         rule = {"label_only": "none", "dictionary": "split"}.get(how, how)
         phi = influence(own, seen / p1, parts, multipliers(own, seen / p1, parts, rule))
         found[how] = start + phi.mean(0), phi.std(0) / n**0.5

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from prefdensity.data.grades import mirror
 from prefdensity.errors import DataError, ProgramError
+from prefdensity.programs.tables import entries, joined
 
 # The columns of `Cells`, [comparison, ...], and the mappings whose values are such columns.
 _COLUMNS = ("item_a", "item_b", "first", "covariates", "total", "choice", "outcome")
@@ -139,10 +140,8 @@ class Cells:
         """
         if not by:
             return self._read(utility, self.item_a) - self._read(utility, self.item_b)
-        flat = utility.flatten(-2)
-        row = _known(self.labels, by, "labels") * self.n_items
-        margin = self._read(flat, row + self.item_a) - self._read(flat, row + self.item_b)
-        return margin.unsqueeze(-2) if utility.dim() > 2 else margin  # keep the fit plate at dim -3
+        table, label = self._precise(utility), _known(self.labels, by, "labels")
+        return joined(table, label, self.item_a) - joined(table, label, self.item_b)
 
     def sides(self, table: Tensor) -> tuple[Tensor, Tensor]:
         """Return the entries [..., comparison] of a table [..., item] for side a and side b."""
@@ -173,6 +172,8 @@ class Cells:
     def covariate_sum(self, effect: Tensor) -> Tensor:
         """Return the sum of covariates times effects [..., covariate], per comparison [..., comparison]."""
         assert self.covariates is not None  # refused without covariates
+        if self.covariates.dim() > 2:
+            return (effect.unsqueeze(-2) * self.covariates).sum(-1)
         return effect @ self.covariates.T
 
     def per_unit(self, effect: Tensor) -> Tensor:
@@ -247,7 +248,11 @@ class Cells:
         return replace(self, **changed, ratings=ratings)
 
     def _read(self, table: Tensor, index: Tensor) -> Tensor:
-        return entries(table if self.outcome is None else table.to(self.outcome.dtype), index)
+        return entries(self._precise(table), index)
+
+    def _precise(self, table: Tensor) -> Tensor:
+        """Return a table in the precision that comparisons are worked out in."""
+        return table if self.outcome is None else table.to(self.outcome.dtype)
 
 
 def _known(held: Mapping[str, Any], name: str, what: str) -> Any:
@@ -255,9 +260,3 @@ def _known(held: Mapping[str, Any], name: str, what: str) -> Any:
         known = ", ".join(held) or "none"
         raise ProgramError(f"a layer asks for the {what} of {name!r}, and has those of {known}; name it in its needs")
     return held[name]
-
-
-def entries(table: Tensor, index: Tensor) -> Tensor:
-    """Return table[..., index] of a table [..., entry] and an index [place], as [..., place]."""
-    # gather: on the CPU index_select takes ten times as long for a batch of tables, and fancy indexing longer
-    return table.gather(-1, index.expand(*table.shape[:-1], -1))

@@ -10,10 +10,16 @@ from torch import Tensor
 from prefdensity.errors import ProgramError
 from prefdensity.programs.cells import Cells
 from prefdensity.programs.layers import STAGES, Layer, Program, watched
-from prefdensity.programs.running import run
+from prefdensity.programs.running import Substitute, environment, run
+from prefdensity.programs.tables import plain
 
 # Cells and prior draws that are looked at; how far the probabilities of all outcomes may be from adding up to one.
 _CELLS, _DRAWS, _OFF = 100, 4, 1e-6
+_MIXED = (
+    "gives other values for many draws at once than for each alone: draws are an axis on the left of what a layer "
+    "sees. Read sites as table[..., data.annotator, data.item_a], and count other axes from the right and keep them, "
+    "as in sum(-2, keepdim=True)"
+)
 
 
 def sample_of(cells: Cells) -> Cells:
@@ -29,23 +35,59 @@ def require_probabilities(program: Program, cells: Cells) -> None:
     Raises
     ------
     ProgramError
-        Naming the layer that first returns nothing, what is no number, or probabilities that do not add up to one.
+        Naming the layer that first returns nothing, what is no number, or probabilities that do not add up to one; or
+        whose values for many draws at once are not those for each alone.
     """
+    together: dict[str, Tensor] = {}  # a run may start again
 
     def look(layer: Layer, found: Any) -> None:
         if layer.stage == "rating":
             return
         if not isinstance(found, Tensor):
             raise ProgramError(f"{layer.label} returns {type(found).__name__}; a layer here is {STAGES[layer.stage]}")
+        together[layer.label] = plain(found)
         if layer.stage in ("choice", "noise"):
             _require_log_probabilities(layer.label, found, cells)
         elif not torch.isfinite(found).all():
             raise ProgramError(f"{layer.label} returns values that are not finite under draws of its own prior")
 
     with torch.no_grad(), watched(look):
-        met = run(program, cells, {}, _DRAWS, seed=0).met
-    if hasattr(met.get("outcome", {}).get("fn"), "outcome_log_prob"):  # other ends are refused elsewhere
-        _require_log_probabilities(program.name, met["outcome"]["fn"].outcome_log_prob, cells)
+        try:
+            seen = run(program, cells, {}, _DRAWS, seed=0)
+        except (RuntimeError, IndexError) as error:  # torch says shapes; whose they are is to be said as well
+            alone = _alone(program, cells, {})
+            label = next((label for label in alone if label not in together), program.name)
+            raise ProgramError(f"{label} {_MIXED} ({error})") from error
+    for label, end in _end(program, seen).items():  # other ends are refused elsewhere
+        _require_log_probabilities(label, end, cells)
+        together[label] = end
+    for label, one in _alone(program, cells, seen.last()).items():
+        many = together[label]
+        last = many if many.shape == one.shape else many[-1]  # what hangs on no site is the same for all draws
+        if last.squeeze().shape != one.squeeze().shape or not torch.allclose(
+            last.squeeze(), one.squeeze(), 1e-6, 1e-8, equal_nan=True
+        ):
+            raise ProgramError(f"{label} {_MIXED}")
+
+
+def _alone(program: Program, cells: Cells, values: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return what each layer returns in a run for one set of values, without a plate of fits."""
+    found: dict[str, Tensor] = {}
+
+    def look(layer: Layer, returned: Any) -> None:
+        if isinstance(returned, Tensor):
+            found[layer.label] = returned
+
+    with environment(cells.total.dtype, 0, cells.total.device), torch.no_grad(), watched(look):
+        with Substitute(values) as seen:
+            program(cells)
+    return found | _end(program, seen)
+
+
+def _end(program: Program, seen: Substitute) -> dict[str, Tensor]:
+    """Return the log probabilities of outcomes that a run ends with, beside the program's name."""
+    table = getattr(seen.met.get("outcome", {}).get("fn"), "outcome_log_prob", None)
+    return {} if table is None else {program.name: table}
 
 
 def _require_log_probabilities(name: str, log_prob: Tensor, cells: Cells) -> None:

@@ -16,6 +16,7 @@ from prefdensity.errors import ProgramError
 from prefdensity.programs.cells import Cells
 from prefdensity.programs.mends import FINDINGS, Mend
 from prefdensity.programs.mirrors import Mirror
+from prefdensity.programs.tables import plain
 from prefdensity.words import shortened
 
 STAGES = {
@@ -39,6 +40,7 @@ MARGIN_ORDER = {
     "situation": "adds what the situation does to whoever judges: order, length, style",
     "whole": "changes all of the margin",
 }
+_OF_ITEMS = ("utility", "behaviour")
 _LARGEST = 10_000  # of sizes in a name: more types, dimensions or units than that are a slip of the pen
 # Who is shown what every layer returns; see `watched`.
 _WATCHER: ContextVar[Callable[[Layer, Any], None] | None] = ContextVar("watcher", default=None)
@@ -123,6 +125,8 @@ class Layer:
         if options and not args:
             return self._configured(options)
         found = self.function(*args, **dict(self.options), **options)
+        if self.stage not in _OF_ITEMS:  # what has an entry for each comparison is no table of a site any more
+            found = plain(found)
         watcher = _WATCHER.get()
         if watcher is not None:
             watcher(self, found)

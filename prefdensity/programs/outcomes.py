@@ -6,6 +6,7 @@ A program ends in `observe`, whose site `outcome` carries a table `outcome_log_p
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pyro
@@ -15,6 +16,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from prefdensity.programs.cells import Cells
+from prefdensity.programs.tables import plain
 
 
 def by_outcome(*log_prob: Tensor) -> Tensor:
@@ -22,13 +24,13 @@ def by_outcome(*log_prob: Tensor) -> Tensor:
 
     Stored outcome by outcome: interleaving them would cost more than the rest of a likelihood.
     """
-    return torch.stack(torch.broadcast_tensors(*log_prob), -2).transpose(-1, -2)
+    return torch.stack(torch.broadcast_tensors(*map(plain, log_prob))).movedim(0, -1)
 
 
 def luce(*log_weight: Tensor) -> Tensor:
     """Return the table [..., comparison, outcome] of outcomes with probabilities proportional to exp(log_weight)."""
-    stacked = torch.stack(torch.broadcast_tensors(*log_weight), -2)
-    return stacked.log_softmax(-2).transpose(-1, -2)  # over the contiguous layout: seven times faster
+    stacked = torch.stack(torch.broadcast_tensors(*map(plain, log_weight)))
+    return stacked.log_softmax(0).movedim(0, -1)  # over the contiguous layout: seven times faster
 
 
 def cumulative_logit(cut: Tensor, score: Tensor) -> Tensor:
@@ -36,11 +38,13 @@ def cumulative_logit(cut: Tensor, score: Tensor) -> Tensor:
 
     `cut` [..., row or 1, level - 1] rises; `score` [..., row].
     """
-    below = cut.mT - score.unsqueeze(-2)
+    cut, score = plain(cut).movedim(-1, 0), plain(score)
+    cut = cut.reshape(len(cut), *(1,) * (score.dim() + 1 - cut.dim()), *cut.shape[1:])
+    below = cut - score
     lower, upper = logsigmoid(below), logsigmoid(-below)
     # sigmoid(b) - sigmoid(a) = sigmoid(b) sigmoid(-a) (1 - exp(a - b)): nothing cancels
-    middle = lower[..., 1:, :] + upper[..., :-1, :] + (-(-cut.diff(dim=-1).mT).expm1()).log()
-    return torch.cat([lower[..., :1, :], middle, upper[..., -1:, :]], -2).mT  # laid out level by level
+    middle = lower[1:] + upper[:-1] + (-(-cut.diff(dim=0)).expm1()).log()
+    return torch.cat([lower[:1], middle, upper[-1:]]).movedim(0, -1)  # laid out level by level
 
 
 def mix(log_prob: Tensor, type_weight: Tensor) -> Tensor:
@@ -48,14 +52,15 @@ def mix(log_prob: Tensor, type_weight: Tensor) -> Tensor:
 
     `log_prob` [..., type, comparison, outcome]; the type dim is kept as a singleton under a fit plate.
     """
-    batched = log_prob.dim() > 3
-    return (log_prob + _log_weight(type_weight, batched).unsqueeze(-1)).logsumexp(-3, keepdim=batched)
+    weight = _log_weight(type_weight, log_prob).unsqueeze(-1)
+    return (log_prob + weight).logsumexp(-3, keepdim=log_prob.dim() > 3)
 
 
-def _log_weight(type_weight: Tensor, batched: bool) -> Tensor:
-    """Return log weights [..., type, 1]; under a fit plate they come as [fit, 1, 1, type]."""
-    weight = type_weight.flatten(-3, -2).squeeze(-2) if batched else type_weight
-    return weight.log().unsqueeze(-1)
+def _log_weight(type_weight: Tensor, log_prob: Tensor) -> Tensor:
+    """Return log weights [..., type, 1] beside `log_prob` [..., type, comparison, outcome], under a plate of fits."""
+    lead = log_prob.dim() - 3
+    fits = type_weight.shape[:1] if lead else type_weight.shape[:0]
+    return type_weight.reshape(*fits, *(1,) * (lead - 1), type_weight.shape[-1], 1).log()
 
 
 class Judgements(TorchDistribution):
@@ -81,6 +86,14 @@ class Judgements(TorchDistribution):
         """Draw counts [*sample_shape, ..., comparison, outcome] that add up to `total`."""
         shape = torch.Size(sample_shape) + self.outcome_log_prob.shape
         return _multinomial(self.total, self.outcome_log_prob.exp().expand(shape))
+
+    def without_plates(self, plates: int) -> Judgements:
+        """Return the same distribution without so many axes that nothing uses, right of the fits."""
+        found = copy.copy(self)
+        found.outcome_log_prob = self.outcome_log_prob.flatten(1, 1 + plates)
+        found.total = self.total if self.total.dim() < 2 else self.total.flatten(1, 1 + plates)
+        found._batch_shape = found.outcome_log_prob.shape[:-1]
+        return found
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Judgements:
         """Return the same distribution with a larger batch shape."""
@@ -145,7 +158,7 @@ class TypeMixture(TorchDistribution):
     ) -> None:
         self.outcome_log_prob = outcome_log_prob  # [..., type, comparison, outcome]
         batched = outcome_log_prob.dim() > 3
-        self.log_weight = _log_weight(type_weight, batched)  # [..., type, 1]
+        self.log_weight = _log_weight(type_weight, outcome_log_prob)  # [..., type, 1]
         self.annotator, self.n_annotators, self.total = annotator, n_annotators, total
         # Kept singleton dims: without them a batch of S densities broadcasts into S x S.
         batch = outcome_log_prob.shape[:-3] + ((1, 1) if batched else ())
@@ -186,6 +199,14 @@ class TypeMixture(TorchDistribution):
         # the fit plate puts two kept dims before the event
         middle = (1, 1) if self.batch_shape else ()
         return _multinomial(self.total, chosen.exp()).reshape((*shape, *middle, *self.event_shape))
+
+    def without_plates(self, plates: int) -> TypeMixture:
+        """Return the same distribution without so many axes that nothing uses, right of the fits."""
+        found = copy.copy(self)
+        found.outcome_log_prob = self.outcome_log_prob.flatten(1, 1 + plates)
+        found.log_weight = self.log_weight.flatten(1, 1 + plates)
+        found._batch_shape = self.batch_shape[plates:]
+        return found
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> TypeMixture:
         """Return itself: the batch shape is fixed by the utilities."""

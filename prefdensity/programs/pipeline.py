@@ -14,10 +14,7 @@ def run_stages(layers: tuple[Layer, ...], data: Cells) -> None:
     """Run the layers of a program of comparisons, which observes the outcomes of `data`."""
     margin, type_weight = margins(layers, data)
     stage = {each.stage: each for each in layers}
-    log_prob = stage["choice"](margin, data)
-    for each in layers:
-        if each.stage == "noise":
-            log_prob = each(log_prob, data)
+    log_prob = decided(layers, margin, data)
     if type_weight is not None and stage["types"].per == "comparison":
         observe(mix(log_prob, type_weight), data)
     else:
@@ -41,8 +38,29 @@ def margins(layers: tuple[Layer, ...], data: Cells) -> tuple[Tensor, Tensor | No
     if "rating" in stage:
         stage["rating"](utility, data)
     score = stage["behaviour"](utility, data) if "behaviour" in stage else utility
-    margin = data.contrast(score)
+    return with_margins(layers, data.contrast(score), data), type_weight
+
+
+def with_margins(layers: tuple[Layer, ...], margin: Tensor, data: Cells) -> Tensor:
+    """Run the margin layers on the margin of utilities [..., comparison]; return what reaches the choice rule."""
+    axes = margin.dim()
     for each in layers:
         if each.stage == "margin":
             margin = each(margin, data)
-    return margin, type_weight
+            while margin.dim() > axes and len(margin) == 1:  # an axis of a layer's own that was summed over and kept
+                margin = margin[0]
+    return margin
+
+
+def decided(layers: tuple[Layer, ...], margin: Tensor, data: Cells) -> Tensor:
+    """Run the choice rule and what follows on its margin; return log_prob [..., comparison, outcome]."""
+    log_prob: Tensor = next(each for each in layers if each.stage == "choice")(margin, data)
+    for each in layers:
+        if each.stage == "noise":
+            log_prob = each(log_prob, data)
+    return log_prob
+
+
+def judged(layers: tuple[Layer, ...], margin: Tensor, data: Cells) -> Tensor:
+    """Run the layers from the margin of utilities [..., comparison] on; return log_prob [..., comparison, outcome]."""
+    return decided(layers, with_margins(layers, margin, data), data)

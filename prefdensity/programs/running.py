@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -15,6 +15,11 @@ from torch import Tensor
 from prefdensity.errors import ProgramError
 from prefdensity.programs.cells import Cells
 from prefdensity.programs.layers import Program
+from prefdensity.programs.tables import plain, plates, table
+
+# The fewest and the most plates that a run has room for, that of fits included; outcomes are told with the fewest.
+FEWEST, _MOST = 3, 6
+_FITS = "fit"
 
 
 class Substitute(Messenger):
@@ -32,7 +37,7 @@ class Substitute(Messenger):
         if poutine.util.site_is_subsample(msg):
             return
         if msg["name"] in self.values:
-            msg["value"] = self.values[msg["name"]]
+            msg["value"] = _placed(self.values[msg["name"]], msg)
             msg["done"] = True
 
     def _pyro_post_sample(self, msg: Any) -> None:
@@ -43,11 +48,41 @@ class Substitute(Messenger):
                 )
             self.met[msg["name"]] = {
                 "fn": msg["fn"],
-                "value": msg["value"],
+                "value": plain(msg["value"]),
                 "is_observed": msg["is_observed"],
                 "deterministic": msg["infer"].get("_deterministic", False),
                 "cond_indep_stack": msg["cond_indep_stack"],
             }
+            if not msg["is_observed"] and _is_table(msg):
+                msg["value"] = table(msg["value"])
+
+    def last(self) -> dict[str, Tensor]:
+        """Return the values of latent sites of the last fit, as they are without a plate of fits."""
+        found = {}
+        for name, node in self.met.items():
+            if not node["is_observed"] and not node["deterministic"]:
+                frames = [frame for frame in node["cond_indep_stack"] if frame.vectorized and frame.name != _FITS]
+                axes = max([-frame.dim for frame in frames], default=0) + node["fn"].event_dim
+                value = node["value"][-1]
+                found[name] = value.reshape(value.shape[value.dim() - axes :])
+        return found
+
+
+def _fits(msg: Any) -> int:
+    """Return how many plates a run has room for, from the plate of fits that a site is in; 0 without one."""
+    return next((-frame.dim for frame in msg["cond_indep_stack"] if frame.name == _FITS), 0)
+
+
+def _is_table(msg: Any) -> bool:
+    """Whether a site has entries of its own in some plate, for many fits."""
+    return _fits(msg) > 0 and any(frame.vectorized and frame.name != _FITS for frame in msg["cond_indep_stack"])
+
+
+def _placed(value: Tensor, msg: Any) -> Tensor:
+    """Return a value [fit, ...] with singletons where a run has room for more plates than it has axes."""
+    known = msg["value"]  # of a deterministic site
+    missing = (_fits(msg) + msg["fn"].event_dim if known is None else known.dim()) - value.dim()
+    return value if missing <= 0 else value.reshape(len(value), *(1,) * missing, *value.shape[1:])
 
 
 class _Centred(Messenger):
@@ -82,14 +117,13 @@ def environment(dtype: torch.dtype, seed: int | None = None, device: torch.devic
 
 
 def run(program: Program, cells: Cells, values: dict[str, Tensor], fits: int, seed: int | None = None) -> Substitute:
-    """Run a program for `fits` sets of values at once, under a plate at dim -3.
+    """Run a program for `fits` sets of values at once, under a plate left of all that the program has.
 
-    `values` are shaped [fit, ...] with the site's plates at dims -2 and -1; sites without a value are drawn
-    from their prior (from the global generator, unless `seed` is given).
+    `values` are shaped [fit, ...] with the site's plates at dims -2 and -1 (and further left, if it has more); sites
+    without a value are drawn from their prior (from the global generator, unless `seed` is given).
     """
-    place = environment(cells.total.dtype, seed, cells.total.device)
-    with place, Substitute(values) as seen, pyro.plate("fit", fits, dim=-3):
-        program(cells)
+    with environment(cells.total.dtype, seed, cells.total.device):
+        seen, _ = for_fits(lambda: program(cells), values, torch.arange(fits, device=cells.total.device))
     return seen
 
 
@@ -108,3 +142,25 @@ def require_drawn(met: Mapping[str, Any], drawn: Collection[str], program: Progr
     for name, site in met.items():
         if not site["is_observed"] and not site["deterministic"] and name not in drawn:
             raise ProgramError(f"the site {name!r} of {program.name} has no draws: another program was fitted")
+
+
+def for_fits(
+    body: Callable[[], Any], values: dict[str, Tensor], fits: Tensor, least: int = FEWEST
+) -> tuple[Substitute, Any]:
+    """Run a part of a program for many sets of values; return what was met and what the part returns.
+
+    `fits` are the numbers of the sets, `least` a number of plates, that of fits included, to have room for.
+    """
+    for depth in range(least, _MOST + 1):
+        try:
+            plate = pyro.plate(_FITS, len(fits), subsample=fits, dim=-depth)
+            with plates(depth), Substitute(values) as seen, plate:
+                left = body()
+        except ValueError as error:
+            if "collide at dim" not in str(error):
+                raise
+        else:
+            if depth > FEWEST and hasattr(seen.met.get("outcome", {}).get("fn"), "without_plates"):
+                seen.met["outcome"]["fn"] = seen.met["outcome"]["fn"].without_plates(depth - FEWEST)
+            return seen, left
+    raise ProgramError(f"the program has plates left of dim -{_MOST - 1}; there is room for {_MOST - 1} plates")

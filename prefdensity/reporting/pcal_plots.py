@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from prefdensity import words
 from prefdensity.reporting.plots import COLOURS, FAINT, INK, RULE
 
 if TYPE_CHECKING:
@@ -36,7 +37,10 @@ def allocation(planned: pd.DataFrame, outputs: tuple[str, str]) -> Figure:
     share = (np.arange(len(p1)) + 0.5) / len(p1)
     left.stackplot(
         share, p1[order], (p2 - p1)[order], (1 - p2)[order], colors=(COLOURS[0], COLOURS[5], RULE), linewidth=0,
-        labels=(f"label {p1.mean():.1%}", f"preference only {(p2 - p1).mean():.1%}", f"nothing {(1 - p2).mean():.1%}"),
+        labels=[
+            f"{what} {words.share(part.mean())}"
+            for what, part in (("label", p1), ("preference only", p2 - p1), ("nothing", 1 - p2))
+        ],
     )  # fmt: skip
     left.set(xlim=(0, 1), ylim=(0, 1))
     left.set_xlabel("units, by their probability of a label", fontsize=9, color=FAINT)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from prefdensity.reporting import pcal_plots
 from prefdensity.reporting.pages import render, svg, write_page
 from prefdensity.version import __version__
+from prefdensity.words import share
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,8 +66,8 @@ def write_design_report(
     p1, p2 = (planned[f"{name}_probability"].to_numpy(float) for name in ("label", "preference"))
     spent = (design.cost - 1) * p1.mean() + p2.mean()
     headline = [
-        f"Label {p1.mean():.1%} of {len(planned):,} units and compare {(p2 - p1).mean():.1%} more, at {spent:.4g} a "
-        f"unit (a preference costs 1, a label with its preference {design.cost:g}). {design.worth}"
+        f"Label {share(p1.mean())} of {len(planned):,} units and compare {share((p2 - p1).mean())} more, at "
+        f"{spent:.4g} a unit (a preference costs 1, a label with its preference {design.cost:g}). {design.worth}"
     ]
     outputs = (design.pilot.features[-2], design.pilot.features[-1])
     allocation = svg(pcal_plots.allocation(planned, outputs), "allocation")

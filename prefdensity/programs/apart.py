@@ -1,0 +1,80 @@
+"""Every comparison in a world of its own, with two items and one of everybody else.
+
+What the likelihood of a comparison feels of a table of a site are the entries of its own two items and of its own
+annotator (category, ...). In a world that has nobody else, a layer finds them in the same places: whatever way it
+reads them, each world is one more fit of the program. `grown` tells which axes of a site grow with what.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from prefdensity.programs.cells import Cells
+from prefdensity.programs.tables import table
+
+_LEFT_OUT = ("item_a", "item_b", "labels", "outcome", "choice")  # columns that worlds have none of, or all the same
+
+
+def sides(cells: Cells) -> dict[str, tuple[Tensor, ...]]:
+    """Return by name of a plate which of its entries each comparison is about, int64 [comparison] each."""
+    return {"item": (cells.item_a, cells.item_b), **{name: (label,) for name, label in cells.labels.items()}}
+
+
+def grown(cells: Cells) -> Cells:
+    """Return one of the comparisons in a world that has more of each: one more item, two more annotators, ..."""
+    more = {name: k for k, name in enumerate(sides(cells), 1)}
+    sizes = {name: size + more.get(name, 0) for name, size in cells.sizes.items()}
+
+    def longer(of: str, known: Tensor) -> Tensor:
+        return torch.cat([known, known[-1:].expand(more.get(of, 0), *known.shape[1:])])
+
+    return replace(
+        cells.head(1),
+        sizes=sizes,
+        outcome=None,
+        measures={name: longer("item", held) for name, held in cells.measures.items()},
+        attributes={name: longer(name.partition(".")[0], held) for name, held in cells.attributes.items()},
+        features=None if cells.features is None else longer("item", cells.features),
+    )
+
+
+def apart(cells: Cells, fits: int, depth: int) -> Cells:
+    """Return the cells as one comparison seen by many fits: each comparison of the first fit, of the second, ...
+
+    `depth`: plates of the program, that of fits included.
+    """
+    first = torch.tensor([0])  # on the CPU: what is at a place of one world is at the same of all
+
+    def column(values: Tensor) -> Tensor:
+        values = values.repeat(fits, *(1,) * (values.dim() - 1)) if fits > 1 else values
+        return table(values.reshape(len(values), *(1,) * (depth - 1), *values.shape[1:]))
+
+    def known(of: str, held: Tensor) -> Tensor:
+        """Return a table [entry] as the entries of every world, [world, ..., item] of items."""
+        both = torch.stack([held[side] for side in sides(cells)[of]], -1).repeat(fits, 1)
+        return table(both.reshape(len(both), *(1,) * (depth - 2), both.shape[-1]))
+
+    def attribute(name: str, held: Tensor) -> Tensor:
+        of = name.partition(".")[0]
+        if of not in sides(cells):
+            return held
+        return first if name in cells.labels else known(of, held)  # of labels there is one in a world
+
+    columns = {key: column(held) for key, held in cells.columns().items() if key[0] not in _LEFT_OUT}
+    return replace(
+        cells.with_columns(columns),
+        item_a=first,
+        item_b=torch.tensor([1]),
+        labels=dict.fromkeys(cells.labels, first),
+        sizes={name: 2 if name == "item" else 1 if name in cells.labels else n for name, n in cells.sizes.items()},
+        attributes={name: attribute(name, held) for name, held in cells.attributes.items()},
+        measures={name: known("item", held) for name, held in cells.measures.items()},
+        features=None,
+        outcome=None,
+        term=None,
+        choice=None,
+        ratings=None,
+    )

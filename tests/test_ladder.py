@@ -1,0 +1,296 @@
+"""Ladders of measurements: identities under every pattern, allocations, two rungs as published, PPI, plans."""
+
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.optimize import minimize
+from scipy.stats import norm
+
+from prefdensity.errors import DataError
+from prefdensity.judged.measured import Measured
+from prefdensity.judged.rungs import Rung
+from prefdensity.judged.simulate import JudgedWorld, buy
+from prefdensity.pcal import GivenNuisance, LinearRegression, Mean, Quantile, RungRegression, ladder, ladder_plan, pcal
+from prefdensity.pcal.allocation import allocate, draw
+from prefdensity.pcal.calibration import brackets, influence, multipliers
+
+PRICES = {"model": 0.02, "crowd": 0.6, "panel": 2.0, "label": 8.0}
+LADDER = {"model": "model", "crowd": ["crowd"], "panel": ["first", "second"]}
+
+
+def units(n, seed, worth=1.0):
+    """Return a frame where all is seen: a free score, then a model, words of a crowd, two of a panel, a label."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=n)
+    y = 2 + 0.8 * x + rng.gamma(4, 0.5, n) - 2
+    part = worth * (y - y.mean())
+    crowd = np.where(part + rng.normal(size=n) > 0.5, "good", "bad").astype(object)
+    first = part + 0.5 * rng.normal(size=n)
+    second = part + 0.5 * rng.normal(size=n)
+    second[rng.random(n) < 0.3] = np.nan  # not every one of a panel is asked
+    return pd.DataFrame(
+        {"x": x, "score": 0.3 * part + rng.normal(size=n), "model": 0.6 * part + rng.normal(size=n), "crowd": crowd,
+         "first": first, "second": second, "label": y}
+    )  # fmt: skip
+
+
+def measured(frame, **options):
+    return Measured.from_frame(frame, ladder=LADDER, covariates=["x"], free=["score"], prices=PRICES, **options)
+
+
+def bought(n, seed, p=(0.9, 0.6, 0.35, 0.2), worth=1.0):
+    """Return a table of what was bought in exact numbers, with probabilities from the poorest rung to the label."""
+    chances = np.tile(p[::-1], (n, 1))
+    return measured(units(n, seed, worth)).bought(np.array(p), 4 - draw(chances, seed))
+
+
+# --- identities ---------------------------------------------------------------------------------------------------
+
+
+def test_brackets_of_four_rungs_are_uncorrelated_and_vanish_in_the_mean():
+    """Exact expectations over the five patterns, for arbitrary guesses: identities to 1e-10."""
+    rng = np.random.default_rng(0)
+    n, d = 200, 3
+    psi = rng.normal(size=(n, d))
+    guesses = [(rng.normal(size=(n, d)),) for _ in range(4)]
+    p = np.sort(rng.uniform(0.05, 1, (n, 4)), axis=1)  # from the label down
+    matrices = [[rng.normal(size=(d, d))] for _ in range(4)]
+    mean, square = np.zeros((n, d)), np.zeros((d, d))
+    expected = psi.T @ psi / n
+    for reached in range(5):
+        chance = np.append(p, np.ones((n, 1)), 1)[:, reached] - (p[:, reached - 1] if reached else 0.0)
+        rungs = [Rung(str(k), np.full(n, reached <= k), p[:, k]) for k in range(4)]
+        parts = brackets(rungs, guesses)
+        seen = np.full(n, reached == 0)
+        value = influence(psi * seen[:, None], seen / p[:, 0], parts, matrices)
+        mean += chance[:, None] * value
+        square += (chance[:, None] * value).T @ value / n
+    np.testing.assert_allclose(mean, psi, atol=1e-10)
+    for part, (matrix,) in zip(parts, matrices, strict=True):
+        rest = psi - part.guesses[0] @ matrix.T
+        expected += (part.variance[:, None] * rest).T @ rest / n
+    np.testing.assert_allclose(square, expected, atol=1e-10)  # E[psi psi'] + sum E[variance rest rest']
+
+
+def test_multipliers_of_four_rungs_are_the_best():
+    rng = np.random.default_rng(1)
+    psi = rng.normal(size=(500, 1))
+    guesses = [(psi * c + rng.normal(size=(500, 1)),) for c in (0.9, 0.5, 0.3, 0.1)]
+    p = np.array([0.1, 0.3, 0.5, 0.8])
+    rungs = [Rung(str(k), np.ones(500, bool), np.full(500, p[k])) for k in range(4)]
+    parts = brackets(rungs, guesses)
+    found = [float(each[0][0, 0]) for each in multipliers(psi, np.ones(500), parts, "split")]
+
+    def variance(m):
+        rest = (
+            ((psi - part.guesses[0] * c) ** 2 * part.variance[:, None]).mean() for part, c in zip(parts, m, strict=True)
+        )
+        return sum(rest)
+
+    np.testing.assert_allclose(found, minimize(variance, np.zeros(4), tol=1e-12).x, atol=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_four_rungs_are_allocated_as_by_slsqp(seed):
+    rng = np.random.default_rng(seed)
+    drops, prices = rng.uniform(0.05, 3, 4), rng.uniform(0.2, 5, 4)
+    budget = rng.uniform(0.1, 0.7) * prices.sum()
+    p = allocate([drops], prices, budget)[0]
+    steps = [{"type": "ineq", "fun": lambda q, k=k: q[k + 1] - q[k]} for k in range(3)]
+    steps.append({"type": "eq", "fun": lambda q: q @ prices - budget})
+    best = minimize(
+        lambda q: (drops / q).sum(), np.full(4, budget / prices.sum()), jac=lambda q: -drops / q**2,
+        bounds=[(1e-6, 1)] * 4, constraints=steps, method="SLSQP", options={"ftol": 1e-15, "maxiter": 1000},
+    )  # fmt: skip
+    assert p @ prices == pytest.approx(budget, rel=1e-12)
+    assert (drops / p).sum() <= best.fun * (1 + 1e-8)
+    np.testing.assert_allclose(p, best.x, atol=1e-5)  # at a flat optimum the value is known better than the place
+
+
+def test_the_budget_is_met_to_one_purchase():
+    p = np.array([0.1234, 0.2345, 0.4567, 0.789])
+    reached = draw(np.tile(p, (997, 1)), 3)
+    counts = [(reached <= k).sum() for k in range(4)]
+    assert np.abs(counts - 997 * p).max() < 1
+
+
+# --- one and two rungs --------------------------------------------------------------------------------------------
+
+
+def test_two_rungs_are_labels_and_preferences():
+    """The same brackets and guesses: estimates, errors and degrees of `pcal` on a table of judged units."""
+    full = JudgedWorld.draw(2, "lapse").units(800, 3)
+    rng = np.random.default_rng(4)
+    judged = buy(full, 0.2, 0.6, draw(np.tile([0.2, 0.6], (800, 1)), rng) + 1)
+    guesses = rng.normal(size=(2, 800)) + full.label / 2
+
+    class Given:
+        def cross_fit(self, table, function, fold):
+            return tuple(guesses[:, :, None])
+
+    frame = judged.to_frame().rename(columns={"judge": "said"})
+    names = judged.covariate_names
+    table = Measured.from_frame(
+        frame, ladder={"preference": "said"}, covariates=names, free=["w1", "w2"],
+        probabilities={"preference": "preference_probability", "label": "label_probability"},
+    )  # fmt: skip
+    one = pcal(judged, LinearRegression(), GivenNuisance(*guesses))
+    two = ladder(table, LinearRegression(), Given())
+    np.testing.assert_allclose(two.theta, one.theta, rtol=1e-12)
+    np.testing.assert_allclose(two.covariance, one.covariance, rtol=1e-12)
+    np.testing.assert_allclose(two.df, one.df, rtol=1e-12)
+
+
+def test_labels_and_a_free_score_are_prediction_powered_inference():
+    """The mean with power-tuning: labels less lambda (their scores less all scores), and its variance."""
+    rng = np.random.default_rng(5)
+    n, n_labels = 4000, 400
+    score = rng.normal(size=n)
+    y = score + rng.normal(size=n)
+    seen = rng.permutation(n) < n_labels
+    frame = pd.DataFrame({"score": score, "label": np.where(seen, y, np.nan), "p": n_labels / n})
+
+    class Score:
+        def cross_fit(self, table, function, fold):
+            return (table.outputs,)
+
+    table = Measured.from_frame(frame, free=["score"], probabilities={"label": "p"})
+    found = ladder(table, Mean(), Score())
+    number = float(found.stages[0].matrices[0][0][0, 0])
+    centred, other = score[seen] - y[seen].mean(), y[seen] - y[seen].mean()
+    assert number == pytest.approx((centred @ other) / (centred @ centred))
+    estimate = y[seen].mean() - number * (score[seen].mean() - score.mean())
+    assert found.theta[0] == pytest.approx(estimate, rel=1e-12)
+    variance = np.var(y - number * score, where=seen) / n_labels + number**2 * np.var(score) / n
+    variance += 2 * number * np.cov(y[seen] - number * score[seen], score[seen])[0, 1] / n
+    assert found.standard_error[0] == pytest.approx(np.sqrt(variance), rel=0.02)  # less the degrees of few labels
+
+
+def test_every_rung_shortens_the_interval_and_a_useless_ladder_costs_nothing():
+    table = bought(4000, 6)
+    lengths = [ladder(table.without(*names)).standard_error[0] for names in (
+        ("model", "crowd", "panel"), ("crowd", "panel"), ("panel",), ()
+    )]  # fmt: skip
+    assert all(more < less for less, more in pairwise(lengths))
+    found = ladder(bought(4000, 7, worth=0.0))
+    table = found.comparison().set_index("method")["se"]
+    assert table["ladder"] < 1.02 * table["labels only"]
+    assert not found.warnings
+
+
+def test_functionals_and_clusters_go_with_ladders():
+    table = bought(1500, 8)
+    for functional in (LinearRegression(), Quantile((0.5,))):
+        found = ladder(table, functional)
+        assert np.isfinite(found.summary()[["lower", "upper"]].to_numpy()).all()
+    from sklearn.ensemble import HistGradientBoostingRegressor
+
+    trees = ladder(table, nuisance=RungRegression(HistGradientBoostingRegressor(max_iter=20, random_state=0)))
+    assert trees.theta[0] == pytest.approx(ladder(table).theta[0], abs=4 * trees.standard_error[0])
+
+
+def test_a_measure_made_otherwise_where_more_is_bought_is_seen():
+    frame = units(3000, 9)
+    table = measured(frame)
+    reached = 4 - draw(np.tile([0.2, 0.35, 0.6, 0.9], (3000, 1)), 9)
+    frame["model"] += 0.4 * (reached == 4)  # whoever knows that there is a label sees more
+    broken = measured(frame).bought(np.array([0.9, 0.6, 0.35, 0.2]), reached)
+    assert not ladder(table.bought(np.array([0.9, 0.6, 0.35, 0.2]), reached)).warnings
+    assert any("a measure is made otherwise" in each for each in ladder(broken).warnings)
+
+
+@pytest.mark.slow
+def test_intervals_of_four_rungs_cover():
+    """1,000 replicates of 400 units, 80 labels, skewed: standard error .0095."""
+    inside = []
+    for seed in range(1000):
+        row = ladder(bought(400, 1000 + seed)).summary().iloc[0]
+        inside.append(row["lower"] <= 2 <= row["upper"])
+    print(np.mean(inside))
+    assert abs(np.mean(inside) - 0.9) <= 0.03
+
+
+# --- plans --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def plan():
+    return ladder_plan(measured(units(3000, 10)), money=2000.0, units=5000)
+
+
+def test_a_shopping_list_spends_the_money(plan):
+    assert plan.shopping()["cost"].sum() == pytest.approx(2000, rel=1e-9)
+    option, p = plan.best()
+    orders = plan.assign(5000, seed=1)
+    counts = np.array([(orders["buy"].isin(option.names[: k + 1])).sum() for k in range(len(p))])
+    assert np.abs(counts - 5000 * p).max() < 1
+
+
+def test_the_plan_is_the_best_of_all_ladders_and_beats_labels(plan):
+    ways = plan.ways().set_index("way")["half"]
+    assert ways["ladder"] < 0.95 * min(ways["labels only"], ways["labels and free measures"])
+    assert ways["ladder, judges useless"] > ways["ladder"]
+    labels = 2000 / 8
+    frame = units(400_000, 11)
+    assert ways["labels only"] == pytest.approx(norm.ppf(0.95) * frame["label"].std() / labels**0.5, rel=0.05)
+
+
+def test_a_useless_ladder_is_not_bought():
+    plan = ladder_plan(measured(units(3000, 12, worth=0.0)), money=2000.0, units=5000)
+    assert list(plan.shopping()["what"])[-1] == "label"
+    assert plan.shopping()["cost"].iloc[-1] > 0.9 * 2000
+    assert (plan.break_even()["break_even"] < 0.3).all()
+
+
+def test_break_even_prices_are_where_the_best_ladder_changes(plan):
+    table = plan.break_even().set_index("what")
+    frame = units(3000, 10)
+    for what, kept in (("panel", True), ("panel", False)):
+        price = table.loc[what, "break_even"] * (0.98 if kept else 1.02)
+        prices = PRICES | {what: price}
+        other = Measured.from_frame(frame, ladder=LADDER, covariates=["x"], free=["score"], prices=prices)
+        names = ladder_plan(other, money=2000.0, units=5000).best()[0].names
+        assert (what in names) == kept
+
+
+def test_money_for_a_precision_gives_it(plan):
+    assert plan.half(plan.money_for(0.05)) == pytest.approx(0.05, rel=1e-6)
+    assert plan.curve(plan.moneys(8))["ladder"].is_monotonic_decreasing
+    with pytest.raises(DataError, match="needs more units"):
+        plan.money_for(1e-4)
+
+
+def test_delivered_intervals_are_as_long_as_planned(plan):
+    option, p = plan.best()
+    lengths = []
+    for seed in range(12):
+        table = measured(units(5000, 100 + seed)).without(*(set(LADDER) - set(option.names)))
+        reached = len(p) - draw(np.tile(p, (5000, 1)), seed)
+        row = ladder(table.bought(p[::-1], reached)).summary().iloc[0]
+        lengths.append((row["upper"] - row["lower"]) / 2)
+    assert np.mean(lengths) == pytest.approx(plan.half(), rel=0.08)
+
+
+# --- what is refused ----------------------------------------------------------------------------------------------
+
+
+def test_bad_tables_are_named():
+    frame = units(40, 13)
+    with pytest.raises(DataError, match="has no label in row 3 and no probabilities"):
+        measured(frame.assign(label=frame["label"].where(frame.index != 2)))
+    with pytest.raises(DataError, match="has panel but no crowd in row 5"):
+        measured(frame.assign(crowd=frame["crowd"].where(frame.index != 4)))
+    with pytest.raises(DataError, match="prices=.* must name every rung and no other: model, crowd, panel, label"):
+        Measured.from_frame(frame, ladder=LADDER, prices={"label": 2.0})
+    with pytest.raises(DataError, match="price of 'crowd' must be positive"):
+        Measured.from_frame(frame, ladder=LADDER, prices=PRICES | {"crowd": 0.0})
+    with pytest.raises(DataError, match="'judge' is no rung that can be left out"):
+        measured(frame).without("judge")
+    with pytest.raises(DataError, match="buys too few labels"):
+        ladder_plan(measured(units(100, 14)), money=5.0, units=1000)
+    chances = {name: f"p {name}" for name in PRICES}
+    wrong = frame.assign(**{"p model": 1.0, "p crowd": 0.5, "p panel": 0.6, "p label": 0.2})
+    with pytest.raises(DataError, match="probability of panel exceeds that of crowd in row 1"):
+        measured(wrong, probabilities=chances)
