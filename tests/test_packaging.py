@@ -69,7 +69,7 @@ def test_constraints_pin_what_is_needed() -> None:
     pins = [re.fullmatch(r"([\w.-]+)==[\w.]+", line) for line in lines]
     assert all(pins), "one release on each line, without address or local suffix"
     extras = PROJECT["project"]["optional-dependencies"]
-    needed = [*PROJECT["project"]["dependencies"], *extras["parquet"], *extras["test"], *extras["dev"]]
+    needed = [*PROJECT["project"]["dependencies"], *extras["parquet"], *extras["docs"], *extras["test"], *extras["dev"]]
     wanted = {re.split(r"[<>=\[ ]", need)[0].lower() for need in needed} - {"prefdensity"}
     assert wanted <= {pin[1].lower() for pin in pins if pin}
 

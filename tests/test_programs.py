@@ -4,6 +4,8 @@ from dataclasses import replace
 from itertools import permutations
 
 import numpy as np
+import pyro
+import pyro.distributions as dist
 import pytest
 import reference
 import torch
@@ -182,6 +184,25 @@ def test_a_density_in_one_precision_is_close_to_the_other(name):
     half = type(view)(program, cells_of(data, program.outcomes, program.needs, dtype=torch.float32))
     z = vectors(view, 3)
     torch.testing.assert_close(half.log_joint(z.float()), view.log_joint(z), atol=0, rtol=1e-5)
+
+
+@layer("noise", needs=["annotator"])
+def _centred_lapses(log_prob, data):
+    """Shares of annotators around a mean that no judgement sees directly."""
+    mean = pyro.sample("lapse_mean", dist.Beta(1.0, 9.0))
+    with pyro.plate("annotator", data.n_annotators, dim=-1):
+        share = pyro.sample("lapse_share", dist.Beta(10 * mean, 10 * (1 - mean)))
+    rate = data.of_annotator(share).unsqueeze(-1)
+    return ((1 - rate) * log_prob.exp() + rate / log_prob.shape[-1]).log()
+
+
+def test_the_hessian_of_a_site_that_only_shapes_priors_agrees():
+    view, _ = view_of(compose(_centred_lapses))
+    for z in vectors(view, 2, seed=5, scale=0.5):
+        exact = torch.autograd.functional.hessian(lambda x: view.log_joint(x[None])[0], z, vectorize=True)
+        _, _, precision = LocalCurvature(view)(z)
+        hessian = -precision.times(torch.eye(view.dimension, dtype=z.dtype))
+        torch.testing.assert_close(hessian, exact, atol=1e-8, rtol=1e-8)
 
 
 @every_program

@@ -261,9 +261,12 @@ class LocalCurvature:
         outcome = self.view.cells.outcome if counts is None else counts.squeeze(-3)
         assert outcome is not None  # a view has data
         total = (outcome[..., rows, :] * self.felt.log_prob(margin, felt, rows)).sum(-1).sum(-1)
-        first = torch.autograd.grad(total.sum(), free, create_graph=True)
+        # a site that shapes the priors of others alone has no slope here
+        first = torch.autograd.grad(total.sum(), free, create_graph=True, materialize_grads=True)
         curved: dict[tuple[int, int], Tensor] = {}
         for k, slope in enumerate(first):
+            if not slope.requires_grad:
+                continue
             second = torch.autograd.grad(slope.sum(), free[k:], retain_graph=True, allow_unused=True)
             curved |= {(k, k + m): value.detach() for m, value in enumerate(second) if value is not None}
         return total.detach(), [slope.detach() for slope in first], curved

@@ -127,7 +127,7 @@ class ConfusionJudge:
 
 @dataclass(frozen=True)
 class ProbitJudge:
-    """P(a | y) = lapse * guess + (1 - lapse) Phi(bias + sharpness ((w2 - y)^2 - (w1 - y)^2)); no ties.
+    """`P(a | y) = lapse * guess + (1 - lapse) Phi(bias + sharpness ((w2 - y)^2 - (w1 - y)^2))`; no ties.
 
     Attributes
     ----------
@@ -174,7 +174,7 @@ class ProbitJudge:
 
 @dataclass(frozen=True)
 class LogisticJudge:
-    """P(a | y) = lapse * guess + (1 - lapse) expit(bias + sharpness (|w2 - y| - |w1 - y|)); no ties.
+    """`P(a | y) = lapse * guess + (1 - lapse) expit(bias + sharpness (|w2 - y| - |w1 - y|))`; no ties.
 
     Attributes
     ----------

@@ -83,7 +83,7 @@ class Judgements(TorchDistribution):
         return (value * self.outcome_log_prob).sum(-1)
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
-        """Draw counts [*sample_shape, ..., comparison, outcome] that add up to `total`."""
+        """Draw counts `[*sample_shape, ..., comparison, outcome]` that add up to `total`."""
         shape = torch.Size(sample_shape) + self.outcome_log_prob.shape
         return _multinomial(self.total, self.outcome_log_prob.exp().expand(shape))
 
@@ -112,7 +112,7 @@ class Picks(Judgements):
         super().__init__(outcome_log_prob, total)
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
-        """Draw counts [*sample_shape, ..., comparison, outcome]: how often each alternative was chosen."""
+        """Draw counts `[*sample_shape, ..., comparison, outcome]`: how often each alternative was chosen."""
         shape = torch.Size(sample_shape) + self.outcome_log_prob.shape[:-1]
         probs = self.outcome_log_prob[..., 0].exp().expand(shape)
         size = torch.bincount(self.choice)
