@@ -15,7 +15,7 @@ os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"  # of tqdm, which wo
 from prefdensity.version import __version__  # noqa: E402
 
 project = "prefdensity"
-author = "the authors of prefdensity"
+author = "the prefdensity developers"
 release = version = __version__
 language = "en"
 

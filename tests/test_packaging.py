@@ -6,6 +6,7 @@ import pickle
 import re
 import subprocess
 import sys
+import tarfile
 import tomllib
 from pathlib import Path
 
@@ -53,6 +54,26 @@ def test_package_data_are_listed() -> None:
     }
     present = {path for path in (ROOT / "prefdensity").rglob("*.*") if path.suffix not in (".py", ".pyc")}
     assert listed == present
+
+
+def test_an_sdist_can_run_its_tests(tmp_path: Path) -> None:
+    """Whatever lies in the repository's folders is in the sdist, but what is written when the site is built."""
+    pytest.importorskip("setuptools", minversion="77", reason="what builds an sdist is not here")
+    python("-c", f"from setuptools import build_meta; build_meta.build_sdist({str(tmp_path)!r})", cwd=ROOT)
+    (archive,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(archive) as files:
+        packed = {name.partition("/")[2] for name in files.getnames()}
+    written = {ROOT / "docs" / "programs", ROOT / "docs" / "reference", ROOT / "docs" / "_build"}
+    wanted = {"CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "LICENSE", "README.md", "constraints.txt", ".ci/run"}
+    for folder in (".ci", "benchmarks", "docs", "examples", "models", "prefdensity", "tests"):
+        for path in ROOT.joinpath(folder).rglob("*.*"):
+            if "__pycache__" not in path.parts and not written & set(path.parents) and path.is_file():
+                wanted.add(str(path.relative_to(ROOT)))
+    assert wanted <= packed
+
+
+def test_citation_names_this_version() -> None:
+    assert f"\nversion: {prefdensity.__version__}\n" in (ROOT / "CITATION.cff").read_text()
 
 
 def test_one_version() -> None:
