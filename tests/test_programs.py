@@ -192,7 +192,7 @@ def _centred_lapses(log_prob, data):
     mean = pyro.sample("lapse_mean", dist.Beta(1.0, 9.0))
     with pyro.plate("annotator", data.n_annotators, dim=-1):
         share = pyro.sample("lapse_share", dist.Beta(10 * mean, 10 * (1 - mean)))
-    rate = data.of_annotator(share).unsqueeze(-1)
+    rate = data.of("annotator", share).unsqueeze(-1)
     return ((1 - rate) * log_prob.exp() + rate / log_prob.shape[-1]).log()
 
 
