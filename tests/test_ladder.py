@@ -7,7 +7,9 @@ import pandas as pd
 import pytest
 from scipy.optimize import minimize
 from scipy.stats import norm
+from typer.testing import CliRunner
 
+from prefdensity.cli.main import app
 from prefdensity.errors import DataError
 from prefdensity.judged.measured import Measured
 from prefdensity.judged.rungs import Rung
@@ -288,9 +290,61 @@ def test_bad_tables_are_named():
         Measured.from_frame(frame, ladder=LADDER, prices=PRICES | {"crowd": 0.0})
     with pytest.raises(DataError, match="'judge' is no rung that can be left out"):
         measured(frame).without("judge")
+    with pytest.raises(DataError, match="column 'model' holds 'good' in row 4 among numbers"):
+        measured(frame.assign(model=frame["model"].astype(object).where(frame.index != 3, "good")))
     with pytest.raises(DataError, match="buys too few labels"):
         ladder_plan(measured(units(100, 14)), money=5.0, units=1000)
     chances = {name: f"p {name}" for name in PRICES}
     wrong = frame.assign(**{"p model": 1.0, "p crowd": 0.5, "p panel": 0.6, "p label": 0.2})
     with pytest.raises(DataError, match="probability of panel exceeds that of crowd in row 1"):
         measured(wrong, probabilities=chances)
+
+
+# --- the command line ---------------------------------------------------------------------------------------------
+
+
+def test_the_command_line_plans_and_measures(tmp_path):
+    frame = units(600, 20)
+    frame[:200].to_csv(tmp_path / "pilot.csv", index=False)
+    rungs = ["--rung", "crowd=crowd", "--rung", "panel=first+second", "--free", "score"]
+    prices = ["--price", "crowd=0.1", "--price", "panel=1", "--price", "label=8"]
+    words = ["pcal", "plan", str(tmp_path / "pilot.csv"), *rungs, *prices, "--money", "600", "--units", "400"]
+    done = CliRunner().invoke(app, [*words, "--want", "0.12", "--out", str(tmp_path / "plan")])
+    assert done.exit_code == 0, done.output
+    assert "The same money spent on labels only gives" in done.output
+    assert "+- 0.12 needs" in done.output
+    assert pd.read_csv(tmp_path / "plan" / "shopping.csv")["cost"].sum() == pytest.approx(600)
+    assert "Break-even prices" in (tmp_path / "plan" / "report.html").read_text()
+    orders, rest = pd.read_csv(tmp_path / "plan" / "units.csv"), frame[200:].reset_index(drop=True)
+    names = [name.removesuffix("_probability") for name in orders.columns[1:]]
+    for reached, name in enumerate(names):
+        columns = {"panel": ["first", "second"]}.get(name, [name])
+        kept = orders["buy"].isin(names[reached:])
+        rest.loc[~kept.to_numpy(), columns] = np.nan
+    pd.concat([rest, orders], axis=1).to_csv(tmp_path / "collected.csv", index=False)
+    bought = [
+        word for name in names[:-1] for word in ("--rung", f"{name}={'first+second' if name == 'panel' else name}")
+    ]
+    words = ["pcal", "measure", str(tmp_path / "collected.csv"), *bought, "--free", "score"]
+    done = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "found")])
+    assert done.exit_code == 0, done.output
+    row = pd.read_csv(tmp_path / "found" / "estimate.csv").iloc[0]
+    assert row["estimate"] == pytest.approx(2, abs=5 * row["se"])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--price", "label=8", "--rung", "crowd"], "--rung crowd must be NAME=COLUMN"),
+        (["--price", "label=8", "--rung", "crowd=crowd"], "crowd has no price; give --price crowd=MONEY"),
+        (["--price", "label=dear"], "--price label=dear must be NAME=MONEY"),
+        (["--price", "label=8", "--price", "cow=1"], "--price cow=1 names no rung"),
+    ],
+)
+def test_the_command_line_says_what_would_be_right(words, said, tmp_path):
+    units(60, 21).to_csv(tmp_path / "pilot.csv", index=False)
+    done = CliRunner().invoke(
+        app, ["pcal", "plan", str(tmp_path / "pilot.csv"), "--money", "600", "--units", "400", *words]
+    )
+    assert done.exit_code == 2
+    assert said in done.output

@@ -13,6 +13,7 @@ import typer
 
 from prefdensity.cli.answer import next_step, show_ranking, show_verdict
 from prefdensity.cli.formats import formats
+from prefdensity.cli.ladder import measure, plan
 from prefdensity.cli.leaderboard import leaderboard, tables
 from prefdensity.cli.pcal import design, estimate
 from prefdensity.cli.select import select, select_study
@@ -316,6 +317,11 @@ pcal.command(epilog="Example: prefdensity pcal design pilot.csv --covariate age 
 pcal.command(epilog="Example: prefdensity pcal estimate collected.csv --covariate age")(
     one_sentence(estimate)
 )
+pcal.command(
+    epilog="Example: prefdensity pcal plan pilot.csv --rung crowd=vote --price crowd=0.5 --price label=10 --money 500 "
+    "--units 4000"
+)(one_sentence(plan))
+pcal.command(epilog="Example: prefdensity pcal measure collected.csv --rung crowd=vote")(one_sentence(measure))
 app.add_typer(pcal, name="pcal")
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from prefdensity.data.columns import column_names, empty as is_empty
+from prefdensity.data.columns import column_names, empty as is_empty, shown
 from prefdensity.errors import DataError
 from prefdensity.judged.columns import (
     as_names,
@@ -257,16 +257,7 @@ def _measures(frame: pd.DataFrame, columns: tuple[str, ...], source: str) -> Arr
         given = frame[column].reset_index(drop=True)
         none = is_empty(given)
         nothing &= none
-        if pd.api.types.is_numeric_dtype(given) or none.all():
-            part = np.array(read_numbers(frame, column, source, empty=True)[:, None])
-        else:
-            words = sorted({str(value) for value in given[~none]})
-            if len(words) > _MOST_CATEGORIES:
-                raise DataError(
-                    f"{source}: column {column!r} holds {len(words)} different words; up to {_MOST_CATEGORIES} are "
-                    "taken as categories, numbers as they are"
-                )
-            part = np.column_stack([(given.astype(str) == word).to_numpy(float) for word in words])
+        part = _numbers_or_words(frame, column, given, none, source)
         part[none] = 0.0
         parts += [part, none.astype(float)[:, None]]
     out = np.hstack(parts)
@@ -274,6 +265,26 @@ def _measures(frame: pd.DataFrame, columns: tuple[str, ...], source: str) -> Arr
     out = out[:, told] if told.any() else out[:, :1]
     out[nothing] = np.nan
     return out
+
+
+def _numbers_or_words(frame: pd.DataFrame, column: str, given: pd.Series, none: Array, source: str) -> Array:
+    """Return numbers [unit, 1], or one column for each of a few words."""
+    as_number = pd.to_numeric(given.where(~none), errors="coerce").notna().to_numpy()
+    if as_number[~none].all():
+        return np.array(read_numbers(frame, column, source, empty=True)[:, None])
+    if as_number.any():
+        row = first_row(~as_number & ~none)
+        raise DataError(
+            f"{source}: column {column!r} holds {shown(given[row - 1])} in row {row} among numbers; numbers or words "
+            "are needed, not both"
+        )
+    words = sorted({str(value) for value in given[~none]})
+    if len(words) > _MOST_CATEGORIES:
+        raise DataError(
+            f"{source}: column {column!r} holds {len(words)} different words; up to {_MOST_CATEGORIES} are taken as "
+            "categories, numbers as they are"
+        )
+    return np.column_stack([(given.astype(str) == word).to_numpy(float) for word in words])
 
 
 def _chances(

@@ -53,7 +53,7 @@ def allocation(planned: pd.DataFrame, outputs: tuple[str, str]) -> Figure:
         right.plot(at, [p[rows].mean() for rows in parts], "o-", color=colour, markersize=3.5)
     right.set_xlabel(f"distance |{outputs[0]} - {outputs[1]}| (tenths of the units)", fontsize=9, color=FAINT)
     for ax in (left, right):
-        _plain(ax)
+        plain(ax)
     figure.legend(frameon=False, fontsize=9, ncols=3, loc="outside upper center")
     return figure
 
@@ -82,7 +82,7 @@ def cost_precision(design: Design, n: int, level: float = 0.9) -> Figure:
     below.set_xlabel("budget: mean cost of a unit, in preferences", fontsize=9, color=FAINT)
     below.legend(frameon=False, fontsize=9)
     for ax in (above, below):
-        _plain(ax)
+        plain(ax)
         ax.set_ylim(bottom=0)
     return figure
 
@@ -108,13 +108,14 @@ def interval_comparison(table: pd.DataFrame) -> Figure:
         ax.set_yticks([])
         ax.margins(x=0.05, y=0.35)
         ax.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9, color=INK)
-        _plain(ax)
+        plain(ax)
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, frameon=False, fontsize=9, ncols=3, loc="outside upper center")
     return figure
 
 
-def _plain(ax: Axes) -> None:
+def plain(ax: Axes) -> None:
+    """Leave of the frame of a picture only a faint grid."""
     ax.spines[:].set_visible(False)
     ax.grid(color=RULE, linewidth=0.7)
     ax.set_axisbelow(True)

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class _Section:
+class Section:
+    """A part of a page: its heading, a sentence or caption, a picture, a table."""
+
     heading: str
     says: str
     figure: Markup | None = None
@@ -71,13 +73,13 @@ def write_design_report(
     ]
     outputs = (design.pilot.features[-2], design.pilot.features[-1])
     allocation = svg(pcal_plots.allocation(planned, outputs), "allocation")
-    sections = [_Section("Who is bought", "Shares of the units, and how they vary with the outputs.", allocation)]
+    sections = [Section("Who is bought", "Shares of the units, and how they vary with the outputs.", allocation)]
     if design.single:
         length = design.length(len(planned), level)
         headline.append(f"The {level:.0%} interval that this design aims at will be about {length:.4g} long.")
         curve = svg(pcal_plots.cost_precision(design, len(planned), level), "curve")
         says = "What another budget would buy: the length of the interval, and what the budget is spent on."
-        sections.append(_Section("Budget and precision", says, curve))
+        sections.append(Section("Budget and precision", says, curve))
     return _write(path, title, headline, (), sections + _about(judge, level))
 
 
@@ -114,12 +116,12 @@ def write_estimate_report(
         "bought. What depends on the label itself beyond covariates, outputs and verdicts cannot be seen."
     )
     sections = [
-        _Section("Intervals", "The same purchases, without preferences and from labels alone.", picture, comparison),
-        _Section("Purchases", bought, None, checked.counts),
-        _Section("Purchases: what was seen", "Small p-values speak against the plan.", None, checked.tests),
-        _Section("Purchases: judges", "Shares of the compared units that they judged.", None, checked.judges),
-        _Section("Diagnostics", "Multipliers, weights, precision and spending.", None, estimate.diagnostics()),
-        _Section(
+        Section("Intervals", "The same purchases, without preferences and from labels alone.", picture, comparison),
+        Section("Purchases", bought, None, checked.counts),
+        Section("Purchases: what was seen", "Small p-values speak against the plan.", None, checked.tests),
+        Section("Purchases: judges", "Shares of the compared units that they judged.", None, checked.judges),
+        Section("Diagnostics", "Multipliers, weights, precision and spending.", None, estimate.diagnostics()),
+        Section(
             "Calibration residuals",
             "Labels less what the nuisance expects of them, by group; |z| above 3 speaks against the nuisance. That "
             "costs length and never validity: no warning.",
@@ -159,12 +161,12 @@ def _shares(ratio: NDArray[np.float64]) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def _about(judge: JudgeFit | None, level: float) -> list[_Section]:
-    return [] if judge is None else [_Section("The judge", judge.gain(), None, judge.summary(level))]
+def _about(judge: JudgeFit | None, level: float) -> list[Section]:
+    return [] if judge is None else [Section("The judge", judge.gain(), None, judge.summary(level))]
 
 
 def _write(
-    path: str | os.PathLike[str], title: str, headline: list[str], warnings: tuple[str, ...], sections: list[_Section]
+    path: str | os.PathLike[str], title: str, headline: list[str], warnings: tuple[str, ...], sections: list[Section]
 ) -> Path:
     contents = {
         "title": title, "version": __version__, "headline": headline, "warnings": warnings,

@@ -1,0 +1,184 @@
+"""The commands `pcal plan` and `pcal measure`: what to buy for the money on a ladder, and what it tells in the end."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from prefdensity.cli.shell import staged
+from prefdensity.errors import DataError
+
+if TYPE_CHECKING:
+    from prefdensity.judged.measured import Measured
+    from prefdensity.pcal.functionals import Functional
+
+
+class LadderTarget(StrEnum):
+    """What is estimated."""
+
+    mean = "mean"
+    linear = "linear"
+    logistic = "logistic"
+
+
+Rungs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--rung", metavar="NAME=COLUMN+COLUMN",
+        help="A measure between what is free and the label: its name and columns; repeat from the cheapest up.",
+    ),
+]  # fmt: skip
+Prices = Annotated[
+    list[str],
+    typer.Option("--price", metavar="NAME=MONEY", help="What a rung, or label, adds to the price; one for each."),
+]
+Free = Annotated[list[str] | None, typer.Option("--free", metavar="COLUMN", help="Free measure; repeatable.")]
+Covariates = Annotated[
+    list[str] | None, typer.Option("--covariate", metavar="COLUMN", help="Covariate of a regression; repeatable.")
+]
+Label = Annotated[str, typer.Option("--label", metavar="COLUMN", help="Column of the label.")]
+TargetOption = Annotated[LadderTarget, typer.Option("--target", help="What to estimate.")]
+Criterion = Annotated[str, typer.Option("--criterion", metavar="WHAT", help="The coefficient that is to be precise.")]
+Level = Annotated[float, typer.Option(help="Mass of the intervals.", min=0.01, max=0.999)]
+Seed = Annotated[int, typer.Option(help="Seed of all random numbers.", min=0)]
+
+
+def plan(
+    pilot: Annotated[Path, typer.Argument(metavar="PILOT.csv", help="Units where all was measured, and a label.")],
+    money: Annotated[float, typer.Option(help="To be spent, in the currency of the prices.")],
+    units: Annotated[int, typer.Option(help="Units to buy from.", min=2)],
+    price: Prices,
+    rung: Rungs = None,
+    free: Free = None,
+    covariate: Covariates = None,
+    label: Label = "label",
+    target: TargetOption = LadderTarget.mean,
+    criterion: Criterion = "relative",
+    want: Annotated[
+        float | None, typer.Option(help="Half length of the interval that is wanted: what money it needs.")
+    ] = None,
+    level: Level = 0.9,
+    seed: Seed = 0,
+    out: Annotated[Path, typer.Option(help="Folder to write into.")] = Path("pcal-plan"),
+) -> None:
+    """Learn from a pilot what to buy for the money: a shopping list, its precision, break-even prices."""
+    from prefdensity.pcal.ladder_plan import ladder_plan
+    from prefdensity.reporting.ladder_report import cost_curve, headline, write_plan_report
+
+    with staged(out):
+        pass  # a folder that cannot be written is better known before the work than after it
+    rungs = _rungs(rung)
+    table = _measured(pilot, rungs, free, covariate, label, prices=_prices(price, (*rungs, "label")))
+    found = ladder_plan(
+        table, money=money, units=units, functional=_functional(target), criterion=criterion, level=level, seed=seed
+    )
+    for sentence in headline(found):
+        typer.echo(sentence)
+    if len(table.ladder) > 1:
+        for row in found.break_even().to_dict("records"):
+            typer.echo(f"{row['what']} at {row['price']:.4g} breaks even at {row['break_even']:.4g}")
+    if want is not None:
+        typer.echo(f"+- {want:g} needs {found.money_for(want):,.6g}")
+    curve = found.curve(found.moneys(30))
+    with staged(out) as folder:
+        folder.mkdir()
+        found.shopping().to_csv(folder / "shopping.csv", index=False)
+        found.ways().to_csv(folder / "ways.csv", index=False)
+        found.break_even().to_csv(folder / "break_even.csv", index=False)
+        found.assign(units, seed).to_csv(folder / "units.csv", index=False)
+        curve.to_csv(folder / "curve.csv", index=False)
+        cost_curve(found, curve).savefig(folder / "curve.svg")
+        write_plan_report(found, curve, folder / "report.html", pilot.name)
+        names = sorted(path.name for path in folder.iterdir())
+    typer.echo(f"wrote {out}: {', '.join(names)}")
+
+
+def measure(
+    collected: Annotated[Path, typer.Argument(metavar="COLLECTED.csv", help="Units with what was bought for them.")],
+    rung: Rungs = None,
+    free: Free = None,
+    covariate: Covariates = None,
+    label: Label = "label",
+    cluster: Annotated[
+        str | None, typer.Option("--cluster", metavar="COLUMN", help="Units of a cluster are dependent.")
+    ] = None,
+    stage: Annotated[
+        str | None, typer.Option("--stage", metavar="COLUMN", help="The batch that a unit was bought in.")
+    ] = None,
+    target: TargetOption = LadderTarget.mean,
+    criterion: Criterion = "relative",
+    level: Level = 0.9,
+    seed: Seed = 0,
+    out: Annotated[Path, typer.Option(help="Folder to write into.")] = Path("pcal-measure"),
+) -> None:
+    """Estimate from all rungs of a ladder; probabilities are in columns NAME_probability, as plan writes them."""
+    from prefdensity.pcal.ladder import ladder
+
+    with staged(out):
+        pass
+    rungs = _rungs(rung)
+    chances = {name: f"{name}_probability" for name in (*rungs, "label")}
+    table = _measured(collected, rungs, free, covariate, label, probabilities=chances, cluster=cluster, stage=stage)
+    found = ladder(table, _functional(target), criterion=criterion, level=level, seed=seed)
+    typer.echo(found.summary().to_string(index=False, float_format=lambda value: f"{value:.4g}"))
+    with staged(out) as folder:
+        folder.mkdir()
+        found.summary().to_csv(folder / "estimate.csv", index=False)
+        found.comparison().to_csv(folder / "comparison.csv", index=False)
+        found.purchase_tests().to_csv(folder / "purchases.csv", index=False)
+        names = sorted(path.name for path in folder.iterdir())
+    typer.echo(f"wrote {out}: {', '.join(names)}")
+    for sentence in found.warnings:
+        typer.echo(f"warning: {sentence}", err=True)
+
+
+def _measured(
+    path: Path, rungs: dict[str, list[str]], free: list[str] | None, covariates: list[str] | None, label: str,
+    prices: dict[str, float] | None = None, probabilities: dict[str, str] | None = None, cluster: str | None = None,
+    stage: str | None = None,
+) -> "Measured":  # fmt: skip
+    from prefdensity.data.readers import read_rows
+    from prefdensity.judged.measured import Measured
+
+    return Measured.from_frame(
+        read_rows(path), ladder=rungs, free=free or (), covariates=covariates or (), label=label, prices=prices,
+        probabilities=probabilities, cluster=cluster, stage=stage, source=str(path),
+    )  # fmt: skip
+
+
+def _functional(target: LadderTarget) -> "Functional":
+    from prefdensity.pcal import functionals
+
+    return {
+        LadderTarget.mean: functionals.Mean,
+        LadderTarget.linear: functionals.LinearRegression,
+        LadderTarget.logistic: functionals.LogisticRegression,
+    }[target]()
+
+
+def _rungs(given: list[str] | None) -> dict[str, list[str]]:
+    """Return columns by rung, from NAME=COLUMN+COLUMN."""
+    out: dict[str, list[str]] = {}
+    for text in given or ():
+        name, _, columns = text.partition("=")
+        if not (name and columns) or name in out:
+            raise DataError(f"--rung {text} must be NAME=COLUMN or NAME=COLUMN+COLUMN, each name once")
+        out[name] = columns.split("+")
+    return out
+
+
+def _prices(given: list[str], names: tuple[str, ...]) -> dict[str, float]:
+    out = {}
+    for text in given:
+        name, _, price = text.partition("=")
+        try:
+            out[name] = float(price)
+        except ValueError:
+            raise DataError(f"--price {text} must be NAME=MONEY, such as label=10") from None
+        if name not in names:
+            raise DataError(f"--price {text} names no rung; these are {', '.join(names)}")
+    missing = [name for name in names if name not in out]
+    if missing:
+        raise DataError(f"{missing[0]} has no price; give --price {missing[0]}=MONEY")
+    return out

@@ -1,0 +1,108 @@
+"""Pictures and pages about plans for a ladder of measurements."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from matplotlib.figure import Figure
+
+from prefdensity.reporting.pages import render, svg, write_page
+from prefdensity.reporting.pcal_plots import plain
+from prefdensity.reporting.pcal_report import Section
+from prefdensity.reporting.plots import COLOURS, FAINT
+from prefdensity.version import __version__
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from prefdensity.pcal.ladder_plan import LadderPlan
+
+_WAYS = {
+    "labels_only": ("labels only", COLOURS[6]),
+    "labels_and_free": ("labels and free measures", COLOURS[4]),
+    "ladder": ("ladder", COLOURS[0]),
+}
+CHECKLIST = (
+    "Buy by lot, in the numbers of the list: the probabilities are part of the estimate.",
+    "Measure in the same way whatever else is bought of a unit: the same people and models, who know the same.",
+    "Keep the column of probabilities; leave cells empty where nothing was bought.",
+    "Look after what does not come back: intervals hold if nothing is lost.",
+    "The pilot speaks for units like its own; if the judges are worse elsewhere, intervals are longer, not wrong.",
+)
+
+
+def cost_curve(plan: LadderPlan, curve: pd.DataFrame) -> Figure:
+    """Draw the half length of the interval against the money, of the plan and of what it is set beside.
+
+    Parameters
+    ----------
+    plan
+        Whose money is marked.
+    curve
+        From `LadderPlan.curve`.
+    """
+    figure = Figure(figsize=(6.4, 3.4), layout="constrained")
+    ax = figure.subplots()
+    for column, (name, colour) in _WAYS.items():
+        ax.plot(curve["money"], curve[column], color=colour, label=name)
+    ax.plot([plan.money], [plan.half()], "o", color=COLOURS[1])
+    ax.set(xscale="log", yscale="log")
+    ax.set_xlabel("money", fontsize=9, color=FAINT)
+    ax.set_ylabel(f"half length of the {plan.level:.0%} interval", fontsize=9, color=FAINT)
+    plain(ax)
+    figure.legend(frameon=False, fontsize=9, ncols=3, loc="outside upper center")
+    return figure
+
+
+def headline(plan: LadderPlan) -> list[str]:
+    """Return what a plan says, in sentences: what is bought, at what precision, against labels alone."""
+    list_ = plan.shopping().to_dict("records")
+    ways = plan.ways().set_index("way")["half"]
+    bought = ", ".join(f"{row['units']:,.0f} {row['what']} for {row['cost']:,.4g}" for row in list_)
+    best = min(ways["labels only"], ways["labels and free measures"])
+    return [
+        f"For {plan.money:,.6g}: {bought}.",
+        f"Expected: +- {ways['ladder']:.3g} ({plan.level:.0%} interval). The same money spent on labels only gives +- "
+        f"{ways['labels only']:.3g}, on labels beside the free measures +- {ways['labels and free measures']:.3g}"
+        + (f"; the ladder is {1 - ways['ladder'] / best:.0%} shorter than the better one." if best > 0 else "."),
+        f"If what is bought beside labels told nothing after all, the interval would be +- "
+        f"{ways['ladder, judges useless']:.3g}.",
+    ]
+
+
+def write_plan_report(plan: LadderPlan, curve: pd.DataFrame, path: str | os.PathLike[str], title: str) -> Path:
+    """Write a self-contained page about a plan: the shopping list, precision, prices, what it rests on.
+
+    Parameters
+    ----------
+    plan
+        From `prefdensity.pcal.ladder_plan`.
+    curve
+        From `LadderPlan.curve`.
+    path
+        File to write. It appears whole or not at all.
+    title
+        Heading of the page.
+    """
+    picture = svg(cost_curve(plan, curve), "curve")
+    ladder = ", ".join(plan.best()[0].names[::-1])
+    sections = [
+        Section("Shopping list", f"The ladder that is bought from: {ladder}.", table=plan.shopping()),
+        Section("At equal cost", "What the same money gives: labels bought, half lengths.", table=plan.ways()),
+        Section("More or less money", f"From {plan.units:,} units; the plan is marked.", picture),
+        *(
+            [Section(
+                "Break-even prices", "What a rung may add to the price before it is no longer worth having.",
+                table=plan.break_even(),
+            )]
+            if len(plan.pilot.ladder) > 1
+            else []
+        ),
+        *(Section(f"Assumption {number}", sentence) for number, sentence in enumerate(CHECKLIST, 1)),
+    ]  # fmt: skip
+    contents = {
+        "title": title, "version": __version__, "headline": headline(plan), "warnings": [], "sections": sections,
+    }  # fmt: skip
+    return write_page(render("pcal.html.jinja", contents), path)
