@@ -138,7 +138,7 @@ def _measured(
     prices: dict[str, float] | None = None, probabilities: dict[str, str] | None = None, cluster: str | None = None,
     stage: str | None = None,
 ) -> "Measured":  # fmt: skip
-    from prefdensity.data.readers import read_rows
+    from prefdensity.data.files import read_rows
     from prefdensity.judged.measured import Measured
 
     return Measured.from_frame(
