@@ -90,6 +90,24 @@ def test_many_items_tell_the_scale_and_a_joint_gaussian_carries_it(sd):
     assert scale.std() < 0.12 * sd
 
 
+def test_a_wide_and_a_sharp_hyperparameter_settle_together():
+    # 4 items hardly tell the scale of utilities, 250 people tell the spread of reliabilities
+    rng = np.random.default_rng(14)
+    beta, utility = 1 + 0.5 * rng.normal(size=250), np.array([1.2, 0.2, -0.4, -1.0])
+    who, a = np.arange(4000) % 250, rng.integers(0, 4, 4000)
+    b = (a + rng.integers(1, 4, 4000)) % 4
+    lost = rng.random(4000) > 1 / (1 + np.exp(-beta[who] * (utility[a] - utility[b])))
+    data = prefdensity.Comparisons(
+        items=tuple("abcd"), item_a=a, item_b=b, outcome=lost.astype(np.int8), count=np.ones(4000),
+        annotators=tuple(f"p{k}" for k in range(250)), annotator=who,
+    )  # fmt: skip
+    view = View(load_program("reliability"), cells_of(data, ("a", "b"), ("annotator",)))
+    found = laplace(view)
+    assert found.converged
+    sd = found.whole.frame()[list(view.hyper)].norm(dim=1)
+    assert sd.max() > 2.5 * sd.min()
+
+
 def test_mle_does_not_feel_the_scale_and_does_not_report_it():
     data = played([1, 0.2, 0, -1], 12, 5)
     found = fit("bradley_terry", data, method="mle")

@@ -189,7 +189,7 @@ def _peak(profile: Profile, start: Tensor, watch: Watch | None = None) -> tuple[
         step = step * (_LONGEST / step.norm(dim=-1, keepdim=True)).clamp_max(1.0)
         far = (along.square() / values.clamp_min(_FLATTEST)).sum(-1).sqrt()
         deviation = curvature[left].diagonal(dim1=-2, dim2=-1).clamp_min(_FLATTEST).rsqrt()
-        fine = apart[left] < 2 * values.clamp_min(_FLATTEST).rsqrt().amin(-1, keepdim=True)
+        fine = apart[left] < 2 * deviation
         settled[left] = (far < _LAST) & fine.all(-1)
         if watch is not None:
             watch(found[0].mode, float(value[0, 0] + _PROMISE * far[0] ** 2 / 2 + _volume(curvature[0])) + _MORE)
