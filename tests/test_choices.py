@@ -255,13 +255,6 @@ def test_programs_of_pairs_are_refused(program, some):
         prefdensity.fit(program, data)
 
 
-def test_checks_know_nothing_of_choices(some):
-    data = Choices.from_rankings(rankings(some[0], some[1]), answer="answer")
-    post = prefdensity.fit("plackett_luce", data, method="map")
-    with pytest.raises(DataError, match="are for pairs"):
-        prefdensity.check(post, data)
-
-
 def test_the_command_line_fits_rankings(tmp_path):
     rng = np.random.default_rng(0)
     utility = np.array([1.5, 0.5, 0.0, -2.0])

@@ -26,7 +26,8 @@ def catalogue(design: Design) -> list[Discrepancy]:
     return [*_CHECKS, *lengths]
 
 
-def _people(design: Design, d: Directions) -> str:
+def people(design: Design, d: Directions | None) -> str:
+    """Return why annotators cannot be told apart, or nothing."""
     if design.annotator is None:
         return "who judged is not recorded"
     return "" if len(design.data.annotators) > 1 else "there is one annotator"
@@ -41,11 +42,11 @@ def _ties(design: Design, d: Directions) -> str:
 
 
 def _shared(design: Design, d: Directions) -> str:
-    return _people(design, d) or ("" if of.shared(design) else "no pair was judged by two annotators")
+    return people(design, d) or ("" if of.shared(design) else "no pair was judged by two annotators")
 
 
 def _repeats(design: Design, d: Directions) -> str:
-    return _people(design, d) or ("" if of.repeated(design) else "no annotator judged a pair twice")
+    return people(design, d) or ("" if of.repeated(design) else "no annotator judged a pair twice")
 
 
 def _triads(design: Design, d: Directions) -> str:
@@ -53,7 +54,7 @@ def _triads(design: Design, d: Directions) -> str:
 
 
 def _own_triads(design: Design, d: Directions) -> str:
-    return _people(design, d) or ("" if len(design.own_triads) else "no annotator compared three items all ways")
+    return people(design, d) or ("" if len(design.own_triads) else "no annotator compared three items all ways")
 
 
 def _confounded(name: str) -> Callable[[Design, Directions], str]:
@@ -122,7 +123,7 @@ _CHECKS = (
         "annotator",
         "Do all annotators lean alike to the item shown first?",
         "some annotators lean to the item shown first, others to the second",
-        lacks=lambda design, d: _people(design, d) or _order(design, d),
+        lacks=lambda design, d: people(design, d) or _order(design, d),
     ),
     Discrepancy(
         "tastes",
@@ -130,7 +131,7 @@ _CHECKS = (
         "annotator",
         "Do all annotators favour the items that the program says?",
         "annotators depart from the common utilities, be it in taste or in care",
-        lacks=_people,
+        lacks=people,
     ),
     Discrepancy(
         "own tastes",
@@ -138,7 +139,7 @@ _CHECKS = (
         "annotator",
         "And if each could follow the utilities more or less closely?",
         "annotators favour other items than the program says",
-        lacks=_people,
+        lacks=people,
     ),
     Discrepancy(
         "slopes",
@@ -146,7 +147,7 @@ _CHECKS = (
         "annotator",
         "Do utilities weigh the same in everyone's judgements?",
         "some annotators follow the utilities closely, others hardly or not at all",
-        lacks=_people,
+        lacks=people,
     ),
     Discrepancy(
         "accuracy",
@@ -154,7 +155,7 @@ _CHECKS = (
         "annotator",
         "Does everyone agree equally often with the program's favourites?",
         "some annotators side with the favourites more often than expected, others less",
-        lacks=_people,
+        lacks=people,
     ),
     Discrepancy(
         "agreement",
@@ -198,6 +199,6 @@ _CHECKS = (
         "annotator",
         "Does everyone call ties equally often?",
         "some annotators call ties often, others rarely or never",
-        lacks=lambda design, d: _people(design, d) or _ties(design, d),
+        lacks=lambda design, d: people(design, d) or _ties(design, d),
     ),
 )

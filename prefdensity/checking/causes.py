@@ -22,6 +22,7 @@ from prefdensity.programs.suitability import suit
 from prefdensity.programs.tabulate import cells_of
 
 if TYPE_CHECKING:
+    from prefdensity.data.choices import Choices
     from prefdensity.data.comparisons import Comparisons
 
 NOTEWORTHY = 2.5  # standard deviations from which a suspicion is voiced: about 1 in 100 per rule if there is nothing
@@ -98,7 +99,7 @@ class Rule:
     otherwise: str
     behind: tuple[str, ...] = ()
     only_with: str = ""
-    reading: Callable[[Comparisons], str] = lambda data: ""
+    reading: Callable[[Comparisons | Choices], str] = lambda data: ""
     about: str = ""
 
     @property
@@ -107,7 +108,8 @@ class Rule:
         return f"an effect of {self.about}" if self.about else FINDINGS[self.finding]
 
 
-def _count_once(data: Comparisons) -> str:
+def _count_once(table: Comparisons | Choices) -> str:
+    data = table.pairs()
     whole = (data.count == np.round(data.count)).all()
     if data.annotator is None or not whole or data.n_judgements == data.repeats_once().n_judgements:
         return ""
@@ -142,7 +144,7 @@ def suspects(
     table: pd.DataFrame,
     parts: dict[str, pd.DataFrame],
     program: Program,
-    data: Comparisons,
+    data: Comparisons | Choices,
     own: Sequence[Layer] = (),
 ) -> tuple[Cause, ...]:
     """Return suspected causes, the best supported first.
@@ -189,7 +191,7 @@ def _cause(
     meaning: str,
     parts: dict[str, pd.DataFrame],
     program: Program,
-    data: Comparisons,
+    data: Comparisons | Choices,
     own: Sequence[Layer],
 ) -> Cause:
     suited = [each for each in remedies(program, rule.finding, own) if suits(each.program, data)]
@@ -206,7 +208,7 @@ def _cause(
     )
 
 
-def suits(program: Program, data: Comparisons) -> bool:
+def suits(program: Program, data: Comparisons | Choices) -> bool:
     """Say whether a program can be fitted to the data, and runs on them."""
     try:
         suit(program, data)
@@ -217,5 +219,7 @@ def suits(program: Program, data: Comparisons) -> bool:
 
 
 def _label(row: dict[Hashable, Any]) -> str:
-    """Return the annotator, item or pair of a row of `carried_by`."""
-    return f"{row['item_a']} / {row['item_b']}" if "item_a" in row else str(row.get("annotator", row.get("item")))
+    """Return the annotator, item, pair or set of a row of `carried_by`."""
+    if "item_a" in row:
+        return f"{row['item_a']} / {row['item_b']}"
+    return str(next(row[each] for each in ("annotator", "item", "set") if each in row))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -20,12 +20,14 @@ from prefdensity.checking.catalogue import catalogue
 from prefdensity.checking.causes import Cause, suspects
 from prefdensity.checking.discrepancies import Directions
 from prefdensity.checking.replication import Design, replications
+from prefdensity.checking.sets import SET_CHECKS, SetDesign
 from prefdensity.checking.tallies import CERTAIN, Curve, Tally
 from prefdensity.errors import DataError
 from prefdensity.posterior.posterior import require_same_table
 from prefdensity.words import share
 
 if TYPE_CHECKING:
+    from prefdensity.data.choices import Choices
     from prefdensity.data.comparisons import Comparisons
     from prefdensity.posterior.posterior import Posterior
     from prefdensity.programs.layers import Layer
@@ -138,7 +140,7 @@ class CheckReport:
 
 
 def check(
-    post: Posterior, data: Comparisons, *, replicates: int = 100, seed: int = 0, layers: Sequence[Layer] = ()
+    post: Posterior, data: Comparisons | Choices, *, replicates: int = 100, seed: int = 0, layers: Sequence[Layer] = ()
 ) -> CheckReport:
     """Hold a table against replications of it by the fitted program.
 
@@ -150,7 +152,7 @@ def check(
     post
         A fit.
     data
-        The comparisons that it was fitted to.
+        The comparisons that it was fitted to, or choices from sets, of which it has fewer questions.
     replicates
         Number of replicated tables, 20 or more; fewer are made of a table so large that they would take long.
     seed
@@ -170,13 +172,15 @@ def check(
     require_same_table(post, data)
     if replicates < _FEWEST:
         raise DataError(f"replicates={replicates} is too few to see a tail; use {_FEWEST} or more")
-    design = Design(data, post.outcomes)
+    design = _design(post, data)
     size = max(_FEWEST, min(replicates, _MOST // len(design.cells)))
     tallies: list[Tally] = []
     for observed, replicated in replications(post, design, size, seed):
         if not tallies:
-            directions, curve = Directions(observed.expected), Curve(observed.expected, _BINS)
-            tallies = [Tally(each, design, each.lacks(design, directions)) for each in catalogue(design)]
+            curve = Curve(observed.expected, _BINS)
+            directions: Any = None if data.SETS else Directions(observed.expected)
+            checks = SET_CHECKS if data.SETS else catalogue(design)
+            tallies = [Tally(each, design, each.lacks(design, directions)) for each in checks]
         curve.add(observed, replicated)
         for tally in tallies:
             tally.add(observed, replicated, directions)
@@ -196,7 +200,7 @@ def check(
 
 def calibration(
     post: Posterior,
-    data: Comparisons,
+    data: Comparisons | Choices,
     *,
     bins: int = 10,
     replicates: int = 100,
@@ -225,14 +229,22 @@ def calibration(
     if bins < 1 or replicates < _FEWEST:
         raise DataError(f"bins={bins} must be at least 1, and replicates={replicates} at least {_FEWEST}")
     curve = None
-    for observed, replicated in replications(post, Design(data, post.outcomes), replicates, seed):
+    for observed, replicated in replications(post, _design(post, data), replicates, seed):
         curve = curve or Curve(observed.expected, bins)
         curve.add(observed, replicated)
     assert curve is not None
     return curve.frame()
 
 
-def _cautions(post: Posterior, data: Comparisons, size: int, asked: int, parts: dict[str, pd.DataFrame]) -> list[str]:
+def _design(post: Posterior, data: Comparisons | Choices) -> Design:
+    kind: Any = SetDesign if data.SETS else Design
+    design: Design = kind(data, post.outcomes, post.program.needs)
+    return design
+
+
+def _cautions(
+    post: Posterior, data: Comparisons | Choices, size: int, asked: int, parts: dict[str, pd.DataFrame]
+) -> list[str]:
     said = []
     if post.is_point:
         said.append("A point fit replicates from one estimate: what it leaves uncertain counts against the program.")

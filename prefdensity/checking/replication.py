@@ -5,12 +5,13 @@ Arrays here are numpy, draws last: sums over annotators or pairs are then produc
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.sparse.linalg import factorized
@@ -49,9 +50,10 @@ class Design:
         [cell] and [cell, covariate], or None.
     """
 
-    def __init__(self, data: Comparisons, outcomes: tuple[str, ...]) -> None:
+    def __init__(self, data: Comparisons, outcomes: tuple[str, ...], needs: Sequence[str] = ()) -> None:
         outcomes = verdicts(outcomes)
-        cells = cells_of(data, outcomes)
+        read = [need for need in needs if need not in ("grades", "ratings")]  # strengths together, comparisons alone
+        cells = cells_of(data, outcomes, ("annotator", "first", "covariates", *read))
         a, b, size = cells.item_a.numpy(), cells.item_b.numpy(), len(data.items)
         self.data, self.outcomes, self.cells, self.total = data, outcomes, cells, cells.total.numpy()
         rows, one = np.arange(len(cells)), np.ones(len(cells))
@@ -68,6 +70,34 @@ class Design:
         """Counts [outcome, cell, 1] of the table itself."""
         assert self.cells.outcome is not None
         return self.cells.outcome.numpy().T[:, :, None]
+
+    def units(self, unit: str) -> pd.DataFrame:
+        """Return labels and numbers of judgements of all annotators, pairs or items."""
+        if unit == "annotator":
+            return pd.DataFrame({unit: self.data.annotators, "judgements": self.annotator @ self.total})
+        if unit == "item":
+            return pd.DataFrame({unit: self.data.items, "judgements": abs(self.sides).T @ self.total})
+        names = np.array(self.data.items, object)[self.pair_items]
+        return pd.DataFrame({"item_a": names[:, 0], "item_b": names[:, 1], "judgements": self.pair @ self.total})
+
+    def expected(self, log_p: Array) -> Expectation:
+        """Return what log probabilities [outcome, cell, draw] expect."""
+        return Expectation(self, log_p)
+
+    def residuals(self, expected: Expectation, count: Array) -> Residuals:
+        """Return counts [outcome, cell, draw] against an expectation."""
+        return Residuals(expected, count)
+
+    def drawn(self, expected: Expectation, rng: np.random.Generator) -> Array:
+        """Draw counts [outcome, cell, draw] like the probabilities, binomial by binomial."""
+        p = expected.p
+        left = np.broadcast_to(np.round(self.total)[:, None].astype(np.int64), p.shape[1:])
+        rest = np.ones(p.shape[1:])
+        counts = []
+        for share in p[:-1]:
+            counts.append(rng.binomial(left, np.clip(share / np.maximum(rest, 1e-300), 0, 1)))
+            left, rest = left - counts[-1], rest - share
+        return np.stack([*counts, left]).astype(float)
 
     @cached_property
     def taste(self) -> tuple[Any, Array]:
@@ -226,8 +256,9 @@ def replications(
     index = np.linspace(0, post.n_draws - 1, replicates).round().astype(int)
     thinned = replace(post, draws={name: values[index] for name, values in post.draws.items()})
     for table in outcome_tables(thinned, design.cells, seed=seed):
-        expected = Expectation(design, _known(table, thinned, design, rng))
-        yield Residuals(expected, design.observed), Residuals(expected, _drawn(expected, rng))
+        expected = design.expected(_known(table, thinned, design, rng))
+        ours, theirs = (design.residuals(expected, each) for each in (design.observed, design.drawn(expected, rng)))
+        yield ours, theirs
 
 
 def _known(table: Table, post: Posterior, design: Design, rng: np.random.Generator) -> Array:
@@ -240,15 +271,3 @@ def _known(table: Table, post: Posterior, design: Design, rng: np.random.Generat
         kind = (rng.random((*below.shape[:2], 1)) > below).sum(-1)[:, design.who]  # [draw, cell]
         chosen = np.take_along_axis(log_prob, kind[:, None, :, None], 1)[:, 0]
     return np.ascontiguousarray(pooled(chosen, post.outcomes).transpose(2, 1, 0))
-
-
-def _drawn(expected: Expectation, rng: np.random.Generator) -> Array:
-    """Draw counts like the probabilities, binomial by binomial."""
-    p = expected.p
-    left = np.broadcast_to(np.round(expected.design.total)[:, None].astype(np.int64), p.shape[1:])
-    rest = np.ones(p.shape[1:])
-    counts = []
-    for share in p[:-1]:
-        counts.append(rng.binomial(left, np.clip(share / np.maximum(rest, 1e-300), 0, 1)))
-        left, rest = left - counts[-1], rest - share
-    return np.stack([*counts, left]).astype(float)

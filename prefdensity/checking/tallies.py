@@ -61,7 +61,7 @@ class Tally:
         """Return who carries the statistic, the largest contributions to its departure first."""
         observed, expected, square = self.sums / sum(map(len, self.data))
         unit = self.check.unit or ("pair" if self.design.annotator is None else "annotator")
-        frame = _units(unit, self.design)
+        frame = self.design.units(unit)
         frame["observed"], frame["expected"] = observed, expected
         spread = np.sqrt(np.maximum(square - expected**2, 0))
         frame["z"] = [_ratio(*pair) for pair in zip(observed - expected, spread, strict=True)]
@@ -108,17 +108,6 @@ class Curve:
                 "judgements": self.judgements,
             }
         )
-
-
-def _units(unit: str, design: Design) -> pd.DataFrame:
-    """Return labels and numbers of judgements of all annotators, pairs or items."""
-    data = design.data
-    if unit == "annotator":
-        return pd.DataFrame({unit: data.annotators, "judgements": design.annotator @ design.total})
-    if unit == "item":
-        return pd.DataFrame({unit: data.items, "judgements": abs(design.sides).T @ design.total})
-    names = np.array(data.items, object)[design.pair_items]
-    return pd.DataFrame({"item_a": names[:, 0], "item_b": names[:, 1], "judgements": design.pair @ design.total})
 
 
 def _distance(ours: Array, theirs: Array) -> float:

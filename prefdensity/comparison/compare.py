@@ -21,6 +21,7 @@ from prefdensity.comparison.elpd import (
     unit_log_lik,
     units_of,
 )
+from prefdensity.data.choices import Choices
 from prefdensity.data.comparisons import Comparisons
 from prefdensity.errors import DataError
 from prefdensity.inference import fit, fits_together, posteriors
@@ -65,7 +66,7 @@ class Comparison:
     elpds: dict[str, Elpd]
     warnings: tuple[str, ...]
     posteriors: Mapping[str, Posterior]
-    data: Comparisons
+    data: Comparisons | Choices
 
     def to_arviz(self, name: str) -> Any:
         """Return a program's posterior for ArviZ, with a group log_likelihood by unit, for `az.loo` and `az.compare`.
@@ -126,9 +127,9 @@ class Comparison:
 
 def compare(
     posteriors: Mapping[str, Posterior],
-    data: Comparisons,
+    data: Comparisons | Choices,
     *,
-    unit: str = "comparison",
+    unit: str | None = None,
     refit: bool = True,
     seed: int = 0,
     progress: bool | None = None,
@@ -142,10 +143,11 @@ def compare(
     data
         The comparisons.
     unit
-        "comparison": one more judgement by a known annotator; "pair": all judgements of a pair; "item": all of an
-        item that nobody compared before, for programs of item features (a comparison counts with both of its items, so
-        standard errors, which take items for independent, are rough); "annotator": everything an unknown annotator
-        says; "context": all that is said about a prompt or question nobody saw.
+        "comparison" (of choices from sets "choice"), the default: one more judgement by a known annotator; "pair": all
+        judgements of a pair; "item": all of an item that nobody compared before, for programs of item features (a
+        comparison counts with both of its items, so standard errors, which take items for independent, are rough);
+        "annotator": everything an unknown annotator says; "context": all that is said about a prompt or question nobody
+        saw; and so any other label of the data, such as a category, or the "answer" that choices come from.
     refit
         Refit without the units whose importance weights fail (k-hat above .7), in at most ten folds, and
         use what the refits say of them.
@@ -174,12 +176,12 @@ def compare(
     apart = rated if len(rated) < len(programs) else []
     table = _table(posteriors, elpds, refitted, seed)
     table.loc[table["program"].isin(apart), ["log_evidence", "elbo"]] = np.nan
-    return Comparison(table, unit, elpds, _warnings(posteriors, elpds, apart), posteriors, data)
+    return Comparison(table, unit or data.UNITS[0], elpds, _warnings(posteriors, elpds, apart), posteriors, data)
 
 
 def kfold(
     program: str | Program,
-    data: Comparisons,
+    data: Comparisons | Choices,
     *,
     unit: str = "annotator",
     folds: int = 10,
@@ -207,13 +209,13 @@ def kfold(
         for f, values in enumerate(_left_out(program, data, unit, outs, method, seed)):
             report("k-fold refits", f + 1, folds)
             elpd[outs[f]] = values
-    weight = data.count if unit == "comparison" else np.ones(len(labels))
+    weight = data.count if unit == data.UNITS[0] else np.ones(len(labels))
     unknown = np.full(len(labels), np.nan)
     return Elpd(unit, labels, elpd, unknown, np.zeros(len(labels)), weight, unknown)
 
 
 def _left_out(
-    program: Program, data: Comparisons, unit: str, outs: NDArray[np.bool_], method: str, seed: int
+    program: Program, data: Comparisons | Choices, unit: str, outs: NDArray[np.bool_], method: str, seed: int
 ) -> Iterator[Array]:
     """Yield, for each row of `outs` [fold, unit], log predictive densities of its units after a fit without them."""
     units, _ = units_of(data, unit, program)
@@ -221,15 +223,15 @@ def _left_out(
     for out, held, post in zip(outs, rows, _refits(program, data, rows, method, seed), strict=True):
         log_lik, _, _, index = unit_log_lik(post, data.take(held), unit, held_out=True)
         values = (log_lik.logsumexp(0) - math.log(len(log_lik))).numpy()
-        yield values[index] if unit in ("comparison", "pair") else values[out]
+        yield values[index] if unit in (data.UNITS[0], "pair") else values[out]
 
 
 def _refits(
-    program: Program, data: Comparisons, held: NDArray[np.bool_], method: str, seed: int
+    program: Program, data: Comparisons | Choices, held: NDArray[np.bool_], method: str, seed: int
 ) -> Iterator[Posterior]:
     """Yield the posterior of the data without the rows `held` [fold, row], in one batch where the program allows."""
-    together = method in ("auto", "laplace") and fits_together(program)
-    batch = posteriors(program, data, np.where(held, 0.0, data.count), seed=seed) if together else None
+    together = not data.SETS and method in ("auto", "laplace") and fits_together(program)
+    batch = posteriors(program, data.pairs(), np.where(held, 0.0, data.count), seed=seed) if together else None
     for rows in held:
         post = next(batch) if batch else None
         if post is None or not post.status.trusted:
@@ -238,7 +240,7 @@ def _refits(
 
 
 def _refitted(
-    post: Posterior, data: Comparisons, elpd: Elpd, bad: NDArray[np.int64], seed: int
+    post: Posterior, data: Comparisons | Choices, elpd: Elpd, bad: NDArray[np.int64], seed: int
 ) -> Elpd:
     values, k_hat = elpd.elpd_i.copy(), elpd.k_hat.copy()
     outs = np.zeros((min(_REFITS, len(bad)), len(values)), bool)

@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from prefdensity.data.choices import Choices
 from prefdensity.data.comparisons import Comparisons
 from prefdensity.errors import DataError
 from prefdensity.posterior.outcome_tables import outcome_tables
@@ -30,7 +31,6 @@ from prefdensity.programs.tabulate import cells_of
 if TYPE_CHECKING:
     from prefdensity.programs.layers import Program
 
-UNITS = ("comparison", "pair", "item", "annotator", "context")
 WAIC_VARIANCE = 0.4  # beyond this a unit's WAIC is not reliable (Vehtari, Gelman and Gabry 2017, section 2.2)
 _NODES = {1: 33, 2: 13}  # grid points for annotators' latents, by how many an annotator has
 _BLOCK = 4000  # units smoothed at a time
@@ -43,7 +43,7 @@ class Elpd:
     Attributes
     ----------
     unit
-        comparison, pair, item, annotator or context.
+        comparison, pair, item, choice, annotator, context, or another label of the data.
     labels
         Of the units; row numbers for comparisons.
     elpd_i
@@ -110,7 +110,7 @@ def standard_error(values: NDArray[np.float64], weight: NDArray[np.float64]) -> 
     return float(np.sqrt(n * (weight @ (values - mean) ** 2) / (n - 1)))
 
 
-def loo(post: Posterior, data: Comparisons, unit: str = "comparison") -> Elpd:
+def loo(post: Posterior, data: Comparisons | Choices, unit: str | None = None) -> Elpd:
     """Return the leave-one-out density of the data that `post` was fitted to, by Pareto-smoothed importance sampling.
 
     Raises
@@ -129,44 +129,29 @@ def loo(post: Posterior, data: Comparisons, unit: str = "comparison") -> Elpd:
         elpd = (log_weight + block.T).logsumexp(-1)
         parts.append(torch.stack([elpd, block.logsumexp(0) - math.log(len(block)), k_hat, block.var(0)]))
     elpd, lpd, k_hat, variance = torch.cat(parts, 1).numpy()[:, index]
-    return Elpd(unit, labels, elpd, lpd, k_hat, weight, variance)
+    return Elpd(unit or data.UNITS[0], labels, elpd, lpd, k_hat, weight, variance)
 
 
-def units_of(data: Comparisons, unit: str, program: Program) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """Return the units [row, 1] of every row, [row, 2] for its two items, and the labels of all units.
+def units_of(
+    data: Comparisons | Choices, unit: str | None, program: Program
+) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Return the units [row, k] of every row, and the labels of all units; None: each row is one.
 
     Raises
     ------
     DataError
         For an unknown unit, or one that the data or the program do not have.
     """
-    if unit == "comparison":
-        return np.arange(len(data))[:, None], tuple(map(str, range(1, len(data) + 1)))
-    if unit == "pair":
-        low, high = np.minimum(data.item_a, data.item_b), np.maximum(data.item_a, data.item_b)
-        found, of_row = np.unique(low * len(data.items) + high, return_inverse=True)
-        size = len(data.items)
-        return of_row[:, None], tuple(f"{data.items[k // size]} - {data.items[k % size]}" for k in found.tolist())
-    if unit == "item":
-        if "features" not in program.needs:
-            raise DataError(
-                f"unit='item' is for programs of item features: {program.name} knows an item nobody compared by its "
-                "prior alone; leave out pairs instead"
-            )
-        return np.stack([data.item_a, data.item_b], 1), data.items
-    if unit == "annotator":
-        if data.annotator is None:
-            raise DataError("unit='annotator' needs to know who judged; name the annotator column")
-        return data.annotator[:, None], data.annotators
-    if unit == "context":
-        if data.context is None:
-            raise DataError("unit='context' needs the prompt or question of each comparison; name the context column")
-        return data.context[:, None], data.contexts
-    raise DataError(f"there is no unit {unit!r}; units are {', '.join(UNITS)}")
+    if unit == "item" and "features" not in program.needs:
+        raise DataError(
+            f"unit='item' is for programs of item features: {program.name} knows an item nobody compared by its "
+            "prior alone; leave out pairs instead"
+        )
+    return data.units(unit or data.UNITS[0])
 
 
 def unit_log_lik(
-    post: Posterior, data: Comparisons, unit: str, held_out: bool = False
+    post: Posterior, data: Comparisons | Choices, unit: str | None = None, held_out: bool = False
 ) -> tuple[Tensor, tuple[str, ...], NDArray[np.float64], NDArray[np.int64]]:
     """Return log likelihoods [draw, term], unit labels, unit weights [unit], and the term of each unit [unit].
 
@@ -181,7 +166,7 @@ def unit_log_lik(
     cells = cells_of(data, post.outcomes, program.needs)
     assert cells.term is not None  # the data have outcomes
     term = cells.term.numpy()
-    if unit == "comparison":
+    if unit in (None, data.UNITS[0]):
         found, index = np.unique(term, return_inverse=True)
         groups = _Groups(found, np.arange(len(found)), np.ones(len(found)), len(found))
         return _by_group(post, cells, groups, held_out), labels, data.count, index
@@ -193,7 +178,7 @@ def unit_log_lik(
 
 
 def pointwise_log_lik(
-    post: Posterior, data: Comparisons, unit: str
+    post: Posterior, data: Comparisons | Choices, unit: str | None = None
 ) -> tuple[tuple[str, ...], NDArray[np.float64]]:
     """Return labels [unit] and log likelihoods [draw, unit], a comparison that counts n times given n times.
 

@@ -8,8 +8,8 @@ from a set of two.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -19,6 +19,7 @@ from prefdensity.data.columns import EXACT, empty, encode_labels, feature_table,
 from prefdensity.data.comparisons import Comparisons
 from prefdensity.data.declared import Column, Held, Table
 from prefdensity.data.look_alikes import look_alikes
+from prefdensity.data.named import columns_of, read_attributes, read_named, require_free
 from prefdensity.errors import DataError
 
 if TYPE_CHECKING:
@@ -42,8 +43,8 @@ class Choices(Table):
         int64 [choice] of best-worst answers; None: only the best was named.
     annotators, annotator
         Labels and int64 [choice], or None where nobody recorded who chose.
-    n_answers
-        Rankings, or answers, that the choices come from.
+    answers, answer
+        Labels and int64 [choice] of the rankings, or other answers, that the choices come from.
     feature_names, item_features
         Names and float64 [item, feature] in the users' units, or None.
     more
@@ -60,7 +61,8 @@ class Choices(Table):
     worst: NDArray[np.int64] | None
     annotators: tuple[str, ...] = ()
     annotator: NDArray[np.int64] | None = None
-    n_answers: int = 0
+    answers: tuple[str, ...] = ()
+    answer: NDArray[np.int64] | None = None
     feature_names: tuple[str, ...] = ()
     item_features: NDArray[np.float64] | None = None
     more: tuple[Held, ...] = ()
@@ -72,9 +74,15 @@ class Choices(Table):
         Column("sets", "set", of="item", words="items"),
         Column("worst", "label", of="item", words="items"),
         Column("annotator", "label", words="annotators"),
+        Column("answer", "label", words="answers"),
         Column("item_features", "number", per="item", words="feature_names"),
     )
+    UNITS: ClassVar[tuple[str, ...]] = ("choice",)
     SETS: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "more", tuple(each.in_units(self.count) for each in self.more))
+
     # what programs may ask of a table, and choices do not have
     first = covariates = ratings = grade = item_measures = None
     covariate_names: tuple[str, ...] = ()
@@ -88,6 +96,11 @@ class Choices(Table):
     def __repr__(self) -> str:
         people = f", {len(self.annotators)} annotators" if self.annotators else ""
         return f"Choices({self.n_answers} answers, {len(self)} choices, {len(self.items)} items{people})"
+
+    @property
+    def n_answers(self) -> int:
+        """Rankings, or answers, that the choices come from."""
+        return len(self.answers)
 
     @property
     def n_judgements(self) -> float:
@@ -108,7 +121,10 @@ class Choices(Table):
         item: str = "item",
         rank: str = "rank",
         annotator: str | None = None,
+        groups: Sequence[str] | Mapping[str, str] = (),
+        numbers: Sequence[str] | Mapping[str, str] = (),
         item_features: pd.DataFrame | None = None,
+        attributes: Mapping[str, pd.DataFrame] | None = None,
         source: str = "data frame",
     ) -> Choices:
         """Read rankings in long form: one row for each item of each answer, rank 1 the best.
@@ -124,8 +140,12 @@ class Choices(Table):
             Column names: which ranking the row belongs to, the item, and its rank (whole numbers from 1).
         annotator
             Column with who answered, the same in all rows of an answer.
+        groups, numbers
+            Columns of further labels, and of numbers or dates, the same in all rows of an answer.
         item_features
             Numeric frame indexed by item label.
+        attributes
+            What is known of items, annotators and other labels. This and the two before as in `Comparisons.from_frame`.
         source
             Shown in errors.
 
@@ -134,20 +154,20 @@ class Choices(Table):
         DataError
             Naming the column and the answer: ties, gaps, items twice, fewer than two items, no rank at all.
         """
-        table = _Table.read(frame, [answer, item, rank], annotator, item_features, source)
+        table = _Table.read(frame, [answer, item, rank], annotator, (groups, numbers), item_features, source)
         ranks = _ranks(frame, rank, source)
         sets: list[NDArray[np.int64]] = []
         best: list[int] = []
-        who: list[int] = []
-        for name, rows in table.answers:
+        origin: list[int] = []
+        for k, (name, rows) in enumerate(table.answers):
             given = ranks[rows]
             order = table.item[rows][np.argsort(np.where(np.isnan(given), np.inf, given), kind="stable")]
             ranked = _require_ranks(given, name, rank, source)
             for place in range(min(ranked, len(order) - 1)):
                 sets.append(np.sort(order[place:]))
                 best.append(int(order[place]))
-                who.append(table.judge(rows))
-        return table.choices(sets, best, None, who)
+                origin.append(k)
+        return table.choices(sets, best, None, origin, attributes)
 
     @classmethod
     def from_best_worst(
@@ -158,7 +178,10 @@ class Choices(Table):
         item: str = "item",
         pick: str = "pick",
         annotator: str | None = None,
+        groups: Sequence[str] | Mapping[str, str] = (),
+        numbers: Sequence[str] | Mapping[str, str] = (),
         item_features: pd.DataFrame | None = None,
+        attributes: Mapping[str, pd.DataFrame] | None = None,
         source: str = "data frame",
     ) -> Choices:
         """Read best-worst (MaxDiff) answers in long form: one row for each item of each set.
@@ -171,14 +194,13 @@ class Choices(Table):
         DataError
             Naming the column and the answer that has not exactly one best and one other worst item.
         """
-        table = _Table.read(frame, [answer, item, pick], annotator, item_features, source)
+        table = _Table.read(frame, [answer, item, pick], annotator, (groups, numbers), item_features, source)
         words = frame[pick].astype(object).where(~empty(frame[pick]), None).to_numpy()
         unknown = sorted({str(word) for word in words if word is not None and word not in ("best", "worst")})
         if unknown:
             raise DataError(f"{source}: column {pick!r} holds {unknown[0]!r}; it takes 'best', 'worst' or nothing")
         sets: list[NDArray[np.int64]] = []
         ends: dict[str, list[int]] = {"best": [], "worst": []}
-        who: list[int] = []
         for name, rows in table.answers:
             for word, found in ends.items():
                 at = rows[words[rows] == word]
@@ -186,8 +208,7 @@ class Choices(Table):
                     raise DataError(f"{source}: answer {name!r} names {len(at)} items {word!r} in {pick!r}, not one")
                 found.append(int(table.item[at[0]]))
             sets.append(np.sort(table.item[rows]))
-            who.append(table.judge(rows))
-        return table.choices(sets, ends["best"], ends["worst"], who)
+        return table.choices(sets, ends["best"], ends["worst"], list(range(len(sets))), attributes)
 
     def pairs(self) -> Comparisons:
         """Return the preferences that the choices imply: the best over every other, every other over the worst.
@@ -217,12 +238,11 @@ class Choices(Table):
 
 @dataclass(frozen=True)
 class _Table:
-    """A long frame with its vocabulary: rows of each answer, item and annotator codes."""
+    """A long frame with its vocabulary: rows of each answer, item codes, and columns that are alike in each answer."""
 
     items: tuple[str, ...]
     item: NDArray[np.int64]
-    annotators: tuple[str, ...]
-    annotator: NDArray[np.int64] | None
+    alike: tuple[Held, ...]
     answers: list[tuple[str, NDArray[np.int64]]]
     features: dict[str, Any]
     source: str
@@ -234,10 +254,14 @@ class _Table:
         frame: pd.DataFrame,
         columns: list[str],
         annotator: str | None,
+        named: tuple[Sequence[str] | Mapping[str, str], Sequence[str] | Mapping[str, str]],
         item_features: pd.DataFrame | None,
         source: str,
     ) -> _Table:
-        for column in [*columns, *([annotator] if annotator else [])]:
+        groups, figures = columns_of("groups", named[0]), columns_of("numbers", named[1])
+        require_free(groups | figures)
+        groups |= {"annotator": annotator} if annotator else {}
+        for column in [*columns, *groups.values(), *figures.values()]:
             if column not in frame.columns:
                 raise DataError(f"{source} has no column {column!r}; it has {listed(frame.columns)}")
         if len(frame) == 0:
@@ -245,38 +269,48 @@ class _Table:
         frame = frame.reset_index(drop=True)
         items, (item,) = encode_labels(frame, (columns[1],), source)
         names, (answer,) = encode_labels(frame, (columns[0],), source)
-        people: tuple[str, ...] = ()
-        who = None
-        if annotator:
-            people, (who,) = encode_labels(frame, (annotator,), source)
+        alike = read_named(frame, groups, figures, source)
         order = np.argsort(answer, kind="stable")
         rows = np.split(order, np.flatnonzero(np.diff(answer[order])) + 1)
         for name, members in zip(names, rows, strict=True):
-            _require_set(name, item[members], items, None if who is None else who[members], source)
+            _require_set(name, item[members], items, [each.at(members) for each in alike], source)
         features = {}
         if item_features is not None:
             features = dict(zip(("feature_names", "item_features"), feature_table(item_features, items), strict=True))
-        alike = tuple(look_alikes({"items": items, "annotators": people, "answers": names}))
-        return cls(items, item, people, who, list(zip(names, rows, strict=True)), features, source, alike)
-
-    def judge(self, rows: NDArray[np.int64]) -> int:
-        return 0 if self.annotator is None else int(self.annotator[rows[0]])
+        words = {"items": items, "answers": names} | {each.column.name: each.words for each in alike if each.words}
+        words = {"annotators" if name == "annotator" else name: labels for name, labels in words.items()}
+        return cls(
+            items, item, alike, list(zip(names, rows, strict=True)), features, source, tuple(look_alikes(words))
+        )  # fmt: skip
 
     def choices(
-        self, sets: list[NDArray[np.int64]], best: list[int], worst: list[int] | None, who: list[int]
+        self,
+        sets: list[NDArray[np.int64]],
+        best: list[int],
+        worst: list[int] | None,
+        origin: list[int],
+        attributes: Mapping[str, pd.DataFrame] | None,
     ) -> Choices:
-        return Choices(
+        """Return choices, each from one of the answers."""
+        rows = np.array([members[0] for _, members in self.answers])[origin]
+        columns = {each.column.name: each.at(rows) for each in self.alike}
+        who = columns.pop("annotator", None)
+        data = Choices(
             items=self.items,
             sets=_ragged(sets),
             best=np.array(best),
             worst=None if worst is None else np.array(worst),
-            annotators=self.annotators,
-            annotator=None if self.annotator is None else np.array(who),
-            n_answers=len(self.answers),
+            annotators=() if who is None else who.words,
+            annotator=None if who is None else who.values,
+            answers=tuple(name for name, _ in self.answers),
+            answer=np.array(origin),
+            more=tuple(columns.values()),
             source=self.source,
             warnings=self.warnings,
             **self.features,
         )
+        more, notes = read_attributes(attributes or {}, data.vocabularies(), self.source)
+        return replace(data, more=(*data.more, *more), warnings=(*data.warnings, *notes))
 
 
 def _ragged(parts: Sequence[NDArray[np.int64]]) -> NDArray[np.object_]:
@@ -288,15 +322,18 @@ def _ragged(parts: Sequence[NDArray[np.int64]]) -> NDArray[np.object_]:
 
 
 def _require_set(
-    name: str, members: NDArray[np.int64], items: tuple[str, ...], who: NDArray[np.int64] | None, source: str
+    name: str, members: NDArray[np.int64], items: tuple[str, ...], alike: Sequence[Held], source: str
 ) -> None:
     if len(members) < 2:
         raise DataError(f"{source}: answer {name!r} has one item only; a choice needs two or more")
     codes, times = np.unique(members, return_counts=True)
     if times.max() > 1:
         raise DataError(f"{source}: answer {name!r} has item {items[codes[times.argmax()]]!r} {times.max()} times")
-    if who is not None and len(np.unique(who)) > 1:
-        raise DataError(f"{source}: answer {name!r} has more than one annotator; an answer is one person's")
+    for each in alike:
+        if len(np.unique(each.values)) > 1:
+            what = each.column.name
+            one = "one person's" if what == "annotator" else "alike in all of its rows"
+            raise DataError(f"{source}: answer {name!r} has more than one {what}; an answer is {one}")
 
 
 def _ranks(frame: pd.DataFrame, rank: str, source: str) -> NDArray[np.float64]:

@@ -99,6 +99,7 @@ class Comparisons(Table):
     source: str = "data frame"
     notes: tuple[str, ...] = ()
     COLUMNS: ClassVar[tuple[Column, ...]] = COLUMNS
+    UNITS: ClassVar[tuple[str, ...]] = ("comparison", "pair", "item")
 
     def __post_init__(self) -> None:
         if self.covariates is not None and self.covariate_scale is None:
@@ -218,6 +219,17 @@ class Comparisons(Table):
     def n_ties(self) -> float:
         """Number of ties, 0 for pairs not yet judged."""
         return 0.0 if self.outcome is None else float(self.count[self.outcome == TIE].sum())
+
+    def units(self, unit: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+        """Return the units [row, 1] of every row, [row, 2] for its two items, and the labels of all units."""
+        size = len(self.items)
+        if unit == "item":
+            return np.stack([self.item_a, self.item_b], 1), self.items
+        if unit != "pair":
+            return super().units(unit)
+        low, high = np.minimum(self.item_a, self.item_b), np.maximum(self.item_a, self.item_b)
+        found, of_row = np.unique(low * size + high, return_inverse=True)
+        return of_row[:, None], tuple(f"{self.items[k // size]} - {self.items[k % size]}" for k in found.tolist())
 
     def pairs(self) -> Comparisons:
         """Return the table: its judgements are preferences between two."""

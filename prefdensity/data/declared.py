@@ -21,6 +21,11 @@ from prefdensity.errors import DataError
 Array = NDArray[Any]
 
 ROW = "row"
+# What to give for units that a table may lack.
+_NEEDED = {
+    "annotator": "to know who judged; name the annotator column",
+    "context": "the prompt or question of each comparison; name the context column",
+}
 KEPT, NEGATED, MIRRORED = "kept", "negated", "mirrored"
 
 
@@ -127,6 +132,7 @@ class Table:
     """
 
     COLUMNS: ClassVar[tuple[Column, ...]] = ()
+    UNITS: ClassVar[tuple[str, ...]] = ("row",)  # what may be left out beside labels; the first is one row
     SETS: ClassVar[bool] = False  # whether an observation is a choice from a set of any size
     more: tuple[Held, ...]
     source: str
@@ -191,6 +197,30 @@ class Table:
                 words = np.array(each.words, dtype=object)
                 known[each.column.name] = words[each.values] if each.column.kind == "label" else each.values
         return pd.DataFrame(known, index=pd.Index(self.labels(of), dtype=object))
+
+    def units(self, unit: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+        """Return the units [row, 1] of every row, one or several to a row, and the labels of all units.
+
+        A unit is one row (the first of `UNITS`), or all rows with one label: an annotator, a context, a category, ...
+
+        Raises
+        ------
+        DataError
+            For a unit that the table does not have.
+        """
+        if unit == self.UNITS[0]:
+            return np.arange(len(self))[:, None], tuple(map(str, range(1, len(self) + 1)))
+        held = self.column(unit)
+        if held is not None and held.column.kind == "label" and held.column.names == unit:
+            return held.values[:, None], held.words
+        if unit in _NEEDED:
+            raise DataError(f"unit={unit!r} needs {_NEEDED[unit]}")
+        known = [each.column.name for each in self.columns if _names_rows(each.column) and not each.column.of]
+        raise DataError(f"there is no unit {unit!r}; units are {', '.join([*self.UNITS, *known])}")
+
+    def head(self, rows: int) -> Self:
+        """Return the first rows."""
+        return self.take(slice(rows))
 
     def take(self, rows: Array | slice) -> Self:
         """Return the rows at `rows`, with all vocabularies kept."""

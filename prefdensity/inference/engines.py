@@ -105,8 +105,8 @@ def _whitened(noise: Tensor) -> Tensor:
 
 def _saturated(data: Comparisons, view: View) -> float:
     """Return the log likelihood of a program that gives every distinct comparison its observed shares."""
-    kept = {"grades"} & set(view.program.needs)
-    cells = cells_of(data, view.cells.outcomes, ("annotator", "first", "covariates", *kept))
+    read = [need for need in view.program.needs if need != "ratings"]
+    cells = cells_of(data, view.cells.outcomes, ("annotator", "first", "covariates", *read))
     assert cells.outcome is not None  # a view has data
     counts = cells.outcome.double()
     return float(torch.xlogy(counts, counts / counts.sum(-1, keepdim=True)).sum())

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from prefdensity.data.comparisons import Comparisons
+from prefdensity.data.declared import Table
 from prefdensity.data.grades import scores
 from prefdensity.errors import DataError, ProgramError
 from prefdensity.posterior import files, groups
@@ -206,12 +206,8 @@ def _require_level(level: float) -> None:
         raise DataError(f"level={level!r} must lie between 0 and 1, like 0.9")
 
 
-def require_same_table(post: Posterior, data: Comparisons) -> None:
-    """Raise `DataError` unless `data` is the table of comparisons that `post` was fitted to."""
-    if not isinstance(data, Comparisons):
-        raise DataError(
-            "checks, comparisons of programs and the report are for pairs; of choices from sets they know nothing yet"
-        )
+def require_same_table(post: Posterior, data: Table) -> None:
+    """Raise `DataError` unless `data` is the table that `post` was fitted to."""
     found = data.fingerprint()
     if post.data_fingerprint != found:
         raise DataError(
