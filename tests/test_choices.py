@@ -278,8 +278,8 @@ def test_the_command_line_fits_rankings(tmp_path):
     assert pd.read_csv(tmp_path / "out" / "summary.csv")["item"].tolist()[::3] == ["i0", "i3"]
     assert shell("fit", "--pick", "pick", "--model", "best_worst", *out).exit_code == 0
     assert "name one of them" in shell("fit", "--pick", "pick", "--rank", "place", "--model", "best_worst").stderr
-    assert "--item-a is for comparisons of two" in shell("fit", "--item-a", "x", "--model", "plackett_luce").stderr
+    assert "has no column 'x' (asked for as item_a)" in shell("fit", "--item-a", "x", "--model", "plackett_luce").stderr
     described = shell("describe", "--rank", "place")
     assert "describe is for comparisons of two and knows nothing of rankings yet" in described.stderr
     alone = CliRunner().invoke(main.app, ["describe", str(tmp_path / "races.csv"), "--rank", "place"])
-    assert "name the column of the ranking with --answer" in alone.stderr
+    assert "say which answer a row belongs to with --answer" in alone.stderr

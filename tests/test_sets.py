@@ -6,14 +6,17 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from typer.testing import CliRunner
 
 import prefdensity
 from prefdensity import Choices, DataError
 from prefdensity.checking.sets import SetDesign, choice_fit
+from prefdensity.cli import main
 from prefdensity.comparison.compare import compare, kfold
 from prefdensity.comparison.elpd import loo, unit_log_lik
 
 ITEMS = np.array(["ash", "elm", "fir", "oak", "yew", "box"])
+ITEMS_SORTED = sorted(ITEMS)
 UTILITY = np.array([1.0, 0.6, 0.2, -0.2, -0.6, -1.0])
 PEOPLE = 30
 
@@ -104,7 +107,8 @@ def test_a_choice_that_depends_on_the_rest_of_the_set_is_found():
     row = found.table.set_index("check").loc["choice fit"]
     assert row["verdict"] == "contradicted"
     assert "choice fit is off by z" in found.headline
-    assert set(found.table.loc[found.table["verdict"] == "not available", "check"]) == {"tastes", "own tastes", "slopes"}
+    lacking = found.table.loc[found.table["verdict"] == "not available", "check"]
+    assert set(lacking) == {"tastes", "own tastes", "slopes"}
 
 
 @pytest.mark.parametrize("worst", [False, True])
@@ -182,3 +186,24 @@ def test_head_and_take_keep_the_vocabulary():
     np.testing.assert_array_equal(few.sets[3], data.sets[3])
     assert few.fingerprint() != data.fingerprint()
     assert data.take(np.arange(40)).fingerprint() == data.fingerprint()
+
+
+def test_the_command_line_checks_and_compares_rankings(tmp_path):
+    data = best_of(10, answers=120)
+    rows = [
+        (data.answers[k], ITEMS_SORTED[m], 1 if m == best else "", data.annotators[who])
+        for k, (members, best, who) in enumerate(zip(data.sets, data.best, data.annotator, strict=True))
+        for m in members
+    ]
+    pd.DataFrame(rows, columns=["answer", "item", "rank", "judge"]).to_csv(tmp_path / "lists.csv", index=False)
+    table = [str(tmp_path / "lists.csv"), "--answer", "answer", "--annotator", "judge"]
+    out = tmp_path / "out"
+    fitted = CliRunner().invoke(main.app, ["fit", *table, "-m", "plackett_luce", "--out", str(out), "-q"])
+    assert fitted.exit_code == 0, fitted.output
+    checked = CliRunner().invoke(main.app, ["check", str(out / "fit.nc"), *table, "--replicates", "20"])
+    assert checked.exit_code == 0, checked.output
+    assert "choice fit" in checked.stdout
+    models = ["--models", "plackett_luce", "luce_choice+annotator_types(k=2)"]
+    compared = CliRunner().invoke(main.app, ["compare", *table, *models, "--unit", "annotator", "-q"])
+    assert compared.exit_code == 0, compared.output
+    assert "Left out: one annotator at a time." in compared.stdout

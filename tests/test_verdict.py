@@ -160,7 +160,7 @@ def test_the_terminal_ends_with_the_answer_the_verdict_and_what_to_do(tmp_path, 
     assert checked.stdout.strip().splitlines()[-1] == following
 
 
-def test_what_cannot_be_checked_says_so(tmp_path, monkeypatch):
+def test_rankings_are_checked_like_pairs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rows = [(k, item, place) for k in range(12) for place, item in enumerate("xyz" if k % 3 else "yxz", 1)]
     pd.DataFrame(rows, columns=["who", "what", "place"]).to_csv("ranked.csv", index=False)
@@ -168,7 +168,8 @@ def test_what_cannot_be_checked_says_so(tmp_path, monkeypatch):
     result = run("fit", "ranked.csv", *columns, "-m", "plackett_luce", "--draws", 100, "-q")
     assert result.exit_code == 0, result.output
     assert "x has the highest utility of 3 items" in result.stdout
-    assert result.stdout.strip().splitlines()[-1].startswith("Nothing has been held against this fit")
+    assert "Nothing here speaks against plackett_luce." in result.stdout
+    assert result.stdout.strip().splitlines()[-1].startswith("Next: let compare say")
 
 
 def two_camps(seed, share, people=60, each=12, items=5):

@@ -13,15 +13,11 @@ if TYPE_CHECKING:
     from prefdensity.posterior.posterior import Posterior
 
 
-def show_verdict(post: Posterior, checked: CheckReport | None, ranked: bool = True) -> None:
+def show_verdict(post: Posterior, checked: CheckReport, ranked: bool = True) -> None:
     """End with what a stranger wants to know: who leads and how sure, what the data say against it, what to do next."""
-    from prefdensity.reporting.report import lead, leaders
+    from prefdensity.reporting.report import lead
 
-    if checked is None:
-        said = leaders(post) if ranked else []
-        said.append("Nothing has been held against this fit: checks know nothing of choices from sets yet.")
-    else:
-        said = [*(lead(post, checked) if ranked else [checked.headline]), next_step(checked)]
+    said = [*(lead(post, checked) if ranked else [checked.headline]), next_step(checked)]
     typer.echo("\n" + "\n".join(said))
 
 

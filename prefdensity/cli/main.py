@@ -151,26 +151,25 @@ def fit(
 
 def _write_fit(post: "Posterior", data: "Comparisons | Choices", out: Path, level: float) -> None:
     from prefdensity.checking.check import check
-    from prefdensity.data.comparisons import Comparisons
     from prefdensity.reporting.report import cautions, write_report
 
     ranked = "utility" in post.draws  # a user's own program may know no single utility
-    checked = check(post, data) if isinstance(data, Comparisons) else None  # sets have no checks yet
+    checked = check(post, data)
     with staged(out) as folder:
         folder.mkdir()
         post.save(folder / "fit.nc")
         post.parameters(level=level).to_csv(folder / "parameters.csv", index=False)
         if ranked:
             post.summary(level=level).to_csv(folder / "summary.csv", index=False)
-        if ranked and isinstance(data, Comparisons):
+        if ranked and not data.SETS:  # the report is about pairs
             target = folder / "report.html"
-            write_report(post, data, target, level=level, command=_typed(), checked=checked)
+            write_report(post, data.pairs(), target, level=level, command=_typed(), checked=checked)
         written = sorted(path.name for path in folder.iterdir())
     if ranked:
         show_ranking(post, level)
     typer.echo("\n".join(post.quality()))
     typer.echo(f"wrote {out}: {', '.join(written)}")
-    said = [*post.quality(), *([checked.caution] if checked else [])]
+    said = [*post.quality(), checked.caution]
     for sentence in cautions(post, data, checked):
         if sentence not in said:  # once is enough
             typer.echo(f"warning: {sentence}", err=True)
@@ -211,7 +210,7 @@ def report(
 @reads_a_table
 def check(
     saved: Annotated[Path, typer.Argument(metavar="FIT.nc", help="A fit saved by 'prefdensity fit'.")],
-    data: "Comparisons",
+    data: "Comparisons | Choices",
     replicates: Annotated[int, typer.Option(help="Tables to replicate from the fit.", min=20)] = 100,
     seed: Annotated[int, typer.Option(help="Seed of the replicated tables.", min=0)] = 0,
     model: Annotated[
@@ -246,16 +245,19 @@ def check(
 @one_sentence
 @reads_a_table
 def compare(
-    data: "Comparisons",
+    data: "Comparisons | Choices",
     models: Annotated[
         list[str],
         typer.Option("--models", "-m", help="Models to compare, one after the other.", metavar="MODEL..."),
     ],
     more: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,
     unit: Annotated[
-        str,
-        typer.Option(help="What to leave out: comparison, pair, item, annotator (somebody new) or context."),
-    ] = "comparison",
+        str | None,
+        typer.Option(
+            help="What to leave out: comparison (of rankings, choice; the default), pair, item, annotator (somebody "
+            "new), context, or another label such as a column of --groups."
+        ),
+    ] = None,
     refit: Annotated[bool, typer.Option(help="Refit without the units that importance sampling fails on.")] = True,
     method: Annotated[Method, typer.Option(help="Inference; auto: the cheapest good one.")] = Method.auto,
     seed: Annotated[int, typer.Option(help="Seed of all random numbers.", min=0)] = 0,

@@ -136,6 +136,7 @@ class Table:
     SETS: ClassVar[bool] = False  # whether an observation is a choice from a set of any size
     more: tuple[Held, ...]
     source: str
+    warnings: tuple[str, ...] = ()  # what to know of the table, beside what `describe` finds
 
     def __len__(self) -> int:
         raise NotImplementedError
@@ -215,7 +216,8 @@ class Table:
             return held.values[:, None], held.words
         if unit in _NEEDED:
             raise DataError(f"unit={unit!r} needs {_NEEDED[unit]}")
-        known = [each.column.name for each in self.columns if _names_rows(each.column) and not each.column.of]
+        declared = (*self.COLUMNS, *(each.column for each in self.more))
+        known = [each.name for each in declared if _names_rows(each) and not each.of]
         raise DataError(f"there is no unit {unit!r}; units are {', '.join([*self.UNITS, *known])}")
 
     def head(self, rows: int) -> Self:
