@@ -370,8 +370,10 @@ def test_helpsteer_positive_means_the_second_response():
     assert single.annotator is None
     assert set(single.items) < set(data.items)
     assert "1 rows hold no judgement in individual_preference" in single.notes
-    with pytest.raises(DataError, match="must hold whole numbers from -3 to 3, and holds .* in row 2"):
-        read(HELPSTEER.assign(overall_preference=[1, 1.5, 0]), format="helpsteer3")
+    with pytest.raises(DataError, match="must hold numbers from -3 to 3, and holds 5 in row 2"):
+        read(HELPSTEER.assign(overall_preference=[1, 5, 0]), format="helpsteer3")
+    with pytest.raises(DataError, match="whole numbers with 1 the weakest, and holds 1.5 in row 2"):
+        read(HELPSTEER.assign(overall_preference=[1, 1.5, 0]), format="helpsteer3", strength="keep")
     with pytest.raises(DataError, match="votes='each' is unknown"):
         read(HELPSTEER, format="helpsteer3", votes="each")
     with pytest.raises(DataError, match="holds no judgement at all"):

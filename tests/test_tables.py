@@ -486,3 +486,63 @@ def test_formats_are_listed_with_their_options():
     one = CliRunner().invoke(main.app, ["formats", "label_studio"])
     assert "annotations.result.value.selected" in one.stdout
     assert CliRunner().invoke(main.app, ["formats", "nothing"]).exit_code == 2
+
+
+def test_files_of_preflib_as_they_were_before_2022(tmp_path):
+    old = tmp_path / "x.toc"
+    old.write_text("3\n1,elm\n2,fir\n3,oak\n5,5,2\n3,1,2,3\n2,{2,3},1\n")
+    assert read(old, tied="drop").n_answers == 3
+    assert read(old, as_pairs=True).n_judgements == 15
+
+
+def test_a_square_table_of_pandas_names_its_rows_in_the_index():
+    square = pd.DataFrame([[0, 1], [2, 0]], index=["x", "y"], columns=["x", "y"])
+    assert read(square, wide="wins").wins().tolist() == [[0, 1], [2, 0]]
+
+
+def test_a_continuous_slider_says_who_won_alone():
+    frame = pd.DataFrame({"item_a": ["elm", "fir", "oak"], "item_b": ["fir", "oak", "elm"], "s": [0.3, -0.2, 0.0]})
+    with pytest.raises(DataError, match="holds 0.3 in row 1; .*strength_dropped=True"):
+        read(frame, signed_strength="s")
+    assert [outcome for *_, outcome in triples(read(frame, signed_strength="s", strength_dropped=True))] == [
+        "a", "b", "tie"
+    ]  # fmt: skip
+    with pytest.raises(DataError, match="never negative"):  # a slider from 0 to 1 is not silently one-sided
+        read(frame.assign(s=[0.3, 0.2, 0.9]), signed_strength="s", strength_dropped=True)
+    half = {"strength_dropped": True, "strength_centre": 0.5, "higher": "b"}
+    assert triples(read(frame.assign(s=[0.3, 0.5, 0.9]), signed_strength="s", **half))[0] == ("elm", "fir", "a")
+
+
+REFUSED = [
+    ({"winner": "w"}, {"w": ["a", "b"]}, "if it says which side won, read it with outcome='w'"),
+    ({"winner": "w"}, {"w": ["ELM", "fir"]}, "it looks like 'elm': make them one in the table"),
+    ({"wnner": "w"}, {}, "did you mean 'winner'"),
+    ({"first": "p"}, {"p": ["left", "right"], "outcome": "a"}, "first_labels={'left': 'a'}"),
+    ({"higher": "b"}, {"outcome": "a"}, "higher=... is for signed_strength=... and for share=..."),
+    ({"winner": "w", "wins_a": "n", "wins_b": "n"}, {"w": "elm", "n": 1}, "both say who won"),
+    ({"wins_a": "n"}, {"n": 1}, "counts need both wins_a=... and wins_b=..."),
+    ({"wins_a": "n", "wins_b": "n"}, {"n": [1.5, 1]}, "fractional='weights'.*holds 1.5 in row 1"),
+    ({"share": "p"}, {"p": [80, 0.1]}, "numbers from 0 to 1, and holds 80"),
+    ({"share": "p", "scale": "5"}, {"p": 1}, "scale='5' must be two different numbers"),
+    ({"labels": {"x": "a", "y": "a2"}}, {"outcome": "x"}, "the label 'x' has no strength.*write it as a1"),
+    ({"only": {"outcome": "z"}}, {"outcome": "a"}, "no row is left: 2 rows where outcome is not z"),
+    ({"separator": "ab"}, {}, "separator='ab' must be one character"),
+    ({"encoding": "klingon"}, {}, "encoding='klingon' is unknown"),
+    ({"decimal": ";"}, {}, "decimal=';' is unknown"),
+    ({"score": "s", "item": "item_a"}, {"s": 1}, "name its column with context=... or annotator=..."),
+    ({"contrasts": {"length": "n"}}, {"n": 1, "outcome": "a"}, "a contrast is of two columns"),
+    ({"wide": "table"}, {}, "wide='table' is unknown; use 'rank' or 'score'"),
+]
+
+
+@pytest.mark.parametrize(("how", "columns", "match"), REFUSED, ids=[str(list(case[0])) for case in REFUSED])
+def test_what_does_not_go_together_is_said(how, columns, match):
+    frame = pd.DataFrame({"item_a": ["elm", "fir"], "item_b": ["fir", "oak"]}).assign(**columns)
+    with pytest.raises(DataError, match=match):
+        read(frame, **how)
+
+
+def test_polars_speaks_arrow():
+    polars = pytest.importorskip("polars")
+    frame = polars.DataFrame({"x": ["elm", "fir"], "y": ["fir", "oak"], "w": ["a", "b"]})
+    assert triples(read(frame, item_a="x", item_b="y", outcome="w")) == [("elm", "fir", "a"), ("fir", "oak", "b")]

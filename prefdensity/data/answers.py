@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from prefdensity.data import pairings
+from prefdensity.data import pairings, quantities
 from prefdensity.data.columns import empty, listed, numbers, shown
 from prefdensity.data.layout import Layout, listing
 from prefdensity.data.nesting import with_columns
@@ -93,7 +93,7 @@ def best_of_shown(frame: pd.DataFrame, layout: Layout, given: Given, source: str
     columns = [str(name) for name in layout.shown]
     if len(columns) < 2:
         raise DataError(f"shown=... names one column, {columns[0]!r}; a choice is among two or more")
-    frame = _numbered(frame, layout, source)
+    frame = _with_ends(_numbered(frame, layout, source), layout, source, notes)
     members = frame[columns].astype(object)
     ends = {"best": str(layout.best)} | ({"worst": str(layout.worst)} if layout.worst is not None else {})
     picked = {word: _place(frame, members, name, source, notes) for word, name in ends.items()}
@@ -108,6 +108,24 @@ def best_of_shown(frame: pd.DataFrame, layout: Layout, given: Given, source: str
         return finished(table, layout, given, (ANSWER, "item of it", PICK), source, notes, "best_worst")
     table = with_columns(table, {RANK: np.where(table[PICK] == "best", 1.0, np.nan)})
     return finished(table, layout, given, (ANSWER, "item of it", RANK), source, notes, "rankings")
+
+
+def _with_ends(frame: pd.DataFrame, layout: Layout, source: str, notes: list[str]) -> pd.DataFrame:
+    """Return the rows that say what was best, and worst; refuse the others unless they are to be dropped."""
+    for name in (layout.best, layout.worst):
+        none = empty(frame[str(name)]) if name is not None else np.zeros(len(frame), bool)
+        if not none.any():
+            continue
+        if layout.missing != "drop":
+            raise DataError(
+                f"{source}: column {name!r} is empty in {int(none.sum())} rows, first in row "
+                f"{int(frame.index[int(none.argmax())]) + 1}; fill them, or drop such rows with missing='drop'"
+            )
+        notes.append(f"{int(none.sum())} rows with an empty {name} dropped on request")
+        frame = frame[~none]
+    if not len(frame):
+        raise DataError(f"{source}: no row is left: {', '.join(notes)}")
+    return frame
 
 
 def _numbered(frame: pd.DataFrame, layout: Layout, source: str) -> pd.DataFrame:
@@ -169,6 +187,9 @@ def wide(frame: pd.DataFrame, layout: Layout, given: Given, source: str, notes: 
     columns = _items(frame, layout, source, notes)
     if layout.wide == "pairs":
         return _pairs(frame, columns, layout, given, source, notes)
+    if layout.wide in ("rank", "score"):
+        read = quantities.scores if layout.wide == "score" else _ranks
+        frame = with_columns(frame, {name: read(frame[name], layout, source) for name in columns})
     frame = _numbered(frame, layout, source)
     parts = [
         with_columns(frame.drop(columns=columns), {"item of it": name, "cell of it": frame[name]}) for name in columns
@@ -181,7 +202,7 @@ def wide(frame: pd.DataFrame, layout: Layout, given: Given, source: str, notes: 
         table = table[~none]
         table = with_columns(table, {PICK: _picks(table["cell of it"], source)})
         return finished(table, layout, given, (ANSWER, "item of it", PICK), source, notes, "best_worst")
-    none = none | (numbers(table["cell of it"].reset_index(drop=True), source, blank=True) == 0)
+    none = none | (table["cell of it"] == 0).to_numpy()
     if none.any() and layout.unranked in (None, "ask"):
         _ask_unranked(int(none.sum()), source)
     if layout.unranked == "absent":
@@ -190,6 +211,10 @@ def wide(frame: pd.DataFrame, layout: Layout, given: Given, source: str, notes: 
         none = none[~none]
     table = with_columns(table, {RANK: table["cell of it"].astype(object).where(~none, None)})
     return finished(table, layout, given, (ANSWER, "item of it", RANK), source, notes, "rankings")
+
+
+def _ranks(values: pd.Series, layout: Layout, source: str) -> NDArray[np.float64]:
+    return numbers(values, source, expected="ranks, whole numbers from 1, or 0 or nothing", blank=True)
 
 
 def _ask_unranked(cells: int, source: str) -> None:
@@ -270,7 +295,7 @@ def _square(frame: pd.DataFrame, layout: Layout, given: Given, source: str, note
         )
     parts = []
     for column in columns:
-        cells = numbers(frame[column], source, valid=pairings.counting(layout), expected=pairings.counts(layout),
+        cells = numbers(frame[column], source, valid=quantities.counting(layout), expected=quantities.counts(layout),
                         blank=True)  # fmt: skip
         cells = np.nan_to_num(cells)
         own = np.array([label == column for label in labels])
@@ -288,4 +313,4 @@ def _square(frame: pd.DataFrame, layout: Layout, given: Given, source: str, note
 
 def _scores(table: pd.DataFrame, layout: Layout, given: Given, source: str, notes: list[str]) -> Turned:
     once = replace(layout, score="cell of it", item="item of it", answer=ANSWER, wide=None)
-    return pairings.by_score(table, once, given, source, notes)
+    return quantities.by_score(table, once, given, source, notes)

@@ -205,7 +205,7 @@ def first_codes(frame: pd.DataFrame, column: str, source: str) -> NDArray[np.int
         row = int(bad.argmax())
         raise DataError(
             f"{source}: column {column!r} says which side was shown first and holds {frame[column].iloc[row]!r} in row "
-            f"{frame.index[row] + 1}; it may hold a, b or neither"
+            f"{frame.index[row] + 1}; it may hold a, b or neither; translate others as in first_labels={{'left': 'a'}}"
         )
     return np.asarray(codes, np.int8).copy()
 

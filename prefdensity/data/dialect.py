@@ -57,7 +57,13 @@ class Dialect:
         if self.encoding is not None:
             return self.encoding
         with opened(path, "rb") as file:
-            start = file.read(4)
+            start = file.read(64)
+        halves = [half for half in (start[::2], start[1::2]) if len(start) > 7 and not any(half)]
+        if len(halves) == 1:
+            order = "le" if halves[0] == start[1::2] else "be"
+            raise DataError(
+                f"{path} looks like UTF-16 without a byte order mark; say so with encoding='utf-16-{order}'"
+            )
         found = next((name for mark, name in _MARKS.items() if start.startswith(mark)), "utf-8")
         if found.startswith(("utf-16", "utf-32")):
             notes.append(f"the file is {found.upper()} by its byte order mark")

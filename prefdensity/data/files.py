@@ -106,6 +106,8 @@ def parsing(path: Path, kind: str) -> Iterator[None]:
     """
     try:
         yield
+    except DataError:
+        raise
     except MemoryError:
         raise DataError(f"{path} does not fit into the memory of this machine; see parquet with row groups") from None
     except RecursionError:

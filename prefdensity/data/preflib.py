@@ -28,6 +28,7 @@ def preflib_frame(path: Path, lines: list[str]) -> pd.DataFrame:
     DataError
         Naming the line that is neither, or names an alternative that the header does not.
     """
+    lines = _as_of_today(lines)
     names: dict[str, str] = {}
     rows: list[tuple[str | None, ...]] = []
     for number, line in enumerate(lines, 1):
@@ -44,6 +45,21 @@ def preflib_frame(path: Path, lines: list[str]) -> pd.DataFrame:
         raise DataError(f"{path} has no orders below its header")
     columns = ["from", "to", "weight"] if path.suffix.lower() == EDGES else ["order", "alternative", "rank", "count"]
     return pd.DataFrame(rows, columns=columns, dtype=object)
+
+
+def _as_of_today(lines: list[str]) -> list[str]:
+    """Return the lines of a file as PrefLib wrote them until 2022, as it writes them now.
+
+    How many alternatives, their numbers and names, three counts, then orders such as `19,3,{1,2},4`.
+    """
+    first = lines[0].strip() if lines else ""
+    size = int(first) if first.isdigit() and len(first) < 9 else 0
+    if not size or len(lines) < size + 2:
+        return lines
+    cells = [line.strip().partition(",") for line in lines[1 : size + 1]]
+    names = [f"# ALTERNATIVE NAME {number}: {name}" for number, _, name in cells]
+    orders = [line.strip().replace(",", ": ", 1) for line in lines[size + 2 :]]
+    return ["", *names, "", *orders]
 
 
 def _row(path: Path, number: int, text: str, names: dict[str, str]) -> list[tuple[str | None, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import glob
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -302,7 +303,9 @@ def _require_arguments(known: Sequence[str], given: Mapping[str, Any], format: s
     unknown = [name for name in given if name not in known]
     if unknown:
         what = "a table" if format is None else f"format {format!r}"
-        raise DataError(f"{what} takes no argument {unknown[0]!r}; it takes {', '.join(known)}")
+        near = difflib.get_close_matches(unknown[0], known, 1)
+        hint = f"did you mean {near[0]!r}? It" if near else "it"
+        raise DataError(f"{what} takes no argument {unknown[0]!r}; {hint} takes {', '.join(known)}")
 
 
 def _labels_as_read(frame: pd.DataFrame, columns: Mapping[str, Any]) -> dict[Any, str]:

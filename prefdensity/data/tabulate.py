@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from prefdensity.data import answers, pairings
+from prefdensity.data import answers, pairings, quantities
 from prefdensity.data.columns import empty, is_blank, listed, numbers
 from prefdensity.data.layout import Layout, listing, two_columns
 from prefdensity.data.nesting import flattened, is_missing, with_columns
@@ -59,7 +59,8 @@ def tabulated(frame: pd.DataFrame, layout: Layout, source: str, needed_by: str |
     notes: list[str] = []
     if len(frame) == 0:
         raise DataError(f"{source} has no rows; at least one comparison is needed")
-    frame = frame.reset_index(drop=True)
+    labelled = layout.wide == "wins" and {*map(str, frame.index)} == {*map(str, frame.columns)}
+    frame = frame.reset_index(drop=not labelled)  # a square table of pandas names its rows in the index
     layout, frame = _resolved(frame, layout, source, notes, needed_by)
     frame = _dropped(frame, layout, source, notes)
     frame, layout = _contrasted(frame, layout, source)
@@ -104,11 +105,11 @@ _SHAPES = {
 }
 _STEPS = {
     "winner": pairings.by_winner,
-    "counts": pairings.by_counts,
-    "scores": pairings.by_scores,
-    "share": pairings.by_share,
-    "signed": pairings.by_signed_strength,
-    "score": pairings.by_score,
+    "counts": quantities.by_counts,
+    "scores": quantities.by_scores,
+    "share": quantities.by_share,
+    "signed": quantities.by_signed_strength,
+    "score": quantities.by_score,
     "long": answers.long,
     "shown": answers.best_of_shown,
     "ranked": answers.in_order,

@@ -11,13 +11,34 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from prefdensity.data.nesting import is_missing
+from prefdensity.data.layout import Layout
+from prefdensity.data.nesting import is_missing, with_columns
 from prefdensity.errors import DataError
 
 _ASSISTANT = "\n\nAssistant:"
 _UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # what no label may hold
 _SHORT = 40  # characters of a prompt that is its own label
 _ROLES, _WORDS = ("role", "from"), ("content", "value")  # as OpenAI and as ShareGPT call them
+
+
+def in_place(frame: pd.DataFrame, layout: Layout, given: dict[str, Any], source: str) -> pd.DataFrame:
+    """Return the frame with labels in the place of texts, and of prompts."""
+    if layout.texts is None:
+        return frame
+    if layout.texts == "context":
+        name = str(layout.context or "context")
+        return (
+            with_columns(frame, {name: [prompt_label(cell) for cell in frame[name]]})
+            if name in frame.columns
+            else frame
+        )
+    sides: tuple[Any, Any] = (layout.item_a or "item_a", layout.item_b or "item_b")
+    if layout.winner is not None and layout.loser is not None:
+        sides = (layout.winner, layout.loser)
+    frame, context = called(frame, sides, layout.context, source)
+    if context is not None:
+        given["context"] = context
+    return frame
 
 
 def called(frame: pd.DataFrame, sides: tuple[Any, Any], context: Any, source: str) -> tuple[pd.DataFrame, str | None]:
