@@ -191,12 +191,22 @@ def test_parquet_without_pyarrow_says_what_to_install(tmp_path, votes, monkeypat
         read(tmp_path / "votes.parquet")
 
 
-def test_a_format_reads_only_its_columns(tmp_path):
+def test_a_format_reads_only_its_columns(tmp_path, monkeypatch):
     table = pd.DataFrame(
         {"model_a": ["x"], "model_b": ["y"], "winner": ["model_b"], "conversation_a": ["long"]}
     )
     table.to_parquet(tmp_path / "arena.parquet")
+    from pyarrow import parquet
+
+    asked = []
+    original = parquet.ParquetFile.read
+    monkeypatch.setattr(
+        parquet.ParquetFile,
+        "read",
+        lambda self, columns: asked.append(columns) or original(self, columns=columns),
+    )
     data = read(tmp_path / "arena.parquet", format="arena")
+    assert asked == [["model_a", "model_b", "winner"]]
     assert data.outcome.tolist() == [1]
     assert data.source == str(tmp_path / "arena.parquet")
 

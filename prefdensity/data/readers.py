@@ -22,7 +22,7 @@ from prefdensity.data.feature_files import label_table
 from prefdensity.data.files import Pick, plain_frame, read_rows, row_groups
 from prefdensity.data.folding import gather
 from prefdensity.data.formats import recipe
-from prefdensity.data.layout import Layout, layout_of, listing
+from prefdensity.data.layout import Layout, layout_of
 from prefdensity.data.preflib import EDGES, ORDERS
 from prefdensity.data.reading import Reading
 from prefdensity.data.recipes import cooked
@@ -250,26 +250,41 @@ def _one_below_another(frames: list[pd.DataFrame], files: list[str], notes: list
     return pd.concat(parts, ignore_index=True)
 
 
+def _paths(given: Mapping[str, Any], format: str | None) -> set[str]:
+    """Return the columns, and paths into columns, that arguments and the recipe of a format may read."""
+    named = layout_of({name: value for name, value in given.items() if name in _LAYOUT}).columns_named()
+    paths = {str(path) for each in named.values() for path in each}
+    if format is not None:
+        about = recipe(format)
+        paths |= {*about.kept, "file"}
+        choices = [change for option in about.options.values() for change in (*option.values.values(), option.free)]
+        for changes in (about.layout, *about.parts.values(), *about.instead.values(), *choices):
+            named = Layout(**{name: value for name, value in changes.items() if name in _LAYOUT}).columns_named()
+            paths |= {str(path) for each in named.values() for path in each}
+        paths |= {str(value) for name, value in given.items() if name in about.options}
+    parts = {part for path in paths for part in path.split("+")}
+    return {part for part in parts if part[:1] != "="}
+
+
 def _pick(given: Mapping[str, Any], format: str | None) -> Pick:
-    """Return what chooses the columns to load: all, unless every one that is named is a column of one comparison."""
-    if format is not None or set(given) - set(_ROWS):
+    """Return what chooses the columns to load: those that may be read, or all where that cannot be known before."""
+    if format is None and not set(given) - set(_ROWS):
+        return Reading(**given).wanted
+    paths = _paths(given, format)
+    if given.get("wide") is not None or any(sign in path for path in paths for sign in "{*?["):
         return list
-    return Reading(**given).wanted
+
+    def pick(header: Sequence[str]) -> list[str]:
+        usual = {"item_a", "item_b", "outcome", "item", "prompt", "annotator", "context", "count", "first", "rank"}
+        wanted = usual | paths
+        return [name for name in header if name in wanted or any(path.startswith(f"{name}.") for path in paths)]
+
+    return pick
 
 
 def _known(given: Mapping[str, Any], format: str | None) -> frozenset[str]:
     """Return names that columns must have, to tell rows from what holds rows."""
-    layouts = [layout_of({name: v for name, v in given.items() if name in _LAYOUT})]
-    paths = {path for each in layouts for named in each.columns_named().values() for path in named}
-    if format is not None:
-        about = recipe(format)
-        for changes in (about.layout, *about.parts.values(), *about.instead.values()):
-            for name in changes:
-                if name in _LAYOUT and Layout.__dataclass_fields__[name].metadata["kind"] == "column":
-                    paths |= {path for path in listing(changes[name]) if path}
-    elif not paths:
-        paths = {"item_a", "item_b"}
-    return frozenset(part.split(".")[0] for path in paths for part in str(path).split("+"))
+    return frozenset(path.split(".")[0] for path in _paths(given, format) or {"item_a", "item_b"})
 
 
 def example(name: str) -> Comparisons:
