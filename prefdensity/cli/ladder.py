@@ -12,6 +12,7 @@ from prefdensity.errors import DataError
 if TYPE_CHECKING:
     from prefdensity.judged.measured import Measured
     from prefdensity.pcal.functionals import Functional
+    from prefdensity.pcal.ladder import LadderEstimate
 
 
 class LadderTarget(StrEnum):
@@ -106,6 +107,13 @@ def measure(
     stage: Annotated[
         str | None, typer.Option("--stage", metavar="COLUMN", help="The batch that a unit was bought in.")
     ] = None,
+    against: Annotated[
+        float | None,
+        typer.Option(
+            help="With --stage, as rounds: say whether each estimate is decided to be above or below this value, by "
+            "intervals that hold at every look."
+        ),
+    ] = None,
     target: TargetOption = LadderTarget.mean,
     criterion: Criterion = "relative",
     level: Level = 0.9,
@@ -115,6 +123,8 @@ def measure(
     """Estimate from all rungs of a ladder; probabilities are in columns NAME_probability, as plan writes them."""
     from prefdensity.pcal.ladder import ladder
 
+    if against is not None and stage is None:
+        raise DataError("--against is for rounds; name the column of the round with --stage")
     with staged(out):
         pass
     rungs = _rungs(rung)
@@ -127,10 +137,32 @@ def measure(
         found.summary().to_csv(folder / "estimate.csv", index=False)
         found.comparison().to_csv(folder / "comparison.csv", index=False)
         found.purchase_tests().to_csv(folder / "purchases.csv", index=False)
+        if stage is not None:
+            _rounds(found, against, folder)
         names = sorted(path.name for path in folder.iterdir())
     typer.echo(f"wrote {out}: {', '.join(names)}")
     for sentence in found.warnings:
         typer.echo(f"warning: {sentence}", err=True)
+
+
+def _rounds(found: "LadderEstimate", against: float | None, folder: Path) -> None:
+    """Write what holds at every look, and whether rounds drift; say what is decided."""
+    from prefdensity.pcal.rounds import anytime, decided, drift
+
+    anytime(found).to_csv(folder / "anytime.csv", index=False)
+    if against is not None:
+        for name, said in decided(found, against).items():
+            typer.echo(f"{name}: {said if said == 'open' else f'{said} {against:g}'}, at every look")
+    if len(found.stages) < 2:
+        return
+    tests = drift(found)
+    tests.to_csv(folder / "drift.csv", index=False)
+    for row in tests[tests["p_value"] < 0.01].to_dict("records"):
+        typer.echo(
+            f"warning: labels given {row['what']} differ between rounds (p {row['p_value']:.1g}): a judge or the units "
+            "changed, and the estimate speaks of the rounds on average",
+            err=True,
+        )
 
 
 def _measured(

@@ -20,6 +20,7 @@ from prefdensity.pcal.plan import Design, pcal_design
 from prefdensity.pcal.program_nuisance import MovedNuisance, ProgramNuisance
 from prefdensity.pcal.purchase_checks import Purchases
 from prefdensity.pcal.quantiles import Quantile
+from prefdensity.pcal.rounds import anytime, decided, drift, together
 
 __all__ = [
     "ConfusionJudge",
@@ -43,9 +44,13 @@ __all__ = [
     "Quantile",
     "RegressorNuisance",
     "RungRegression",
+    "anytime",
+    "decided",
+    "drift",
     "ladder",
     "ladder_plan",
     "pcal",
     "pcal_design",
+    "together",
     "weigh_returns",
 ]
