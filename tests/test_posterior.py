@@ -69,7 +69,7 @@ def test_intervals_nest_as_the_level_grows(simple):
 
 def test_draws_of_another_shift_give_the_same_tables(simple):
     shift = np.random.default_rng(0).normal(size=(simple.n_draws, 1))
-    moved = replace(simple, draws={"utility": simple.draws["utility"] + shift})
+    moved = replace(simple, draws=simple.draws | {"utility": simple.draws["utility"] + shift})
     pd.testing.assert_frame_equal(moved.summary(), simple.summary())
     pd.testing.assert_frame_equal(moved.predict([("Boston", "Detroit")]), simple.predict([("Boston", "Detroit")]))
 
