@@ -52,6 +52,20 @@ def test_several_judges_stages_and_clusters():
     assert np.isnan(part.label[0])
 
 
+def test_units_are_a_table_like_others():
+    frame = pd.DataFrame({"x": [1.0, 2.0, 3.0], "w1": 0.0, "w2": [1.0, 2.0, 3.0], "preference": ["a", "b", "a"]})
+    data = Judged.from_frame(frame.assign(label=[0.5, 1.0, 2.0]), covariates=["x"])
+    assert data.head(2).label.tolist() == [0.5, 1.0]
+    assert data.head(2).judged.tolist() == [0, 1]
+    again = Judged.from_frame(frame.assign(label=[0.5, 1.0, 2.0]), covariates=["x"])
+    other = Judged.from_frame(frame.assign(label=[0.5, 1.0, 2.5]), covariates=["x"])
+    assert data.fingerprint() == again.fingerprint() != other.fingerprint()
+    assert data.judged_as(1).fingerprint() != data.fingerprint()
+    units, labels = data.units("unit")
+    assert units.ravel().tolist() == [0, 1, 2]
+    assert labels == ("1", "2", "3")
+
+
 def test_a_unit_taken_twice_has_its_judgements_twice():
     frame = table(second=["b", None, None])
     twice = read(frame, preference=["preference", "second"]).take(np.array([1, 0, 0, 2]))

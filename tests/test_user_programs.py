@@ -12,6 +12,7 @@ from scipy import stats
 
 import prefdensity
 from prefdensity import Comparisons, DataError, ProgramError
+from prefdensity.comparison.elpd import loo
 from prefdensity.inference.curvature import local_curvature
 from prefdensity.inference.mode import first_guess
 from prefdensity.inference.view import View
@@ -93,6 +94,8 @@ def test_utilities_by_category_are_recovered():
     assert code["p_a"][0] > new["p_a"][0] > prose["p_a"][0]
     width = [float((each["p_a_upper"] - each["p_a_lower"])[0]) for each in (code, new)]
     assert width[1] > 2 * width[0]  # a category that nobody has met
+    assert prefdensity.check(post, data, replicates=20).verdict != "contradicted"
+    assert loo(post, data, "category").labels == tuple(CATEGORIES)
     with pytest.raises(DataError, match="unknown category 'cooking'; the fit knows 3: code"):
         post.predict([("ash", "elm")], at={"category": "cooking"})
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from prefdensity.data.columns import column_names
+from prefdensity.data.declared import Column, Held, Table
 from prefdensity.errors import DataError
 from prefdensity.judged.columns import (
     BUY as BUY,
@@ -41,7 +42,7 @@ Array = NDArray[Any]
 
 
 @dataclass(frozen=True, eq=False)
-class Judged:
+class Judged(Table):
     """Units with a label and preferences, with preferences only, or with neither.
 
     Purchases are nested: a unit with a label has a preference too. The probabilities of being bought are the
@@ -82,6 +83,8 @@ class Judged:
         probabilities hold already. None: everything counts as come back.
     aside
         Judges whose verdicts are set aside, and how many these are.
+    more
+        Columns beyond these, as of other tables; none are read.
     source
         Where the table came from.
     """
@@ -103,7 +106,24 @@ class Judged:
     bought: Array | None = None
     returned: Array | None = None
     aside: tuple[tuple[str, int], ...] = ()
+    more: tuple[Held, ...] = ()
     source: str = "data frame"
+    UNITS: ClassVar[tuple[str, ...]] = ("unit",)
+    COLUMNS: ClassVar[tuple[Column, ...]] = (
+        Column("covariates", "number"),
+        Column("outputs", "number"),
+        Column("label", "number"),
+        Column("label_probability", "number"),
+        Column("preference_probability", "number"),
+        Column("cluster", "ordered"),
+        Column("stage", "ordered"),
+        Column("asked", "ordered"),
+        Column("bought", "ordered"),
+        Column("returned", "number"),
+        Column("judged", "ordered", per="judgement"),
+        Column("judge", "label", per="judgement", words="judges"),
+        Column("verdict", "outcome", per="judgement", levels=VERDICTS),
+    )
 
     def __len__(self) -> int:
         return len(self.label)
@@ -255,19 +275,14 @@ class Judged:
 
     def take(self, rows: slice | Array) -> Judged:
         """Return some units, in that order, with their judgements; a slice shares memory with the table."""
+        chosen = self.holding(each.at(rows) for each in self.columns)
         index = np.arange(len(self))[rows]
         count = np.bincount(index, minlength=len(self))  # a unit may be taken several times, each with its judgements
         times = count[self.judged]
         kept = np.repeat(np.arange(len(self.judged)), times)
         copy = np.arange(len(kept)) - np.repeat(np.cumsum(times) - times, times)
         at = np.argsort(index, kind="stable")[(np.cumsum(count) - count)[self.judged[kept]] + copy]
-        names = (
-            "covariates", "outputs", "label", "label_probability", "preference_probability", "cluster", "stage",
-            "asked", "bought", "returned",
-        )  # fmt: skip
-        chosen = rows if isinstance(rows, slice) else index
-        picked = {name: getattr(self, name)[chosen] for name in names if getattr(self, name) is not None}
-        return replace(self, judged=at, judge=self.judge[kept], verdict=self.verdict[kept], **picked)
+        return replace(chosen, judged=at, judge=self.judge[kept], verdict=self.verdict[kept])
 
     def judged_as(self, verdict: int, judge: int = 0) -> Judged:
         """Return the units with one verdict each, the same for all."""
