@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 import prefdensity
 from prefdensity.cli.main import app as command_line
+from prefdensity.data.formats import FORMATS
 from prefdensity.programs.layers import STAGES, Layer, Program
 from prefdensity.programs.loading import load_program
 from prefdensity.programs.shelf import find, judge_names, names
@@ -110,7 +111,7 @@ def reference_pages() -> dict[str, str]:
     listed = "\n".join(sorted(page.removesuffix(".rst") for page in pages))
     pages["index.md"] = (
         "# Reference\n\nThe public names, by the room that they come from: these are what is "
-        "[promised](../developers/promise.md).\n\n" + f"```{{toctree}}\ncommand-line\n{listed}\n```\n"
+        "[promised](../developers/promise.md).\n\n" + f"```{{toctree}}\ncommand-line\nformats\n{listed}\n```\n"
     )
     return pages
 
@@ -134,6 +135,15 @@ def command_line_page() -> str:
     for words in commands(typer.main.get_command(command_line), ()):
         said = CliRunner().invoke(command_line, [*words, "--help"], env={"COLUMNS": "100", "TERM": "dumb"}).stdout
         parts.append(f"## prefdensity {' '.join(words)}\n\n```text\n{said.strip()}\n```\n")
+    return "\n".join(parts)
+
+
+def formats_page() -> str:
+    """Return what `prefdensity formats` says of every public format."""
+    parts = ["# Public formats\n\nWhat `prefdensity formats` says; how to read them is told in [files](../how-to/files.md).\n"]
+    for name in FORMATS:
+        said = CliRunner().invoke(command_line, ["formats", name]).stdout
+        parts.append(f"## {name}\n\n```text\n{said.strip()}\n```\n")
     return "\n".join(parts)
 
 
@@ -163,7 +173,7 @@ def write_all(app: Sphinx) -> None:
     pages = {f"{name}.md": program_page(name, "../../models") for name in names()}
     pages |= {f"{name}.md": program_page(name, "../../models/judges") for name in judge_names()}
     write(source / "programs", pages | {"index.md": programs_index()})
-    write(source / "reference", reference_pages() | {"command-line.md": command_line_page()})
+    write(source / "reference", reference_pages() | {"command-line.md": command_line_page(), "formats.md": formats_page()})
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
