@@ -1,8 +1,10 @@
 """README and the pages of docs/ are true as far as a machine can tell: their blocks run, their links lead somewhere."""
 
+import os
 import re
 import shlex
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,7 +42,10 @@ class Block:
         else:
             for line in self.code.replace("\\\n", " ").splitlines():
                 words = shlex.split(line, comments=True)
-                if words[:1] == ["prefdensity"]:
+                if words[:1] == ["torchrun"]:
+                    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", *words[1:]]
+                    subprocess.run(launch, check=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+                elif words[:1] == ["prefdensity"]:
                     done = CliRunner().invoke(main.app, words[1:], catch_exceptions=False)
                     assert done.exit_code == 0, f"{line}\n{done.output}"
 
@@ -59,7 +64,7 @@ def name(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
-SLOW = ["docs/how-to/checking-and-comparing.md", "docs/how-to/rankings-and-ratings.md"]  # over 10 s
+SLOW = {f"docs/how-to/{page}.md" for page in ("checking-and-comparing", "large-tables", "rankings-and-ratings")}
 WITH_CODE = [
     pytest.param(page, id=name(page), marks=[pytest.mark.slow] if name(page) in SLOW else [])
     for page in PAGES

@@ -140,7 +140,7 @@ def command_line_page() -> str:
 
 def formats_page() -> str:
     """Return what `prefdensity formats` says of every public format."""
-    parts = ["# Public formats\n\nWhat `prefdensity formats` says; how to read them is told in [files](../how-to/files.md).\n"]
+    parts = ["# Public formats\n\nWhat `prefdensity formats` says; how to read: [files](../how-to/files.md).\n"]
     for name in FORMATS:
         said = CliRunner().invoke(command_line, ["formats", name]).stdout
         parts.append(f"## {name}\n\n```text\n{said.strip()}\n```\n")
@@ -173,7 +173,8 @@ def write_all(app: Sphinx) -> None:
     pages = {f"{name}.md": program_page(name, "../../models") for name in names()}
     pages |= {f"{name}.md": program_page(name, "../../models/judges") for name in judge_names()}
     write(source / "programs", pages | {"index.md": programs_index()})
-    write(source / "reference", reference_pages() | {"command-line.md": command_line_page(), "formats.md": formats_page()})
+    pages = {"command-line.md": command_line_page(), "formats.md": formats_page()}
+    write(source / "reference", reference_pages() | pages)
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
