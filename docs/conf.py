@@ -42,6 +42,7 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # docstrings name the types that matter
 napoleon_google_docstring = False
 napoleon_use_rtype = False
+napoleon_attr_annotations = False
 default_role = "code"
 
 html_theme = "furo"

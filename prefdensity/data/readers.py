@@ -65,7 +65,7 @@ def read(source: Any, *, format: str | None = None, **given: Any) -> Comparisons
     ----------
     source
         A file (csv, tsv, parquet, jsonl, json; csv, tsv and jsonl also as .gz; .soc, .soi, .toc, .toi, .wmd), or
-        several as one table: a list of files, or a pattern such as "results/*.json". A data frame of pandas, or of any
+        several as one table: a list of files, or a pattern such as `results/*.json`. A data frame of pandas, or of any
         library that speaks Arrow or the dataframe interchange (polars); a `datasets.Dataset`; a list of dicts, a dict
         of columns. "example:NAME" with a name of `EXAMPLES`.
     format
