@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.optimize import minimize
-from scipy.stats import norm
+from scipy.stats import norm, ttest_ind
 from typer.testing import CliRunner
 
 from prefdensity.cli.main import app
@@ -275,6 +275,46 @@ def test_delivered_intervals_are_as_long_as_planned(plan):
     assert np.mean(lengths) == pytest.approx(plan.half(), rel=0.08)
 
 
+# --- targets ------------------------------------------------------------------------------------------------------
+
+
+def test_subgroups_and_their_differences():
+    """With labels for all: means, their Welch difference, simultaneous intervals wider than single ones."""
+    rng = np.random.default_rng(30)
+    segment = np.repeat(["short", "long", "odd"], [60, 90, 50])
+    label = rng.normal(size=200) + np.where(segment == "long", 0.5, 0.0)
+    frame = pd.DataFrame({"segment": segment, "label": label})
+    found = ladder(Measured.from_frame(frame, by="segment"), LinearRegression(intercept=False))
+    means = frame.groupby("segment")["label"].mean()
+    assert list(found.names) == [f"segment={name}" for name in means.index]
+    np.testing.assert_allclose(found.theta, means, atol=1e-10)
+    row = found.contrast({"segment=long": 1, "segment=short": -1})
+    welch = ttest_ind(label[segment == "long"], label[segment == "short"], equal_var=False)
+    assert row["estimate"] / row["se"] == pytest.approx(welch.statistic, rel=1e-6)
+    assert row["p_value"] == pytest.approx(welch.pvalue, rel=0.3)  # other degrees of freedom
+    assert found.contrast({"segment=long": 1}, against=float(means["long"]))["p_value"] == pytest.approx(1.0)
+    bands, single = found.bands(), found.summary()
+    assert (bands["upper"] - bands["lower"] > 1.1 * (single["upper"] - single["lower"])).all()
+    with pytest.raises(DataError, match="no parameter 'segment=new'"):
+        found.contrast({"segment=new": 1.0})
+    with pytest.raises(DataError, match="needs a weight that is not 0"):
+        found.contrast({})
+
+
+def test_a_win_rate_and_a_difference_of_two_systems():
+    frame = pd.DataFrame({"said": ["win", "tie", "loss", "win"] * 20, "one": np.arange(80.0), "two": 1.0})
+    won = ladder(Measured.from_frame(frame, label="said", values={"win": 1, "tie": 0.5, "loss": 0}))
+    assert won.theta[0] == pytest.approx((1 + 0.5 + 0 + 1) / 4)
+    apart = ladder(Measured.from_frame(frame, label="one", minus="two"))
+    assert apart.theta[0] == pytest.approx(38.5)
+    with pytest.raises(DataError, match="column 'said' holds 'loss' in row 3; values are known of 'win', 'tie'"):
+        Measured.from_frame(frame, label="said", values={"win": 1, "tie": 0.5})
+    with pytest.raises(DataError, match="only one of 'one' and 'two' has a value in row 6"):
+        Measured.from_frame(frame.assign(two=frame["two"].where(frame.index != 5)), label="one", minus="two")
+    with pytest.raises(DataError, match="by='said' makes the covariates"):
+        Measured.from_frame(frame, label="one", by="said", covariates=["two"])
+
+
 # --- what is refused ----------------------------------------------------------------------------------------------
 
 
@@ -337,7 +377,7 @@ def test_the_command_line_plans_and_measures(tmp_path):
     [
         (["--price", "label=8", "--rung", "crowd"], "--rung crowd must be NAME=COLUMN"),
         (["--price", "label=8", "--rung", "crowd=crowd"], "crowd has no price; give --price crowd=MONEY"),
-        (["--price", "label=dear"], "--price label=dear must be NAME=MONEY"),
+        (["--price", "label=dear"], "--price label=dear must be NAME=NUMBER, such as crowd=0.5"),
         (["--price", "label=8", "--price", "cow=1"], "--price cow=1 names no rung"),
     ],
 )

@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -38,6 +38,16 @@ Free = Annotated[list[str] | None, typer.Option("--free", metavar="COLUMN", help
 Covariates = Annotated[
     list[str] | None, typer.Option("--covariate", metavar="COLUMN", help="Covariate of a regression; repeatable.")
 ]
+By = Annotated[
+    str | None, typer.Option("--by", metavar="COLUMN", help="Subgroups: the mean in each; not with --covariate.")
+]
+Minus = Annotated[
+    str | None, typer.Option("--minus", metavar="COLUMN", help="Taken from the label: the difference of two systems.")
+]
+Values = Annotated[
+    list[str] | None,
+    typer.Option("--value", metavar="WORD=NUMBER", help="What a word of the label counts: win=1, tie=.5, loss=0."),
+]
 Label = Annotated[str, typer.Option("--label", metavar="COLUMN", help="Column of the label.")]
 TargetOption = Annotated[LadderTarget, typer.Option("--target", help="What to estimate.")]
 Criterion = Annotated[str, typer.Option("--criterion", metavar="WHAT", help="The coefficient that is to be precise.")]
@@ -54,6 +64,9 @@ def plan(
     free: Free = None,
     covariate: Covariates = None,
     label: Label = "label",
+    minus: Minus = None,
+    value: Values = None,
+    by: By = None,
     target: TargetOption = LadderTarget.mean,
     criterion: Criterion = "relative",
     want: Annotated[
@@ -70,9 +83,12 @@ def plan(
     with staged(out):
         pass  # a folder that cannot be written is better known before the work than after it
     rungs = _rungs(rung)
-    table = _measured(pilot, rungs, free, covariate, label, prices=_prices(price, (*rungs, "label")))
+    table = _measured(
+        pilot, rungs, free, covariate, label, minus=minus, values=_values(value), by=by,
+        prices=_prices(price, (*rungs, "label")),
+    )  # fmt: skip
     found = ladder_plan(
-        table, money=money, units=units, functional=_functional(target), criterion=criterion, level=level, seed=seed
+        table, money=money, units=units, functional=_functional(target, by), criterion=criterion, level=level, seed=seed
     )
     for sentence in headline(found):
         typer.echo(sentence)
@@ -101,6 +117,9 @@ def measure(
     free: Free = None,
     covariate: Covariates = None,
     label: Label = "label",
+    minus: Minus = None,
+    value: Values = None,
+    by: By = None,
     cluster: Annotated[
         str | None, typer.Option("--cluster", metavar="COLUMN", help="Units of a cluster are dependent.")
     ] = None,
@@ -129,8 +148,11 @@ def measure(
         pass
     rungs = _rungs(rung)
     chances = {name: f"{name}_probability" for name in (*rungs, "label")}
-    table = _measured(collected, rungs, free, covariate, label, probabilities=chances, cluster=cluster, stage=stage)
-    found = ladder(table, _functional(target), criterion=criterion, level=level, seed=seed)
+    table = _measured(
+        collected, rungs, free, covariate, label, minus=minus, values=_values(value), by=by,
+        probabilities=chances, cluster=cluster, stage=stage,
+    )  # fmt: skip
+    found = ladder(table, _functional(target, by), criterion=criterion, level=level, seed=seed)
     typer.echo(found.summary().to_string(index=False, float_format=lambda value: f"{value:.4g}"))
     with staged(out) as folder:
         folder.mkdir()
@@ -167,21 +189,22 @@ def _rounds(found: "LadderEstimate", against: float | None, folder: Path) -> Non
 
 def _measured(
     path: Path, rungs: dict[str, list[str]], free: list[str] | None, covariates: list[str] | None, label: str,
-    prices: dict[str, float] | None = None, probabilities: dict[str, str] | None = None, cluster: str | None = None,
-    stage: str | None = None,
+    **columns: Any,
 ) -> "Measured":  # fmt: skip
     from prefdensity.data.files import read_rows
     from prefdensity.judged.measured import Measured
 
     return Measured.from_frame(
-        read_rows(path), ladder=rungs, free=free or (), covariates=covariates or (), label=label, prices=prices,
-        probabilities=probabilities, cluster=cluster, stage=stage, source=str(path),
+        read_rows(path), ladder=rungs, free=free or (), covariates=covariates or (), label=label, source=str(path),
+        **columns,
     )  # fmt: skip
 
 
-def _functional(target: LadderTarget) -> "Functional":
+def _functional(target: LadderTarget, by: str | None) -> "Functional":
     from prefdensity.pcal import functionals
 
+    if by is not None:
+        return functionals.LinearRegression(intercept=False)
     return {
         LadderTarget.mean: functionals.Mean,
         LadderTarget.linear: functionals.LinearRegression,
@@ -200,16 +223,27 @@ def _rungs(given: list[str] | None) -> dict[str, list[str]]:
     return out
 
 
-def _prices(given: list[str], names: tuple[str, ...]) -> dict[str, float]:
+def _numbers(option: str, given: list[str] | None, example: str) -> dict[str, float]:
+    """Return numbers by name, from NAME=NUMBER."""
     out = {}
-    for text in given:
-        name, _, price = text.partition("=")
+    for text in given or ():
+        name, _, number = text.rpartition("=")
         try:
-            out[name] = float(price)
+            out[name] = float(number)
         except ValueError:
-            raise DataError(f"--price {text} must be NAME=MONEY, such as label=10") from None
+            raise DataError(f"{option} {text} must be NAME=NUMBER, such as {example}") from None
+    return out
+
+
+def _values(given: list[str] | None) -> dict[str, float] | None:
+    return _numbers("--value", given, "win=1") or None
+
+
+def _prices(given: list[str], names: tuple[str, ...]) -> dict[str, float]:
+    out = _numbers("--price", given, "crowd=0.5")
+    for name in out:
         if name not in names:
-            raise DataError(f"--price {text} names no rung; these are {', '.join(names)}")
+            raise DataError(f"--price {name}={out[name]:g} names no rung; these are {', '.join(names)}")
     missing = [name for name in names if name not in out]
     if missing:
         raise DataError(f"{missing[0]} has no price; give --price {missing[0]}=MONEY")

@@ -87,7 +87,10 @@ class Measured:
         *,
         ladder: Mapping[str, str | Sequence[str]] | None = None,
         label: str = LABEL,
+        minus: str | None = None,
+        values: Mapping[str, float] | None = None,
         covariates: Sequence[str] = (),
+        by: str | None = None,
         free: Sequence[str] = (),
         probabilities: Mapping[str, str] | None = None,
         prices: Mapping[str, float] | None = None,
@@ -107,6 +110,15 @@ class Measured:
             empty, as where the judges of a panel take turns.
         label
             Numeric column.
+        minus
+            Numeric column that is taken from the label: with two systems on the same units, their difference. Both have
+            a value, or neither.
+        values
+            What words in the column of the label count, such as {"win": 1, "tie": 0.5, "loss": 0} for a win rate.
+        by
+            Column with words or numbers that name a subgroup. Covariates are then its indicators, "column=word", for
+            all subgroups: `LinearRegression(intercept=False)` is about the mean in each, and
+            `prefdensity.pcal.Solved.contrast` about their differences.
         covariates, free
             Numeric columns without empty cells.
         probabilities
@@ -128,10 +140,13 @@ class Measured:
             raise DataError(f"ladder={dict(ladder or {})!r} needs columns for every rung, and none called {LABEL!r}")
         names = (*rungs, LABEL)
         chances = _named(probabilities, names, "probabilities")
-        optional = [name for name in (cluster, stage) if name]
+        optional = [name for name in (cluster, stage, minus, by) if name]
+        if by and covariates:
+            raise DataError(f"by={by!r} makes the covariates; covariates={list(covariates)} cannot be given with it")
         bought = [column for columns in rungs.values() for column in columns]
         require_columns(frame, [*covariates, *free, *bought, label, *dict.fromkeys(chances), *optional], source)
-        y = read_numbers(frame, label, source, empty=True)
+        y = _label(frame, label, minus, values, source)
+        names_of, x = _groups(frame, by, source) if by else (tuple(covariates), read_columns(frame, covariates, source))
         parts = [_measures(frame, columns, source) for columns in rungs.values()]
         seen = [_there(part) for part in parts] + [~np.isnan(y)]
         for (low, under), (high, above) in zip(
@@ -141,9 +156,9 @@ class Measured:
                 row = first_row(above & ~under)
                 raise DataError(f"{source} has {high} but no {low} in row {row}; a rung is bought with all below it")
         return cls(
-            covariates=read_columns(frame, covariates, source), outputs=read_columns(frame, free, source),
+            covariates=x, outputs=read_columns(frame, free, source),
             measures=tuple(parts), label=y, probabilities=_chances(frame, chances, names, seen, source), ladder=names,
-            prices=_prices(prices, names), covariate_names=column_names([*covariates], source),
+            prices=_prices(prices, names), covariate_names=column_names([*names_of], source),
             cluster=None if cluster is None else read_groups(frame, cluster, source),
             stage=None if stage is None else read_groups(frame, stage, source), source=source,
         )  # fmt: skip
@@ -226,6 +241,42 @@ class Measured:
         measures = tuple(np.where((reached > k)[:, None], part, np.nan) for k, part in enumerate(self.measures))
         label = np.where(reached == len(self.ladder), self.label, np.nan)
         return replace(self, measures=measures, label=label, probabilities=p)
+
+
+def _label(
+    frame: pd.DataFrame, label: str, minus: str | None, values: Mapping[str, float] | None, source: str
+) -> Array:  # fmt: skip
+    """Return the label [unit], NaN where it is empty."""
+    columns = []
+    for column in (label, minus) if minus else (label,):
+        if values is not None:
+            given = frame[column].reset_index(drop=True)
+            none = is_empty(given)
+            strange = ~none & ~given.isin(list(values)).to_numpy()
+            if strange.any():
+                row = first_row(strange)
+                raise DataError(
+                    f"{source}: column {column!r} holds {shown(given[row - 1])} in row {row}; values are known of "
+                    f"{', '.join(map(repr, values))}"
+                )
+            columns.append(given.map(values).to_numpy(float))
+        else:
+            columns.append(read_numbers(frame, column, source, empty=True))
+    if minus:
+        alone = np.isnan(columns[0]) != np.isnan(columns[1])
+        if alone.any():
+            raise DataError(f"{source}: only one of {label!r} and {minus!r} has a value in row {first_row(alone)}")
+        return np.asarray(columns[0] - columns[1])
+    return columns[0]
+
+
+def _groups(frame: pd.DataFrame, by: str, source: str) -> tuple[tuple[str, ...], Array]:
+    """Return names of subgroups and their indicators [unit, group]."""
+    code = read_groups(frame, by, source)
+    first = [frame[by].iloc[int(np.argmax(code == k))] for k in range(int(code.max()) + 1)]
+    if len(first) > _MOST_CATEGORIES:
+        raise DataError(f"{source}: column {by!r} names {len(first)} subgroups; at most {_MOST_CATEGORIES} are taken")
+    return tuple(f"{by}={value}" for value in first), np.eye(len(first))[code]
 
 
 def _there(part: Array) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -128,6 +129,38 @@ class Solved:
                     "for it; buy more, or ask for a quantile nearer to the middle"
                 )
         return table
+
+    def contrast(self, weights: Mapping[str, float], against: float = 0.0, level: float | None = None) -> pd.Series:
+        """Return a weighted sum of parameters: estimate, se, lower, upper, and the p-value of its being `against`.
+
+        By Student's t with the degrees of freedom of the parameter in it that has fewest.
+
+        Parameters
+        ----------
+        weights
+            By parameter, such as {"segment=b": 1, "segment=a": -1} for a difference; others have none.
+        against
+            What is tested.
+        level
+            Mass of the interval; None: that of the estimate.
+
+        Raises
+        ------
+        DataError
+            For a parameter that is not there, or no weight.
+        """
+        for name in weights:
+            if name not in self.names:
+                raise DataError(f"there is no parameter {name!r}; parameters are {', '.join(self.names)}")
+        w = np.array([weights.get(name, 0.0) for name in self.names], float)
+        if not w.any():
+            raise DataError("a contrast needs a weight that is not 0")
+        value, error = float(w @ self.theta), float(np.sqrt(max(w @ self.covariance @ w, 0.0)))
+        df = float(self.df[w != 0].min())
+        half = float(t.ppf(0.5 + self.mass(level) / 2, df)) * error
+        p_value = 2 * float(t.sf(abs(value - against) / error, df)) if error > 0 else float(value == against)
+        found = {"estimate": value, "se": error, "lower": value - half, "upper": value + half, "p_value": p_value}
+        return pd.Series(found)
 
     def bands(self, level: float | None = None, seed: int = 0) -> pd.DataFrame:
         """Return intervals that hold for all parameters at once: max-t by a Gaussian multiplier bootstrap.
