@@ -13,7 +13,7 @@ from matplotlib.text import Text
 import prefdensity
 from prefdensity.data.comparisons import Comparisons
 from prefdensity.errors import PrefDensityError
-from prefdensity.reporting import plots
+from prefdensity.reporting import canvas, plots
 
 
 @functools.cache
@@ -107,6 +107,23 @@ def test_annotators_by_reliability():
     assert any("5 highest and lowest of 40" in word for word in words(figure))
 
 
+def test_annotators_by_every_number_of_theirs():
+    """A panel for each site by annotator that means something, whatever it is called."""
+    post, data = judged("davidson+reliability+tie_habits")
+    figure = plots.annotators(post, data)
+    assert [ax.get_xlabel().split(",")[0] for ax in figure.axes] == ["reliability", "tie habit"]
+    renamed = {"reliability": "heed"}
+    own = replace(
+        post,
+        draws={renamed.get(name, name): values for name, values in post.draws.items()},
+        dims={renamed.get(name, name): dims for name, dims in post.dims.items()},
+        meanings={renamed.get(name, name): text for name, text in post.meanings.items()},
+    )
+    assert [ax.get_xlabel().split(",")[0] for ax in plots.annotators(own, data).axes] == ["heed", "tie habit"]
+    assert plots.annotator_caption(own).startswith("heed: weight of utilities in this annotator's judgements")
+    words(figure)
+
+
 def test_annotators_by_type():
     post, data = judged("annotator_types(k=2)+davidson")
     figure = plots.annotators(post, data)
@@ -150,10 +167,10 @@ def test_labels_are_text_and_not_formulas():
 
 def test_long_labels_keep_both_ends():
     label = "an assistant with a remarkably long name, version 2 (70B)"
-    assert len(plots.shorten(label, 30)) == 30
-    assert plots.shorten(label, 30).startswith("an assistant")
-    assert plots.shorten(label, 30).endswith("(70B)")
-    assert plots.shorten("two\nlines") == "two lines"
+    assert len(canvas.shorten(label, 30)) == 30
+    assert canvas.shorten(label, 30).startswith("an assistant")
+    assert canvas.shorten(label, 30).endswith("(70B)")
+    assert canvas.shorten("two\nlines") == "two lines"
 
 
 def test_plots_leave_no_global_state():

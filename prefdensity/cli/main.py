@@ -21,6 +21,7 @@ from prefdensity.cli.shell import INTERRUPTED, one_sentence, staged
 from prefdensity.cli.study import study
 from prefdensity.cli.table import reads_a_table
 from prefdensity.errors import DataError
+from prefdensity.programs.defaults import FIRST, LONGER, LONGEST, TIES, WITH_ARGUMENTS
 from prefdensity.version import __version__
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_show_locals=False,
     help="Annotator models of pairwise preferences: read comparisons, fit a model, report what it says.",
-    epilog="Start with: prefdensity fit example:citations --model bradley_terry",
+    epilog=f"Start with: prefdensity fit example:citations --model {FIRST}",
 )
 
 
@@ -69,7 +70,7 @@ def _top(
     pass
 
 
-@app.command(epilog="Example: prefdensity models davidson")
+@app.command(epilog=f"Example: prefdensity models {TIES}")
 @one_sentence
 def models(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Model whose story to print.")] = None,
@@ -84,7 +85,7 @@ def models(
     known = names()
     for each in known:
         typer.echo(f"{each:<{max(map(len, known))}}  {load_program(each).summary}")
-    typer.echo("\nJoin them with +: davidson+position_bias+reliability, annotator_types(k=3)+davidson.")
+    typer.echo(f"\nJoin them with +: {LONGEST}, {WITH_ARGUMENTS}.")
 
 
 app.command(epilog="Example: prefdensity formats arena")(one_sentence(formats))
@@ -100,7 +101,7 @@ def describe(data: "Comparisons") -> None:
     typer.echo(str(report.describe(data)))
 
 
-@app.command(epilog="Example: prefdensity fit votes.csv --model davidson+position_bias --ordered")
+@app.command(epilog=f"Example: prefdensity fit votes.csv --model {LONGER} --ordered")
 @one_sentence
 @reads_a_table
 def fit(
@@ -241,7 +242,7 @@ def check(
         typer.echo(f"wrote {out}: {', '.join(written)}")
 
 
-@app.command(epilog="Example: prefdensity compare votes.csv --models davidson davidson+position_bias --ordered")
+@app.command(epilog=f"Example: prefdensity compare votes.csv --models {TIES} {LONGER} --ordered")
 @one_sentence
 @reads_a_table
 def compare(
@@ -300,7 +301,7 @@ app.command(epilog="Example: prefdensity leaderboard results/fit.nc votes.csv --
 app.command(epilog="Example: prefdensity tables results/fit.nc votes.csv --out tables")(
     one_sentence(reads_a_table(tables))
 )
-app.command(epilog="Example: prefdensity select votes.csv --model bradley_terry --n 20 --out next.csv")(
+app.command(epilog=f"Example: prefdensity select votes.csv --model {FIRST} --n 20 --out next.csv")(
     one_sentence(select)
 )
 app.command("select-study", epilog="Example: prefdensity select-study --world linear --seeds 20 --out study")(

@@ -9,6 +9,7 @@ import typer
 
 from prefdensity.cli.shell import staged
 from prefdensity.errors import DataError
+from prefdensity.programs.defaults import STUDIED
 from prefdensity.words import share
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ Intercept = Annotated[
 NuisanceOption = Annotated[
     str,
     typer.Option(
-        help="Model of labels and preferences: gaussian, linear, or a judge program such as gaussian+distance+lapse. "
+        help=f"Model of labels and preferences: gaussian, linear, or a judge program such as {STUDIED[2]}. "
         "It never decides validity."
     ),
 ]

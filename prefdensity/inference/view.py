@@ -319,7 +319,7 @@ class View:
 def _site(program: Program, name: str, node: dict[str, Any], start: int) -> Site:
     if node["fn"].support.is_discrete:
         raise ProgramError(
-            f"{program.name} samples the discrete site {name!r}. Sum discrete annotator types out, as annotator_types "
+            f"{program.name} samples the discrete site {name!r}. Sum discrete types out, as a types layer "
             f"does: enumerating {name} and indexing it by annotator would silently give all annotators one common value"
         )
     transform = biject_to(node["fn"].support)

@@ -12,8 +12,10 @@ from torch import Tensor
 
 from prefdensity.errors import DataError, ProgramError
 from prefdensity.judged.units import Judged
+from prefdensity.programs.defaults import JUDGED
 from prefdensity.programs.judged_cells import NODES, JudgedCells, label_grid
 from prefdensity.programs.layers import Program
+from prefdensity.programs.shelf import tie_rules
 
 Array = NDArray[Any]
 
@@ -106,10 +108,11 @@ class Scale:
         if len(units.verdict) and units.verdict.max() >= len(program.outcomes):
             row = int(units.judged[units.verdict.argmax()])
             raise ProgramError(
-                f"unit {row} is judged a tie, and {program.name} has no ties; compose it with davidson or rao_kupper"
+                f"unit {row} is judged a tie, and {program.name} has no ties; compose it with {tie_rules()}"
             )
         if _discrete(program) and not self.levels:
-            raise ProgramError(f"{program.name} needs labels on at most 100 levels; these have more, use gaussian")
+            usual = JUDGED["label"]
+            raise ProgramError(f"{program.name} needs labels on at most 100 levels; these have more, use {usual}")
         if "two levels" in program.needs and len(self.levels) != 2:
             raise ProgramError(f"{program.name} needs labels of two levels; these have {len(self.levels) or 'many'}")
 

@@ -24,6 +24,7 @@ from prefdensity.judged.simulate import JUDGES, JudgedWorld, TrueJudge, buy, dra
 from prefdensity.judged.units import COMPARED, LABELLED, UNSEEN, A, Judged
 from prefdensity.pcal.allocation import allocate
 from prefdensity.pcal.calibration import brackets, influence, multipliers
+from prefdensity.programs.defaults import STUDIED
 from prefdensity.programs.judged_cells import label_grid
 from prefdensity.progress import progress as progress_bar
 from prefdensity.workers import each
@@ -32,13 +33,7 @@ Array = NDArray[Any]
 Predictions = tuple[Array, Array]  # E[Y | x, w] [unit]; E[Y | x, w, verdicts] [unit, what the judges may say]
 
 TRUTHS = JUDGES | {"contrarian_40": TrueJudge(flip=0.4)}
-PROGRAMS = (
-    "gaussian+noise_free",
-    "gaussian+distance",
-    "gaussian+distance+lapse",
-    "gaussian+distance+position_bias",
-)
-NUISANCES = ("oracle", *PROGRAMS, "linear", "trees", "useless")
+NUISANCES = ("oracle", *STUDIED, "linear", "trees", "useless")
 CALIBRATIONS = ("label_only", "identity", "scalar", "single", "split", "dictionary")
 DESIGNS = ("knows", "assumes_noise_free")
 _LEVEL = 0.9

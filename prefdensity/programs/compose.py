@@ -11,17 +11,13 @@ import inspect
 from collections.abc import Sequence
 
 from prefdensity.errors import ProgramError
+from prefdensity.programs.defaults import COMPARED, GRADES, JUDGED, SCALE, TIES
 from prefdensity.programs.judged_cells import observe_units
 from prefdensity.programs.layers import STAGES, Layer, Program
 from prefdensity.programs.pipeline import run_stages
-from prefdensity.programs.shelf import find
+from prefdensity.programs.shelf import find, tie_rules
 
 _REPEATABLE = ("margin", "noise")
-_DEFAULTS = {"utility": "items", "choice": "logit"}
-_SCALE = "utility_scale"  # where a utility layer takes a scale
-_TIES = "davidson"  # the choice rule where a layer is about ties
-_GRADES = "graded"  # and where one is about strengths of preference
-_JUDGED = {"label": "gaussian", "judge": "distance", "choice": "logit"}  # of programs of judged units
 
 
 def compose(*parts: Layer | Program | str, name: str = "", story: str = "") -> Program:
@@ -45,16 +41,16 @@ def compose(*parts: Layer | Program | str, name: str = "", story: str = "") -> P
     _require_room(flat)
     taken = {each.stage for each in flat}
     judged = bool(taken & {"label", "judge"})
-    usual = _JUDGED if judged else _DEFAULTS
+    usual = JUDGED if judged else COMPARED
     if any(each.ties for each in flat):
-        usual = usual | {"choice": _TIES}
+        usual = usual | {"choice": TIES}
     if any("grades" in each.needs for each in flat):
-        usual = usual | {"choice": _GRADES}
+        usual = usual | {"choice": GRADES}
     defaults = [_default(name) for stage, name in usual.items() if stage not in taken]
     given = tuple(flat)
     flat += defaults
     if "scale" not in taken and any(each.stage == "utility" and each.takes("scale") for each in flat):
-        defaults.append(_default(_SCALE))
+        defaults.append(_default(SCALE))
         flat.append(defaults[-1])
     stories += ["" if story else each.doc for each in defaults]
     ordered = tuple(sorted(flat, key=lambda each: each.rank))
@@ -93,11 +89,11 @@ def _require_room(layers: Sequence[Layer]) -> None:
     ties = [each.label for each in layers if each.ties]
     blind = [each.label for each in layers if each.stage == "choice" and "tie" not in each.outcomes]
     if ties and blind:
-        raise ProgramError(f"{ties[0]} is about ties, and {blind[0]} knows none; use davidson or rao_kupper")
+        raise ProgramError(f"{ties[0]} is about ties, and {blind[0]} knows none; use {tie_rules()}")
     strong = [each.label for each in layers if "grades" in each.needs]
     plain = [each.label for each in layers if each.stage == "choice" and "grades" not in each.needs]
     if strong and plain:
-        raise ProgramError(f"{strong[0]} is about strengths of preference, and {plain[0]} knows none; use graded")
+        raise ProgramError(f"{strong[0]} is about strengths of preference, and {plain[0]} knows none; use {GRADES}")
     tall = [each.label for each in layers if each.tall]
     types = [each.label for each in layers if each.stage == "types"]
     if len(tall) + len(types) > 1:

@@ -12,6 +12,7 @@ from types import ModuleType
 
 from prefdensity.errors import ProgramError
 from prefdensity.programs.compose import compose
+from prefdensity.programs.defaults import LONGER
 from prefdensity.programs.layers import Layer, Program
 from prefdensity.programs.shelf import LISTED, find
 from prefdensity.words import shortened
@@ -70,7 +71,7 @@ def _terms(text: str) -> list[ast.expr]:
         node = ast.parse(text, mode="eval").body
     except (SyntaxError, ValueError, MemoryError, RecursionError):  # the last two: thousands of terms or brackets
         raise ProgramError(
-            f"{shortened(ascii(text))} names no program; write names joined by +, like davidson+position_bias; {LISTED}"
+            f"{shortened(ascii(text))} names no program; write names joined by +, like {LONGER}; {LISTED}"
         ) from None
     terms: list[ast.expr] = []
     while isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):

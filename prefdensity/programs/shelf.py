@@ -6,6 +6,7 @@ import copyreg
 import difflib
 import importlib
 import pkgutil
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -48,6 +49,25 @@ def find(name: str) -> Layer | Program:
     found = getattr(importlib.import_module(f"{package}.{name}"), name)
     assert isinstance(found, (Layer, Program))
     return found
+
+
+def tie_rules() -> str:
+    """Return the shipped choice rules for comparisons with ties, joined by "or"."""
+    return _those(lambda choice: "tie" in choice.outcomes and "grades" not in choice.needs)
+
+
+def set_rules() -> str:
+    """Return the shipped choice rules from more than two items, and programs with one, joined by "or"."""
+    return _those(lambda choice: choice.sets)
+
+
+def _those(wanted: Callable[[Layer], bool]) -> str:
+    found = []
+    for name in names():
+        piece = find(name)
+        layers = [piece] if isinstance(piece, Layer) else piece.layers
+        found += [name for each in layers if each.stage == "choice" and wanted(each)]
+    return " or ".join(filter(None, [", ".join(found[:-1]), found[-1]]))
 
 
 def on_shelf(layer: Layer) -> bool:

@@ -10,7 +10,9 @@ from prefdensity.data.choices import Choices
 from prefdensity.data.comparisons import Comparisons
 from prefdensity.data.declared import ROW
 from prefdensity.errors import ProgramError
+from prefdensity.programs.defaults import GRADES
 from prefdensity.programs.layers import Layer, Program
+from prefdensity.programs.shelf import set_rules, tie_rules
 from prefdensity.programs.tabulate import standardised
 
 _WANTED = {
@@ -50,13 +52,13 @@ def suit(program: Program, data: Comparisons | Choices) -> list[str]:
     if _has(data, "grades") and "grades" not in program.needs:
         raise ProgramError(
             f"{program.name} knows no strength of preference, and the data record {len(data.grades) // 2} strengths; "
-            "fit graded, or let who won alone count: data.without_strength() (--strength-dropped)"
+            f"fit {GRADES}, or let who won alone count: data.without_strength() (--strength-dropped)"
         )
     warnings = []
     if data.n_ties and "tie" not in program.outcomes:
         raise ProgramError(
             f"{program.name} has no tie, and {data.n_ties:g} of {data.n_judgements:g} judgements are ties; add a "
-            "tie rule (davidson or rao_kupper), or recode them yourself: data.ties_as_half_wins() (--ties half) or "
+            f"tie rule ({tie_rules()}), or recode them yourself: data.ties_as_half_wins() (--ties half) or "
             "data.without_ties() (--ties drop)"
         )
     if "grades" in program.needs and "tie" not in data.grades:
@@ -114,13 +116,13 @@ def _require_no_tie_layer(program: Program) -> None:
 def _require_sets(program: Program) -> None:
     """Refuse what says nothing about choices from more than two items."""
     if not program.layers:
-        raise ProgramError(f"{program.name} is a plain Pyro function of pairs; choices need layers, like plackett_luce")
+        raise ProgramError(f"{program.name} is a plain Pyro function of pairs; choices need layers: {set_rules()}")
     for each in program.layers:
         comparisons_only = each.stage in ("margin", "choice", "noise") and not each.sets
         if comparisons_only or (each.stage == "types" and each.per != "annotator"):
             raise ProgramError(
-                f"{each.label} is about pairs, and these data are choices from sets; use plackett_luce or best_worst "
-                "(luce_choice with a utility, annotator types, reliability or tastes)"
+                f"{each.label} is about pairs, and these data are choices from sets; use {set_rules()}, with a utility "
+                "and what says of itself that it goes with sets"
             )
 
 

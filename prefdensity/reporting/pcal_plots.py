@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from prefdensity import words
-from prefdensity.reporting.plots import COLOURS, FAINT, INK, RULE
+from prefdensity.reporting.canvas import COLOURS, FAINT, INK, RULE
 
 if TYPE_CHECKING:
     import pandas as pd

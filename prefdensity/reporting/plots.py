@@ -9,6 +9,18 @@ from matplotlib.figure import Figure
 
 from prefdensity.data.report import describe
 from prefdensity.errors import PrefDensityError
+from prefdensity.reporting.canvas import (
+    COLOURS,
+    FAINT,
+    INK,
+    RULE,
+    axis_words,
+    clean,
+    intervals,
+    item_labels,
+    row_figure,
+    shorten,
+)
 from prefdensity.words import percent
 
 if TYPE_CHECKING:
@@ -21,10 +33,6 @@ if TYPE_CHECKING:
     from prefdensity.data.comparisons import Comparisons
     from prefdensity.posterior.posterior import Posterior
 
-# Okabe and Ito: told apart by colour-blind readers and in grey print
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-INK, FAINT, RULE = "#222222", "#666666", "#e6e6e6"
-_ROW, _MARGINS = 0.2, 1.1  # inches
 _VERDICTS = {"as expected": COLOURS[0], "doubtful": COLOURS[4], "contradicted": COLOURS[1]}
 _FARTHEST = 8.0  # standard deviations drawn
 
@@ -42,12 +50,12 @@ def ranking(post: Posterior, level: float = 0.9, most: int = 60) -> Figure:
         Number of leading items drawn.
     """
     panels, items = _panels(post, level, most)
-    figure, axes = _row_figure(len(items), len(panels))
+    figure, axes = row_figure(len(items), len(panels))
     for index, (ax, (title, frame)) in enumerate(zip(axes, panels, strict=True)):
-        _intervals(ax, frame["mean"], frame["lower"], frame["upper"], COLOURS[index % len(COLOURS)], frame["safe"])
+        intervals(ax, frame["mean"], frame["lower"], frame["upper"], COLOURS[index % len(COLOURS)], frame["safe"])
         ax.axvline(0, color=FAINT, linewidth=0.8, zorder=1)
         _panel_title(ax, title)
-    _item_labels(axes[0], items)
+    item_labels(axes[0], items)
     whole = f"; {_cut(items, post)}" if len(items) < len(post.items) else ""
     bars = "" if panels[0][1]["lower"].isna().all() else f", with {level:.0%} intervals"
     if not all(frame["safe"].all() for _, frame in panels):
@@ -70,7 +78,7 @@ def rank_intervals(post: Posterior, level: float = 0.9, most: int = 60) -> Figur
     """
     panels, items = _panels(post, level, most)
     last = max(int(frame["rank_upper"].max()) for _, frame in panels)
-    figure, axes = _row_figure(len(items), len(panels))
+    figure, axes = row_figure(len(items), len(panels))
     for index, (ax, (title, frame)) in enumerate(zip(axes, panels, strict=True)):
         rows = np.arange(len(frame))
         ax.barh(
@@ -83,7 +91,7 @@ def rank_intervals(post: Posterior, level: float = 0.9, most: int = 60) -> Figur
         ax.set_xticks(np.unique(np.linspace(1, last, min(last, 7)).round()))
         ax.set_xlim(0.4, last + 0.6)
         _panel_title(ax, title)
-    _item_labels(axes[0], items)
+    item_labels(axes[0], items)
     _caption(figure, f"rank, 1 = best ({level:.0%} of the posterior)")
     return figure
 
@@ -107,7 +115,7 @@ def win_heatmap(post: Posterior, most: int = 40) -> Figure:
     figure = Figure(figsize=(side + 3.0, side + 1.9), layout="constrained")
     ax = figure.subplots()
     image = ax.imshow(share, cmap="RdBu", vmin=0, vmax=1)
-    _clean(ax)
+    clean(ax)
     size = 9 if len(items) <= 25 else 8
     labels: dict[str, Any] = {"labels": [shorten(item, 30) for item in items], "parse_math": False}
     ax.set_yticks(range(len(items)), fontsize=size, **labels)
@@ -124,7 +132,7 @@ def win_heatmap(post: Posterior, most: int = 40) -> Figure:
 
 
 def annotators(post: Posterior, data: Comparisons, most: int = 40) -> Figure:
-    """Draw what the fit says of each annotator: reliability or type, otherwise ties and order effects.
+    """Draw what the fit says of each annotator: every number of theirs, or their type, otherwise what was counted.
 
     Parameters
     ----------
@@ -133,15 +141,32 @@ def annotators(post: Posterior, data: Comparisons, most: int = 40) -> Figure:
     data
         The comparisons that it was fitted to.
     most
-        Number of annotators drawn by name; with more, the two ends of the scale are drawn.
+        Number of annotators drawn by name; with more, the two ends of the first scale are drawn.
     """
     if not data.annotators:
         raise PrefDensityError("the table does not say who judged, so annotators cannot be drawn")
-    if post.dims.get("reliability") == ("annotator",):
-        return _reliability(post.draws["reliability"], post.annotators, most)
+    if personal(post):
+        return _numbers(post, personal(post), most)
     if post.dims.get("type_probability") == ("annotator", "type"):
         return _type_shares(post.draws["type_probability"].mean(axis=0), post.annotators, most)
     return _habits(describe(data).annotators)
+
+
+def personal(post: Posterior) -> dict[str, str]:
+    """Return site -> meaning of what the program says in one number of each annotator, standardised ones left out."""
+    own = (name for name, dims in post.dims.items() if dims == ("annotator",) and not name.endswith("_offset"))
+    return {name: post.meanings[name] for name in own if name in post.meanings}
+
+
+def annotator_caption(post: Posterior) -> str:
+    """Return what `annotators` draws, in a sentence."""
+    own = personal(post)
+    if own:
+        said = [f"{name.replace('_', ' ')}: {meaning}" for name, meaning in own.items()]
+        return f"{'; '.join(said)}. The line is the mean of all."
+    if "type_probability" in post.dims:
+        return "Which type each annotator belongs to, one column for each, grouped by the leading type."
+    return "Habits of the annotators as counted in the data, one dot each; the program takes them as alike."
 
 
 def elbo_trace(post: Posterior) -> Figure:
@@ -168,9 +193,9 @@ def elbo_trace(post: Posterior) -> Figure:
     low, high = float(settled.min()), float(settled.max())
     room = 0.08 * (high - low) or 1.0
     ax.set_ylim(low - room, high + room)
-    _axis_words(ax, "recorded step", "ELBO (nats)")
+    axis_words(ax, "recorded step", "ELBO (nats)")
     ax.ticklabel_format(axis="y", useOffset=False)
-    _clean(ax)
+    clean(ax)
     ax.grid(axis="y", color=RULE, linewidth=0.7)
     return figure
 
@@ -185,7 +210,7 @@ def check(report: CheckReport) -> Figure:
     """
     table = report.table[report.table["verdict"] != "not available"]
     z = np.clip(table["z"].to_numpy(), -_FARTHEST, _FARTHEST)
-    figure, (ax,) = _row_figure(len(table))
+    figure, (ax,) = row_figure(len(table))
     ax.axvspan(-2, 2, color=RULE, zorder=0)
     ax.axvline(0, color=FAINT, linewidth=0.8, zorder=1)
     for verdict, colour in _VERDICTS.items():
@@ -194,7 +219,7 @@ def check(report: CheckReport) -> Figure:
         ax.plot(z[rows], rows, "o", color=colour, markersize=5.5, label=verdict, clip_on=False)
     for mark, far in ((">", np.flatnonzero(z == _FARTHEST)), ("<", np.flatnonzero(z == -_FARTHEST))):
         ax.plot(z[far], far, mark, color=COLOURS[1], markersize=8, clip_on=False)
-    _item_labels(ax, list(table["check"]))
+    item_labels(ax, list(table["check"]))
     ax.set_xlim(-_FARTHEST, _FARTHEST)
     ax.legend(frameon=False, fontsize=9, ncols=3, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0)
     _caption(figure, f"data minus expected, in standard deviations of replicated tables (arrows: beyond {_FARTHEST:g})")
@@ -217,8 +242,8 @@ def calibration(table: pd.DataFrame) -> Figure:
     off = (table["observed"] < table["lower"]) | (table["observed"] > table["upper"])
     for rows, colour in ((table[~off], COLOURS[0]), (table[off], COLOURS[1])):
         ax.plot(rows["predicted"], rows["observed"], "o", color=colour, markersize=5)
-    _clean(ax)
-    _axis_words(ax, "probability of the favourite", "how often it wins (ties count half)")
+    clean(ax)
+    axis_words(ax, "probability of the favourite", "how often it wins (ties count half)")
     ax.legend(frameon=False, fontsize=9, loc="upper left")
     return figure
 
@@ -232,23 +257,14 @@ def comparison(found: Comparison) -> Figure:
         From `prefdensity.compare`.
     """
     table = found.table
-    figure, (ax,) = _row_figure(len(table))
+    figure, (ax,) = row_figure(len(table))
     gap, reach = table["elpd_diff"].to_numpy(), 2 * table["se_diff"].to_numpy()
-    _intervals(ax, gap, gap - reach, gap + reach, COLOURS[0])
+    intervals(ax, gap, gap - reach, gap + reach, COLOURS[0])
     ax.axvline(0, color=FAINT, linewidth=0.8, zorder=1)
-    _item_labels(ax, list(table["program"]))
+    item_labels(ax, list(table["program"]))
     short = ", too short for the closest" if found.caution else ""
     _caption(figure, f"elpd against the best (nats), by {found.unit}, ± 2 se{short}")
     return figure
-
-
-def shorten(label: str, length: int = 42) -> str:
-    """Return the label, cut in the middle if it is longer than `length`: both ends tell items apart."""
-    label = " ".join(str(label).split())
-    if len(label) <= length:
-        return label
-    tail = (length - 1) // 2
-    return f"{label[: length - 1 - tail]}…{label[-tail:]}"
 
 
 def _panels(post: Posterior, level: float, most: int) -> tuple[list[tuple[str, pd.DataFrame]], list[str]]:
@@ -263,28 +279,6 @@ def _panels(post: Posterior, level: float, most: int) -> tuple[list[tuple[str, p
     items = list(means.sort_values(ascending=False, kind="stable").index[:most])
     parts = summary.groupby("type", sort=False)
     return [(f"type {name}", part.set_index("item").loc[items]) for name, part in parts], items
-
-
-def _row_figure(rows: int, panels: int = 1) -> tuple[Figure, NDArray[Any]]:
-    width = 6.8 if panels == 1 else 3.0 + 2.2 * panels
-    figure = Figure(figsize=(width, _MARGINS + _ROW * max(rows, 4)), layout="constrained")
-    axes = figure.subplots(1, panels, sharey=True, sharex=True, squeeze=False)[0]
-    for ax in axes:
-        _clean(ax)
-        ax.grid(axis="y", color=RULE, linewidth=0.7)
-    axes[0].set_ylim(rows - 0.4, -0.6)
-    return figure, axes
-
-
-def _intervals(ax: Axes, mean: Any, lower: Any, upper: Any, colour: str, safe: Any = True) -> None:
-    rows, safe = np.arange(len(mean)), np.broadcast_to(safe, len(mean))
-    ax.hlines(rows, lower, upper, color=colour, linewidth=2.2, alpha=0.45)
-    ax.plot(np.asarray(mean)[safe], rows[safe], "o", color=colour, markersize=4.5)
-    ax.plot(np.asarray(mean)[~safe], rows[~safe], "o", color=colour, markersize=4.5, markerfacecolor="white")
-
-
-def _item_labels(ax: Axes, items: list[str]) -> None:
-    ax.set_yticks(range(len(items)), labels=[shorten(item) for item in items], fontsize=9, parse_math=False)
 
 
 def _cut(items: list[str], post: Posterior) -> str:
@@ -304,18 +298,6 @@ def _panel_title(ax: Axes, title: str) -> None:
         ax.set_title(title, fontsize=10, color=INK, loc="left")
 
 
-def _axis_words(ax: Axes, x: str, y: str) -> None:
-    ax.set_xlabel(x, fontsize=9, color=FAINT)
-    ax.set_ylabel(y, fontsize=9, color=FAINT)
-
-
-def _clean(ax: Axes) -> None:
-    ax.spines[:].set_visible(False)
-    ax.tick_params(length=0, labelsize=9, labelcolor=INK)
-    ax.tick_params(axis="x", labelcolor=FAINT)
-    ax.set_axisbelow(True)
-
-
 def _write_shares(ax: Axes, share: NDArray[np.float64]) -> None:
     for row, column in np.argwhere(np.isfinite(share)):
         value = share[row, column]
@@ -323,22 +305,25 @@ def _write_shares(ax: Axes, share: NDArray[np.float64]) -> None:
         ax.text(column, row, percent(value).rstrip("%"), ha="center", va="center", fontsize=8, color=colour)
 
 
-def _reliability(draws: NDArray[np.float64], names: tuple[str, ...], most: int) -> Figure:
-    mean = draws.mean(axis=0)
-    order = mean.argsort(kind="stable")[::-1]
-    if len(order) > most:
-        order = np.concatenate([order[: most // 2], order[len(order) - most // 2 :]])
-    lower, upper = np.quantile(draws[:, order], [0.05, 0.95], axis=0)
-    figure, (ax,) = _row_figure(len(order))
-    _intervals(ax, mean[order], lower, upper, COLOURS[0])
-    if len(draws) == 1:  # a point fit has no intervals
-        ax.collections[0].remove()
-    ax.axvline(1, color=FAINT, linewidth=0.8, zorder=1)
-    _item_labels(ax, [names[i] for i in order])
-    if len(order) < len(mean):
-        ax.axhline(len(order) // 2 - 0.5, color=INK, linewidth=0.8)
-    cut = "" if len(order) == len(mean) else f"; {len(order) // 2} highest and lowest of {len(mean)}"
-    ax.set_xlabel(f"reliability, 1 = typical annotator, 90% intervals{cut}", fontsize=9, color=FAINT)
+def _numbers(post: Posterior, sites: dict[str, str], most: int) -> Figure:
+    """Draw the numbers of each annotator with their intervals, a panel for each site, the highest first."""
+    order = post.draws[next(iter(sites))].mean(axis=0).argsort(kind="stable")[::-1]
+    size = len(order)
+    if size > most:
+        order = np.concatenate([order[: most // 2], order[size - most // 2 :]])
+    cut = "" if len(order) == size else f"; {len(order) // 2} highest and lowest of {size}"
+    figure, axes = row_figure(len(order), len(sites), share_x=False)
+    for ax, name in zip(axes, sites, strict=True):
+        draws = post.draws[name]
+        mean, (lower, upper) = draws.mean(axis=0), np.quantile(draws[:, order], [0.05, 0.95], axis=0)
+        intervals(ax, mean[order], lower, upper, COLOURS[0])
+        if len(draws) == 1:  # a point fit has no intervals
+            ax.collections[0].remove()
+        ax.axvline(mean.mean(), color=FAINT, linewidth=0.8, zorder=1)
+        if len(order) < size:
+            ax.axhline(len(order) // 2 - 0.5, color=INK, linewidth=0.8)
+        ax.set_xlabel(f"{name.replace('_', ' ')}, 90% intervals{cut}", fontsize=9, color=FAINT)
+    item_labels(axes[0], [post.annotators[i] for i in order])
     return figure
 
 
@@ -355,8 +340,8 @@ def _type_shares(share: NDArray[np.float64], names: tuple[str, ...], most: int) 
         colour = COLOURS[kind % len(COLOURS)]
         ax.stairs(top, edges, baseline=floor, fill=True, color=colour, label=f"type {kind + 1}")
         floor = top
-    _clean(ax)
-    _axis_words(ax, f"{len(order)} annotators", "probability of type")
+    clean(ax)
+    axis_words(ax, f"{len(order)} annotators", "probability of type")
     if len(order) <= most:
         labels = [shorten(names[i], 16) for i in order]
         ax.set_xticks(range(len(order)), labels=labels, rotation=90, fontsize=7, parse_math=False)
@@ -379,12 +364,12 @@ def _habits(table: pd.DataFrame) -> Figure:
     if not drawn:  # no ties, order unknown: how much each one judged is all there is
         ax = figure.subplots()
         ax.hist(table["judgements"], bins="auto", color=COLOURS[0])
-        _axis_words(ax, "judgements", "annotators")
-        _clean(ax)
+        axis_words(ax, "judgements", "annotators")
+        clean(ax)
         return figure
     for ax, (name, share, trials) in zip(figure.subplots(1, len(drawn), squeeze=False)[0], drawn, strict=True):
         _funnel(ax, share.to_numpy(), trials.to_numpy())
-        _axis_words(ax, "judgements" if name == "share of ties" else "decided judgements", name)
+        axis_words(ax, "judgements" if name == "share of ties" else "decided judgements", name)
     return figure
 
 
@@ -399,5 +384,5 @@ def _funnel(ax: Axes, share: NDArray[np.float64], trials: NDArray[np.float64]) -
     many = len(share) > 1000  # as pixels: a vector file of so many dots is large and slow
     ax.plot(trials, share, "o", color=COLOURS[0], markersize=4.5, alpha=0.7, markeredgewidth=0, rasterized=many)
     ax.set_ylim(-0.03, 1.03)
-    _clean(ax)
+    clean(ax)
     ax.legend(frameon=False, fontsize=8, loc="best")

@@ -177,7 +177,7 @@ def _contents(post: Posterior, data: Comparisons, level: float) -> dict[str, Any
         "method": post.status.method,
         "parameters": shared.to_dict("records"),
         "parameters_left_out": len(parameters) - len(shared),
-        "annotator_caption": _annotator_caption(post),
+        "annotator_caption": plots.annotator_caption(post),
         "quality": post.quality(),
         "settings": _settings(post, data),
         "level": f"{level:.0%}",
@@ -210,14 +210,6 @@ def _facts(about: DataReport) -> dict[str, str]:
 def _spread(table: pd.DataFrame) -> str:
     sizes = table["judgements"]
     return f"{sizes.min():,.0f} to {sizes.max():,.0f} (median {sizes.median():,.0f})"
-
-
-def _annotator_caption(post: Posterior) -> str:
-    if "reliability" in post.dims:
-        return "Weight of the utilities in judgements: 1 average, 0 coin-flipper, below 0 contrarian."
-    if "type_probability" in post.dims:
-        return "Which type each annotator belongs to, one column for each, grouped by the leading type."
-    return "Habits of the annotators as counted in the data, one dot each; the program takes them as alike."
 
 
 def _known(post: Posterior) -> set[str]:

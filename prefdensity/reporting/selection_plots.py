@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
 
-from prefdensity.reporting.plots import COLOURS, FAINT, INK, RULE
+from prefdensity.reporting.canvas import COLOURS, FAINT, INK, RULE
 
 if TYPE_CHECKING:
     from prefdensity.selection.study import SelectionStudy

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.figure import Figure
 
-from prefdensity.reporting.plots import COLOURS, FAINT, INK, RULE
+from prefdensity.reporting.canvas import COLOURS, FAINT, INK, RULE
 
 if TYPE_CHECKING:
     import pandas as pd

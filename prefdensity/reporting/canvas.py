@@ -1,0 +1,65 @@
+"""What all pictures share: colours, figures of rows, labels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from numpy.typing import NDArray
+
+# Okabe and Ito: told apart by colour-blind readers and in grey print
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+INK, FAINT, RULE = "#222222", "#666666", "#e6e6e6"
+_ROW, _MARGINS = 0.2, 1.1  # inches
+
+
+def shorten(label: str, length: int = 42) -> str:
+    """Return the label, cut in the middle if it is longer than `length`: both ends tell items apart."""
+    label = " ".join(str(label).split())
+    if len(label) <= length:
+        return label
+    tail = (length - 1) // 2
+    return f"{label[: length - 1 - tail]}…{label[-tail:]}"
+
+
+def row_figure(rows: int, panels: int = 1, share_x: bool = True) -> tuple[Figure, NDArray[Any]]:
+    """Return a figure with a line for each of so many rows, and its panels."""
+    width = 6.8 if panels == 1 else 3.0 + 2.2 * panels
+    figure = Figure(figsize=(width, _MARGINS + _ROW * max(rows, 4)), layout="constrained")
+    axes = figure.subplots(1, panels, sharey=True, sharex=share_x, squeeze=False)[0]
+    for ax in axes:
+        clean(ax)
+        ax.grid(axis="y", color=RULE, linewidth=0.7)
+    axes[0].set_ylim(rows - 0.4, -0.6)
+    return figure, axes
+
+
+def intervals(ax: Axes, mean: Any, lower: Any, upper: Any, colour: str, safe: Any = True) -> None:
+    """Draw means with their intervals, row by row; hollow where not shown to be safe."""
+    rows, safe = np.arange(len(mean)), np.broadcast_to(safe, len(mean))
+    ax.hlines(rows, lower, upper, color=colour, linewidth=2.2, alpha=0.45)
+    ax.plot(np.asarray(mean)[safe], rows[safe], "o", color=colour, markersize=4.5)
+    ax.plot(np.asarray(mean)[~safe], rows[~safe], "o", color=colour, markersize=4.5, markerfacecolor="white")
+
+
+def item_labels(ax: Axes, items: list[str]) -> None:
+    """Write the names of the rows."""
+    ax.set_yticks(range(len(items)), labels=[shorten(item) for item in items], fontsize=9, parse_math=False)
+
+
+def axis_words(ax: Axes, x: str, y: str) -> None:
+    """Name both axes."""
+    ax.set_xlabel(x, fontsize=9, color=FAINT)
+    ax.set_ylabel(y, fontsize=9, color=FAINT)
+
+
+def clean(ax: Axes) -> None:
+    """Take away what frames the picture."""
+    ax.spines[:].set_visible(False)
+    ax.tick_params(length=0, labelsize=9, labelcolor=INK)
+    ax.tick_params(axis="x", labelcolor=FAINT)
+    ax.set_axisbelow(True)

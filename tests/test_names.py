@@ -1,0 +1,116 @@
+"""A program is asked, never recognised: no file of the library names a shipped layer or site, but the defaults."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+import prefdensity
+from prefdensity.programs.shelf import judge_names
+
+ROOT = Path(__file__).parents[1]
+ONE_PLACE = "programs/defaults.py"
+# Sites that every program shares: what stages are called, and what all programs end in.
+SHARED = {"utility", "type_weight", "rating"}
+# The same words for other things, which stand for no layer: where, and what they are there.
+OTHERWISE = {
+    "checking/catalogue.py": {"accuracy"},  # a check
+    "checking/sbc.py": {"weight", "ratings"},  # a plate; a column of tables
+    "cli/pcal.py": {"linear", "gaussian"},  # a target of estimation; nuisances
+    "cli/select.py": {"linear"},  # a world
+    "cli/main.py": {"noise_free"},  # a true judge of the study
+    "comparison/compare.py": {"ratings"},
+    "data/choices.py": {"items"},
+    "data/comparisons.py": {"items"},
+    "data/folding.py": {"items"},
+    "data/formats.py": {"items"},
+    "data/ratings.py": {"rating", "ratings"},
+    "data/report.py": {"items"},
+    "data/simulate.py": {"position_bias", "tie_strength", "type_weight"},  # arguments of worlds
+    "density/asking.py": {"weight"},  # a place among margins
+    "judged/simulate.py": {"noise_free", "lapse", "position_bias"},  # true judges
+    "pcal/study.py": {"linear"},  # a nuisance
+    "programs/layers.py": {"weight"},  # a place among margins
+    "programs/suitability.py": {"ratings"},
+    "programs/tabulate.py": {"ratings"},
+    "reporting/plots.py": {"items"},
+    "reporting/report.py": {"items"},
+    "reward/columns.py": {"weight"},
+    "reward/fresh_pairs.py": {"weight"},
+    "reward/trl.py": {"weight"},
+    "selection/study.py": {"linear"},
+    "selection/worlds.py": {"linear", "items"},
+}
+
+
+def shipped_names():
+    return {*prefdensity.names(), *judge_names()}
+
+
+def sites():
+    """Names of the sites in models/, as they are written."""
+    found = set()
+    for path in (ROOT / "models").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in ("sample", "deterministic"):
+                found |= {each.value for each in node.args[:1] if isinstance(each, ast.Constant)}
+    return found - SHARED
+
+
+def texts(source):
+    """Yield every string of a file but its docstrings; of f-strings their parts."""
+    tree = ast.parse(source)
+    documents = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Module | ast.FunctionDef | ast.ClassDef) and isinstance(node.body[0], ast.Expr)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documents:
+            yield node.value
+
+
+def named(text, names):
+    """Return the names in a string: the whole of it, the terms of a composition, or words that only a name can be."""
+    terms = {re.sub(r"\(.*\)$", "", term.strip()) for term in re.split(r"\+(?![^(]*\))", text)}
+    found = terms if terms <= names else set()
+    inside = {term for run in re.findall(r"[\w()=.]+(?:\+[\w()=.]+)+", text) for term in re.findall(r"[a-z_0-9]+", run)}
+    return found | ({*re.findall(r"\w+", text)} & {name for name in names if "_" in name}) | (inside & names)
+
+
+def library():
+    return {str(path.relative_to(ROOT / "prefdensity")): path for path in (ROOT / "prefdensity").rglob("*.py")}
+
+
+@pytest.mark.parametrize("file", sorted(library()))
+def test_the_library_names_no_layer_and_no_site(file):
+    names = shipped_names() | sites()
+    found = set().union(*(named(text, names) for text in texts(library()[file].read_text(encoding="utf-8"))))
+    if file == ONE_PLACE:
+        assert found <= shipped_names()
+    else:
+        assert found - SHARED - OTHERWISE.get(file, set()) == set()
+
+
+def test_what_stands_for_something_else_is_there():
+    names = shipped_names() | sites() | SHARED
+    for file, words in OTHERWISE.items():
+        found = set().union(*(named(text, names) for text in texts(library()[file].read_text(encoding="utf-8"))))
+        assert words <= found, file
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("x = 'davidson'", {"davidson"}),
+        ("x = f'use {y}+annotator_types(k=3)'", {"annotator_types"}),
+        ("x = 'add reliability+lapse to it'", {"reliability", "lapse"}),
+        ("x = 'the items compared'", set()),
+        ("'''davidson'''", set()),
+        ("post.draws['taste_offset']", {"taste_offset"}),
+    ],
+)
+def test_names_are_seen(source, found):
+    names = shipped_names() | sites()
+    assert set().union(*(named(text, names) for text in texts(source))) == found
