@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 import prefdensity
-from prefdensity.reporting.plots import COLOURS
+from prefdensity.reporting.canvas import COLOURS
 
 out = Path(sys.argv[1] if len(sys.argv) > 1 else "examples-output")
 out.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 import prefdensity
 from prefdensity.density import implicit, toy
 from prefdensity.density.misspecified import law, optimum
-from prefdensity.reporting.plots import COLOURS
+from prefdensity.reporting.canvas import COLOURS
 
 out = Path(sys.argv[1] if len(sys.argv) > 1 else "examples-output")
 out.mkdir(parents=True, exist_ok=True)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
+from prefdensity.reporting.canvas import COLOURS, FAINT
 from prefdensity.reporting.pages import render, svg, write_page
 from prefdensity.reporting.pcal_plots import plain
 from prefdensity.reporting.pcal_report import Section
-from prefdensity.reporting.plots import COLOURS, FAINT
 from prefdensity.version import __version__
 
 if TYPE_CHECKING:
