@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from contract import suited
 from scipy.special import expit
 from typer.testing import CliRunner
 
@@ -313,3 +314,13 @@ def test_command_says_what_is_wrong(votes_file, arguments, words):
     assert said.exit_code == 2
     assert re.search(words, said.stderr)
     assert len(said.stderr.strip().splitlines()) == 1
+
+
+def test_pairs_are_chosen_for_programs_of_graded_answers():
+    """Outcomes are a2, a1, tie, b1, b2: the reason counts every strength of a side."""
+    post = prefdensity.fit("graded", suited(prefdensity.load_program("graded"), rows=60), method="laplace", draws=100)
+    batch = select(post, n=2, progress=False)
+    of_a = [f"p_{outcome}" for outcome in post.outcomes if outcome.startswith("a")]
+    assert len(of_a) == 2
+    for row in batch.to_dict("records"):
+        assert f"wins with probability {sum(row[name] for name in of_a):.2f}" in row["reason"]

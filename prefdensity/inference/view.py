@@ -343,7 +343,8 @@ def _dims(name: str, node: dict[str, Any]) -> tuple[str, ...]:
     plates = sorted((frame.dim, frame.name) for frame in node["cond_indep_stack"] if frame.vectorized)
     own = node["value"].dim() - len(plates)
     stem = name.removesuffix("_weight")
-    return tuple(name for _, name in plates) + tuple(stem if own == 1 else f"{stem}_{k}" for k in range(own))
+    alone = own == 1 and stem != name  # an axis with the name of its own site could not be saved
+    return tuple(name for _, name in plates) + tuple(stem if alone else f"{stem}_{k}" for k in range(own))
 
 
 def _sum(log_prob: Tensor) -> Tensor:

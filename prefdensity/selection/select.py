@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from prefdensity.data.comparisons import Comparisons
+from prefdensity.data.grades import verdict
 from prefdensity.errors import DataError
 from prefdensity.posterior.posterior import Posterior
 from prefdensity.posterior.predict import outcome_probabilities
@@ -104,8 +105,8 @@ def select(
 
     Returns
     -------
-    Frame with item_a, item_b (in the order of `post.items`), p_a, p_b (p_tie), sd (of p_a over draws), information
-    (nats that the judgement alone is expected to give), gain (nats, given the pairs above it), entropy (nats),
+    Frame with item_a, item_b (in the order of `post.items`), p_a, p_b (p_tie), sd (of P(a preferred) over draws),
+    information (nats that the judgement alone is expected to give), gain (nats, given the pairs above it), entropy (nats),
     entropy_rank (1: the most even candidate), reason, and cost and annotator if asked for. ``attrs`` holds rule,
     candidates (their number), gain (nats, of the batch), gain_entropy and gain_random (of the batches that these rules
     would choose), and notes.
@@ -129,7 +130,8 @@ def select(
         frame = _frame(view, picks)
         frame["entropy_rank"] = chooser.entropy_rank(picks)
         beside = {f"gain_{name}": view.gains(chooser.choose(name, n)[0]) for name in ("entropy", "random")}
-    frame["reason"] = _reasons(frame, total if at_most is None else min(total, at_most))
+        wins = _wins(view, view.tables(view.listed(picks))).mean(0)
+    frame["reason"] = _reasons(frame, wins, total if at_most is None else min(total, at_most))
     if isinstance(pairs, ListedPairs) and pairs.cost is not None:
         frame["cost"] = pairs.cost[[pick.row for pick in picks]]
     elif pairs.cost is not None:
@@ -311,21 +313,26 @@ def _frame(view: _View, picks: list[Pick]) -> pd.DataFrame:
     frame = pd.DataFrame({"item_a": [items[k] for k in pairs.a], "item_b": [items[k] for k in pairs.b]})
     for k, outcome in enumerate(view.post.outcomes):
         frame[f"p_{outcome}"] = belief.mean[:, k]
-    frame["sd"] = prob[..., 0].std(0, ddof=1)
+    frame["sd"] = _wins(view, prob).std(0, ddof=1)
     frame["information"] = belief.information(np.arange(len(picks)))
     frame["gain"] = _in_turn(belief)
     frame["entropy"] = entropy(belief.mean)
     return frame
 
 
-def _reasons(frame: pd.DataFrame, total: int) -> list[str]:
+def _wins(view: _View, prob: Array) -> Array:
+    """Return P(a is preferred) [draw, pair], by whatever strength, from outcome probabilities [draw, pair, outcome]."""
+    return np.asarray(prob[..., [verdict(outcome) == "a" for outcome in view.post.outcomes]].sum(-1))
+
+
+def _reasons(frame: pd.DataFrame, wins: Array, total: int) -> list[str]:
     """Say in words what the numbers of each row say."""
     words = []
-    for row in frame.to_dict("records"):
+    for row, win in zip(frame.to_dict("records"), wins, strict=True):
         gain, alone = row["gain"], row["information"]
         shared = f", {1 - gain / alone:.0%} less than alone as pairs above tell the rest" if gain < 0.95 * alone else ""
         words.append(
-            f"{row['item_a']} wins with probability {row['p_a']:.2f} ± {row['sd']:.2f}; the answer adds {gain:.3f} "
+            f"{row['item_a']} wins with probability {win:.2f} ± {row['sd']:.2f}; the answer adds {gain:.3f} "
             f"nats{shared}; number {row['entropy_rank']} of {total} in evenness"
         )
     return words
