@@ -17,13 +17,16 @@ SHARED = {"utility", "type_weight", "rating"}
 # The same words for other things, which stand for no layer: where, and what they are there.
 OTHERWISE = {
     "checking/catalogue.py": {"accuracy"},  # a check
+    "checking/replication.py": {"ratings"},  # a column of tables
     "checking/sbc.py": {"weight", "ratings"},  # a plate; a column of tables
     "cli/pcal.py": {"linear", "gaussian"},  # a target of estimation; nuisances
     "cli/select.py": {"linear"},  # a world
+    "cli/ladder.py": {"linear"},  # a nuisance
     "cli/leaderboard.py": {"items"},
     "cli/main.py": {"noise_free"},  # a true judge of the study
     "comparison/compare.py": {"ratings"},
     "density/asking.py": {"weight"},  # a place among margins
+    "inference/engines.py": {"ratings"},  # a column of tables
     "judged/simulate.py": {"noise_free", "lapse", "position_bias"},  # true judges
     "pcal/study.py": {"linear"},  # a nuisance
     "programs/layers.py": {"weight"},  # a place among margins

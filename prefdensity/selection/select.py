@@ -106,10 +106,10 @@ def select(
     Returns
     -------
     Frame with item_a, item_b (in the order of `post.items`), p_a, p_b (p_tie), sd (of P(a preferred) over draws),
-    information (nats that the judgement alone is expected to give), gain (nats, given the pairs above it), entropy (nats),
-    entropy_rank (1: the most even candidate), reason, and cost and annotator if asked for. ``attrs`` holds rule,
-    candidates (their number), gain (nats, of the batch), gain_entropy and gain_random (of the batches that these rules
-    would choose), and notes.
+    information (nats that the judgement alone is expected to give), gain (nats, given the pairs above it), entropy
+    (nats), entropy_rank (1: the most even candidate), reason, and cost and annotator if asked for. ``attrs`` holds
+    rule, candidates (their number), gain (nats, of the batch), gain_entropy and gain_random (of the batches that
+    these rules would choose), and notes.
 
     Raises
     ------
