@@ -282,8 +282,9 @@ def test_rankings_in_every_shape_are_the_same_choices(tmp_path):
     soc = tmp_path / "x.soc"
     names = "\n".join(f"# ALTERNATIVE NAME {k}: {name}" for k, name in enumerate(["elm", "fir", "oak"], 1))
     soc.write_text(f"{names}\n1: 1,3,2\n1: 2,1,3\n")
+    spelled = pd.DataFrame({"ballot": ["elm > oak>fir", "fir>elm > oak"]})
     ways = [read(long, answer="ballot", rank="rank"), read(wide, wide="rank"), read(soc),
-            read(listed, ranked=["1st", "2nd", "3rd"])]  # fmt: skip
+            read(spelled, ranked="ballot"), read(listed, ranked=["1st", "2nd", "3rd"])]  # fmt: skip
     for data in ways:
         assert [[data.items[k] for k in members] for members in data.sets] == [
             ["elm", "fir", "oak"], ["fir", "oak"], ["elm", "fir", "oak"], ["elm", "oak"]
@@ -546,3 +547,17 @@ def test_polars_speaks_arrow():
     polars = pytest.importorskip("polars")
     frame = polars.DataFrame({"x": ["elm", "fir"], "y": ["fir", "oak"], "w": ["a", "b"]})
     assert triples(read(frame, item_a="x", item_b="y", outcome="w")) == [("elm", "fir", "a"), ("fir", "oak", "b")]
+
+
+def test_a_column_that_is_no_pair_is_not_taken_for_one():
+    frame = pd.DataFrame({"judge": ["j"], "age:group": [1], "elm:fir": [1], "elm:oak": [-1]})
+    with pytest.raises(DataError, match="'age:group' names two items that are in no other pair"):
+        read(frame, wide="pairs", annotator="judge")
+    assert len(read(frame, wide="pairs", annotator="judge", columns="elm:*").items) == 3
+
+
+def test_rankings_of_a_nested_export_are_described_and_need_no_recipe():
+    records = [{"id": 1, "responses": {"q": [{"user_id": "u", "value": [{"rank": 2, "value": "elm"},
+                                                                       {"rank": 1, "value": "fir"}]}]}}]  # fmt: skip
+    data = read(records, answer="id+responses.q.user_id", item="responses.q.value.value", rank="responses.q.value.rank")
+    assert [data.items[k] for k in data.best] == ["fir"]

@@ -172,12 +172,27 @@ def _labels(values: pd.Series) -> list[str | None]:
 def in_order(frame: pd.DataFrame, layout: Layout, given: Given, source: str, notes: list[str]) -> Turned:
     """One row for each answer: items in columns, the best first; empty cells end the ranking."""
     frame = _numbered(frame, layout, source)
+    if len(layout.ranked) == 1:
+        frame = _spelled(frame, str(layout.ranked[0]))
+        return finished(frame, layout, given, (ANSWER, "item of it", RANK), source, notes, "rankings")
     parts = []
     for place, name in enumerate(layout.ranked, 1):
         part = with_columns(frame, {"item of it": frame[name], RANK: float(place)})
         parts.append(part[~empty(frame[name])])
     table = pd.concat(parts).sort_index(kind="stable")
     return finished(table, layout, given, (ANSWER, "item of it", RANK), source, notes, "rankings")
+
+
+def _spelled(frame: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Return a row for each item of rankings that are spelled in one cell: elm > fir = oak."""
+    rows, found, ranks = [], [], []
+    for row, (none, cell) in enumerate(zip(empty(frame[name]), frame[name], strict=True)):
+        for rank, tied in enumerate([] if none else str(cell).split(">"), 1):
+            for item in tied.split("="):
+                rows.append(row)
+                found.append(item.strip())
+                ranks.append(float(rank))
+    return with_columns(frame.iloc[rows], {"item of it": found, RANK: ranks})
 
 
 def wide(frame: pd.DataFrame, layout: Layout, given: Given, source: str, notes: list[str]) -> Turned:
@@ -249,6 +264,8 @@ def _pairs(
     frame: pd.DataFrame, columns: list[str], layout: Layout, given: Given, source: str, notes: list[str]
 ) -> Turned:
     sign = _sign(columns, source)
+    if not layout.columns:
+        _require_linked(columns, sign, source)
     left = [str(name) for name in frame.columns if str(name) not in columns]
     unread = [name for name in left if name not in {n for named in layout.columns_named().values() for n in named}]
     if unread:
@@ -268,6 +285,18 @@ def _pairs(
         notes.append("1 (or >) is for the item named first, -1 (or <) for the other, 0 (or =) a tie")
     given |= {"item_a": "item_a", "item_b": "item_b", "outcome": "outcome"}
     return pairings.plain(table.assign(outcome=cells), layout, given, source, notes)
+
+
+def _require_linked(columns: list[str], sign: str, source: str) -> None:
+    """Refuse a column of two items that are in no other pair: it more likely says something of the judge."""
+    sides = [[each.strip() for each in name.split(sign)] for name in columns]
+    every = [item for pair in sides for item in pair]
+    alone = [name for name, pair in zip(columns, sides, strict=True) if all(every.count(item) == 1 for item in pair)]
+    if alone and len(columns) > len(alone):
+        raise DataError(
+            f"{source}: column {alone[0]!r} names two items that are in no other pair; if it is one, name the columns "
+            "of the pairs with columns=..., and else say what it is"
+        )
 
 
 def _sign(columns: list[str], source: str) -> str:

@@ -72,9 +72,8 @@ def _within(
     if isinstance(whole.get("columns"), list) and isinstance(whole.get("data"), list):
         notes.append("rows are lists under 'data', named by 'columns'")
         return whole["data"], whole["columns"]
-    columns = _by_column(path, whole, known)
+    columns = _by_column(path, whole, known, notes)
     if columns is not None:
-        notes.append("the file holds columns of values, not rows")
         return columns, None
     if path.name.lower().removesuffix(".gz").endswith("l") or not known.isdisjoint(whole):
         return [whole], None
@@ -89,7 +88,9 @@ def _within(
     return rows, None
 
 
-def _by_column(path: Path, whole: dict[str, Any], known: AbstractSet[str]) -> list[Any] | None:
+def _by_column(
+    path: Path, whole: dict[str, Any], known: AbstractSet[str], notes: list[str]
+) -> list[Any] | None:
     """Return rows from columns of values: lists of one length, or objects with the same keys; None if they are not."""
     values = list(whole.values())
     if len(values) < 2:
@@ -97,6 +98,7 @@ def _by_column(path: Path, whole: dict[str, Any], known: AbstractSet[str]) -> li
     if all(isinstance(each, list) and each and not isinstance(each[0], dict) for each in values):
         if len({len(each) for each in values}) > 1:
             return None
+        notes.append("the file holds columns of values, not rows")
         return [dict(zip(whole, row, strict=True)) for row in zip(*values, strict=True)]
     if not all(isinstance(each, dict) and each for each in values):
         return None
@@ -113,6 +115,7 @@ def _by_column(path: Path, whole: dict[str, Any], known: AbstractSet[str]) -> li
             f"{path} is an object of objects, which may be rows or columns; write it as a list of rows (pandas: "
             "to_json(orient='records'))"
         )
+    notes.append("the file holds rows by key" if named_rows else "the file holds columns of values, not rows")
     if named_rows:
         return values
     return [{name: column[key] for name, column in whole.items()} for key in values[0]]

@@ -79,7 +79,7 @@ class Layout:
     shown: Any = _said(COLUMNS, "Of one row per answer: columns of the items shown (item*); repeatable.")
     best: Path | None = _said(COLUMN, "Of one row per answer: column of the best item.")
     worst: Path | None = _said(COLUMN, "Of one row per answer: column of the worst item.")
-    ranked: Any = _said(COLUMNS, "Of one row per answer: columns of the items, best first; repeatable.")
+    ranked: Any = _said(COLUMNS, "Of one row per answer: columns of the items, best first, or one of elm > fir = oak.")
     wide: str | None = _said(
         WORD,
         "Columns are items, and cells what it says; of pairs, columns are pairs and cells outcomes.",

@@ -122,6 +122,8 @@ def _resolved(
 ) -> tuple[Layout, pd.DataFrame]:
     """Return the layout with plain columns in the place of paths, patterns and alternatives, and a frame with them."""
     roles = layout.columns_named()
+    asked = {str(name) for named in roles.values() for name in named if isinstance(name, str)}
+    frame = frame.rename(columns={c: str(c) for c in frame.columns if not isinstance(c, str) and str(c) in asked})
     paths = [str(path) for named in roles.values() for each in named for path in listing(each)]
     joined = [path for path in dict.fromkeys(paths) if path not in frame.columns and (path[:1] == "=" or "+" in path)]
     parts = [part for path in joined if path[:1] != "=" for part in path.split("+")]
