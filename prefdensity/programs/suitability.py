@@ -66,7 +66,9 @@ def suit(program: Program, data: Comparisons | Choices) -> list[str]:
     elif "tie" in program.outcomes and data.n_ties == 0:
         warnings.append(f"There are no ties, so the tie parameter of {program.name} is near the low end of its prior.")
     if np.any(data.count != np.round(data.count)):
-        warnings.append("Ties are counted as half wins: a convention, not a likelihood, so intervals are approximate.")
+        warnings.append(
+            "Counts are fractional, half wins or weights: a convention, not a likelihood, so intervals are approximate."
+        )
     if program.type_layer is not None:
         _require_types(program.type_layer, data)
     if "first" in program.needs:
