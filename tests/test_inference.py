@@ -68,7 +68,7 @@ def test_the_callers_torch_settings_do_not_matter(method):
         torch.set_default_dtype(torch.float32)
 
 
-def test_auto_takes_laplace_where_k_hat_allows_and_svi_elsewhere(monkeypatch):
+def test_auto_takes_laplace_where_k_hat_allows_and_the_best_gaussian_elsewhere(monkeypatch):
     good = prefdensity.fit("bradley_terry", BASEBALL)
     assert good.status.method == "laplace"
     assert good.status.k_hat < 0.7
@@ -77,10 +77,10 @@ def test_auto_takes_laplace_where_k_hat_allows_and_svi_elsewhere(monkeypatch):
     monkeypatch.setattr(auto, "_FEW_PARAMETERS", 0)  # a program that is too large for chains
     monkeypatch.setattr(auto, "stands", lambda answer: False)  # on the border of .7, as told from 16,000 weights
     chosen = prefdensity.fit("reliability", data)
-    assert chosen.status.method == "svi"
+    assert chosen.status.method == "variational"
     error = np.hypot(chosen.status.elbo_se, by_laplace.status.elbo_se)
     assert chosen.status.elbo > by_laplace.status.elbo + 4 * error
-    assert same(chosen, prefdensity.fit("reliability", data, method="svi"))
+    assert same(chosen, prefdensity.fit("reliability", data, method="variational"))
 
 
 def log_weights():

@@ -32,7 +32,7 @@ _DRAWS = 199  # 200 possible ranks
 _EXPECTED = 5  # replicates to expect in a bin of the chi-square test, at least
 _BINS = (20, 10, 8, 5, 4, 2)  # divisors of the number of ranks
 _MOST = 0.5  # of the fits
-_METHODS = ("auto", "laplace", "svi", "nuts")
+_METHODS = ("auto", "laplace", "variational", "svi", "nuts")
 # plates whose entries mean nothing by themselves: items and types up to a gauge, axes up to a rotation
 _WITHOUT_MEANING = {"item", "type", "break", "factor", "axis", "weight"}
 
@@ -94,7 +94,7 @@ def sbc(
     seed
         Of everything random.
     method
-        laplace, svi, nuts, or auto as in `fit`.
+        laplace, variational, svi, nuts, or auto as in `fit`.
 
     Returns
     -------

@@ -44,6 +44,7 @@ class Method(StrEnum):
 
     auto = "auto"
     laplace = "laplace"
+    variational = "variational"
     svi = "svi"
     nuts = "nuts"
     map = "map"

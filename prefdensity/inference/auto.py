@@ -12,12 +12,22 @@ from prefdensity.inference.basins import shares
 from prefdensity.inference.bridge import log_evidence
 from prefdensity.inference.chains import walk
 from prefdensity.inference.curvature import DENSE
-from prefdensity.inference.engines import Answer, Settings, by_laplace, by_svi, log_copies, places_of
+from prefdensity.inference.engines import (
+    Answer,
+    Settings,
+    by_gaussian,
+    by_laplace,
+    by_svi,
+    improved,
+    log_copies,
+    places_of,
+)
 from prefdensity.inference.laplace import Mixture
 from prefdensity.inference.mode import Climber
 from prefdensity.inference.safety import Quantities, errors_of_chains
+from prefdensity.inference.variational import has_best
 from prefdensity.inference.view import View
-from prefdensity.posterior.status import DIVERGED, R_HAT, SAFE, approximates
+from prefdensity.posterior.status import DIVERGED, K_USABLE, R_HAT, SAFE, approximates
 from prefdensity.progress import Report
 
 _LARGE = 1_000_000  # cell evaluations of one density
@@ -29,14 +39,19 @@ _GROUPS, _TOGETHER, _WARMUP, _LONG, _ROUNDS = 4, 16, 60, 50, 3
 
 
 def by_auto(view: View, settings: Settings, report: Report) -> Answer:
-    """Laplace; where it does not hold the posterior short NUTS chains if the program is small, and svi otherwise.
+    """Laplace; where it does not hold the posterior short NUTS chains if the program is small, else the best Gaussian.
+
+    That is found by fixed point where curvature is local, and by svi where it is not.
 
     Of chains that do not agree and the approximation, the one with more rows that are safe.
     """
     if not Climber(view).has_curvature:
         return by_svi(view, settings, report)
-    first = by_laplace(view, settings, report)
-    if stands(first):
+    # where a better Gaussian is at hand, one that fails at the first look is not corrected, and none is given the
+    # benefit of the doubt
+    better = has_best(view) and not _is_small(view)
+    first = (by_gaussian if better else by_laplace)(view, settings, report)
+    if stands(first) and not (better and first.facts["k_hat"] > K_USABLE and first.facts["method"] == "laplace"):
         return first
     try:
         return _beyond(first, view, settings, report)
@@ -51,7 +66,7 @@ def stands(answer: Answer) -> bool:
 
 
 def _beyond(first: Answer, view: View, settings: Settings, report: Report) -> Answer:
-    if view.dimension <= _FEW_PARAMETERS and view.work <= _FEW_CELLS:
+    if _is_small(view):
         chains = by_short_chains(first, view, settings, report)
         if chains.facts["converged"] or "interrupted" in chains.facts["message"] or _safe(chains) > _safe(first):
             return chains
@@ -59,9 +74,15 @@ def _beyond(first: Answer, view: View, settings: Settings, report: Report) -> An
     if view.dimension > DENSE or view.work > _LARGE:
         # svi would offer independent coordinates only, which is less, or take thousands of dear steps
         return _with_message(first, "svi was not tried at this size, method='svi' does")
-    second = by_svi(view, settings, report)
+    if first.facts["method"] == "variational":
+        return first
+    second = improved(view, first, settings) or by_svi(view, settings, report)
     interrupted = "interrupted" in second.facts["message"]  # returned, not hidden
     return second if interrupted or second.facts["elbo"] > first.facts["elbo"] else first
+
+
+def _is_small(view: View) -> bool:
+    return view.dimension <= _FEW_PARAMETERS and view.work <= _FEW_CELLS
 
 
 def _safe(answer: Answer) -> int:

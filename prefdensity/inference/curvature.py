@@ -59,6 +59,8 @@ def dense_hessian(objective: Objective, z: Tensor, work: int) -> tuple[Tensor, T
 UNTOLD = (ProgramError, RuntimeError, IndexError, ValueError, TypeError, AttributeError, KeyError, AssertionError)
 
 Block = tuple[Leaf, Leaf, Tensor]  # two leaves and the second derivatives [fit, comparison]
+# Of some comparisons: their log likelihood [fit], its slopes by leaf, its second derivatives by two, [fit, comparison].
+Derivatives = tuple[Tensor, list[Tensor], dict[tuple[int, int], Tensor]]
 
 
 class LocalCurvature:
@@ -110,23 +112,11 @@ class LocalCurvature:
         that are functions of other sites take one fit at a time.
         """
         value, gradient, blocks = self._likelihood(z, outcome)
-        hessian = z.new_zeros(len(z), self.view.dimension, self.view.dimension)
-        for leaf, other, values in blocks:
-            block = leaf.block(other, values)
-            hessian[:, leaf.at, other.at] += block
-            if other is not leaf:
-                hessian[:, other.at, leaf.at] += block.mT
+        hessian = matrix_of(blocks, z)
         if not prior:
             return value, gradient, hessian
         prior_value, prior_gradient, rows = log_prior_rows(self.view, z)
-        for site, row in rows:
-            if site.is_scalar:
-                k = site.at.start
-                hessian[:, k] += row
-                hessian[:, :, k] += row
-                hessian[:, k, k] -= row[:, k]
-            else:
-                hessian.diagonal(dim1=-2, dim2=-1)[:, site.at] += row[:, site.at]
+        add_rows(hessian, rows)
         return value + prior_value, gradient + prior_gradient, hessian
 
     def _arrow(self, blocks: list[Block], rows: list[tuple[Site, Tensor]]) -> Arrow:
@@ -237,30 +227,34 @@ class LocalCurvature:
         full = torch.cat([z[: site.at.start].detach(), part, z[site.at.stop :].detach()])
         return utility_table(self.view, full)
 
+    def leaves(self, z: Tensor) -> list[Leaf]:
+        """Return what comparisons feel at z [fit, dimension], the margin of utilities first."""
+        return [self._margin(z), *self.felt.leaves(z)]
+
     def _likelihood(self, z: Tensor, counts: Tensor | None) -> tuple[Tensor, Tensor, list[Block]]:
-        leaves = [self._margin(z), *self.felt.leaves(z)]
+        leaves = self.leaves(z)
+        nothing = [torch.zeros((), dtype=z.dtype, device=z.device)] * len(leaves)
         step = max(1, PASS // len(z))
         parts = [
-            self._derivatives(leaves, slice(start, start + step), counts)
+            self.derivatives(leaves, slice(start, start + step), nothing, torch.ones_like(z[:1, :1]), counts)
             for start in range(0, max(1, len(self.view.cells)), step)
         ]
-        totals, firsts, seconds = zip(*parts, strict=True)
-        gradient = torch.zeros(len(z), self.view.dimension, dtype=self.view.dtype, device=self.view.device)
-        for leaf, *slopes in zip(leaves, *firsts, strict=True):
-            gradient[:, leaf.at] += leaf.pull(torch.cat(slopes, -1))
-        blocks = [
-            (leaves[k], leaves[m], torch.cat([second[k, m] for second in seconds], -1)) for k, m in sorted(seconds[0])
-        ]
-        return sum(totals, z.new_zeros(len(z))), gradient, blocks
+        return summed(leaves, parts, z)
 
-    def _derivatives(
-        self, leaves: list[Leaf], rows: slice, counts: Tensor | None
-    ) -> tuple[Tensor, list[Tensor], dict[tuple[int, int], Tensor]]:
-        """Return the log likelihood [fit] of some comparisons, and its derivatives by leaves [fit, comparison]."""
-        margin, *felt = free = [leaf.value[:, rows].detach().clone().requires_grad_() for leaf in leaves]
+    def derivatives(
+        self, leaves: list[Leaf], rows: slice, shift: list[Tensor], weight: Tensor, counts: Tensor | None = None
+    ) -> Derivatives:
+        """Return the log likelihood [fit] of some comparisons, and its derivatives by leaves [fit, comparison].
+
+        Averaged over nodes about the leaves: each is moved by `shift` [node, comparison], which counts `weight`
+        [node, 1]. Many nodes are for one fit.
+        """
+        free = [leaf.value[:, rows].detach().clone().requires_grad_() for leaf in leaves]
+        count = max(len(free[0]), len(weight))
+        margin, *felt = ((each + by).expand(count, -1) for each, by in zip(free, shift, strict=True))
         outcome = self.view.cells.outcome if counts is None else counts.squeeze(-3)
         assert outcome is not None  # a view has data
-        total = (outcome[..., rows, :] * self.felt.log_prob(margin, felt, rows)).sum(-1).sum(-1)
+        total = (outcome[..., rows, :] * self.felt.log_prob(margin, felt, rows)).sum(-1) * weight
         # a site that shapes the priors of others alone has no slope here
         first = torch.autograd.grad(total.sum(), free, create_graph=True, materialize_grads=True)
         curved: dict[tuple[int, int], Tensor] = {}
@@ -269,7 +263,44 @@ class LocalCurvature:
                 continue
             second = torch.autograd.grad(slope.sum(), free[k:], retain_graph=True, allow_unused=True)
             curved |= {(k, k + m): value.detach() for m, value in enumerate(second) if value is not None}
-        return total.detach(), [slope.detach() for slope in first], curved
+        value = total.detach().sum(-1)
+        value = value if len(value) == len(free[0]) else value.sum(0, keepdim=True)
+        return value, [slope.detach() for slope in first], curved
+
+
+def summed(leaves: list[Leaf], parts: list[Derivatives], z: Tensor) -> tuple[Tensor, Tensor, list[Block]]:
+    """Return value [fit], gradient [fit, dimension] and second derivatives of a likelihood, from those of its parts."""
+    totals, firsts, seconds = zip(*parts, strict=True)
+    gradient = torch.zeros_like(z)
+    for leaf, *slopes in zip(leaves, *firsts, strict=True):
+        gradient[:, leaf.at] += leaf.pull(torch.cat(slopes, -1))
+    blocks = [
+        (leaves[k], leaves[m], torch.cat([second[k, m] for second in seconds], -1)) for k, m in sorted(seconds[0])
+    ]
+    return sum(totals, z.new_zeros(len(z))), gradient, blocks
+
+
+def matrix_of(blocks: list[Block], z: Tensor) -> Tensor:
+    """Return the Hessian [fit, dimension, dimension] of a likelihood."""
+    hessian = z.new_zeros(len(z), z.shape[-1], z.shape[-1])
+    for leaf, other, values in blocks:
+        block = leaf.block(other, values)
+        hessian[:, leaf.at, other.at] += block
+        if other is not leaf:
+            hessian[:, other.at, leaf.at] += block.mT
+    return hessian
+
+
+def add_rows(hessian: Tensor, rows: list[tuple[Site, Tensor]]) -> None:
+    """Add the Hessian of the log prior, as `log_prior_rows` has it, to one [fit, dimension, dimension]."""
+    for site, row in rows:
+        if site.is_scalar:
+            k = site.at.start
+            hessian[:, k] += row
+            hessian[:, :, k] += row
+            hessian[:, k, k] -= row[:, k]
+        else:
+            hessian.diagonal(dim1=-2, dim2=-1)[:, site.at] += row[:, site.at]
 
 
 def local_curvature(view: View, z: Tensor) -> LocalCurvature | None:

@@ -23,10 +23,11 @@ from prefdensity.inference.maximum import maximum_likelihood, unfelt
 from prefdensity.inference.mode import Climber, shift_gauge
 from prefdensity.inference.nested import summit
 from prefdensity.inference.precision import factor
-from prefdensity.inference.quality import Checked, check_guide
+from prefdensity.inference.quality import Checked, check_guide, fails_at_once
 from prefdensity.inference.safety import Quantities, errors_of_chains
 from prefdensity.inference.starts import distinct
 from prefdensity.inference.streamed import Streamed
+from prefdensity.inference.variational import variational
 from prefdensity.inference.view import View
 from prefdensity.posterior.status import DIVERGED
 from prefdensity.programs.tabulate import cells_of
@@ -143,20 +144,71 @@ def by_map(view: View, settings: Settings, report: Report) -> Answer:
 
 def by_laplace(view: View, settings: Settings, report: Report) -> Answer:
     """Laplace approximation of every mode that stands, importance-corrected."""
+    return by_gaussian(view, settings, report, doubted=False)
+
+
+def by_gaussian(view: View, settings: Settings, report: Report, doubted: bool = True) -> Answer:
+    """Laplace approximation of every mode that stands, or if doubted and found wanting the best Gaussian from there."""
     if not Climber(view).has_curvature:
         raise FitError("laplace needs the full curvature, which is too large here; use method='svi'")
     found, heights = weighed(view, settings.restarts, settings.seed, report)
-    approximation = Mixture.joined(found)
-    checked = check_guide(view, approximation, settings.draws, torch.Generator().manual_seed(settings.seed))
-    size = len(found[0].weight)
-    nested = f", over a grid of {size} hyperparameter values" if size > 1 else ""
     facts = {
-        "method": "laplace", "converged": approximation.converged,
-        "message": f"Gaussian at the posterior mode{nested}{_cost(view)}", "steps": approximation.iterations,
+        "method": "laplace", "message": f"Gaussian at the posterior mode{_over(found)}{_cost(view)}",
         "restart_values": heights, "modes": _evidence(found),
     }  # fmt: skip
+    if doubted:
+        generator = torch.Generator().manual_seed(settings.seed)
+        fails = fails_at_once(view, Mixture.joined(found), settings.draws, generator)
+        better = _best(view, found, heights, settings) if fails else None
+        if better is not None:
+            return better
+    return _mixed(view, found, facts, settings)
+
+
+def by_variational(view: View, settings: Settings, report: Report) -> Answer:
+    """Gaussian of the highest evidence bound, reached from every mode that stands, importance-corrected.
+
+    Raises
+    ------
+    FitError
+        For a program without local curvature, or too large for a matrix.
+    """
+    found = _best(view, *weighed(view, settings.restarts, settings.seed, report), settings)
+    if found is None:
+        raise FitError("variational needs curvature by comparison, in a matrix; use method='svi'")
+    return found
+
+
+def improved(view: View, laplace: Answer, settings: Settings) -> Answer | None:
+    """Return the answer of the best Gaussians that are reached from a Laplace approximation; None where none is."""
+    return _best(view, list(laplace.found), laplace.facts["restart_values"], settings)
+
+
+def _best(view: View, found: list[Mixture], heights: tuple[float, ...], settings: Settings) -> Answer | None:
+    better = [variational(view, each) for each in found]
+    kept = [each for each in better if each is not None]
+    if len(kept) < len(found):
+        return None
+    facts = {
+        "method": "variational", "message": f"Gaussian of the highest evidence bound{_over(kept)}",
+        "restart_values": heights, "modes": _evidence(found),
+    }  # fmt: skip
+    return _mixed(view, kept, facts, settings)
+
+
+def _mixed(view: View, found: list[Mixture], facts: dict[str, Any], settings: Settings) -> Answer:
+    """Return the answer of the Gaussians of all modes, checked and corrected."""
+    approximation = Mixture.joined(found)
+    generator = torch.Generator().manual_seed(settings.seed)
+    checked = check_guide(view, approximation, settings.draws, generator)
+    facts |= {"converged": approximation.converged, "steps": approximation.iterations}
     answer = _answer(view, checked, approximation.mode.z, facts, _said(view, found))
     return replace(answer, found=tuple(found))
+
+
+def _over(found: list[Mixture]) -> str:
+    size = len(found[0].weight)
+    return f", over a grid of {size} hyperparameter values" if size > 1 else ""
 
 
 def _cost(view: View) -> str:

@@ -19,7 +19,7 @@ from prefdensity.data.comparisons import Comparisons
 from prefdensity.data.report import existence_warnings
 from prefdensity.errors import FitError
 from prefdensity.inference.auto import by_auto
-from prefdensity.inference.engines import Answer, Settings, by_laplace, by_map, by_mle, by_nuts, by_svi
+from prefdensity.inference.engines import Answer, Settings, by_laplace, by_map, by_mle, by_nuts, by_svi, by_variational
 from prefdensity.inference.guide import KINDS
 from prefdensity.inference.streamed import parts_for
 from prefdensity.inference.tails import prior_tails
@@ -34,7 +34,7 @@ from prefdensity.programs.tabulate import cells_of, known_of, measures, standard
 from prefdensity.progress import Report, progress as show_progress
 from prefdensity.version import __version__
 
-METHODS = ("auto", "laplace", "svi", "nuts", "map", "mle")
+METHODS = ("auto", "laplace", "variational", "svi", "nuts", "map", "mle")
 _RECORDED = ("torch", "pyro-ppl", "numpy")
 _LARGE = 1_000_000  # cell evaluations of one density
 _GPU_CELLS = 200_000  # below this a GPU spends its time on launches
@@ -69,10 +69,12 @@ def fit(
         The comparisons, or choices from sets.
     method
         "laplace": Gaussian at the mode, hyperparameters integrated on a grid, importance-corrected;
-        "svi": Gaussian variational guide; "nuts": Markov chains; "map": posterior mode; "mle": maximum likelihood,
-        refused where none exists; "auto": laplace, and where that cannot hold the posterior many short NUTS chains
-        if the program is small (200 parameters, 10,000 cell evaluations: at most 1,470 passes of the program over 64
-        chains), otherwise svi, unless that would take very long (a million cells, 5,000 parameters).
+        "variational": the Gaussian of the highest evidence bound, by a fixed point, for programs with curvature by
+        comparison; "svi": a Gaussian guide by stochastic steps; "nuts": Markov chains; "map": posterior mode;
+        "mle": maximum likelihood, refused where none exists; "auto": laplace, and where that cannot hold the posterior
+        many short NUTS chains if the program is small (200 parameters, 10,000 cell evaluations: at most 1,470 passes
+        of the program over 64 chains), otherwise variational, or svi where that does not apply, unless it would take
+        very long (a million cells, 5,000 parameters).
     seed
         Of everything random; the same seed on the same machine gives the same result.
     device
@@ -158,7 +160,8 @@ def infer(method: str, view: View, data: Comparisons | None, settings: Settings,
         if data is None:
             raise FitError("method='mle' is for comparisons; use laplace, svi, nuts or map")
         return by_mle(view, data, settings)
-    engines = {"auto": by_auto, "map": by_map, "nuts": by_nuts, "svi": by_svi, "laplace": by_laplace}
+    engines = {"auto": by_auto, "map": by_map, "nuts": by_nuts, "svi": by_svi}
+    engines |= {"laplace": by_laplace, "variational": by_variational}
     return engines[method](view, settings, report)
 
 

@@ -57,6 +57,22 @@ class Leaf:
             out = self.through.T @ out
         return out if other.through is None else out @ other.through
 
+    def together(self, other: Leaf, covariance: Tensor) -> Tensor:
+        """Return the covariance [comparison] of both leaves, given that of z [dimension, dimension]."""
+        part = covariance[self.at, other.at]
+        part = part if self.through is None else self.through @ part
+        part = part if other.through is None else part @ other.through.T
+        if self.matrix is not None and other.matrix is not None:
+            return ((self.matrix @ part) * other.matrix).sum(-1)
+        if self.matrix is not None:
+            left = self.matrix @ part
+            return sum((w * left.gather(1, place[:, None])[:, 0] for place, w in other.signed), torch.zeros(()))
+        if other.matrix is not None:
+            return other.together(self, covariance)
+        flat, size = part.flatten(), part.shape[1]
+        pairs = ((a, v, b, w) for a, v in self.signed for b, w in other.signed)
+        return sum((v * w * flat.index_select(0, a * size + b) for a, v, b, w in pairs), flat.new_zeros(()))
+
     def within(self, other: Leaf, values: Tensor) -> Tensor:
         """Return what annotators' entries have in J^T diag(values) J_other [annotator, own, own of other]."""
         people = (self.at.stop - self.at.start) // self.own

@@ -128,6 +128,17 @@ class _Bent:
 
 
 @torch.no_grad()
+def fails_at_once(view: Density, guide: Approximation, draws: int, generator: torch.Generator) -> bool:
+    """Whether one weighed proposal per draw says already that an approximation does not hold the posterior.
+
+    Not asked where the check is as cheap: there so few proposals are weighed in any case.
+    """
+    if int(_BUDGET / view.work) < _PROPOSALS * draws:
+        return False
+    return not _weigh(view, guide, draws, generator, None).k_hat < USABLE
+
+
+@torch.no_grad()
 def check_guide(view: Density, guide: Approximation, draws: int, generator: torch.Generator) -> Checked:
     """Draw from an approximation, weigh the draws against the program, and correct them.
 

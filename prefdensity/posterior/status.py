@@ -39,7 +39,7 @@ class FitStatus:
     Attributes
     ----------
     method
-        laplace, svi, nuts, map or mle.
+        laplace, variational, svi, nuts, map or mle.
     converged, message
         Whether the search settled, and in words how it ended.
     k_hat

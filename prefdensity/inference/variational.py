@@ -1,0 +1,265 @@
+"""The best Gaussian for a program whose curvature is local, by a deterministic fixed point.
+
+Of q = N(m, S), a comparison feels the means and covariances of a few numbers alone: its margin, the reliability of
+who judged. So the expectations of its log likelihood and of its derivatives are integrals in one to a few dimensions,
+which nodes and weights give without chance. The evidence bound is highest where S^-1 = -E q[Hessian] and E q[gradient]
+= 0 (Opper and Archambeau 2009, Neural Computation 21, 786-792): the precision is set to the former and the mean takes
+a Newton step with it, by halves where the bound would fall (natural gradients; Khan and Lin 2017, AISTATS).
+
+The prior of an entry hangs on the scalars above it, so its expectation is one over the entry and these.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from prefdensity.inference.curvature import (
+    LocalCurvature,
+    add_rows,
+    local_curvature,
+    log_prior_rows,
+    matrix_of,
+    summed,
+)
+from prefdensity.inference.felt import PASS
+from prefdensity.inference.guide import LOG_2PI
+from prefdensity.inference.laplace import Mixture
+from prefdensity.inference.mode import first_guess
+from prefdensity.inference.nested import Joint
+from prefdensity.inference.precision import Dense, Triangle
+from prefdensity.inference.view import Site, View
+
+# Nodes along one and two dimensions; the most dimensions whose every corner is a node.
+_NODES = {1: 9, 2: 5}
+# Nodes along an entry and each of the scalars that its prior hangs on, by the number of these; there may be no more.
+_PRIOR_NODES = (9, 5, 3, 3)
+_ROUNDS, _ENOUGH = 60, 1e-3  # nats
+_SMALLEST = 1e-3  # of a step
+_SURE = 1e-14  # variance of what is known
+_COUNTS = 1e-3  # share of a Laplace approximation's place of the grid from which on it is kept
+
+
+@dataclass(frozen=True)
+class Best:
+    """A Gaussian: its mean [dimension], the precision of the free coordinates, and its evidence bound (nats).
+
+    `target` is minus the expected Hessian [dimension, dimension], coordinates that are held among them.
+    """
+
+    mean: Tensor
+    precision: Dense
+    target: Tensor
+    bound: float
+    rounds: int
+
+    @cached_property
+    def inner(self) -> Triangle:
+        """The Gaussian of the free coordinates about the mean."""
+        return self.precision.gaussian()
+
+
+def nodes(dimensions: int) -> tuple[Tensor, Tensor]:
+    """Return nodes [node, dimension] and weights [node] of the standard normal law, exact up to degree 5 or more.
+
+    Products of Gauss and Hermite's in one and two dimensions; beyond, 2 d^2 + 1 nodes on the axes and between two of
+    them (McNamee and Stenger 1967, Numerische Mathematik 10, 327-344).
+    """
+    if dimensions in _NODES:
+        x, w = np.polynomial.hermite_e.hermegauss(_NODES[dimensions])
+        axes = torch.tensor(list(itertools.product(x, repeat=dimensions)), dtype=torch.float64)
+        weights = torch.tensor(list(itertools.product(w / w.sum(), repeat=dimensions)), dtype=torch.float64)
+        return axes, weights.prod(-1)
+    d = dimensions
+    eye = torch.eye(d, dtype=torch.float64)
+    along = math.sqrt(d + 2) * torch.cat([eye, -eye])
+    pairs = [eye[i] * s + eye[j] * t for i, j in itertools.combinations(range(d), 2) for s in (1, -1) for t in (1, -1)]
+    between = math.sqrt((d + 2) / 2) * torch.stack(pairs)
+    shares = [2 / (d + 2)] + [(4 - d) / (2 * (d + 2) ** 2)] * len(along) + [1 / (d + 2) ** 2] * len(between)
+    return torch.cat([0 * eye[:1], along, between]), torch.tensor(shares, dtype=torch.float64)
+
+
+class Expected:
+    """Expectations of a log joint density under Gaussians with some coordinates held."""
+
+    def __init__(self, view: View, local: LocalCurvature, held: Tensor) -> None:
+        self.view, self.local = view, local
+        everything = torch.arange(view.dimension, device=view.device)
+        self.free = everything[~torch.isin(everything, held)]
+        scalars = [site.at.start for site in view.sites.values() if site.is_scalar]
+        self.above = [k for k in scalars if k in set(self.free.tolist()) and self._bends(k)]
+
+    def _bends(self, k: int) -> bool:
+        """Whether priors of other coordinates hang on a scalar."""
+        z = torch.linspace(-1.0, 1.0, self.view.dimension, dtype=self.view.dtype, device=self.view.device).sin()
+        for site, row in log_prior_rows(self.view, z[None])[2]:
+            if site.is_scalar and site.at.start == k:
+                row[0, k] = 0.0
+                return bool((row != 0).any())
+        return False
+
+    def at_mode(self, z: Tensor) -> Tensor:
+        """Return minus the Hessian of the free coordinates at z [dimension]."""
+        precision = self.local(z)[2]
+        assert isinstance(precision, Dense)
+        return precision.matrix[self.free[:, None], self.free[None]]
+
+    def __call__(self, mean: Tensor, covariance: Tensor) -> tuple[float, Tensor, Tensor]:
+        """Return E q[log p] (nats), E q[gradient] [dimension] and -E q[Hessian] [dimension, dimension]."""
+        whole = mean.new_zeros(len(mean), len(mean))
+        whole[self.free[:, None], self.free[None]] = covariance
+        leaves = self.local.leaves(mean[None])
+        count = len(self.view.cells)
+        felt = [k for k, leaf in enumerate(leaves) if bool((leaf.together(leaf, whole) > _SURE).any())]
+        root = _roots([[leaves[j].together(leaves[k], whole).expand(count) for k in felt] for j in felt])
+        at, weight = (each.to(mean) for each in nodes(len(felt)))
+        step = max(1, PASS // len(at))
+        parts = []
+        for start in range(0, max(1, count), step):
+            rows = slice(start, start + step)
+            shift = [mean.new_zeros(())] * len(leaves)
+            for k, of in zip(felt, root, strict=True):
+                shift[k] = at[:, : len(of)] @ torch.stack([each[rows] for each in of])
+            parts.append(self.local.derivatives(leaves, rows, shift, weight[:, None]))
+        value, gradient, blocks = summed(leaves, parts, mean[None])
+        hessian = matrix_of(blocks, mean[None])
+        prior, slope, rows_of = self._prior(mean, whole)
+        add_rows(hessian, rows_of)
+        return float(value[0]) + prior, gradient[0] + slope, -hessian[0]
+
+    def _prior(self, mean: Tensor, whole: Tensor) -> tuple[float, Tensor, list[tuple[Site, Tensor]]]:
+        above = torch.tensor(self.above, dtype=torch.int64, device=mean.device)
+        x, w = np.polynomial.hermite_e.hermegauss(_PRIOR_NODES[len(self.above)])
+        size = len(above) + 1
+        at = torch.tensor(list(itertools.product(x, repeat=size)), dtype=torch.float64).to(mean)
+        weight = torch.tensor(list(itertools.product(w / w.sum(), repeat=size)), dtype=torch.float64).prod(-1).to(mean)
+        lower = torch.linalg.cholesky(whole[above[:, None], above[None]])
+        along = torch.linalg.solve_triangular(lower, whole[above], upper=False)  # [above, dimension]
+        rest = (whole.diagonal() - along.square().sum(0)).clamp_min(0.0).sqrt()
+        rest[above] = 0.0
+        z = mean + at[:, :-1] @ along + at[:, -1:] * rest
+        value, slope, rows = log_prior_rows(self.view, z)
+        averaged = [(site, (weight[:, None] * row).sum(0, keepdim=True)) for site, row in rows]
+        return float(weight @ value.to(weight)), weight @ slope, averaged
+
+
+def _roots(covariance: list[list[Tensor]]) -> list[list[Tensor]]:
+    """Return Cholesky factors of covariances, entry by entry [comparison]; what has no variance has no root."""
+    size = len(covariance)
+    root: list[list[Tensor]] = [[] for _ in range(size)]
+    for i in range(size):
+        for j in range(i + 1):
+            left = covariance[i][j] - sum((root[i][k] * root[j][k] for k in range(j)), torch.zeros(()))
+            if i == j:
+                root[i].append(left.clamp_min(0.0).sqrt())
+            else:
+                root[i].append(torch.where(root[j][j] > 1e-12, left / root[j][j].clamp_min(1e-12), 0.0))
+    return root
+
+
+def best(expected: Expected, mean: Tensor, precision: Tensor) -> Best:
+    """Return the best Gaussian reached from a mean [dimension] and a precision of the free coordinates."""
+    free = expected.free
+    lower = torch.linalg.cholesky(precision)
+    here, size, done = _at(expected, mean, lower), 1.0, 0
+    while done < _ROUNDS and size > _SMALLEST:
+        done += 1
+        mixed = (1 - size) * precision + size * here.target[free[:, None], free[None]]
+        lower, failed = torch.linalg.cholesky_ex(mixed)
+        there = None
+        if not failed:
+            step = torch.zeros_like(mean)
+            step[free] = size * torch.cholesky_solve(here.gradient[free, None], lower)[:, 0]
+            there = _at(expected, here.mean + step, lower)
+        if there is None or not there.bound > here.bound - _ENOUGH:
+            size /= 2
+            continue
+        gain = there.bound - here.bound
+        here, precision = there, mixed
+        if size == 1.0 and abs(gain) < _ENOUGH:
+            break
+        size = min(1.0, 2 * size)
+    return Best(here.mean, Dense(precision), here.target, here.bound, done)
+
+
+@dataclass(frozen=True)
+class _Place:
+    mean: Tensor
+    bound: float
+    gradient: Tensor
+    target: Tensor
+
+
+def _at(expected: Expected, mean: Tensor, lower: Tensor) -> _Place:
+    value, gradient, target = expected(mean, torch.cholesky_inverse(lower))
+    entropy = 0.5 * len(lower) * (1 + LOG_2PI) - float(lower.diagonal().log().sum())
+    return _Place(mean, value + entropy, gradient, target)
+
+
+def has_best(view: View) -> bool:
+    """Whether the best Gaussian of a view can be found here: its curvature is local, and kept in a matrix."""
+    if view.program.type_layer is not None or view.device.type != "cpu":
+        return False
+    local = local_curvature(view, first_guess(view))
+    return local is not None and local.form is Dense
+
+
+def variational(view: View, found: Mixture) -> Mixture | None:
+    """Return the mixture of the best Gaussians that are reached from those of a Laplace approximation.
+
+    Hyperparameters keep their grid, each place of it with the weight of its own bound; where they are so sharply known
+    that there is no grid they are coordinates like others. None: the program's curvature is not local, or too large.
+    """
+    if not has_best(view):
+        return None
+    local = local_curvature(view, found.mode.z)
+    assert local is not None
+    grid = len(found.weight) > 1
+    if grid and not all(isinstance(spread, Joint) for spread in found.spread):
+        return None
+    held = torch.tensor(view.hyper if grid else (), dtype=torch.int64, device=view.device)
+    expected = Expected(view, local, held)
+    if len(expected.above) >= len(_PRIOR_NODES):
+        return None
+    kept = found.only(found.weight > _COUNTS) if grid else found
+    parts: list[Best] = []
+    gained: tuple[Tensor, Tensor] | None = None  # by the first, over its Laplace approximation
+    for base in kept.base:
+        precision = expected.at_mode(base)
+        start = (base, precision) if gained is None else (base + gained[0], precision + gained[1])
+        if torch.linalg.cholesky_ex(start[1])[1]:
+            start = base, precision
+        if torch.linalg.cholesky_ex(start[1])[1]:
+            return None
+        parts.append(best(expected, *start))
+        gained = gained or (parts[0].mean - base, parts[0].precision.matrix - precision)
+    bound = torch.tensor([part.bound for part in parts], dtype=torch.float64)
+    weight, top = bound.softmax(0).to(found.base), int(bound.argmax())
+    spread = tuple(
+        _joined(part, joint, expected) if isinstance(joint, Joint) and grid else part.inner
+        for part, joint in zip(parts, kept.spread, strict=True)
+    )
+    return replace(
+        kept,
+        weight=weight,
+        base=torch.stack([part.mean for part in parts]),
+        spread=spread,
+        converged=all(part.rounds < _ROUNDS for part in parts),
+        iterations=sum(part.rounds for part in parts),
+        mode=replace(kept.mode, z=parts[top].mean, value=parts[top].bound),
+        whole=spread[top],
+    )
+
+
+def _joined(part: Best, joint: Joint, expected: Expected) -> Joint:
+    """Return the Gaussian of hyperparameters of a place of the grid and the rest, the best one given them."""
+    cross = part.target[expected.free[:, None], joint.hyper[None]]
+    slope = -part.inner.matrix @ (part.inner.matrix.T @ cross)
+    log_det = part.inner.log_det + float(torch.linalg.slogdet(joint.axes)[1])
+    return replace(joint, slope=slope, inner=lambda: part.inner, log_det=log_det, log_det_error=0.0)
