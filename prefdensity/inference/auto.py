@@ -49,7 +49,7 @@ def by_auto(view: View, settings: Settings, report: Report) -> Answer:
         return by_svi(view, settings, report)
     # where a better Gaussian is at hand, one that fails at the first look is not corrected, and none is given the
     # benefit of the doubt
-    better = has_best(view) and not _is_small(view)
+    better = view.work <= _LARGE and not _is_small(view) and has_best(view)
     first = (by_gaussian if better else by_laplace)(view, settings, report)
     if stands(first) and not (better and first.facts["k_hat"] > K_USABLE and first.facts["method"] == "laplace"):
         return first
@@ -76,7 +76,7 @@ def _beyond(first: Answer, view: View, settings: Settings, report: Report) -> An
         return _with_message(first, "svi was not tried at this size, method='svi' does")
     if first.facts["method"] == "variational":
         return first
-    second = improved(view, first, settings) or by_svi(view, settings, report)
+    second = improved(view, first, settings) or (first if stands(first) else by_svi(view, settings, report))
     interrupted = "interrupted" in second.facts["message"]  # returned, not hidden
     return second if interrupted or second.facts["elbo"] > first.facts["elbo"] else first
 
