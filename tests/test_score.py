@@ -1,11 +1,24 @@
 """Score tests of what could be added: null points of all layers, closed forms, tails, gains."""
 
+import functools
+from dataclasses import replace
+
 import contract
 import numpy as np
+import pyro
+import pyro.distributions as dist
 import pytest
 import torch
+from scipy.stats import chi2, norm
+from truths import logistic, simulated, table
 
 import prefdensity
+from prefdensity import layer
+from prefdensity.checking import quadratic
+from prefdensity.checking.extensions import extensions
+from prefdensity.checking.quadratic import Spectrum, weighted_chi2_tail
+from prefdensity.checking.score import Effects, holm, score_of, scores
+from prefdensity.checking.sensitivity import Fit
 from prefdensity.errors import ProgramError
 from prefdensity.inference.view import View
 from prefdensity.programs.compose import compose
@@ -61,3 +74,185 @@ def test_what_says_nothing_names_its_own_sites():
             fn = view.run(view.values(contract.vectors(view, 1))[0], 1).met[offsets]["fn"]
             assert (np.asarray(fn.mean) == 0).all()
             assert (np.asarray(fn.variance) == 1).all()
+
+
+@functools.cache
+def small(seed=3, people=12, each=40, items=5):
+    """Annotators with a leaning of their own to the first item, on sides drawn at random."""
+    rng = np.random.default_rng(seed)
+    who = np.repeat(np.arange(people), each)
+    a = rng.integers(items, size=len(who))
+    b = (a + rng.integers(1, items, size=len(who))) % items
+    first = rng.choice([-1, 1], len(who))
+    u, own = rng.normal(size=items), 0.3 + 0.5 * rng.normal(size=people)
+    won = rng.random(len(who)) < logistic(u[a] - u[b] + own[who] * first)
+    data = replace(table(who, a, b, (~won).astype(np.int8)), first=first.astype(np.int8))
+    return prefdensity.fit("bradley_terry+utility_scale(fixed=1.5)", data, method="laplace", draws=100), data
+
+
+def found_by(post, data, name):
+    ways, _ = extensions(post.program, data)
+    (extension,) = (way[0] for way in ways if way[0].layer.name == name)
+    return extension
+
+
+def by_hand(post, data):
+    """Residuals, variances and the projection off utilities with a normal prior, by plain linear algebra."""
+    u = post.point["utility"]
+    x = np.eye(len(u))[data.item_a] - np.eye(len(u))[data.item_b]
+    p = logistic(x @ u)
+    h = x.T @ ((p * (1 - p))[:, None] * x) + np.eye(len(u)) / 1.5**2
+    return (data.outcome == 0) - p, p * (1 - p), x, h
+
+
+def test_one_effect_is_the_lagrange_multiplier_test():
+    """Rao's statistic of an order effect beside utilities with a prior, by hand."""
+    post, data = small()
+    e, v, x, h = by_hand(post, data)
+    first = data.first.astype(float)
+    cross = x.T @ (v * first)
+    expected = (e @ first) ** 2 / (v @ first**2 - cross @ np.linalg.solve(h, cross))
+    found = score_of(Fit(post, data), found_by(post, data, "position_bias"))
+    assert found.df == 1
+    assert found.statistic == pytest.approx(expected, rel=0.02)
+    assert found.p == pytest.approx(chi2.sf(expected, 1), rel=0.1)
+    assert found.gain == pytest.approx(found.statistic / 2 - 1)
+
+
+def test_a_spread_has_the_covariance_of_linear_algebra():
+    post, data = small()
+    e, v, x, h = by_hand(post, data)
+    per = np.eye(12)[data.annotator] * data.first[:, None]
+    effects = Effects(Fit(post, data), found_by(post, data, "annotator_position_bias"))
+    many = np.flatnonzero(~effects.single)
+    cross = x.T @ (v[:, None] * per)
+    expected = per.T @ (v[:, None] * per) - cross.T @ np.linalg.solve(h, cross)
+    bent = effects.bent[many]
+    np.testing.assert_allclose(effects.covariance(many) - bent @ bent.T, expected, rtol=1e-6, atol=1e-6)
+    assert 0 < np.trace(bent @ bent.T) < 0.03 * np.trace(expected)  # of order 1 / judgements
+    np.testing.assert_allclose(effects.score[many], per.T @ e, atol=0.1)
+    assert effects.single.sum() == 1
+
+
+@pytest.mark.parametrize("program", ["bradley_terry", "davidson", "crowd_bt", "bradley_terry+annotator_tastes", "gp"])
+def test_jacobians_are_those_of_differences(program):
+    """What rows feel is found by running, also of utilities that are functions of other sites."""
+    program = load_program(program)
+    data = contract.suited(program)
+    post = prefdensity.fit(program, data, method="map")
+    fit = Fit(post, data)
+    step = 1e-6 * torch.linspace(-1, 1, len(fit.z), dtype=torch.float64).cos()
+    step[np.setdiff1d(np.arange(len(fit.z)), fit.felt)] = 0.0
+    there, back = (fit._own(fit.z + sign * step).detach().numpy() for sign in (1, -1))
+    np.testing.assert_allclose(fit.slopes @ step.numpy()[fit.felt], (there - back) / 2, atol=1e-13, rtol=1e-4)
+
+
+def test_tails_of_quadratic_forms():
+    for df in (2.0, 7.0):
+        for tail in (0.7, 0.1, 1e-3, 1e-7):
+            found = weighted_chi2_tail(3 * chi2.isf(tail, df), np.array([3.0]), np.array([df]))
+            assert found == pytest.approx(tail, rel=0.05)
+    weight, size = np.array([5.0, 1.0, 0.2]), np.array([1.0, 2.0, 3.0])
+    sample = np.random.default_rng(0).chisquare(size, (400_000, 3)) @ weight
+    for tail in (0.5, 0.1, 0.01):
+        assert weighted_chi2_tail(float(np.quantile(sample, 1 - tail)), weight, size) == pytest.approx(tail, rel=0.06)
+
+
+def test_expected_gains_are_those_of_new_judgements():
+    """Effects of known covariance: the gain said beforehand against that of the estimate at the truth, on average."""
+    rng = np.random.default_rng(1)
+    value, t = rng.gamma(2, 5, 60), 0.1
+    said, true = [], []
+    for _ in range(400):
+        theta = rng.normal(size=60) * t**0.5
+        s = value * theta + rng.normal(size=60) * value**0.5
+        guess, gain = Spectrum(value, np.ones(60), value, s**2).effects()
+        estimate = guess * s / (1 + guess * value)
+        said.append(gain)
+        true.append(value @ (theta * estimate - estimate**2 / 2))
+    error = np.std(np.subtract(said, true)) / 20
+    assert np.mean(said) == pytest.approx(np.mean(true), abs=3 * error + 0.1)
+    assert np.mean(true) > 10
+
+
+def test_large_matrices_are_known_by_products(monkeypatch):
+    rng = np.random.default_rng(2)
+    value = rng.gamma(2, 1, 300)
+    vectors = np.linalg.qr(rng.normal(size=(300, 300)))[0]
+    v = (vectors * value) @ vectors.T
+    score = vectors @ (rng.normal(size=300) * np.sqrt(value + 0.3 * value**2))
+    whole = quadratic.spectrum(score, lambda x: v @ x, lambda: v)
+    monkeypatch.setattr(quadratic, "_WHOLE", 10)
+    few = quadratic.spectrum(score, lambda x: v @ x, lambda: v)
+    assert few.total == pytest.approx(whole.total, rel=1e-8)
+    assert few.mean == pytest.approx(whole.mean, rel=0.03)
+    assert few.effects() == pytest.approx(whole.effects(), rel=0.1)
+    assert norm.isf(few.tail()) == pytest.approx(norm.isf(whole.tail()), abs=0.3)
+
+
+def test_holm():
+    assert holm([0.01, 0.04, 0.03, 0.5]).tolist() == pytest.approx([0.04, 0.09, 0.09, 0.5])
+    assert holm([0.9, 0.8]).tolist() == [1.0, 1.0]
+
+
+@layer("margin", needs=["annotator"], spread={"mood": "day"})
+def moods(margin, data):
+    """Moods: who judges leans to the item that comes first in the alphabet, or away from it."""
+    spread = pyro.sample("mood", dist.HalfNormal(0.5))
+    with pyro.plate("annotator", data.n_annotators, dim=-1):
+        offset = pyro.sample("day", dist.Normal(0.0, 1.0))
+    return margin + spread * data.of_annotator(offset)
+
+
+@layer("margin", null={"push": 0.0})
+def pushy(margin, data):
+    """Pushy: says nothing at 1, whatever it declares."""
+    return margin * pyro.sample("push", dist.Normal(1.0, 0.5))
+
+
+def test_layers_of_ones_own_are_tried():
+    data = simulated("luce", 1)
+    lean = np.random.default_rng(0).normal(size=30)[data.annotator] * np.where(data.item_a < data.item_b, 1, -1)
+    turned = np.random.default_rng(1).random(len(data)) < 0.5 * np.abs(np.tanh(lean))
+    outcome = np.where(turned, (lean < 0).astype(np.int8), data.outcome).astype(np.int8)
+    data = replace(data, outcome=outcome)
+    post = prefdensity.fit("bradley_terry", data, method="laplace", draws=100)
+    found, untried = scores(post, data, [moods, pushy])
+    best = max(found, key=lambda each: each.gain)
+    assert best.extension.layer is moods
+    assert best.p < 1e-6
+    assert "says something where it declares to say nothing" in untried["pushy"]
+    assert untried["intransitive"] == "declares no point at which it says nothing"
+    assert untried["tie_habits"].startswith("tie_habits is about ties")
+    report = prefdensity.check(post, data, layers=[moods], replicates=20)
+    assert report.steps["layer"][0] == "moods"
+    assert "moods: " in str(report)
+
+
+def test_what_takes_the_place_of_a_layer_keeps_its_sites():
+    """Own position biases beside a common one that the program has: the common one is not asked again."""
+    post, data = small()
+    post = prefdensity.fit("bradley_terry+position_bias", data, method="laplace", draws=100)
+    found = {each.extension.layer.name: each for each in scores(post, data)[0]}
+    own = found["annotator_position_bias"]
+    assert own.df == 0
+    assert own.extension.out.name == "position_bias"
+    assert own.p < 0.01
+    assert own.variance**0.5 == pytest.approx(0.5, abs=0.2)
+
+
+def test_the_end_of_a_range_has_one_side():
+    post = prefdensity.fit("bradley_terry", simulated("lapse", 4), method="laplace", draws=100)
+    found = score_of(Fit(post, simulated("lapse", 4)), found_by(post, simulated("lapse", 4), "lapse"))
+    assert found.p == pytest.approx(norm.sf(found.statistic**0.5))
+    assert found.p < 0.01
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_what_was_fitted_to_chance_is_not_held_against_a_program(seed):
+    """Tastes of 30 annotators follow the chance of their judgements; a curve of choice it is not."""
+    data = simulated("own utilities", seed)
+    post = prefdensity.fit("bradley_terry+annotator_tastes", data, method="laplace", draws=200)
+    report = prefdensity.check(post, data)
+    assert report.verdict == "stands"
+    assert abs(report.table.set_index("check").loc["calibration", "z"]) < 2.5

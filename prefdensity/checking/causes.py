@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from scipy.stats import norm
 
 from prefdensity.checking.remedies import remedies
 from prefdensity.errors import ProgramError
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from prefdensity.data.comparisons import Comparisons
 
 NOTEWORTHY = 2.5  # standard deviations from which a suspicion is voiced: about 1 in 100 per rule if there is nothing
+# Adjusted p-values up to which the score of a layer confirms a suspicion, or raises one by itself.
+WELCOME, CLEAR = 0.05, 0.01
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +44,8 @@ class Cause:
     meaning
         What the data show.
     carried_by
-        Annotators, pairs or items with what they contribute, those who contribute most first.
+        Annotators, pairs or items with what they contribute, those who contribute most first; empty for a layer that
+        no check is about.
     remedies
         Programs that add what is missing and suit the data; the first is the one to try first.
     advice
@@ -67,7 +71,7 @@ class Cause:
         return ", ".join(_label(row) for row in self.carried_by.head(3).to_dict("records"))
 
     def __str__(self) -> str:
-        said = f"{self.meaning}; most by {self.bearers}"
+        said = f"{self.meaning}; most by {self.bearers}" if self.bearers else self.meaning
         return f"{self.name} ({self.check}, z = {self.evidence:.1f}): {said}. {self.advice}"
 
 
@@ -108,6 +112,19 @@ class Rule:
         return f"an effect of {self.about}" if self.about else FINDINGS[self.finding]
 
 
+@dataclass(frozen=True)
+class Suspicion:
+    """A rule that applies, by how many standard deviations, and what its best layer would gain (NaN: nobody knows).
+
+    `meaning`: in words, where the check has none for it.
+    """
+
+    rule: Rule
+    z: float
+    gain: float
+    meaning: str = ""
+
+
 def _count_once(table: Comparisons | Choices) -> str:
     data = table.pairs()
     whole = (data.count == np.round(data.count)).all()
@@ -143,6 +160,7 @@ RULES = (
 def suspects(
     table: pd.DataFrame,
     parts: dict[str, pd.DataFrame],
+    steps: pd.DataFrame,
     program: Program,
     data: Comparisons | Choices,
     own: Sequence[Layer] = (),
@@ -151,8 +169,8 @@ def suspects(
 
     Parameters
     ----------
-    table, parts
-        As in `checks.CheckReport`.
+    table, parts, steps
+        As in `check.CheckReport`.
     program, data
         What was checked.
     own
@@ -160,13 +178,45 @@ def suspects(
     """
     off = {row["check"]: row for row in table.to_dict("records") if row["verdict"] in ("doubtful", "contradicted")}
     ruled_out = "mixture" if "clear cycles" in off else "circles"
+    meanings = dict(zip(table["check"], table["meaning"], strict=True))
+    most, covered = steps["gain"].max(), set()
     found = []
-    for rule in (*RULES, *covariate_rules(off)):
-        if rule.check in off and rule.finding != ruled_out and (not rule.only_with or rule.only_with in program.needs):
-            z = off[rule.check]["z"]
-            if (z * rule.sign if rule.sign else abs(z)) >= NOTEWORTHY:
-                found.append((rule, abs(z)))
-    return tuple(_cause(rule, z, off[rule.check]["meaning"], parts, program, data, own) for rule, z in _ranked(found))
+    for rule in (*RULES, *covariate_rules(parts)):
+        answers = {each.added.label for each in remedies(program, rule.finding, own)}
+        covered |= answers
+        meant = rule.finding != ruled_out and (not rule.only_with or rule.only_with in program.needs)
+        if rule.check in parts and meant:
+            z = off[rule.check]["z"] if rule.check in off else 0.0
+            tried = steps[steps["layer"].isin(answers)]
+            found.append(_suspicion(rule, z * rule.sign if rule.sign else abs(z), tried, most))
+    for row in steps[~steps["layer"].isin(covered)].to_dict("records"):
+        what = row["story"].split(":")[0].strip() or row["layer"]
+        rule = Rule("", f"score of {row['layer']}", 0, f"Try {row['program']}.", about=what[0].lower() + what[1:])
+        found.append(_suspicion(rule, 0.0, steps[steps["layer"] == row["layer"]], most))
+    return tuple(
+        _cause(each.rule, each.z, each.meaning or meanings[each.rule.check], parts, program, data, own)
+        for each in _ranked([each for each in found if each is not None])
+    )
+
+
+def _suspicion(rule: Rule, z: float, tried: pd.DataFrame, most: float) -> Suspicion | None:
+    """Return what a check that is off by z, on the side that speaks for a rule, and the scores of layers come to.
+
+    Where layers that answer it were `tried`, their scores must confirm it. A score may also see alone what the check
+    does not, if no other layer gains more than it does (`most`).
+    """
+    seen = z >= NOTEWORTHY
+    if tried.empty:
+        return Suspicion(rule, z, np.nan) if seen else None
+    if not seen and rule.about and rule.finding:  # the score is about all of its kind together
+        return None
+    best = tried.sort_values("p").to_dict("records")[0]
+    if best["p_adjusted"] > (WELCOME if seen else CLEAR) or (not seen and best["gain"] < most):
+        return None
+    if seen:
+        return Suspicion(rule, z, tried["gain"].max())
+    told = f"the score of {best['layer']} shows what no check does (adjusted p = {best['p_adjusted']:.2g})"
+    return Suspicion(rule, float(norm.isf(best["p"] / 2)), tried["gain"].max(), told)
 
 
 def covariate_rules(checks: Iterable[str]) -> list[Rule]:
@@ -179,10 +229,18 @@ def covariate_rules(checks: Iterable[str]) -> list[Rule]:
     ]
 
 
-def _ranked(found: list[tuple[Rule, float]]) -> list[tuple[Rule, float]]:
-    """Sort by evidence, which counts half where another suspect also brings it about."""
-    voiced = {rule.finding for rule, _ in found}
-    return sorted(found, key=lambda pair: -pair[1] / (2 if voiced & set(pair[0].behind) else 1))
+def _ranked(found: list[Suspicion]) -> list[Suspicion]:
+    """Sort by expected gain; where no score tells it, half the squared evidence is the guess.
+
+    Evidence counts half where another suspect also brings it about.
+    """
+    voiced = {each.rule.finding for each in found}
+
+    def gain(each: Suspicion) -> float:
+        guess = (each.z / (2 if voiced & set(each.rule.behind) else 1)) ** 2 / 2
+        return guess if np.isnan(each.gain) else each.gain
+
+    return sorted(found, key=gain, reverse=True)
 
 
 def _cause(
@@ -202,7 +260,7 @@ def _cause(
         check=rule.check,
         evidence=z,
         meaning=meaning,
-        carried_by=parts[rule.check],
+        carried_by=parts.get(rule.check, pd.DataFrame()),
         remedies=tuple(each.program for each in suited),
         advice=rule.reading(data) or (f"Try {how}{compared}." if suited else rule.otherwise),
     )

@@ -20,6 +20,7 @@ from prefdensity.checking.catalogue import catalogue
 from prefdensity.checking.causes import Cause, suspects
 from prefdensity.checking.discrepancies import Directions
 from prefdensity.checking.replication import Design, replications
+from prefdensity.checking.score import scores, table as ranked
 from prefdensity.checking.sets import SET_CHECKS, SetDesign
 from prefdensity.checking.tallies import CERTAIN, Curve, Tally
 from prefdensity.errors import DataError
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 _MOST = 20_000_000  # cells x replicates
 _FEWEST = 20
 _BINS = 10
+_OF_PAIRS = {"every layer": "scores of what could be added are for pairs, not for choices from sets"}
+SEEN = 0.05  # adjusted p-value up to which a layer is told
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +54,10 @@ class CheckReport:
         of squares; verdicts are "as expected", "doubtful", "contradicted" and "not available".
     causes
         Suspects, the best supported first; empty if nothing is found.
+    steps
+        What to try next: a row for each layer that could be added, what would gain most first; see `score.table`.
+    untried
+        Layer -> why it was not tried.
     parts
         check -> frame of annotators, pairs or items (label, judgements, observed, expected, z), those who
         contribute most to its departure first.
@@ -66,6 +73,8 @@ class CheckReport:
     source: str
     table: pd.DataFrame
     causes: tuple[Cause, ...]
+    steps: pd.DataFrame
+    untried: dict[str, str]
     parts: dict[str, pd.DataFrame]
     calibration: pd.DataFrame
     replicates: int
@@ -79,7 +88,7 @@ class CheckReport:
         doubt from a cause or a contradicted check, which about 1 in 20 of them show.
         """
         off = self._off()
-        if (off["z"].abs() >= CERTAIN).any():
+        if (off["z"].abs() >= CERTAIN).any() or any(cause.evidence >= CERTAIN for cause in self.causes):
             return "contradicted"
         return "in doubt" if self.causes or (off["verdict"] == "contradicted").any() else "stands"
 
@@ -89,9 +98,9 @@ class CheckReport:
         if self.verdict == "stands":
             return f"Nothing here speaks against {self.program}."
         said = [f"{cause.name} (z = {cause.evidence:.1f})" for cause in self.causes[:1]]
-        farthest = self._off().sort_values("z", key=abs).iloc[-1]
-        if not self.causes or self.causes[0].evidence < CERTAIN <= abs(farthest["z"]):
-            said.append(f"{farthest['check']} is off by z = {farthest['z']:.1f}: {farthest['meaning']}")
+        for farthest in self._off().sort_values("z", key=abs).tail(1).to_dict("records"):
+            if not self.causes or self.causes[0].evidence < CERTAIN <= abs(farthest["z"]):
+                said.append(f"{farthest['check']} is off by z = {farthest['z']:.1f}: {farthest['meaning']}")
         rest = len(self.causes) - 1
         more = f"; and {rest} more suspicion{'s' if rest > 1 else ''}" if rest > 0 else ""
         found = "; ".join(said) + more
@@ -118,6 +127,15 @@ class CheckReport:
     def _off(self) -> pd.DataFrame:
         return self.table[self.table["verdict"].isin(["doubtful", "contradicted"])]
 
+    def _next(self) -> list[str]:
+        """Return lines on the layers that would gain something and that the data show."""
+        seen = self.steps[(self.steps["p_adjusted"] <= SEEN) & (self.steps["gain"] > 0)]
+        said = [
+            f"  {row['layer']}: {row['gain']:.1f} nats (adjusted p = {row['p_adjusted']:.2g})"
+            for row in seen.to_dict("records")
+        ]
+        return ["What a layer would gain in elpd, as its score tells:", *said] if said else []
+
     def suspects(self) -> pd.DataFrame:
         """Return the causes as a frame: cause, check, evidence (z), meaning, carried_by (the first), advice."""
         return pd.DataFrame(
@@ -128,6 +146,7 @@ class CheckReport:
     def __str__(self) -> str:
         lines = [f"{self.program} against {self.source}, {self.replicates} replicated tables", self.headline]
         lines += [f"  {number}. {cause}" for number, cause in enumerate(self.causes, 1)]
+        lines += self._next()
         lines.append(f"{'check':<16}{'data':>9}{'expected':>10}{'tail':>7}{'z':>7}  verdict")
         for row in self.table.to_dict("records"):
             if row["verdict"] == "not available":
@@ -159,6 +178,7 @@ def check(
         Of the replicated tables.
     layers
         Layers of your own to offer as remedies beside the shipped ones; what they answer they say by ``mends=...``.
+        Those that say where they say nothing (`null`, `spread`) are tried by their score.
 
     Returns
     -------
@@ -176,9 +196,9 @@ def check(
     size = max(_FEWEST, min(replicates, _MOST // len(design.cells)))
     tallies: list[Tally] = []
     for observed, replicated in replications(post, design, size, seed):
+        directions: Any = None if data.SETS else Directions(observed.expected)
         if not tallies:
             curve = Curve(observed.expected, _BINS)
-            directions: Any = None if data.SETS else Directions(observed.expected)
             checks = SET_CHECKS if data.SETS else catalogue(design)
             tallies = [Tally(each, design, each.lacks(design, directions)) for each in checks]
         curve.add(observed, replicated)
@@ -186,11 +206,15 @@ def check(
             tally.add(observed, replicated, directions)
     table = pd.DataFrame([tally.row() for tally in tallies])
     parts = {tally.check.name: tally.frame() for tally in tallies if not tally.lacking}
+    found, untried = ([], _OF_PAIRS) if data.SETS else scores(post, data.pairs(), layers)
+    steps = ranked(found)
     return CheckReport(
         program=post.program_name,
         source=data.source,
         table=table,
-        causes=suspects(table, parts, post.program, data, layers),
+        causes=suspects(table, parts, steps, post.program, data, layers),
+        steps=steps,
+        untried=untried,
         parts=parts,
         calibration=curve.frame(),
         replicates=size,

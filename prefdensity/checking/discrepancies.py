@@ -53,7 +53,11 @@ class Discrepancy:
 
 
 class Directions:
-    """Directions [cell] along which residuals may lean, less what utilities of items can stand for.
+    """Directions [cell, draw] along which residuals may lean, less what utilities of items can stand for.
+
+    Those that are functions of the margins are so draw by draw: what was fitted has followed the chance of the data, so
+    that residuals lean along functions of the fit even if the program is right, the more the more was fitted. Given
+    the margins of a draw of the posterior they do not lean on average.
 
     Attributes
     ----------
@@ -64,22 +68,22 @@ class Directions:
     """
 
     def __init__(self, expected: Expectation) -> None:
-        design, margin = expected.design, expected.margin.mean(1)
+        design, margin = expected.design, expected.margin
         self.tangent = Tangent(expected)
         raw = {"calibration": margin**3}
         if design.first is not None:
-            raw["order"] = design.first
+            raw["order"] = design.first[:, None]
         for index, name in enumerate(design.data.covariate_names):
-            raw[f"covariate {name}"] = design.covariates[:, index]  # type: ignore[index]
+            raw[f"covariate {name}"] = design.covariates[:, [index]]
         weight = self.tangent.weight
         self.along: dict[str, Array] = {}
         for name, direction in raw.items():
             rest = self.tangent.without(direction)
-            if weight @ rest**2 > _LEFT * (weight @ direction**2):
+            if (weight @ rest**2).sum() > _LEFT * (weight @ direction**2).sum():
                 self.along[name] = rest
         if design.data.n_ties:
             size = np.abs(margin)
-            self.along["ties"] = size - np.average(size, weights=expected.tie_v.mean(1))
+            self.along["ties"] = size - (expected.tie_v * size).sum(0) / expected.tie_v.sum(0)
 
 
 def pair_fit(r: Residuals, d: Directions) -> Array:
@@ -104,7 +108,7 @@ def leaning(name: str) -> Callable[[Residuals, Directions], Array]:
     """Return the discrepancy that sums residuals along a direction: standard normal if there is nothing."""
 
     def parts(r: Residuals, d: Directions) -> Array:
-        h = d.along[name][:, None]
+        h = d.along[name]
         matrix = r.design.pair if r.design.annotator is None else r.design.annotator
         e, v = (r.ties, r.expected.tie_v) if name == "ties" else (r.e, r.v)
         return matrix @ (e * h) / np.sqrt((v * h**2).sum(0))

@@ -81,7 +81,7 @@ def _applied(program: Program, layer: Layer, mend: Mend) -> Remedy | None:
         return None
     kept = {each.label for each in program.layers if each is not out}
     try:
-        made = _made(program, out, new)
+        made = extended(program, new, out)
     except ProgramError:  # there is no room for it
         return None
     return Remedy(made, new, gone) if kept <= {each.label for each in made.layers} else None
@@ -109,8 +109,14 @@ def _gives_way(program: Program, layer: Layer, mend: Mend) -> Layer | None:
     return None
 
 
-def _made(program: Program, out: Layer | None, new: Layer) -> Program:
-    """Return a program with a layer in the place of another, or more; by a name as short as before if it has one."""
+def extended(program: Program, new: Layer, out: Layer | None = None) -> Program:
+    """Return a program with a layer in the place of another, or more; by a name as short as before if it has one.
+
+    Raises
+    ------
+    ProgramError
+        If there is no room for it.
+    """
     kept = [each for each in program.layers if each is not out]
     if all(on_shelf(each) for each in (*kept, new)):
         return shipped(_named(program, out, new.label))

@@ -208,9 +208,9 @@ class Tangent:
         self.solve = factorized(information + ridge * sp.eye_array(information.shape[0], format="csc"))
 
     def without(self, direction: Array) -> Array:
-        """Return a direction [cell] less its projection, in the metric of the variances."""
+        """Return directions [cell, draw] less their projection, in the metric of the variances."""
         sides = self.design.sides
-        return direction - sides @ self.solve(sides.T @ (self.weight * direction))
+        return direction - sides @ self.solve(sides.T @ (self.weight[:, None] * direction))
 
     def refitted(self, r: Residuals) -> Array:
         """Return the residuals [cell, draw] after one Newton step of the utilities."""

@@ -1,0 +1,289 @@
+"""How the probabilities of all outcomes change with parameters, near one place: Jacobians found by running.
+
+Row by row (hidden type of who judged, comparison, outcome), log probabilities have a sparse Jacobian J in the
+parameters. With D the expected counts of the rows, J'DJ is the expected information, and J'n the score of counts n.
+Which entries of a site a comparison feels is guessed from the site's plates, its own annotator and its own two items,
+and then checked against an automatic derivative; a site of another kind is taken entry by entry.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from numpy.typing import NDArray
+from scipy.linalg import cho_factor, cho_solve
+from scipy.sparse.linalg import splu
+from torch import Tensor
+
+from prefdensity.errors import ProgramError
+from prefdensity.inference.curvature import log_prior_rows
+from prefdensity.inference.view import Site, View
+from prefdensity.programs.cells import Cells
+from prefdensity.programs.tabulate import cells_of
+
+if TYPE_CHECKING:
+    from prefdensity.data.comparisons import Comparisons
+    from prefdensity.posterior.posterior import Posterior
+
+Array = NDArray[np.float64]
+
+# Entries that are taken one by one: of a site, and times rows; how well a guess must agree with a derivative.
+_ENTRIES, _DENSE, _OFF = 64, 30_000_000, 1e-7
+_FULL = 3000  # parameters whose information is factored as a full matrix
+_DRAWN, _PAIRS = 2_000_000, (4, 32)  # rows that draws about the point have in all; how many pairs of draws there are
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """The rows that a program on some cells has: (type, comparison, outcome), the last fastest.
+
+    Attributes
+    ----------
+    item_a, item_b, annotator
+        Of each row, int64 [row]; annotator None where nobody knows.
+    """
+
+    item_a: Tensor
+    item_b: Tensor
+    annotator: Tensor | None
+
+    @classmethod
+    def of(cls, cells: Cells, types: int) -> Rows:
+        """Return the rows of a program with so many hidden types of annotators (1: none)."""
+
+        def spread(values: Tensor) -> Tensor:
+            return values.repeat_interleave(len(cells.outcomes)).repeat(types)
+
+        who = None if cells.annotator is None else spread(cells.annotator)
+        return cls(spread(cells.item_a), spread(cells.item_b), who)
+
+
+def log_probabilities(view: View, values: dict[str, Tensor]) -> Tensor:
+    """Return the log probabilities [row] that a program gives with these values of its sites, for one fit."""
+    found = view.run(values, 1).met["outcome"]["fn"]
+    if not hasattr(found, "outcome_log_prob"):
+        raise ProgramError(f"{view.program.name} does not tell the probabilities of outcomes")
+    table: Tensor = found.outcome_log_prob
+    return table.flatten()
+
+
+def jacobian(function: Callable[[Tensor], Tensor], x: Tensor, sites: list[Site], rows: Rows) -> Any:
+    """Return the sparse Jacobian [row, entry] of log probabilities [row] at x [entry], where `sites` lie in x.
+
+    Sites whose entries are no independent numbers are left out: their columns are 0.
+
+    Raises
+    ------
+    ProgramError
+        If a row feels very many entries of a site.
+    """
+    slope = _directional(function, x)
+    parts = [
+        _columns(site, slope, len(x), rows)
+        for site in sites
+        if slope is not None and site.raw_event == site.event
+    ]
+    size = (len(rows.item_a), len(x))
+    out = sp.csr_array(size)
+    for row, column, value in parts:
+        kept = value != 0
+        out = out + sp.csr_array((value[kept], (row[kept], column[kept])), size)
+    return out
+
+
+def _directional(function: Callable[[Tensor], Tensor], x: Tensor) -> Callable[[Tensor], Tensor] | None:
+    """Return direction [entry] -> derivative [row]: a backward pass through a backward pass."""
+    free = x.detach().requires_grad_()
+    value = function(free)
+    if not value.requires_grad:
+        return None
+    weight = torch.zeros_like(value, requires_grad=True)
+    (pulled,) = torch.autograd.grad(value, free, weight, create_graph=True)
+    return lambda direction: torch.autograd.grad(pulled, weight, direction, retain_graph=True)[0].detach()
+
+
+def _columns(
+    site: Site, slope: Callable[[Tensor], Tensor], size: int, rows: Rows
+) -> tuple[Array, Array, Array]:
+    """Return rows, columns and values of the Jacobian by one site."""
+
+    def along(part: Tensor) -> Tensor:
+        direction = part.new_zeros(size)
+        direction[site.at] = part.flatten()
+        return slope(direction)
+
+    shape = site.batch + site.event
+    few = math.prod(n for n, name in zip(shape, site.dims, strict=True) if name not in ("item", "annotator"))
+    if few <= _ENTRIES and not ("annotator" in site.dims and rows.annotator is None):
+        found = _read(site.dims, shape, along, rows)
+        trial = torch.linspace(0.0, 3.0, math.prod(shape), dtype=torch.float64).sin() + 0.1
+        there, guessed = along(trial.reshape(shape)), torch.zeros(len(rows.item_a), dtype=torch.float64)
+        for place, value in found:
+            guessed += trial[place] * value
+        if float((there - guessed).abs().max()) <= _OFF * max(1e-12, float(there.abs().max())):
+            return _stacked(found, site.at.start)
+    if math.prod(shape) * len(rows.item_a) > _DENSE:
+        raise ProgramError(f"every judgement feels many entries of {site.name!r}, which are too many to try")
+    one = torch.eye(math.prod(shape), dtype=torch.float64)
+    return _stacked([(torch.full_like(rows.item_a, k), along(one[k])) for k in range(len(one))], site.at.start)
+
+
+def _read(
+    dims: tuple[str, ...], shape: tuple[int, ...], along: Callable[[Tensor], Tensor], rows: Rows
+) -> list[tuple[Tensor, Tensor]]:
+    """Return (place in the site [row], derivative [row]) of what rows feel, if that is what their plates say."""
+    own = [name if name in ("item", "annotator") else "" for name in dims]
+    found = []
+    for entry in itertools.product(*(range(1 if name else n) for n, name in zip(shape, own, strict=True))):
+        chosen = tuple(slice(None) if name else k for k, name in zip(entry, own, strict=True))
+        mark = torch.zeros(shape, dtype=torch.float64)
+        mark[chosen] = 1.0
+        places = []
+        for side in (rows.item_a, rows.item_b):
+            place = torch.zeros_like(rows.item_a)
+            for n, name, k in zip(shape, own, entry, strict=True):
+                index = side if name == "item" else rows.annotator if name == "annotator" else k
+                assert index is not None
+                place = place * n + index
+            places.append(place)
+        both = along(mark)
+        if "item" not in own:
+            found.append((places[0], both))
+            continue
+        # the sum of the two derivatives, and the sum weighted by numbers of the items, give the two
+        axis = own.index("item")
+        number = torch.arange(1.0, shape[axis] + 1, dtype=torch.float64) / shape[axis]
+        weighted = along(mark * number.reshape(*(-1 if k == axis else 1 for k in range(len(shape)))))
+        a, b = number[rows.item_a], number[rows.item_b]
+        first = (weighted - b * both) / (a - b)
+        found += [(places[0], first), (places[1], both - first)]
+    return found
+
+
+def _stacked(found: list[tuple[Tensor, Tensor]], start: int) -> tuple[Array, Array, Array]:
+    row = torch.arange(len(found[0][0])).repeat(len(found))
+    column = torch.cat([place for place, _ in found]) + start
+    return row.numpy(), column.numpy(), torch.cat([value for _, value in found]).numpy()
+
+
+class Fit:
+    """A program at its fit: expected counts, information, and what the prior adds to it.
+
+    Attributes
+    ----------
+    view, z
+        The program on the cells, apart by all that the table records, and the point [dimension].
+    values
+        The same by site.
+    log_p, observed, expected
+        Log probabilities, counts, and expected counts of rows [row]; of hidden types, each with its share.
+    share, total
+        Probability of the type of who judged, and judgements of the cell [row].
+    felt
+        Coordinates that judgements feel, int [felt].
+    slopes
+        The Jacobian [row, felt].
+    held, precision
+        Precision of the prior [felt], and with the information [felt, felt].
+    """
+
+    def __init__(self, post: Posterior, data: Comparisons) -> None:
+        program = post.program
+        cells = cells_of(data, program.outcomes, ("annotator", "first", "covariates", *program.needs))
+        assert cells.outcome is not None
+        self.view = View(program, cells)
+        self.prior = post.status.method != "mle"
+        self.z = _point(self.view, post)
+        self.values = self.view.values(self.z[None])[0]
+        types, outcomes = self.view.n_types, len(cells.outcomes)
+        self.rows = Rows.of(cells, types)
+        share = torch.ones(len(self.rows.item_a), dtype=torch.float64)
+        if types > 1:
+            assert cells.annotator is not None
+            share = self.view.type_probability(self.z[None])[0].T[:, cells.annotator].flatten()
+            share = share.repeat_interleave(outcomes)
+        self.share = share.numpy()
+        self.total = cells.total.repeat_interleave(outcomes).repeat(types).numpy()
+        self.observed = cells.outcome.flatten().repeat(types).numpy() * self.share
+        with torch.no_grad():
+            self.log_p = self._own(self.z).numpy()
+        self.expected = np.exp(self.log_p) * self.total * self.share
+        slopes = jacobian(self._own, self.z, list(self.view.sites.values()), self.rows)
+        diagonal = slopes.power(2).T @ self.expected
+        known = np.ones(len(self.z), bool)
+        for spread in (name for layer in program.layers for name in layer.spread):
+            known[self.view.sites[spread].at] = False  # it moves nothing that its offsets do not move
+        self.felt = np.flatnonzero(known & (diagonal > 1e-12 * diagonal.max(initial=0.0)))
+        self.slopes = sp.csr_array(slopes.tocsc()[:, self.felt])
+        self.held = self._held(1e-9 * float(diagonal.max(initial=1.0)))[self.felt]
+        information = self.slopes.T @ sp.diags_array(self.expected) @ self.slopes
+        self.precision = sp.csc_array(information + sp.diags_array(self.held))
+    def _own(self, z: Tensor) -> Tensor:
+        return log_probabilities(self.view, self.view.values(z[None])[0])
+
+    def _held(self, least: float) -> Array:
+        """Return the precision [dimension] of the prior, and at least so much: utilities may have a common shift."""
+        held = np.full(len(self.z), least)
+        if self.prior:
+            for site, row in log_prior_rows(self.view, self.z[None])[2]:
+                held[site.at] += np.maximum(-row[0, site.at].numpy(), 0.0)
+        return held
+
+    @cached_property
+    def _factor(self) -> Any:
+        dense = len(self.felt) <= _FULL
+        return cho_factor(self.precision.toarray()) if dense else splu(self.precision.tocsc())
+
+    def solve(self, x: Array) -> Array:
+        """Return (information + prior)^-1 x [felt, ...]."""
+        return np.asarray(cho_solve(self._factor, x) if isinstance(self._factor, tuple) else self._factor.solve(x))
+
+    @cached_property
+    def around(self) -> Tensor:
+        """Draws [draw, dimension] of a Gaussian about the point, each with its mirror image.
+
+        Of the coordinates felt, with the information and the prior for its precision.
+        """
+        rng = np.random.default_rng(0)
+        pairs = int(np.clip(_DRAWN // len(self.expected), *_PAIRS))
+        noise = rng.normal(size=(len(self.expected), pairs)) * np.sqrt(self.expected)[:, None]
+        held = np.sqrt(self.held)[:, None] * rng.normal(size=(len(self.felt), pairs))
+        away = torch.zeros(pairs, len(self.z), dtype=torch.float64)
+        away[:, self.felt] = torch.as_tensor(self.solve(self.slopes.T @ noise + held).T)
+        return torch.cat([self.z + away, self.z - away])
+
+    @cached_property
+    def steps(self) -> Array:
+        """From the point to where the gradient, averaged over a draw and its mirror image, is 0 [felt, pair].
+
+        On average over all pairs that is the mean of the posterior.
+        """
+        log_density = self.view.log_joint if self.prior else self.view.log_likelihood
+        found = []
+        for few in self.view.chunks(self.around):
+            free = few.requires_grad_()
+            found.append(torch.autograd.grad(log_density(free).sum(), free)[0].numpy()[:, self.felt])
+        return self.solve(in_pairs(np.concatenate(found)).T)
+
+
+def in_pairs(values: Array) -> Array:
+    """Return the means [pair, ...] of the values at draws [draw, ...] and at their mirror images."""
+    return (values[: len(values) // 2] + values[len(values) // 2 :]) / 2
+
+
+def _point(view: View, post: Posterior) -> Tensor:
+    """Return the point of a posterior as a vector [dimension]."""
+    z = view.prior(8, seed=0).mean(0)  # what no judgement feels has no point in some fits
+    for name, site in view.sites.items():
+        if name in post.point:
+            value = torch.as_tensor(np.asarray(post.point[name]), dtype=torch.float64)
+            z[site.at] = site.transform.inv(value.reshape(site.batch + site.event)).flatten()
+    return z
