@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import contract
 import numpy as np
+import pandas as pd
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -19,6 +20,7 @@ from prefdensity.checking.extensions import extensions
 from prefdensity.checking.quadratic import Spectrum, weighted_chi2_tail
 from prefdensity.checking.score import Effects, holm, score_of, scores
 from prefdensity.checking.sensitivity import Fit
+from prefdensity.data.comparisons import Comparisons
 from prefdensity.errors import ProgramError
 from prefdensity.inference.view import View
 from prefdensity.programs.compose import compose
@@ -201,7 +203,7 @@ def moods(margin, data):
     spread = pyro.sample("mood", dist.HalfNormal(0.5))
     with pyro.plate("annotator", data.n_annotators, dim=-1):
         offset = pyro.sample("day", dist.Normal(0.0, 1.0))
-    return margin + spread * data.of_annotator(offset)
+    return margin + spread * data.of("annotator", offset)
 
 
 @layer("margin", null={"push": 0.0})
@@ -256,3 +258,27 @@ def test_what_was_fitted_to_chance_is_not_held_against_a_program(seed):
     report = prefdensity.check(post, data)
     assert report.verdict == "stands"
     assert abs(report.table.set_index("check").loc["calibration", "z"]) < 2.5
+
+
+@layer("margin", needs=["category"], spread={"turn": "swing"})
+def turns(margin, data):
+    """Turns: items are worth more in one category, less in another."""
+    spread = pyro.sample("turn", dist.HalfNormal(0.5))
+    with pyro.plate("category", data.size("category"), dim=-2), pyro.plate("item", data.n_items, dim=-1):
+        offset = pyro.sample("swing", dist.Normal(0.0, 1.0))
+    return margin + spread * data.contrast(offset, by="category")
+
+
+def test_effects_by_any_label_are_seen():
+    """A ranking that turns round between categories, by a layer of one's own."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"a": rng.integers(6, size=900), "b": rng.integers(6, size=900)}).query("a != b")
+    frame["category"] = rng.choice(list("xyz"), len(frame))
+    u = dict(zip("xyz", rng.normal(size=(3, 6)), strict=True))
+    d = [u[c][a] - u[c][b] for a, b, c in zip(frame["a"], frame["b"], frame["category"], strict=True)]
+    frame["won"] = np.where(rng.random(len(frame)) < logistic(np.array(d)), "a", "b")
+    data = Comparisons.from_frame(frame.astype(str), item_a="a", item_b="b", outcome="won", groups=["category"])
+    post = prefdensity.fit("bradley_terry", data, method="laplace", draws=100)
+    (found,) = [each for each in scores(post, data, [turns])[0] if each.extension.layer is turns]
+    assert found.p < 1e-6
+    assert found.gain > 10

@@ -266,7 +266,7 @@ def scores(
     if not ways:
         return found, untried
     try:
-        fit = Fit(post, data)
+        fit = Fit(post, data, [need for way in ways for each in way for need in each.program.needs])
     except ProgramError as error:
         return found, untried | {each[0].layer.label: str(error) for each in ways}
     for each in ways:

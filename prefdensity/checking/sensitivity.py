@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ from torch import Tensor
 from prefdensity.errors import ProgramError
 from prefdensity.inference.curvature import log_prior_rows
 from prefdensity.inference.view import Site, View
+from prefdensity.programs.apart import sides
 from prefdensity.programs.cells import Cells
 from prefdensity.programs.tabulate import cells_of
 
@@ -47,23 +48,25 @@ class Rows:
 
     Attributes
     ----------
-    item_a, item_b, annotator
-        Of each row, int64 [row]; annotator None where nobody knows.
+    count
+        How many there are.
+    around
+        Name of a plate (item, annotator, category, ...) -> which of its entries each row is about, int64 [row] each:
+        two items, one of everything else.
     """
 
-    item_a: Tensor
-    item_b: Tensor
-    annotator: Tensor | None
+    count: int
+    around: dict[str, tuple[Tensor, ...]]
 
     @classmethod
     def of(cls, cells: Cells, types: int) -> Rows:
         """Return the rows of a program with so many hidden types of annotators (1: none)."""
-
-        def spread(values: Tensor) -> Tensor:
-            return values.repeat_interleave(len(cells.outcomes)).repeat(types)
-
-        who = None if cells.annotator is None else spread(cells.annotator)
-        return cls(spread(cells.item_a), spread(cells.item_b), who)
+        k = len(cells.outcomes)
+        around = {
+            name: tuple(each.repeat_interleave(k).repeat(types) for each in entries)
+            for name, entries in sides(cells).items()
+        }
+        return cls(len(cells) * k * types, around)
 
 
 def log_probabilities(view: View, values: dict[str, Tensor]) -> Tensor:
@@ -91,7 +94,7 @@ def jacobian(function: Callable[[Tensor], Tensor], x: Tensor, sites: list[Site],
         for site in sites
         if slope is not None and site.raw_event == site.event
     ]
-    size = (len(rows.item_a), len(x))
+    size = (rows.count, len(x))
     out = sp.csr_array(size)
     for row, column, value in parts:
         kept = value != 0
@@ -121,38 +124,37 @@ def _columns(
         return slope(direction)
 
     shape = site.batch + site.event
-    few = math.prod(n for n, name in zip(shape, site.dims, strict=True) if name not in ("item", "annotator"))
-    if few <= _ENTRIES and not ("annotator" in site.dims and rows.annotator is None):
+    few = math.prod(n for n, name in zip(shape, site.dims, strict=True) if name not in rows.around)
+    if few <= _ENTRIES and site.dims.count("item") < 2:
         found = _read(site.dims, shape, along, rows)
         trial = torch.linspace(0.0, 3.0, math.prod(shape), dtype=torch.float64).sin() + 0.1
-        there, guessed = along(trial.reshape(shape)), torch.zeros(len(rows.item_a), dtype=torch.float64)
+        there, guessed = along(trial.reshape(shape)), torch.zeros(rows.count, dtype=torch.float64)
         for place, value in found:
             guessed += trial[place] * value
         if float((there - guessed).abs().max()) <= _OFF * max(1e-12, float(there.abs().max())):
             return _stacked(found, site.at.start)
-    if math.prod(shape) * len(rows.item_a) > _DENSE:
+    if math.prod(shape) * rows.count > _DENSE:
         raise ProgramError(f"every judgement feels many entries of {site.name!r}, which are too many to try")
     one = torch.eye(math.prod(shape), dtype=torch.float64)
-    return _stacked([(torch.full_like(rows.item_a, k), along(one[k])) for k in range(len(one))], site.at.start)
+    return _stacked([(torch.full((rows.count,), k), along(one[k])) for k in range(len(one))], site.at.start)
 
 
 def _read(
     dims: tuple[str, ...], shape: tuple[int, ...], along: Callable[[Tensor], Tensor], rows: Rows
 ) -> list[tuple[Tensor, Tensor]]:
     """Return (place in the site [row], derivative [row]) of what rows feel, if that is what their plates say."""
-    own = [name if name in ("item", "annotator") else "" for name in dims]
+    own = [name if name in rows.around else "" for name in dims]
+    item_a, item_b = rows.around["item"]
     found = []
     for entry in itertools.product(*(range(1 if name else n) for n, name in zip(shape, own, strict=True))):
         chosen = tuple(slice(None) if name else k for k, name in zip(entry, own, strict=True))
         mark = torch.zeros(shape, dtype=torch.float64)
         mark[chosen] = 1.0
         places = []
-        for side in (rows.item_a, rows.item_b):
-            place = torch.zeros_like(rows.item_a)
+        for side in (0, 1):
+            place = torch.zeros_like(item_a)
             for n, name, k in zip(shape, own, entry, strict=True):
-                index = side if name == "item" else rows.annotator if name == "annotator" else k
-                assert index is not None
-                place = place * n + index
+                place = place * n + (rows.around[name][side if name == "item" else 0] if name else k)
             places.append(place)
         both = along(mark)
         if "item" not in own:
@@ -162,7 +164,7 @@ def _read(
         axis = own.index("item")
         number = torch.arange(1.0, shape[axis] + 1, dtype=torch.float64) / shape[axis]
         weighted = along(mark * number.reshape(*(-1 if k == axis else 1 for k in range(len(shape)))))
-        a, b = number[rows.item_a], number[rows.item_b]
+        a, b = number[item_a], number[item_b]
         first = (weighted - b * both) / (a - b)
         found += [(places[0], first), (places[1], both - first)]
     return found
@@ -176,6 +178,13 @@ def _stacked(found: list[tuple[Tensor, Tensor]], start: int) -> tuple[Array, Arr
 
 class Fit:
     """A program at its fit: expected counts, information, and what the prior adds to it.
+
+    Parameters
+    ----------
+    post, data
+        The fit and its table.
+    needs
+        What layers will read that are tried, beside who judged, the order and covariates.
 
     Attributes
     ----------
@@ -195,9 +204,9 @@ class Fit:
         Precision of the prior [felt], and with the information [felt, felt].
     """
 
-    def __init__(self, post: Posterior, data: Comparisons) -> None:
+    def __init__(self, post: Posterior, data: Comparisons, needs: Sequence[str] = ()) -> None:
         program = post.program
-        cells = cells_of(data, program.outcomes, ("annotator", "first", "covariates", *program.needs))
+        cells = cells_of(data, program.outcomes, ("annotator", "first", "covariates", *program.needs, *needs))
         assert cells.outcome is not None
         self.view = View(program, cells)
         self.prior = post.status.method != "mle"
@@ -205,7 +214,7 @@ class Fit:
         self.values = self.view.values(self.z[None])[0]
         types, outcomes = self.view.n_types, len(cells.outcomes)
         self.rows = Rows.of(cells, types)
-        share = torch.ones(len(self.rows.item_a), dtype=torch.float64)
+        share = torch.ones(self.rows.count, dtype=torch.float64)
         if types > 1:
             assert cells.annotator is not None
             share = self.view.type_probability(self.z[None])[0].T[:, cells.annotator].flatten()
