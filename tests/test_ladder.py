@@ -187,10 +187,10 @@ def test_functionals_and_clusters_go_with_ladders():
     for functional in (LinearRegression(), Quantile((0.5,))):
         found = ladder(table, functional)
         assert np.isfinite(found.summary()[["lower", "upper"]].to_numpy()).all()
-    from sklearn.ensemble import HistGradientBoostingRegressor
+    from sklearn.linear_model import LinearRegression as Line
 
-    trees = ladder(table, nuisance=RungRegression(HistGradientBoostingRegressor(max_iter=20, random_state=0)))
-    assert trees.theta[0] == pytest.approx(ladder(table).theta[0], abs=4 * trees.standard_error[0])
+    lines = ladder(table, nuisance=RungRegression(Line()))
+    assert lines.theta[0] == pytest.approx(ladder(table).theta[0], rel=1e-8)  # a regressor like the default
 
 
 def test_a_measure_made_otherwise_where_more_is_bought_is_seen():
