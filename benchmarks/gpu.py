@@ -71,8 +71,8 @@ def bandwidth(device: str, size: int = 2**28) -> float:
 def step(rows: int, device: str) -> tuple[float, int]:
     """Return seconds for a step, and the bytes that its operations move."""
     program = pf.load_program(PROGRAMS["types"])
-    cells = cells_of(comparisons(annotated("types", 1000, rows, ANNOTATORS)),
-        program.outcomes, program.needs, device=device
+    cells = cells_of(
+        comparisons(annotated("types", 1000, rows, ANNOTATORS)), program.outcomes, program.needs, device=device
     )
     view = View(program, cells)
     base = 0.1 * torch.randn(1, view.dimension, dtype=torch.float64, generator=torch.Generator().manual_seed(0))

@@ -128,8 +128,10 @@ def peer_run(program: str, world: dict[str, np.ndarray], particles: int, rate: A
     def steps(state, count, *data):
         return jax.lax.scan(lambda s, _: svi.update(s, *data), state, None, length=count)[0]
 
-    return svi, svi.init(jax.random.PRNGKey(0), *data), lambda state, count: jax.block_until_ready(
-        steps(state, count, *data)
+    return (
+        svi,
+        svi.init(jax.random.PRNGKey(0), *data),
+        lambda state, count: jax.block_until_ready(steps(state, count, *data)),
     )
 
 

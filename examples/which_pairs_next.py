@@ -24,9 +24,7 @@ print(f"The batch is expected to tell {said['gain']:.2f} nats, out of {said['can
 print(f"the 20 most even pairs {said['gain_entropy']:.2f}, 20 random pairs {said['gain_random']:.2f}.\n")
 
 # does it pay? Rounds of choosing, answering and refitting, with draws of this fit for truths
-study = study.study(
-    post, ("eig", "greedy_d_optimal"), budgets=(80, 120, 160, 240, 320), seeds=8, progress=False
-)
+study = study.study(post, ("eig", "greedy_d_optimal"), budgets=(80, 120, 160, 240, 320), seeds=8, progress=False)
 print(study)
 
 picture = out / "which_pairs_next.png"

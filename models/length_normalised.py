@@ -19,9 +19,7 @@ from prefdensity.programs.layers import layer
 
 
 @layer("behaviour", needs=["measures"], unimodal=False)
-def length_normalised(
-    utility: Tensor, data: Cells, length: str = "length", longest: float | None = None
-) -> Tensor:
+def length_normalised(utility: Tensor, data: Cells, length: str = "length", longest: float | None = None) -> Tensor:
     size = data.measure(length)
     if not bool((size > 0).all()):
         raise DataError(f"{length!r} must be positive for every item: elsewhere the density is not identified")

@@ -26,9 +26,7 @@ _MEANINGS = {
 }
 
 
-@layer(
-    "choice", outcomes=["a", "b"], unimodal=False, spread={"noise_spread": "noise_offset"}, meanings=_MEANINGS
-)
+@layer("choice", outcomes=["a", "b"], unimodal=False, spread={"noise_spread": "noise_offset"}, meanings=_MEANINGS)
 def thurstone_case3(margin: Tensor, data: Cells) -> Tensor:
     spread = pyro.sample("noise_spread", dist.HalfNormal(0.5))
     with pyro.plate("item", data.n_items, dim=-1):

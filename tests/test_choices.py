@@ -90,9 +90,7 @@ def test_layers_compose_with_rankings(some):
 
     def of(judge, table):
         by_name = dict(zip(ITEMS, table, strict=True))
-        return sum(
-            plackett_luce(o, rest, by_name) for o, rest, w in zip(orders, left, who, strict=True) if w == judge
-        )
+        return sum(plackett_luce(o, rest, by_name) for o, rest, w in zip(orders, left, who, strict=True) if w == judge)
 
     each = [np.log(sum(weight[k] * np.exp(of(j, utility[k])) for k in range(2))) for j in range(3)]
     found = log_likelihood("annotator_types(k=2)+luce_choice", data, utility=utility, type_weight=weight)

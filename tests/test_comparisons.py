@@ -143,9 +143,7 @@ def test_missing_rows_are_dropped_only_on_request_and_counted(votes):
 
 
 def test_item_features_follow_the_items(votes):
-    features = pd.DataFrame(
-        {"size": [3, 1, 2, 9], "age": [0.5, 0.1, 0.2, 9]}, index=["z", "x", "y", "unused"]
-    )
+    features = pd.DataFrame({"size": [3, 1, 2, 9], "age": [0.5, 0.1, 0.2, 9]}, index=["z", "x", "y", "unused"])
     data = Comparisons.from_frame(votes, item_features=features)
     assert data.feature_names == ("size", "age")
     np.testing.assert_array_equal(data.item_features, [[1, 0.1], [2, 0.2], [3, 0.5]])

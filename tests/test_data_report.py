@@ -121,8 +121,7 @@ def test_annotators_who_keep_to_one_side():
         pd.DataFrame(rows, columns=["item_a", "item_b", "outcome", "annotator"]), ordered=True
     )
     assert any(
-        "1 annotator(s) always decide for the first shown" in w and "(left)" in w
-        for w in describe(data).warnings
+        "1 annotator(s) always decide for the first shown" in w and "(left)" in w for w in describe(data).warnings
     )
     unordered = Comparisons.from_frame(data.to_frame(), first=None)
     assert any("always decide the same side" in w and "(left)" in w for w in describe(unordered).warnings)
@@ -131,9 +130,7 @@ def test_annotators_who_keep_to_one_side():
 def test_dependence_is_said(votes):
     twice = pd.concat([votes, votes])
     warnings = describe(Comparisons.from_frame(twice)).warnings
-    assert any(
-        "6 judgements (50.0%) repeat a pair that the same annotator judged before" in w for w in warnings
-    )
+    assert any("6 judgements (50.0%) repeat a pair that the same annotator judged before" in w for w in warnings)
     contexts = describe(Comparisons.from_frame(twice.assign(context=["p"] * 6 + ["q"] * 6))).warnings
     assert any("12 judgements come from 2 contexts, up to 6 from one" in w for w in contexts)
     assert not any("repeat a pair" in w for w in contexts)

@@ -168,9 +168,7 @@ PLAIN_LAYERS = prefdensity.load_program(PLAIN)
 
 @pytest.fixture(scope="module")
 def citations():
-    return prefdensity.fit(
-        "bradley_terry", prefdensity.read("example:citations"), method="laplace", draws=400
-    )
+    return prefdensity.fit("bradley_terry", prefdensity.read("example:citations"), method="laplace", draws=400)
 
 
 @pytest.fixture(scope="module")
@@ -289,9 +287,7 @@ def test_types_of_judgements_have_densities_too(camps):
 def test_linear_utilities_reach_beyond_the_items():
     rng = np.random.default_rng(1)
     features = pd.DataFrame({"size": [0.0, 1, 2, 3], "age": [1.0, 0, 1, 0]}, index=list("wxyz"))
-    rows = pd.DataFrame(rng.choice(list("wxyz"), (80, 2)), columns=["item_a", "item_b"]).query(
-        "item_a != item_b"
-    )
+    rows = pd.DataFrame(rng.choice(list("wxyz"), (80, 2)), columns=["item_a", "item_b"]).query("item_a != item_b")
     rows["outcome"] = np.where(rng.random(len(rows)) < 0.5, "a", "b")
     data = prefdensity.Comparisons.from_frame(rows, item_features=features)
     post = prefdensity.fit("linear", data, method="laplace", draws=100)
@@ -305,9 +301,7 @@ def test_a_utility_is_not_always_a_log_density(citations, camps):
     probit = replace(citations, fitted=prefdensity.load_program("thurstone"))  # of the same sites
     with pytest.raises(ProgramError, match="temperature"):
         implicit.of(probit)
-    np.testing.assert_allclose(
-        implicit.of(probit, temperature=0.5).p, softmax(2 * citations.draws["utility"], -1)
-    )
+    np.testing.assert_allclose(implicit.of(probit, temperature=0.5).p, softmax(2 * citations.draws["utility"], -1))
     with pytest.raises(DataError, match="positive"):
         implicit.of(citations, temperature=0.0)
 

@@ -91,9 +91,7 @@ def test_aggregates():
     kinds, weights = toy.annotators(LINE), (0.4, 0.6)
     mixed, averaged = implicit.mixture(kinds, weights), implicit.mean_utility(kinds, weights)
     np.testing.assert_allclose(mixed.p, 0.4 * kinds.p[0] + 0.6 * kinds.p[1])
-    np.testing.assert_allclose(
-        averaged.log_p, normalise(0.4 * kinds.log_p[0] + 0.6 * kinds.log_p[1], LINE).log_p
-    )
+    np.testing.assert_allclose(averaged.log_p, normalise(0.4 * kinds.log_p[0] + 0.6 * kinds.log_p[1], LINE).log_p)
     assert tv(mixed, averaged) > 0.5  # they are different things
     np.testing.assert_allclose(implicit.mixture(kinds, (0, 1)).log_p, kinds.log_p[1])
     for bad in ((0.5, 0.6), (-0.5, 1.5)):

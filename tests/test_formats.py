@@ -186,9 +186,7 @@ def test_arena_both_bad_must_be_mapped(frame):
         read(frame, format="arena")
     tie = read(frame, format="arena", both_bad="tie")
     assert tie.outcome.tolist() == [0, 1, 2, 2]
-    assert any(
-        "1 rows that call both answers bad" in note and "counted as ties" in note for note in tie.notes
-    )
+    assert any("1 rows that call both answers bad" in note and "counted as ties" in note for note in tie.notes)
     drop = read(frame, format="arena", both_bad="drop")
     assert drop.outcome.tolist() == [0, 1, 2]
     assert any("dropped on request" in note for note in drop.notes)
@@ -212,17 +210,13 @@ def test_arena_one_hot_winners():
     for row in ([1, 1, 0], [0, 0, 0], [0.5, 0.5, 0], [np.nan, 0, 1]):
         bad = ARENA_55K.astype({name: float for name in ARENA_55K.columns if name.startswith("winner")})
         bad.loc[1, ["winner_model_a", "winner_model_b", "winner_tie"]] = row
-        with pytest.raises(
-            DataError, match="exactly one of winner_model_a, winner_model_b, winner_tie .* row 2"
-        ):
+        with pytest.raises(DataError, match="exactly one of winner_model_a, winner_model_b, winner_tie .* row 2"):
             read(bad, format="arena")
 
 
 @pytest.mark.parametrize("value", ["model_c", "bothbad"])
 def test_unknown_winners_raise(value):
-    with pytest.raises(
-        DataError, match=f"'winner' holds unknown outcomes: '{value}' .1 rows.; known are 'model_a'"
-    ):
+    with pytest.raises(DataError, match=f"'winner' holds unknown outcomes: '{value}' .1 rows.; known are 'model_a'"):
         read(ARENA_33K.assign(winner=["model_a", "tie", value, "tie"]), format="arena")
 
 
@@ -267,9 +261,7 @@ def test_hh_rlhf_dialogues_may_part_early_and_prompts_may_be_given():
     data = read_chosen(early)
     assert data.items[data.item_b[0]].startswith("C. #")
     assert data.items[data.item_a[0]].startswith("A. Human: Go on. Assistant: B. #")
-    given = read_chosen(
-        pd.DataFrame({"prompt": ["p", "q"], "chosen": ["yes", "yes"], "rejected": ["no", "no"]})
-    )
+    given = read_chosen(pd.DataFrame({"prompt": ["p", "q"], "chosen": ["yes", "yes"], "rejected": ["no", "no"]}))
     assert len(given.items) == 4  # the same words to another prompt are another item
     with pytest.raises(DataError, match="chosen and rejected of row 1 share no beginning"):
         read_chosen(pd.DataFrame({"chosen": ["yes"], "rejected": ["no"]}))
@@ -279,9 +271,7 @@ def test_hh_rlhf_dialogues_may_part_early_and_prompts_may_be_given():
 
 def test_identical_sides_raise_or_are_dropped_on_request():
     frame = pd.DataFrame({"prompt": ["p", "q"], "chosen": ["yes", "yes"], "rejected": ["no", "yes"]})
-    with pytest.raises(
-        DataError, match="1 rows compare an item with itself, first row 2 .*identical='drop'"
-    ):
+    with pytest.raises(DataError, match="1 rows compare an item with itself, first row 2 .*identical='drop'"):
         read_chosen(frame)
     data = read_chosen(frame, identical="drop")
     assert len(data) == 1
@@ -312,13 +302,9 @@ def test_alpaca_eval_preferences():
     ]
     assert data.annotators == ("judge model",)
     assert data.first is None
-    texts = read(
-        ALPACA.drop(columns=["generator_1", "generator_2"]), format="alpaca_eval", fractional="majority"
-    )
+    texts = read(ALPACA.drop(columns=["generator_1", "generator_2"]), format="alpaca_eval", fractional="majority")
     assert len(texts.items) == 7  # "hi" answers one prompt twice
-    with pytest.raises(
-        DataError, match="column 'preference' must hold numbers from 1 to 2, and holds 2.5 in row 3"
-    ):
+    with pytest.raises(DataError, match="column 'preference' must hold numbers from 1 to 2, and holds 2.5 in row 3"):
         read(ALPACA.assign(preference=[1, 2, 2.5, 0]), format="alpaca_eval")
     with pytest.raises(DataError, match="is empty in 1 rows, first in row 3"):
         read(ALPACA.assign(preference=[1, 2, None, 0]), format="alpaca_eval")
@@ -340,9 +326,7 @@ def test_multipref_votes():
     assert "1 rows hold no judgement in expert_worker_annotations" in data.notes
     assert len(read(MULTIPREF, format="multipref", workers="normal")) == 4
     assert len(read(MULTIPREF, format="multipref", workers="expert")) == 1
-    with pytest.raises(
-        DataError, match="workers='all of them' is unknown; use 'normal' or 'expert' or 'all'"
-    ):
+    with pytest.raises(DataError, match="workers='all of them' is unknown; use 'normal' or 'expert' or 'all'"):
         read(MULTIPREF, format="multipref", workers="all of them")
     with pytest.raises(DataError, match="row 1 has no 'overall_pref' on the way to"):
         read(MULTIPREF.assign(normal_worker_annotations="[...]"), format="multipref")

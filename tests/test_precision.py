@@ -215,9 +215,9 @@ def test_a_climb_with_hidden_types_ends_on_a_peak():
     assert (
         float(
             torch.linalg.eigvalsh(
-                climber.curvature(mode.z)[2].part(climber.free, climber.held)[0].times(
-                    torch.eye(view.dimension - len(view.hyper), dtype=mode.z.dtype)
-                )
+                climber.curvature(mode.z)[2]
+                .part(climber.free, climber.held)[0]
+                .times(torch.eye(view.dimension - len(view.hyper), dtype=mode.z.dtype))
             ).min()
         )
         > 0

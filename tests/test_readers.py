@@ -26,9 +26,7 @@ def lines(table: pd.DataFrame) -> str:
     return table.to_json(orient="records", lines=True)
 
 
-@pytest.mark.parametrize(
-    "ending", ["csv", "tsv", "csv.gz", "tsv.gz", "parquet", "jsonl", "jsonl.gz", "json", "CSV"]
-)
+@pytest.mark.parametrize("ending", ["csv", "tsv", "csv.gz", "tsv.gz", "parquet", "jsonl", "jsonl.gz", "json", "CSV"])
 def test_every_kind_of_file_gives_the_same_table(tmp_path, votes, ending):
     path = tmp_path / f"my.votes.{ending}"
     if ending.lower().startswith(("csv", "tsv")):
@@ -39,11 +37,7 @@ def test_every_kind_of_file_gives_the_same_table(tmp_path, votes, ending):
         path.write_bytes(gzip.compress(lines(votes).encode()))
     else:
         path.write_text(lines(votes))
-    assert (
-        read(path).fingerprint()
-        == read(str(path)).fingerprint()
-        == Comparisons.from_frame(votes).fingerprint()
-    )
+    assert read(path).fingerprint() == read(str(path)).fingerprint() == Comparisons.from_frame(votes).fingerprint()
     assert read(path).source == str(path)
 
 
@@ -178,9 +172,7 @@ def test_what_is_no_file_is_said(tmp_path, votes):
 
 def test_a_missing_column_is_named_beside_those_that_are_there(tmp_path, votes):
     votes.to_parquet(tmp_path / "votes.parquet")
-    with pytest.raises(
-        DataError, match="no column 'winner' .*its columns are item_a, item_b, outcome, annotator"
-    ):
+    with pytest.raises(DataError, match="no column 'winner' .*its columns are item_a, item_b, outcome, annotator"):
         read(tmp_path / "votes.parquet", outcome="winner")
 
 
@@ -192,9 +184,7 @@ def test_parquet_without_pyarrow_says_what_to_install(tmp_path, votes, monkeypat
 
 
 def test_a_format_reads_only_its_columns(tmp_path, monkeypatch):
-    table = pd.DataFrame(
-        {"model_a": ["x"], "model_b": ["y"], "winner": ["model_b"], "conversation_a": ["long"]}
-    )
+    table = pd.DataFrame({"model_a": ["x"], "model_b": ["y"], "winner": ["model_b"], "conversation_a": ["long"]})
     table.to_parquet(tmp_path / "arena.parquet")
     from pyarrow import parquet
 

@@ -28,9 +28,7 @@ def test_labels_sort_as_they_are_numbered():
 
 
 def test_probabilities_are_davidsons():
-    data, truth = population(
-        5, 4, 50, seed=1, tie_strength=0.7, position_bias=0.4, reliability_sd=0.5, lapse=0.1
-    )
+    data, truth = population(5, 4, 50, seed=1, tie_strength=0.7, position_bias=0.4, reliability_sd=0.5, lapse=0.1)
     share = truth.probabilities(data)
     for row in range(len(data)):
         reliability = truth.reliability[data.annotator[row]]

@@ -1,7 +1,7 @@
 """Drift: utilities that rise or fall with time, in straight lines.
 
-    d_i ~ Normal(0, 1)                                       i = 1..items
-    margin <- margin + t (d_a - d_b)                         t the date, in standard deviations from its mean
+d_i ~ Normal(0, 1)                                       i = 1..items
+margin <- margin + t (d_a - d_b)                         t the date, in standard deviations from its mean
 """
 
 import pyro

@@ -1,7 +1,7 @@
 """Tastes by age: what an item gains or loses per standard deviation of the annotators' age.
 
-    g_i ~ Normal(0, 1)                                       i = 1..items
-    margin <- margin + age_j (g_a - g_b)                     j who judged
+g_i ~ Normal(0, 1)                                       i = 1..items
+margin <- margin + age_j (g_a - g_b)                     j who judged
 """
 
 import pyro

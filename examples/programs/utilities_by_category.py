@@ -1,7 +1,7 @@
 """Utilities by category: what is best at code need not be best at prose.
 
-    tau ~ HalfNormal(1);   e_ci ~ Normal(0, 1)               c = 1..categories, i = 1..items
-    u_c = u + tau e_c;     margin <- margin + tau (e_ca - e_cb)
+tau ~ HalfNormal(1);   e_ci ~ Normal(0, 1)               c = 1..categories, i = 1..items
+u_c = u + tau e_c;     margin <- margin + tau (e_ca - e_cb)
 """
 
 import pyro

@@ -277,9 +277,7 @@ def _cautions(
     if size < asked:
         said.append(f"The table is large: {size} tables were replicated, not {asked}.")
     if (data.count != np.round(data.count)).any():
-        said.append(
-            "Fractional counts, half wins or weights, vary less than the program says: checks are too kind."
-        )
+        said.append("Fractional counts, half wins or weights, vary less than the program says: checks are too kind.")
     own = parts.get("own cycles")
     if own is not None and own["observed"].sum() > 0:
         people = int((own["observed"] > 0).sum())

@@ -148,4 +148,3 @@ def weighted_chi2_tail(q: float, weight: Array, size: Array) -> float:
     root = np.sign(x) * np.sqrt(max(0.0, 2 * (x * q - log)))
     curve = x * np.sqrt(2 * float(size @ (weight / (1 - 2 * x * weight)) ** 2))
     return float(norm.sf(root + np.log(curve / root) / root))
-

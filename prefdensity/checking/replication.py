@@ -244,9 +244,7 @@ class Residuals:
         return self.count[2] - self.design.total[:, None] * self.expected.p[2]
 
 
-def replications(
-    post: Posterior, design: Design, replicates: int, seed: int
-) -> Iterator[tuple[Residuals, Residuals]]:
+def replications(post: Posterior, design: Design, replicates: int, seed: int) -> Iterator[tuple[Residuals, Residuals]]:
     """Yield residuals of the data and of replicated data, draws spread over the posterior, in bounded memory.
 
     Each replicated table comes from one draw: annotators stay themselves, those of hidden types have a type

@@ -249,9 +249,7 @@ def _excess(effects: Effects, many: Index) -> float:
     return float(total @ (fourth - normal))
 
 
-def scores(
-    post: Posterior, data: Comparisons, own: Sequence[Layer] = ()
-) -> tuple[list[Score], dict[str, str]]:
+def scores(post: Posterior, data: Comparisons, own: Sequence[Layer] = ()) -> tuple[list[Score], dict[str, str]]:
     """Return what the scores say of all layers that could be added, and of the others why they were not tried.
 
     Parameters

@@ -90,9 +90,7 @@ def jacobian(function: Callable[[Tensor], Tensor], x: Tensor, sites: list[Site],
     """
     slope = _directional(function, x)
     parts = [
-        _columns(site, slope, len(x), rows)
-        for site in sites
-        if slope is not None and site.raw_event == site.event
+        _columns(site, slope, len(x), rows) for site in sites if slope is not None and site.raw_event == site.event
     ]
     size = (rows.count, len(x))
     out = sp.csr_array(size)
@@ -113,9 +111,7 @@ def _directional(function: Callable[[Tensor], Tensor], x: Tensor) -> Callable[[T
     return lambda direction: torch.autograd.grad(pulled, weight, direction, retain_graph=True)[0].detach()
 
 
-def _columns(
-    site: Site, slope: Callable[[Tensor], Tensor], size: int, rows: Rows
-) -> tuple[Array, Array, Array]:
+def _columns(site: Site, slope: Callable[[Tensor], Tensor], size: int, rows: Rows) -> tuple[Array, Array, Array]:
     """Return rows, columns and values of the Jacobian by one site."""
 
     def along(part: Tensor) -> Tensor:
@@ -235,6 +231,7 @@ class Fit:
         self.held = self._held(1e-9 * float(diagonal.max(initial=1.0)))[self.felt]
         information = self.slopes.T @ sp.diags_array(self.expected) @ self.slopes
         self.precision = sp.csc_array(information + sp.diags_array(self.held))
+
     def _own(self, z: Tensor) -> Tensor:
         return log_probabilities(self.view, self.view.values(z[None])[0])
 

@@ -302,9 +302,7 @@ app.command(epilog="Example: prefdensity leaderboard results/fit.nc votes.csv --
 app.command(epilog="Example: prefdensity tables results/fit.nc votes.csv --out tables")(
     one_sentence(reads_a_table(tables))
 )
-app.command(epilog=f"Example: prefdensity select votes.csv --model {FIRST} --n 20 --out next.csv")(
-    one_sentence(select)
-)
+app.command(epilog=f"Example: prefdensity select votes.csv --model {FIRST} --n 20 --out next.csv")(one_sentence(select))
 app.command("select-study", epilog="Example: prefdensity select-study --world linear --seeds 20 --out study")(
     one_sentence(select_study)
 )
@@ -318,9 +316,7 @@ pcal = typer.Typer(
 pcal.command(epilog="Example: prefdensity pcal design pilot.csv --covariate age --budget 3 --cost 10 --units rest.csv")(
     one_sentence(design)
 )
-pcal.command(epilog="Example: prefdensity pcal estimate collected.csv --covariate age")(
-    one_sentence(estimate)
-)
+pcal.command(epilog="Example: prefdensity pcal estimate collected.csv --covariate age")(one_sentence(estimate))
 pcal.command(
     epilog="Example: prefdensity pcal plan pilot.csv --rung crowd=vote --price crowd=0.5 --price label=10 --money 500 "
     "--units 4000"

@@ -239,9 +239,7 @@ def _refits(
         yield post
 
 
-def _refitted(
-    post: Posterior, data: Comparisons | Choices, elpd: Elpd, bad: NDArray[np.int64], seed: int
-) -> Elpd:
+def _refitted(post: Posterior, data: Comparisons | Choices, elpd: Elpd, bad: NDArray[np.int64], seed: int) -> Elpd:
     values, k_hat = elpd.elpd_i.copy(), elpd.k_hat.copy()
     outs = np.zeros((min(_REFITS, len(bad)), len(values)), bool)
     outs[np.arange(len(bad)) % len(outs), bad] = True

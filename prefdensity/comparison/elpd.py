@@ -236,9 +236,7 @@ def _by_annotator(post: Posterior, cells: Cells) -> Tensor:
     own = [name for name in post.event_dims if "annotator" in post.dims[name]]
     given = [name for name in post.event_dims if name not in own]
     if not own:
-        return torch.cat(
-            [_annotator_sums(cells, t.log_prob, t.log_weight) for t in outcome_tables(post, cells)]
-        )
+        return torch.cat([_annotator_sums(cells, t.log_prob, t.log_weight) for t in outcome_tables(post, cells)])
     if len(own) > 2 or any(post.dims[name] != ("annotator",) for name in own):
         raise DataError(
             f"{post.program_name} has too many latents per annotator to integrate here; use kfold(unit='annotator')"

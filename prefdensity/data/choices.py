@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-
 @dataclass(frozen=True, eq=False)
 class Choices(Table):
     """Choices from sets of `items`: which was best, and for best-worst answers which was worst.

@@ -342,6 +342,7 @@ class Comparisons(Table):
                 frame |= exported(each)
         return pd.DataFrame(frame)
 
+
 def _root_mean_square(columns: NDArray[np.float64], count: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the root mean square [column], 1 where it is 0; of the largest value first, which may overflow squared."""
     top = np.abs(columns).max(0, initial=0.0)

@@ -88,9 +88,7 @@ def _within(
     return rows, None
 
 
-def _by_column(
-    path: Path, whole: dict[str, Any], known: AbstractSet[str], notes: list[str]
-) -> list[Any] | None:
+def _by_column(path: Path, whole: dict[str, Any], known: AbstractSet[str], notes: list[str]) -> list[Any] | None:
     """Return rows from columns of values: lists of one length, or objects with the same keys; None if they are not."""
     values = list(whole.values())
     if len(values) < 2:

@@ -210,9 +210,7 @@ def _graph(start: NDArray[np.int64], end: NDArray[np.int64], size: int) -> csr_m
     return csr_matrix((np.ones(len(start), np.int32), (start, end)), shape=(size, size))
 
 
-def _members(
-    label: NDArray[np.int64], wanted: NDArray[np.bool_], items: Sequence[str]
-) -> list[tuple[str, ...]]:
+def _members(label: NDArray[np.int64], wanted: NDArray[np.bool_], items: Sequence[str]) -> list[tuple[str, ...]]:
     groups: dict[int, list[str]] = {}
     for item in np.flatnonzero(wanted[label]):
         groups.setdefault(int(label[item]), []).append(items[int(item)])
@@ -261,9 +259,7 @@ def _annotator_frame(data: Comparisons) -> pd.DataFrame:
     return pd.DataFrame(columns | {"tie_share": tie_share, "first_share": first_share})
 
 
-def _by_side(
-    data: Comparisons, unit: NDArray[np.int64], size: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _by_side(data: Comparisons, unit: NDArray[np.int64], size: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return [unit]: wins of the item shown first (of side a where the order is unknown), and of how many."""
     first = np.ones(len(data)) if data.first is None else data.first
     decided = data.count * ((data.outcome != TIE) & (first != 0))

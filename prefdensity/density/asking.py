@@ -161,7 +161,6 @@ def weighs(layer: Layer) -> bool:
     return layer.place_name in _WEIGHTS
 
 
-
 def odds_are_margins(post: Posterior) -> bool:
     """Say whether the odds of a over b are exp(margin) under the choice rule: found by running it on some pairs."""
     layers = post.program.layers

@@ -97,9 +97,7 @@ class Density:
         """
         mask = np.asarray(region)
         if mask.dtype != bool or mask.shape != (len(self.domain),):
-            raise DataError(
-                f"a region is a boolean mask over {len(self.domain)} points, not {mask.dtype} {mask.shape}"
-            )
+            raise DataError(f"a region is a boolean mask over {len(self.domain)} points, not {mask.dtype} {mask.shape}")
         return np.asarray(self.probability[..., mask].sum(-1))
 
     def interval(self, region: ArrayLike, level: float = 0.9) -> Mass:
@@ -186,9 +184,7 @@ def normalise(
     values = np.asarray(log_density(domain.points) if callable(log_density) else log_density, float)
     names = tuple(dims) or (("point",), ("draw", "point"), ("draw", "type", "point"))[min(values.ndim, 3) - 1]
     if values.ndim != len(names) or values.shape[-1] != len(domain):
-        raise DataError(
-            f"a log density [{', '.join(names)}] on {len(domain)} points cannot have shape {values.shape}"
-        )
+        raise DataError(f"a log density [{', '.join(names)}] on {len(domain)} points cannot have shape {values.shape}")
     labels = tuple(groups) or _numbered(values, names)
     log_weight = values + domain.log_volume
     log_z = logsumexp(log_weight, axis=-1, keepdims=True)

@@ -95,4 +95,3 @@ def _product(reference: Density, a: float, preference: Density, b: float) -> Den
         raise DataError(f"reference and preference live on {reference.domain!r} and {preference.domain!r}")
     log_p = a * reference.log_p + b * preference.log_p
     return normalise(log_p, preference.domain, preference.dims, preference.groups)
-

@@ -15,9 +15,8 @@ def appraisal(post: Draws) -> list[tuple[str, bool]]:
         lines.append((_k_hat_sentence(s), approximates(s.k_hat, s.log_weight_sd, s.proposals)))
     if s.r_hat is not None:
         good = s.r_hat < R_HAT and (s.effective or 0) > 100 * s.chains
-        said = (
-            f"Split R-hat is at most {s.r_hat:.3f} and the smallest effective sample size {s.effective:.0f}: "
-            + ("the chains agree." if good else "run longer before trusting intervals.")
+        said = f"Split R-hat is at most {s.r_hat:.3f} and the smallest effective sample size {s.effective:.0f}: " + (
+            "the chains agree." if good else "run longer before trusting intervals."
         )
         lines.append((said, good))
     if s.divergences:

@@ -104,5 +104,3 @@ def _default(name: str) -> Layer:
     found = find(name)
     assert isinstance(found, Layer)
     return found
-
-

@@ -184,9 +184,7 @@ class _View:
         named = [(items[a], items[b]) for a, b in zip(pairs.a, pairs.b, strict=True)]
         strangers = self.annotator is None and any("annotator" in self.post.dims[site] for site in self.post.draws)
         parts = (
-            outcome_probabilities(
-                self.post, named, self.annotator, self.first, self.seed + 7919 * k, self.draws
-            )
+            outcome_probabilities(self.post, named, self.annotator, self.first, self.seed + 7919 * k, self.draws)
             for k in range(_STRANGERS if strangers else 1)
         )
         total = next(parts)
