@@ -199,7 +199,7 @@ SILENT = "pyro.sample('utility', dist.Normal(torch.zeros(data.n_items), 1.0).to_
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        (ENUMERATED, "samples the discrete site 'z'.*Sum discrete annotator types out"),
+        (ENUMERATED, "samples the discrete site 'z'.*Sum discrete types out"),
         (SILENT, "has no observed site 'outcome'"),
     ],
 )
