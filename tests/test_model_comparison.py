@@ -65,6 +65,7 @@ def test_two_hundred_refits_agree_within_half_a_nat_in_total():
     assert abs(off.sum()) < 0.5
 
 
+@pytest.mark.slow
 def test_loo_is_arvizs_on_nuts_draws():
     data = prefdensity.read("example:baseball")
     long = data.take(np.repeat(np.arange(len(data)), data.count.astype(int)))

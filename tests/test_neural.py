@@ -30,6 +30,7 @@ def recovered(program, size, judgements, seed, **options):
     return kl, 0.5 * np.abs(known - found).sum(), -post.status.log_likelihood / data.n_judgements, bayes
 
 
+@pytest.mark.slow
 def test_a_small_network_finds_both_modes():
     kl, tv, loss, bayes = recovered("neural(width=16, depth=2, input_scale=6.0)", 100, 2**12, 0, restarts=2)
     assert kl < 0.10

@@ -65,6 +65,7 @@ def bounds(seed):
     return elbo[2] - elbo[1], elbo[2] - elbo[3], max(agree, 1 - agree)
 
 
+@pytest.mark.slow
 def test_two_types_have_the_largest_bound():
     over_one, over_three, accuracy = bounds(0)
     assert over_one >= 40

@@ -32,6 +32,7 @@ def judged(world):
     return buy(full, *p.T, draw(p, 6) + 1)
 
 
+@pytest.mark.slow
 def test_a_program_that_knows_the_judge_shortens_intervals(judged):
     program = pcal(judged, LINEAR, ProgramNuisance(PROGRAM), n_folds=3)
     labels = pcal(judged, LINEAR, calibration="none")

@@ -252,7 +252,7 @@ def test_a_prior_draw_is_a_vector_of_the_view(name):
     assert torch.isfinite(view.log_joint(first_guess(view)[None])).all()
 
 
-@every_program
+@pytest.mark.parametrize("name", [*names(), *(pytest.param(each, marks=pytest.mark.slow) for each in COMPOSITIONS)])
 def test_save_and_load_round_trip(name, tmp_path):
     view, data = view_of(name)
     post = prefdensity.fit(name, data, method="map", restarts=1)

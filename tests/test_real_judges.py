@@ -12,6 +12,7 @@ import prefdensity
 FILE = Path(__file__).parents[2] / "shared" / "data" / "llmbar.csv.gz"
 
 
+@pytest.mark.slow
 def test_ai_judges_are_separated_by_their_liking_for_the_first_place():
     if not FILE.is_file():
         pytest.skip("the LLMBar judgements are not here")

@@ -96,4 +96,4 @@ def test_repeats_are_counted_once_from_the_shell(tmp_path, monkeypatch, asked_ag
     columns = ["--answer", "who", "--item", "what", "--rank", "place", "--repeats", "once"]
     refused = run.invoke(main.app, ["fit", "ranked.csv", *columns, "-m", "plackett_luce"])
     assert refused.exit_code == 2
-    assert "--repeats is for comparisons of two" in refused.stderr
+    assert "--repeats and --ties are for comparisons of two" in refused.stderr

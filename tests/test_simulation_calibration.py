@@ -38,6 +38,7 @@ def test_ranks_are_uniform_under_the_right_inference():
     assert "100 replicates" in str(report)
 
 
+@pytest.mark.slow
 def test_overconfident_inference_is_seen(monkeypatch):
     def too_sure(*args, **options):
         post = prefdensity.fit(*args, **options)

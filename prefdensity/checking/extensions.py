@@ -55,7 +55,7 @@ def extensions(
     for layer in (*_on_shelves(), *own):
         if not layer.null and not layer.spread:
             untried[layer.label] = "declares no point at which it says nothing"
-        elif layer.name in {each.name for each in program.layers}:
+        elif layer.function in {each.function for each in program.layers}:
             untried[layer.label] = "is in the program"
         else:
             ways, why = _ways(program, layer, data)

@@ -85,6 +85,8 @@ class Effects:
         told = {*layer.null, *layer.spread, *layer.spread.values()}
         if lacking := [name for name in new if name not in told]:
             raise ProgramError(f"{layer.label} does not say where its site {lacking[0]!r} says nothing")
+        if not new:  # in the place of a layer with the same sites
+            raise ProgramError(f"{layer.label} has no site that the program lacks")
         start, values, free = 0, dict(fit.values), []
         self.single, self.side = np.zeros(0, bool), np.zeros(0)
         for name in new:
