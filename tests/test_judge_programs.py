@@ -287,6 +287,7 @@ def test_numerator_and_denominator_are_averaged_apart():
     assert both.expect(units, lambda y: y, nodes=24)[0] == pytest.approx(expected, rel=1e-8)
 
 
+@pytest.mark.slow
 def test_truths_are_recovered():
     units = units_of(6000, labelled=0.3, seed=5, sharpness=5.0, lapse=0.2, bias=0.5)
     fit = fit_judge("gaussian+distance+lapse+position_bias", units, hidden=500, draws=200, progress=False)

@@ -59,6 +59,7 @@ def test_a_fit_of_the_pilot_is_moved_to_every_fold(world, judged):
     np.testing.assert_allclose(moved.standard_error, fitted.standard_error, rtol=0.01)
 
 
+@pytest.mark.slow
 def test_a_program_plans_on_average_and_for_the_worst_draw(world):
     pilot = world.units(600, 1)
     program = ProgramNuisance(PROGRAM)

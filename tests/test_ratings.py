@@ -55,6 +55,7 @@ def test_utilities_are_recovered_with_honest_intervals():
     assert low < total < high
 
 
+@pytest.mark.slow
 def test_ratings_sharpen_utilities_and_place_items_that_never_met():
     comparisons, grades, utility = simulated(np.random.default_rng(2), votes=6, who=False)
     data = with_ratings(comparisons, grades)

@@ -67,8 +67,8 @@ def test_every_program_but_one_that_looks_at_values_runs_as_a_graph_with_the_sam
     with environment(view.dtype):
         graph = traced(plain, (first,))
         assert (graph is plain) == (name == "length_normalised")  # it looks whether lengths are positive
-        for found, expected in zip(graph(other), plain(other), strict=True):
-            assert torch.equal(found, expected)
+        for found, expected in zip(graph(other), plain(other), strict=True):  # but for the order of sums
+            torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
 
 def looks_at_values(x):

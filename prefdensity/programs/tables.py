@@ -47,7 +47,9 @@ class Table(Tensor):
 
 
 def table(values: Tensor) -> Tensor:
-    """Return a tensor [fit, ...] as a table."""
+    """Return a tensor [fit, ...] as a table; while a graph is made as it is, for a table would be a constant in it."""
+    if torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY) is not None:
+        return values
     return values.as_subclass(Table)
 
 
