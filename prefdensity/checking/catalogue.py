@@ -61,6 +61,25 @@ def _confounded(name: str) -> Callable[[Design, Directions], str]:
     return lambda design, d: "" if name in d.along else "utilities of the items can stand for all of it"
 
 
+# Of pairs and of choices from sets alike.
+TASTES = (
+    Discrepancy(
+        "tastes",
+        of.tastes,
+        "annotator",
+        "Do all annotators favour the items that the program says?",
+        "annotators depart from the common utilities, be it in taste or in care",
+        lacks=people,
+    ),
+    Discrepancy(
+        "own tastes",
+        of.own_tastes,
+        "annotator",
+        "And if each could follow the utilities more or less closely?",
+        "annotators favour other items than the program says",
+        lacks=people,
+    ),
+)
 _CHECKS = (
     Discrepancy(
         "pair fit",
@@ -125,22 +144,7 @@ _CHECKS = (
         "some annotators lean to the item shown first, others to the second",
         lacks=lambda design, d: people(design, d) or _order(design, d),
     ),
-    Discrepancy(
-        "tastes",
-        of.tastes,
-        "annotator",
-        "Do all annotators favour the items that the program says?",
-        "annotators depart from the common utilities, be it in taste or in care",
-        lacks=people,
-    ),
-    Discrepancy(
-        "own tastes",
-        of.own_tastes,
-        "annotator",
-        "And if each could follow the utilities more or less closely?",
-        "annotators favour other items than the program says",
-        lacks=people,
-    ),
+    *TASTES,
     Discrepancy(
         "slopes",
         of.slopes,

@@ -18,7 +18,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from prefdensity.checking import discrepancies as of
-from prefdensity.checking.catalogue import people
+from prefdensity.checking.catalogue import TASTES, people
 from prefdensity.checking.discrepancies import Discrepancy
 from prefdensity.checking.replication import Design, Expectation, Residuals, sums
 from prefdensity.data.choices import Choices
@@ -168,22 +168,7 @@ SET_CHECKS = (
         "Are items chosen as often as the program says?",
         "some items are chosen more often, others less often, than the program allows",
     ),
-    Discrepancy(
-        "tastes",
-        of.tastes,
-        "annotator",
-        "Do all annotators favour the items that the program says?",
-        "annotators depart from the common utilities, be it in taste or in care",
-        lacks=people,
-    ),
-    Discrepancy(
-        "own tastes",
-        of.own_tastes,
-        "annotator",
-        "And if each could follow the utilities more or less closely?",
-        "annotators favour other items than the program says",
-        lacks=people,
-    ),
+    *TASTES,
     Discrepancy(
         "slopes",
         of.slopes,

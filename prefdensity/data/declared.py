@@ -7,6 +7,7 @@ fingerprint, cells) is a loop over its columns, and a column that users name is 
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
@@ -125,7 +126,7 @@ class Held:
         return found
 
 
-class Table:
+class Table(ABC):
     """What tables of observations have in common; their dataclasses declare columns that every table has.
 
     `more` are the columns that users named: further labels and numbers of rows, and attributes of labels.
@@ -138,8 +139,9 @@ class Table:
     source: str
     warnings: tuple[str, ...] = ()  # what to know of the table, beside what `describe` finds
 
+    @abstractmethod
     def __len__(self) -> int:
-        raise NotImplementedError
+        """Return the number of rows."""
 
     @property
     def columns(self) -> tuple[Held, ...]:
