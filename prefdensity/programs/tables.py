@@ -2,7 +2,7 @@
 
 A layer sees the table of a site with an axis for each of its plates, and reads it at columns of the data:
 ``table[data.annotator, data.item_a]``. Many fits at once have one axis more, on the left, and axes that are not in use
-are kept as singletons, so that everything has its place: [fit, ..., comparison]. A `Table` does that for whoever
+are kept as singletons, so that everything has its place: [fit, ..., comparison]. A `SiteTable` does that for whoever
 indexes it. Whether a layer's reads mean the same for many fits as for one is looked at before anything is fitted
 (see `checks`).
 """
@@ -32,7 +32,7 @@ def plates(depth: int) -> Iterator[None]:
         _DEPTH.reset(before)
 
 
-class Table(Tensor):
+class SiteTable(Tensor):
     """A tensor [fit, ...] that is indexed as if it had no axis of fits; what is read of it is a plain tensor."""
 
     @classmethod
@@ -50,12 +50,12 @@ def table(values: Tensor) -> Tensor:
     """Return a tensor [fit, ...] as a table; while a graph is made as it is, for a table would be a constant in it."""
     if torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY) is not None:
         return values
-    return values.as_subclass(Table)
+    return values.as_subclass(SiteTable)
 
 
 def plain(values: Any) -> Any:
     """Return a table as any other tensor, and everything else as it is."""
-    if type(values) is not Table:
+    if type(values) is not SiteTable:
         return values
     with torch._C.DisableTorchFunctionSubclass():
         return values.as_subclass(Tensor)
