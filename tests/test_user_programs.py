@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyro
+import pyro.distributions as dist
 import pytest
 from scipy import stats
 
 import prefdensity
-from prefdensity import Comparisons, DataError, ProgramError
+from prefdensity import Comparisons, DataError, ProgramError, compose, layer
 from prefdensity.comparison.elpd import loo
 from prefdensity.inference.curvature import local_curvature
 from prefdensity.inference.mode import first_guess
@@ -109,6 +111,43 @@ def test_what_is_known_of_annotators_is_read():
     old, young = f"p{AGE.argmax():02}", f"p{AGE.argmin():02}"
     p = [post.predict([("ash", "yew")], annotator=who)["p_a"][0] for who in (old, young)]
     assert p[0] > p[1]
+
+
+@layer("margin", needs=["annotator.country"], place="wants")
+def home(margin, data):
+    with pyro.plate("home", data.size("annotator.country"), dim=-2), pyro.plate("item", data.n_items, dim=-1):
+        taste = pyro.sample("home_taste", dist.Normal(0.0, 1.0))
+    return margin + data.contrast(taste, by="annotator.country")
+
+
+@layer("margin", needs=["annotator"], hyper=["reliability_spread"], place="weight")
+def care(margin, data):
+    spread = pyro.sample("reliability_spread", dist.HalfNormal(0.5))
+    with pyro.plate("people", data.n_annotators, dim=-1):
+        offset = pyro.sample("reliability_offset", dist.Normal(0.0, 1.0))
+    return margin * data.of("annotator", 1 + spread * offset)
+
+
+def test_somebody_unknown_is_nobody_who_was_met_whatever_plates_are_called():
+    towards = np.where(COUNTRY == "de", 1.0, -1.0)
+    data = read(judged(8, lambda category, who, day: towards[who][:, None] * SLOPE))
+    post = prefdensity.fit(compose("davidson", home), data, method="laplace", draws=400, progress=False)
+    asked = [post.predict([("ash", "yew")], at=at) for at in ({}, *({"annotator.country": c} for c in ("de", "fr")))]
+    low, high = (np.array([each[f"p_a_{end}"][0] for each in asked]) for end in ("lower", "upper"))
+    assert (high - low)[0] > 2 * (high - low)[1:].max()
+    german, french = (prefdensity.density.of(post, annotator=who).mean().p for who in ("p00", "p01"))
+    assert german[0] / german[-1] > french[0] / french[-1]
+
+
+def test_annotators_are_left_out_whatever_their_plate_is_called():
+    data = read(judged(9, lambda category, who, day: np.zeros((ROWS, 5))))
+    mine, shipped = (
+        prefdensity.fit(compose("davidson", each), data, method="laplace", draws=100, progress=False)
+        for each in (care, "reliability")
+    )
+    own, known = (post.predict([("ash", "yew")]).drop(columns=["item_a", "item_b"]) for post in (mine, shipped))
+    np.testing.assert_allclose(own, known, rtol=1e-8)
+    np.testing.assert_allclose(*(loo(post, data, "annotator").elpd_i for post in (mine, shipped)), rtol=1e-6)
 
 
 def test_a_trend_over_time_is_found_and_saved(tmp_path):

@@ -25,6 +25,7 @@ from prefdensity.errors import DataError
 from prefdensity.posterior.outcome_tables import outcome_tables
 from prefdensity.posterior.posterior import Posterior, require_same_table
 from prefdensity.posterior.psis import USABLE, smooth
+from prefdensity.posterior.questions import given_to
 from prefdensity.programs.cells import Cells
 from prefdensity.programs.tabulate import cells_of
 
@@ -233,11 +234,11 @@ def _by_group(post: Posterior, cells: Cells, groups: _Groups, held_out: bool) ->
 
 def _by_annotator(post: Posterior, cells: Cells) -> Tensor:
     """Return log p(all judgements of annotator | draw) [draw, annotator], his own latents integrated out."""
-    own = [name for name in post.event_dims if "annotator" in post.dims[name]]
-    given = [name for name in post.event_dims if name not in own]
+    given = given_to(post, cells, ["annotator"])
+    own = [name for name in post.event_dims if name not in given]
     if not own:
         return torch.cat([_annotator_sums(cells, t.log_prob, t.log_weight) for t in outcome_tables(post, cells)])
-    if len(own) > 2 or any(post.dims[name] != ("annotator",) for name in own):
+    if len(own) > 2 or any(len(post.dims[name]) != 1 for name in own):
         raise DataError(
             f"{post.program_name} has too many latents per annotator to integrate here; use kfold(unit='annotator')"
         )

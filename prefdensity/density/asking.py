@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from torch import Tensor
 from prefdensity.data.grades import pooled
 from prefdensity.posterior.outcome_tables import outcome_tables
 from prefdensity.posterior.posterior import Posterior
-from prefdensity.posterior.questions import padded, question_cells
+from prefdensity.posterior.questions import given_to, padded, question_cells
 from prefdensity.programs.cells import Cells
 from prefdensity.programs.layers import Layer
 from prefdensity.programs.pipeline import margins
@@ -69,9 +70,15 @@ class Question:
 
     @property
     def asks_who(self) -> bool:
-        """Whether a layer that is run reads who judges."""
+        """Whether a layer that is run reads who judges, or what is known of them."""
         needs = [each.needs for each in self.layers] if self.layers else [self.post.program.needs]
-        return any("annotator" in each for each in needs)
+        return any(need.partition(".")[0] == "annotator" for each in needs for need in each)
+
+    @cached_property
+    def _population(self) -> list[str]:
+        """The sites that are not some annotator's own, nor of what is known of annotators."""
+        of_people = (name for name in self.post.labels_of if name.startswith("annotator."))
+        return given_to(self.post, question_cells(self.post, self.post.program, [0], [0]), ["annotator", *of_people])
 
     def ask(self, a: ArrayLike, b: ArrayLike, who: ArrayLike, step: int = 1) -> Iterator[Array]:
         """Yield margins [draw, type, cell] of every `step`-th draw, in passes of bounded memory.
@@ -85,7 +92,7 @@ class Question:
         """
         post, known = self.post, None if self.member or not self.post.annotators else np.asarray(who)
         cells = question_cells(post, post.program, a, b, known, points=self.points)
-        given = [name for name in post.drawn if known is not None or "annotator" not in post.dims[name]]
+        given = list(post.drawn) if known is not None else self._population
         if not self.layers:
             yield from self._log_odds(cells, given, step)
             return

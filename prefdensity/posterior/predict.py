@@ -16,7 +16,7 @@ from prefdensity.data.named import numbers_or_dates
 from prefdensity.errors import DataError
 from prefdensity.posterior.draws import Draws
 from prefdensity.posterior.outcome_tables import outcome_tables
-from prefdensity.posterior.questions import question_cells
+from prefdensity.posterior.questions import given_to, question_cells
 
 _FIRST = {"a": 1.0, "b": -1.0, "neither": 0.0}
 
@@ -41,7 +41,7 @@ def outcome_probabilities(
     # an annotator, or category, that nobody has met: its own latents are drawn afresh, the population's are kept
     met = {"item", *where, *(() if known is None else ("annotator",))}
     strange = {name for name in ("annotator", *post.labels_of) if not {name, name.partition(".")[0]} & met}
-    given = [name for name in post.draws if not strange & set(post.dims[name])]
+    given = given_to(post, cells, strange) if strange else list(post.drawn)
     step = 1 if most is None else max(1, post.n_draws // most)
     parts = []
     for table in outcome_tables(post, cells, given=given, step=step, seed=seed):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor
 from prefdensity.posterior.draws import Draws
 from prefdensity.programs.cells import Cells
 from prefdensity.programs.layers import Program
+from prefdensity.programs.running import run
 
 
 def question_cells(
@@ -88,3 +90,33 @@ def padded(post: Draws, name: str, values: Tensor) -> Tensor:
     """Return draws [draw, ...] of a site shaped for a fit plate at dim -3."""
     batch = values.dim() - 1 - post.event_dims[name]
     return values.double().reshape(len(values), *(1,) * (2 - batch), *values.shape[1:])
+
+
+def given_to(post: Draws, cells: Cells, strange: Collection[str]) -> list[str]:
+    """Return the latent sites whose draws hold for somebody unknown; those of what is strange are drawn afresh.
+
+    Which sites belong to a label is found by running the program in a world with one more of it: what plates are called
+    does not matter.
+
+    Parameters
+    ----------
+    post
+        A posterior whose program is at hand.
+    cells
+        What is asked, or any cells that the program runs on.
+    strange
+        Labels that nobody has met, such as "annotator" or "annotator.country".
+    """
+    one = cells.head(1)
+
+    def shapes(more: int) -> dict[str, torch.Size]:
+        sizes = {name: size + more * (name in strange) for name, size in one.sizes.items()}
+        attributes = {
+            name: torch.cat([at, at[:1].expand(more * (name.partition(".")[0] in strange))])
+            for name, at in one.attributes.items()
+        }
+        met = run(post.program, replace(one, sizes=sizes, attributes=attributes), {}, 1, seed=0).met
+        return {name: site["value"].shape for name, site in met.items() if not site["is_observed"]}
+
+    before, after = shapes(0), shapes(1)
+    return [name for name in post.drawn if before.get(name) == after.get(name)]

@@ -21,6 +21,7 @@ from prefdensity.data.grades import verdict
 from prefdensity.errors import DataError
 from prefdensity.posterior.posterior import Posterior
 from prefdensity.posterior.predict import outcome_probabilities
+from prefdensity.posterior.questions import given_to, question_cells
 from prefdensity.progress import Report, progress as progress_bar
 from prefdensity.selection.acquisition import entropy
 from prefdensity.selection.candidates import Pairs, candidate_pairs
@@ -178,11 +179,17 @@ class _View:
     def n_draws(self) -> int:
         return len(range(0, self.post.n_draws, self.step))
 
+    @cached_property
+    def _of_somebody(self) -> bool:
+        """Whether the program has latents of annotators, or of other labels that nobody names."""
+        cells = question_cells(self.post, self.post.program, [0], [0])
+        return len(given_to(self.post, cells, ["annotator", *self.post.labels_of])) < len(self.post.drawn)
+
     def tables(self, pairs: ListedPairs) -> Array:
         """Return outcome probabilities [draw, pair, outcome]; latents of an annotator nobody knows are averaged out."""
         items = self.post.items
         named = [(items[a], items[b]) for a, b in zip(pairs.a, pairs.b, strict=True)]
-        strangers = self.annotator is None and any("annotator" in self.post.dims[site] for site in self.post.draws)
+        strangers = self.annotator is None and self._of_somebody
         parts = (
             outcome_probabilities(self.post, named, self.annotator, self.first, self.seed + 7919 * k, self.draws)
             for k in range(_STRANGERS if strangers else 1)
