@@ -24,7 +24,7 @@ from scipy.sparse.linalg import splu
 from torch import Tensor
 
 from prefdensity.errors import ProgramError
-from prefdensity.inference.curvature import log_prior_rows
+from prefdensity.inference.prior import log_prior_rows
 from prefdensity.inference.view import Site, View
 from prefdensity.programs.apart import sides
 from prefdensity.programs.cells import Cells

@@ -17,10 +17,11 @@ import torch
 from torch import Tensor
 
 from prefdensity.errors import ProgramError
-from prefdensity.inference.curvature import DENSE, PROBE, UNTOLD, agrees, log_prior_rows, sample, sites_of
+from prefdensity.inference.curvature import DENSE, PROBE, UNTOLD, agrees, sample, sites_of
 from prefdensity.inference.felt import Felt
 from prefdensity.inference.leaves import Leaf
 from prefdensity.inference.precision import Arrow, Dense, Gaussian, Precision
+from prefdensity.inference.prior import log_prior_rows
 from prefdensity.inference.view import Site, View
 
 # An annotator whose type is known to this is taken to have it; entries of scores formed at a time.

@@ -22,9 +22,7 @@ from torch import Tensor
 
 from prefdensity.inference.curvature import (
     LocalCurvature,
-    add_rows,
     local_curvature,
-    log_prior_rows,
     matrix_of,
     summed,
 )
@@ -34,6 +32,7 @@ from prefdensity.inference.laplace import Mixture
 from prefdensity.inference.mode import first_guess
 from prefdensity.inference.nested import Joint
 from prefdensity.inference.precision import Dense, Triangle
+from prefdensity.inference.prior import add_rows, log_prior_rows
 from prefdensity.inference.view import Site, View
 
 # Nodes along one and two dimensions; the most dimensions whose every corner is a node.
