@@ -1,5 +1,8 @@
+import os
 import sys
 from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of workers and of what they start: threads of several would spin
 
 import numpy as np
 import pandas as pd
