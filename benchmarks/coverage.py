@@ -71,8 +71,8 @@ def tables(program: str, world: str, count: int, seed: int):
 def measure(program: str, world: str, count: int, seed: int = 0, draws: int = 1000) -> dict[str, Array]:
     """Return figures of each table [table].
 
-    Shares of intervals that hold the truth, P(best) of the leader and whether it is, k-hat, and whether a note says
-    that utilities are not normal.
+    Shares of intervals that hold the truth, P(best) of the leader and whether it is, k-hat, whether a note says that
+    utilities are not normal, and whether the leader's note doubts its P(best).
     """
     import prefdensity as pf
     from prefdensity.inference import posteriors
@@ -92,7 +92,7 @@ def measure(program: str, world: str, count: int, seed: int = 0, draws: int = 10
         held = (np.r_[centred, centred[a] - centred[b], share[k]] >= lower) & (
             np.r_[centred, centred[a] - centred[b], share[k]] <= upper
         )
-        leader = int(u.mean(0).argmax())
+        leader, note = int(u.mean(0).argmax()), post.marks("utility")["note"]
         found.append(
             {
                 "utilities": held[:ITEMS].mean(),
@@ -103,7 +103,8 @@ def measure(program: str, world: str, count: int, seed: int = 0, draws: int = 10
                 "p_best": (u.argmax(1) == leader).mean(),
                 "best": centred.argmax() == leader,
                 "k_hat": post.status.k_hat,
-                "far": post.marks("utility")["note"].str.contains("utilities").any(),
+                "far": note.str.contains("utilities").any(),
+                "doubted": "P(best)" in note[leader],
             }
         )
     return {name: np.array([each[name] for each in found], float) for name in found[0]}
@@ -123,13 +124,16 @@ def main(program: str, world: str, count: int) -> None:
     for name in ("utilities", "differences", "probabilities", "leader", "first item"):
         parts.append(f"{name} {found[name].mean():.3f} ({found[name].std() / count**0.5:.3f})")
     print(f"{program} | {world} | {count} tables | " + ", ".join(parts))
-    bins = "; ".join(f"{said:.2f}: {true:.2f} of {n}" for said, true, n in calibration(found))
     usable = (found["k_hat"] < 0.7).mean()
     for far, which in ((1, "a row's note calls utilities not normal"), (0, "no note does")):
         some = found["utilities"][found["far"] == far]
         if len(some) > 1:
             print(f"    {which}: utilities {some.mean():.3f} ({some.std() / len(some) ** 0.5:.3f}), {len(some)} tables")
-    print(f"    P(best) of the leader: {bins}. k-hat below .7 in {usable:.1%} of tables.", flush=True)
+    for doubted, which in ((0, "no note doubts it"), (1, "its note does")):
+        some = {name: each[found["doubted"] == doubted] for name, each in found.items()}
+        bins = "; ".join(f"{said:.2f}: {true:.2f} of {n}" for said, true, n in calibration(some))
+        print(f"    P(best) of the leader where {which}: {bins or 'never'}")
+    print(f"    k-hat below .7 in {usable:.1%} of tables.", flush=True)
 
 
 if __name__ == "__main__":

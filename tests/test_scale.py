@@ -10,7 +10,7 @@ import prefdensity
 from prefdensity import ProgramError, fit, load_program
 from prefdensity.inference.laplace import laplace
 from prefdensity.inference.view import View
-from prefdensity.posterior.outlying import far_out, grouped
+from prefdensity.posterior.outlying import alike, far_out, grouped
 from prefdensity.programs.tabulate import cells_of
 
 
@@ -186,3 +186,15 @@ def test_groups_of_items_are_told_where_they_are_and_hardly_ever_where_not():
     note = fit("bradley_terry", data, method="laplace").summary()["note"]
     assert "fall in groups" in note[0]
     assert not note[1:].any()
+
+
+def test_items_that_are_hardly_told_apart_are_called_so_at_the_leader():
+    rng = np.random.default_rng(14)
+    noise = rng.normal(size=(400, 10))
+    assert alike(noise + 0.5 * rng.normal(size=10))  # separation .2
+    assert not alike(noise + 3 * rng.normal(size=10))  # separation .9
+    data = played(rng.normal(0, 0.05, 8), 10, 15)
+    summary = fit("bradley_terry", data, method="laplace").summary()
+    assert "hardly told apart" in summary["note"][0]
+    assert not summary["note"][1:].any()
+    assert not fit("bradley_terry", data, method="mle").summary()["note"].any()  # which has no prior

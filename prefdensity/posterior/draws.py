@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from prefdensity.errors import DataError, ProgramError
-from prefdensity.posterior.outlying import far_out, grouped
+from prefdensity.posterior.outlying import alike, far_out, grouped
 from prefdensity.posterior.status import SAFE, FitStatus
 from prefdensity.programs.layers import Program
 
@@ -165,12 +165,13 @@ class Draws:
 
         Columns: safe (the mean, and for utilities the mean rank, is within a tenth of a posterior standard deviation as
         far as the diagnosis tells), note (otherwise how far it may be off; of a utility far outside the others that it
-        is, for a normal prior pulls it in; of the best that items fall into groups, for a normal prior is then too sure
-        of it; empty else). Point estimates and their
-        asymptotic intervals are exact as such, so mle and map are safe.
+        is, for a normal prior pulls it in; of the best that items fall into groups, or that they are hardly told apart,
+        for the prior then decides how sure the best is; empty else). Point estimates and their asymptotic intervals are
+        exact as such, so mle and map are safe.
         """
         size = int(np.prod(self.draws[site].shape[1:]))
-        shape = self._shape() if site == "utility" else [""] * size
+        priorless = self.status.method == "mle"
+        shape = self._shape() if site == "utility" and not priorless else [""] * size
         if self.status.method in ("mle", "map"):
             return pd.DataFrame({"safe": np.ones(size, bool), "note": shape})
         error = np.reshape(self.error[site], -1) if site in self.error else np.full(size, np.nan)
@@ -184,8 +185,10 @@ class Draws:
         for k in np.ndindex(draws.shape[1:-1]):
             some = draws[(slice(None), *k)]
             mean = some.mean(0)
-            best = np.arange(len(mean)) == mean.argmax() if grouped(mean) else np.zeros(len(mean), bool)
-            notes += [_shape_note(far, first) for far, first in zip(far_out(some), best, strict=True)]
+            each = [f"{far:.1f} scales out, far for normal utilities" if far else "" for far in far_out(some)]
+            best = int(mean.argmax())
+            each[best] = each[best] or _leader_note(some - some.mean(-1, keepdims=True))
+            notes += each
         return notes
 
     def labels(self, dim: str, size: int) -> list[str]:
@@ -213,8 +216,8 @@ def _note(error: float) -> str:
     return f"may be off by {error:.1f} sd" if error < 10 else "not reached by the approximation"
 
 
-def _shape_note(far: float, first_of_group: bool) -> str:
-    """Return what to say of an item that lies `far` scales out, or leads one of several groups."""
-    if far:
-        return f"{far:.1f} scales out, far for normal utilities"
-    return "items fall in groups: P(best) is too sure for normal utilities" if first_of_group else ""
+def _leader_note(utility: Array) -> str:
+    """Return what to say of P(best) where a normal prior of `utility` [draw, item] makes it too sure."""
+    if grouped(utility.mean(0)):
+        return "items fall in groups: P(best) is too sure for normal utilities"
+    return "items are hardly told apart: P(best) depends on the prior of their spread" if alike(utility) else ""
