@@ -8,8 +8,8 @@ import reference
 import torch
 
 from prefdensity.data.comparisons import Comparisons
-from prefdensity.data.grades import grade_codes
 from prefdensity.data.rating_table import Ratings
+from prefdensity.data.strengths import grade_codes
 from prefdensity.inference.view import View
 from prefdensity.programs.loading import load_program
 from prefdensity.programs.shelf import names

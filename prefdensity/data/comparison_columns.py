@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from prefdensity.data.columns import empty, numbers, require_columns, shown
 from prefdensity.data.declared import MIRRORED, NEGATED, Column, Held
-from prefdensity.data.grades import split_signed
+from prefdensity.data.strengths import split_signed
 from prefdensity.errors import DataError
 
 OUTCOMES = ("a", "b", "tie")

@@ -21,8 +21,8 @@ from prefdensity.data.comparison_columns import (
     require_sides,
     signed_columns,
 )
-from prefdensity.data.grades import grade_codes
 from prefdensity.data.named import columns_of, read_named, require_free
+from prefdensity.data.strengths import grade_codes
 from prefdensity.errors import DataError
 
 

@@ -242,7 +242,7 @@ def _answer(
     sites = {name: padded(post, name, torch.tensor(post.draws[name][rows])) for name in given}
     with torch.no_grad():
         met = run(program, cells, sites, len(rows), seed=int(rows[0])).met
-    require_drawn(met, post.latent, program)
+    require_drawn(met, post.latent, program.name)
     answer = found[0]
     # plates of layers left of those of types are no more than singletons here
     return answer.flatten(1, -2) if answer.dim() > 2 else answer.reshape(1, 1, -1).expand(len(rows), 1, -1), met

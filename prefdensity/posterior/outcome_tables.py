@@ -87,7 +87,7 @@ def outcome_tables(
         log_prior = torch.zeros(len(rows), dtype=torch.float64)
         with torch.no_grad():
             met = run(program, silent, sites, len(rows), seed=seed + start).met
-            require_drawn(met, post.latent, program)
+            require_drawn(met, post.latent, program.name)
             for name in values:
                 log_prior += met[name]["fn"].log_prob(met[name]["value"]).flatten(1)[:, 0]
         fn = met["outcome"]["fn"]

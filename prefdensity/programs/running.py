@@ -14,7 +14,6 @@ from torch import Tensor
 
 from prefdensity.errors import ProgramError
 from prefdensity.programs.cells import Cells
-from prefdensity.programs.layers import Program
 from prefdensity.programs.tables import plain, plates, table
 
 # The fewest and the most plates that a run has room for, that of fits included; outcomes are told with the fewest.
@@ -116,7 +115,9 @@ def environment(dtype: torch.dtype, seed: int | None = None, device: torch.devic
             torch.set_default_dtype(before)
 
 
-def run(program: Program, cells: Cells, values: dict[str, Tensor], fits: int, seed: int | None = None) -> Substitute:
+def run(
+    program: Callable[[Cells], None], cells: Cells, values: dict[str, Tensor], fits: int, seed: int | None = None
+) -> Substitute:
     """Run a program for `fits` sets of values at once, under a plate left of all that the program has.
 
     `values` are shaped [fit, ...] with the site's plates at dims -2 and -1 (and further left, if it has more); sites
@@ -127,7 +128,7 @@ def run(program: Program, cells: Cells, values: dict[str, Tensor], fits: int, se
     return seen
 
 
-def require_drawn(met: Mapping[str, Any], drawn: Collection[str], program: Program) -> None:
+def require_drawn(met: Mapping[str, Any], drawn: Collection[str], program: str) -> None:
     """Refuse a run in which a latent site took its value from its prior because nobody ever drew it.
 
     Parameters
@@ -137,11 +138,11 @@ def require_drawn(met: Mapping[str, Any], drawn: Collection[str], program: Progr
     drawn
         Latent sites that have draws, or are set; those left out of a question on purpose among them.
     program
-        What was run, for the error.
+        The name of what was run, for the error.
     """
     for name, site in met.items():
         if not site["is_observed"] and not site["deterministic"] and name not in drawn:
-            raise ProgramError(f"the site {name!r} of {program.name} has no draws: another program was fitted")
+            raise ProgramError(f"the site {name!r} of {program} has no draws: another program was fitted")
 
 
 def for_fits(
