@@ -126,9 +126,9 @@ def _known(folder: Path, name: str, keep: Path | None, lockstep: bool) -> pd.Dat
 
 def _chains(folder: Path, name: str) -> Any:
     """Return the posterior of long chains in lockstep."""
-    from prefdensity.inference.auto import by_short_chains
     from prefdensity.inference.engines import Settings, by_laplace
     from prefdensity.inference.fitting import _posterior, viewed
+    from prefdensity.inference.methods import by_short_chains
     from prefdensity.posterior.status import FitStatus
     from prefdensity.programs.loading import load_program
 

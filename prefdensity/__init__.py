@@ -13,9 +13,9 @@ from prefdensity.version import __version__
 
 # public name -> the module that defines it
 _HOME = {
-    "CheckReport": "checking.check",
+    "CheckReport": "checking.report",
     "Choices": "data.choices",
-    "Comparison": "comparison.compare",
+    "Comparison": "comparison.ranking",
     "Comparisons": "data.comparisons",
     "DataError": "errors",
     "FitError": "errors",
@@ -71,10 +71,12 @@ __all__ = ["__version__", *_HOME, *_MODULES]
 
 if TYPE_CHECKING:
     from prefdensity import density as density, inference as inference, pcal as pcal, reward as reward
-    from prefdensity.checking.check import CheckReport as CheckReport, check as check
+    from prefdensity.checking.check import check as check
+    from prefdensity.checking.report import CheckReport as CheckReport
     from prefdensity.checking.sbc import sbc as sbc
-    from prefdensity.comparison.compare import Comparison as Comparison, compare as compare, kfold as kfold
+    from prefdensity.comparison.compare import compare as compare, kfold as kfold
     from prefdensity.comparison.elpd import loo as loo
+    from prefdensity.comparison.ranking import Comparison as Comparison
     from prefdensity.data import readers as readers, simulate as simulate
     from prefdensity.data.choices import Choices as Choices
     from prefdensity.data.comparisons import Comparisons as Comparisons

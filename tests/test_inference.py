@@ -13,7 +13,7 @@ from scipy import stats
 
 import prefdensity
 from prefdensity.errors import FitError
-from prefdensity.inference import auto, svi
+from prefdensity.inference import methods, svi
 from prefdensity.inference.guide import Guide
 from prefdensity.inference.laplace import laplace
 from prefdensity.inference.quality import check_guide
@@ -74,8 +74,8 @@ def test_auto_takes_laplace_where_k_hat_allows_and_the_best_gaussian_elsewhere(m
     assert good.status.k_hat < 0.7
     data = table(rows=40, seed=1)  # too few votes to tell four annotators apart
     by_laplace = prefdensity.fit("reliability", data, method="laplace")
-    monkeypatch.setattr(auto, "_FEW_PARAMETERS", 0)  # a program that is too large for chains
-    monkeypatch.setattr(auto, "stands", lambda answer: False)  # on the border of .7, as told from 16,000 weights
+    monkeypatch.setattr(methods, "_FEW_PARAMETERS", 0)  # a program that is too large for chains
+    monkeypatch.setattr(methods, "stands", lambda answer: False)  # on the border of .7, as told from 16,000 weights
     chosen = prefdensity.fit("reliability", data)
     assert chosen.status.method == "variational"
     error = np.hypot(chosen.status.elbo_se, by_laplace.status.elbo_se)

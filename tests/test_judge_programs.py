@@ -13,9 +13,9 @@ from scipy.special import expit
 
 from prefdensity import Comparisons, fit
 from prefdensity.errors import DataError, FitError, ProgramError
-from prefdensity.inference.fitting import sites_at
-from prefdensity.inference.mode import Climber, first_guess
-from prefdensity.inference.view import View
+from prefdensity.inference.climber import Climber
+from prefdensity.inference.mode import first_guess
+from prefdensity.inference.view import View, sites_at
 from prefdensity.judged.expectations import JudgeFit, load_judge
 from prefdensity.judged.fit import MOST_LABELLED, _chosen, fit_judge, refit
 from prefdensity.judged.scale import Scale

@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import NamedTuple
@@ -58,6 +59,7 @@ class Import(NamedTuple):
     typing: bool
 
 
+@cache
 def modules() -> dict[str, Path]:
     found = {}
     for package, folder in FOLDERS.items():
@@ -67,10 +69,13 @@ def modules() -> dict[str, Path]:
     return found
 
 
-def imports() -> Iterator[Import]:
+@cache
+def imports() -> list[Import]:
     known = modules()
+    found: list[Import] = []
     for source, path in known.items():
-        yield from _walk(ast.parse(path.read_text(encoding="utf-8")), source, known, late=False, typing=False)
+        found += _walk(ast.parse(path.read_text(encoding="utf-8")), source, known, late=False, typing=False)
+    return found
 
 
 def _walk(node: ast.AST, source: str, known: dict[str, Path], late: bool, typing: bool) -> Iterator[Import]:
@@ -85,6 +90,23 @@ def _walk(node: ast.AST, source: str, known: dict[str, Path], late: bool, typing
         inside = late or isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef)
         for_types = typing or (isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING")
         yield from _walk(child, source, known, inside, for_types)
+
+
+def graph() -> dict[str, set[str]]:
+    """Return which of the package's modules each imports; the root, which loads names on demand, imports nothing."""
+    found: dict[str, set[str]] = {module: set() for module in modules()}
+    for each in imports():
+        if each.target in found and each.target != each.source and each.source != "prefdensity":
+            found[each.source].add(each.target)
+    return found
+
+
+def longest(below: dict[str, set[str]]) -> list[str]:
+    """Return the longest chain of what imports what, from the top."""
+    chain: dict[str, list[str]] = {}
+    for each in TopologicalSorter(below).static_order():
+        chain[each] = [each, *max((chain[other] for other in below[each]), key=len, default=[])]
+    return max(chain.values(), key=len)
 
 
 def part(module: str) -> str:
@@ -130,14 +152,25 @@ def test_the_library_never_imports_a_program_by_name() -> None:
 
 def test_no_module_imports_itself_through_others() -> None:
     """Nor by an import in a function or for a type alone: such a circle says that something lies in a wrong room."""
-    graph: dict[str, set[str]] = {module: set() for module in modules()}
-    for each in imports():
-        if each.target in graph and each.target != each.source and each.source != "prefdensity":
-            graph[each.source].add(each.target)
     try:
-        TopologicalSorter(graph).prepare()
+        TopologicalSorter(graph()).prepare()
     except CycleError as error:
         pytest.fail(" imports ".join(error.args[1]))
+
+
+def test_chains_of_imports_are_short() -> None:
+    """A chain is what must be kept in mind of a change at its foot: 16 modules, or 8 rooms, at most."""
+    below = graph()
+    chain = longest(below)
+    assert len(chain) <= 16, " imports ".join(chain)
+    rooms: dict[str, set[str]] = {room: set() for room in ROOMS if room != "__main__"}
+    for source, targets in below.items():
+        rooms.get(part(source), set()).update({part(target) for target in targets} & set(rooms) - {part(source)})
+    assert len(longest(rooms)) <= 8, " imports ".join(longest(rooms))
+
+
+def test_chains_are_measured_by_their_longest() -> None:
+    assert longest({"a": {"b", "d"}, "b": {"c"}, "c": {"d"}, "d": set()}) == ["a", "b", "c", "d"]
 
 
 @pytest.mark.parametrize("library", HOMES)

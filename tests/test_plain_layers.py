@@ -15,9 +15,10 @@ from torch.nn.functional import one_hot
 import prefdensity
 from prefdensity.errors import ProgramError
 from prefdensity.inference import curvature
+from prefdensity.inference.climber import Climber
 from prefdensity.inference.curvature import dense_hessian, local_curvature
 from prefdensity.inference.fitting import viewed
-from prefdensity.inference.mode import Climber, first_guess
+from prefdensity.inference.mode import first_guess
 from prefdensity.programs.compose import compose
 from prefdensity.programs.layers import layer
 

@@ -7,9 +7,10 @@ import torch
 import prefdensity
 from prefdensity.data.comparisons import Comparisons
 from prefdensity.inference import curvature, krylov
+from prefdensity.inference.climber import Climber
 from prefdensity.inference.krylov import Pattern, Sparse
 from prefdensity.inference.laplace import laplace
-from prefdensity.inference.mode import Climber, first_guess
+from prefdensity.inference.mode import first_guess
 from prefdensity.inference.precision import Arrow, Dense
 from prefdensity.inference.types_curvature import TypesCurvature
 from prefdensity.inference.view import View

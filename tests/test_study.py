@@ -129,7 +129,7 @@ def test_the_study_is_drawn_and_refuses_what_it_does_not_know():
     found = run_study(
         truths=("logistic",), nuisances=("oracle", "useless"), replicates=4, pilots=1, units=500, progress=False
     )
-    for picture in (study_plots.lengths(found), study_plots.coverage(found)):
+    for picture in (study_plots.lengths(found.table), study_plots.coverage(found.table)):
         assert picture.axes[0].get_title(loc="left") == "logistic"
     with pytest.raises(DataError, match="there is no 'liar'"):
         run_study(truths=("liar",))

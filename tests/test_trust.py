@@ -7,7 +7,7 @@ from contract import table
 from scipy import stats
 
 import prefdensity
-from prefdensity.inference import auto
+from prefdensity.inference import methods
 from prefdensity.inference.chains import State, StepSize, transition, walk
 from prefdensity.inference.fitting import viewed
 from prefdensity.inference.quality import check_guide
@@ -168,8 +168,8 @@ def test_ctrl_c_in_the_chains_leaves_the_approximation(monkeypatch):
     def interrupted(*args, **settings):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(auto, "walk", interrupted)
-    monkeypatch.setattr(auto, "stands", lambda answer: False)
+    monkeypatch.setattr(methods, "walk", interrupted)
+    monkeypatch.setattr(methods, "stands", lambda answer: False)
     post = prefdensity.fit("reliability", table(rows=40, seed=1))
     assert post.status.method == "laplace"
     assert "interrupted" in post.quality()[0]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from prefdensity.checking import discrepancies as of
 from prefdensity.checking.discrepancies import Directions, Discrepancy
 from prefdensity.checking.replication import Design
+from prefdensity.checking.sets import choice_fit
 
 
 def catalogue(design: Design) -> list[Discrepancy]:
@@ -26,7 +27,7 @@ def catalogue(design: Design) -> list[Discrepancy]:
     return [*_CHECKS, *lengths]
 
 
-def people(design: Design, d: Directions | None) -> str:
+def _people(design: Design, d: Directions | None) -> str:
     """Return why annotators cannot be told apart, or nothing."""
     if design.annotator is None:
         return "who judged is not recorded"
@@ -42,11 +43,11 @@ def _ties(design: Design, d: Directions) -> str:
 
 
 def _shared(design: Design, d: Directions) -> str:
-    return people(design, d) or ("" if of.shared(design) else "no pair was judged by two annotators")
+    return _people(design, d) or ("" if of.shared(design) else "no pair was judged by two annotators")
 
 
 def _repeats(design: Design, d: Directions) -> str:
-    return people(design, d) or ("" if of.repeated(design) else "no annotator judged a pair twice")
+    return _people(design, d) or ("" if of.repeated(design) else "no annotator judged a pair twice")
 
 
 def _triads(design: Design, d: Directions) -> str:
@@ -54,7 +55,7 @@ def _triads(design: Design, d: Directions) -> str:
 
 
 def _own_triads(design: Design, d: Directions) -> str:
-    return people(design, d) or ("" if len(design.own_triads) else "no annotator compared three items all ways")
+    return _people(design, d) or ("" if len(design.own_triads) else "no annotator compared three items all ways")
 
 
 def _confounded(name: str) -> Callable[[Design, Directions], str]:
@@ -62,14 +63,14 @@ def _confounded(name: str) -> Callable[[Design, Directions], str]:
 
 
 # Of pairs and of choices from sets alike.
-TASTES = (
+_TASTES = (
     Discrepancy(
         "tastes",
         of.tastes,
         "annotator",
         "Do all annotators favour the items that the program says?",
         "annotators depart from the common utilities, be it in taste or in care",
-        lacks=people,
+        lacks=_people,
     ),
     Discrepancy(
         "own tastes",
@@ -77,7 +78,7 @@ TASTES = (
         "annotator",
         "And if each could follow the utilities more or less closely?",
         "annotators favour other items than the program says",
-        lacks=people,
+        lacks=_people,
     ),
 )
 _CHECKS = (
@@ -142,16 +143,16 @@ _CHECKS = (
         "annotator",
         "Do all annotators lean alike to the item shown first?",
         "some annotators lean to the item shown first, others to the second",
-        lacks=lambda design, d: people(design, d) or _order(design, d),
+        lacks=lambda design, d: _people(design, d) or _order(design, d),
     ),
-    *TASTES,
+    *_TASTES,
     Discrepancy(
         "slopes",
         of.slopes,
         "annotator",
         "Do utilities weigh the same in everyone's judgements?",
         "some annotators follow the utilities closely, others hardly or not at all",
-        lacks=people,
+        lacks=_people,
     ),
     Discrepancy(
         "accuracy",
@@ -159,7 +160,7 @@ _CHECKS = (
         "annotator",
         "Does everyone agree equally often with the program's favourites?",
         "some annotators side with the favourites more often than expected, others less",
-        lacks=people,
+        lacks=_people,
     ),
     Discrepancy(
         "agreement",
@@ -203,6 +204,31 @@ _CHECKS = (
         "annotator",
         "Does everyone call ties equally often?",
         "some annotators call ties often, others rarely or never",
-        lacks=lambda design, d: people(design, d) or _ties(design, d),
+        lacks=lambda design, d: _people(design, d) or _ties(design, d),
+    ),
+)
+OF_SETS = (
+    Discrepancy(
+        "choice fit",
+        choice_fit,
+        "set",
+        "Are items chosen from each set as often as the program says?",
+        "what is chosen depends on what else is in the set more than the program allows",
+    ),
+    Discrepancy(
+        "item totals",
+        of.item_totals,
+        "item",
+        "Are items chosen as often as the program says?",
+        "some items are chosen more often, others less often, than the program allows",
+    ),
+    *_TASTES,
+    Discrepancy(
+        "slopes",
+        of.slopes,
+        "annotator",
+        "Do utilities weigh the same in everyone's choices?",
+        "some annotators follow the utilities closely, others hardly or not at all",
+        lacks=_people,
     ),
 )

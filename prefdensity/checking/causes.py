@@ -170,7 +170,7 @@ def suspects(
     Parameters
     ----------
     table, parts, steps
-        As in `check.CheckReport`.
+        As in `report.CheckReport`.
     program, data
         What was checked.
     own

@@ -16,7 +16,7 @@ from prefdensity.data.comparisons import Comparisons
 from prefdensity.data.grades import columns
 from prefdensity.data.rating_table import Ratings
 from prefdensity.errors import DataError, FitError
-from prefdensity.inference import fit
+from prefdensity.inference.fitting import fit
 from prefdensity.posterior.outcome_tables import Table, outcome_tables
 from prefdensity.posterior.status import K_USABLE
 from prefdensity.programs.cells import Cells

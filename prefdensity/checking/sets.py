@@ -17,9 +17,6 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from prefdensity.checking import discrepancies as of
-from prefdensity.checking.catalogue import TASTES, people
-from prefdensity.checking.discrepancies import Discrepancy
 from prefdensity.checking.replication import Design, Expectation, Residuals, sums
 from prefdensity.data.choices import Choices
 from prefdensity.programs.tabulate import cells_of
@@ -151,30 +148,3 @@ def choice_fit(r: Residuals, d: Any) -> Array:
     design = r.design
     assert isinstance(design, SetDesign)
     return sums(design.set_of, len(design.sets)) @ ((design.alike @ r.e) ** 2 / (design.alike @ r.v))
-
-
-SET_CHECKS = (
-    Discrepancy(
-        "choice fit",
-        choice_fit,
-        "set",
-        "Are items chosen from each set as often as the program says?",
-        "what is chosen depends on what else is in the set more than the program allows",
-    ),
-    Discrepancy(
-        "item totals",
-        of.item_totals,
-        "item",
-        "Are items chosen as often as the program says?",
-        "some items are chosen more often, others less often, than the program allows",
-    ),
-    *TASTES,
-    Discrepancy(
-        "slopes",
-        of.slopes,
-        "annotator",
-        "Do utilities weigh the same in everyone's choices?",
-        "some annotators follow the utilities closely, others hardly or not at all",
-        lacks=people,
-    ),
-)

@@ -16,7 +16,6 @@ Array = NDArray[Any]
 
 DOUBT = 0.05  # tail probability from which a check is in doubt
 CONTRADICTION = 3.0  # and standard deviations from which it contradicts the program
-CERTAIN = 4.0
 
 
 class Tally:

@@ -9,7 +9,7 @@ import typer
 from prefdensity.words import percent
 
 if TYPE_CHECKING:
-    from prefdensity.checking.check import CheckReport
+    from prefdensity.checking.report import CheckReport
     from prefdensity.posterior.posterior import Posterior
 
 

@@ -127,12 +127,12 @@ def fit(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.")] = False,
 ) -> None:
     """Fit an annotator model; write the fit, two tables and a report that opens in a browser."""
-    from prefdensity import inference
+    from prefdensity.inference import fitting
     from prefdensity.programs.loading import load_program
 
     with staged(out):
         pass  # a folder that cannot be written is better known before the fit than after it
-    post = inference.fit(
+    post = fitting.fit(
         load_program(model),
         data,
         method=method.value,
@@ -270,8 +270,8 @@ def compare(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.")] = False,
 ) -> None:
     """Fit several models and say which predicts better: leave-one-out density with paired differences."""
-    from prefdensity import inference
     from prefdensity.comparison import compare
+    from prefdensity.inference import fitting
     from prefdensity.programs.loading import load_program
     from prefdensity.reporting import plots
 
@@ -280,7 +280,7 @@ def compare(
     show = False if quiet else None
     programs = {program.name: program for program in map(load_program, [*models, *(more or [])])}
     posts = {
-        name: inference.fit(program, data, method=method.value, seed=seed, progress=show)
+        name: fitting.fit(program, data, method=method.value, seed=seed, progress=show)
         for name, program in programs.items()
     }
     found = compare.compare(posts, data, unit=unit, refit=refit, seed=seed, progress=show)

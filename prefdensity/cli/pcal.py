@@ -292,7 +292,8 @@ def _usable(table: "Judged", dependent_judges: Dependent) -> "Judged":
 
 
 def _functional(target: Target, probability: float, intercept: bool) -> "Functional":
-    from prefdensity.pcal import Quantile, functionals
+    from prefdensity.pcal import functionals
+    from prefdensity.pcal.quantiles import Quantile
 
     if target is Target.mean:
         return functionals.Mean()
@@ -309,7 +310,8 @@ def _functional(target: Target, probability: float, intercept: bool) -> "Functio
 def _nuisance(name: str, table: "Judged", seed: int) -> "tuple[Nuisance, JudgeFit | None]":
     """Return a nuisance by name, and the fit behind it if it is a judge program."""
     from prefdensity.judged.fit import fit_judge
-    from prefdensity.pcal import GaussianNuisance, LinearNuisance, MovedNuisance
+    from prefdensity.pcal.nuisances import GaussianNuisance, LinearNuisance
+    from prefdensity.pcal.program_nuisance import MovedNuisance
 
     if name in ("gaussian", "linear"):
         return (GaussianNuisance() if name == "gaussian" else LinearNuisance()), None

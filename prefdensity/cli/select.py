@@ -94,7 +94,7 @@ def _posterior(
     show: bool | None,
 ) -> "tuple[Posterior, Comparisons]":
     """Return the saved fit, or a new one that also knows the items nobody has judged."""
-    from prefdensity import inference
+    from prefdensity.inference import fitting
     from prefdensity.posterior.posterior import load_posterior
     from prefdensity.programs.loading import load_program
     from prefdensity.selection.candidates import with_items
@@ -107,7 +107,7 @@ def _posterior(
     if not isinstance(listed, str):
         labels |= {str(label) for side in ("item_a", "item_b") if side in listed for label in listed[side].dropna()}
     data = with_items(data, labels, table)
-    return inference.fit(load_program(model), data, seed=seed, progress=show), data
+    return fitting.fit(load_program(model), data, seed=seed, progress=show), data
 
 
 def _column(table: "pd.DataFrame | None", name: str | None, flag: str) -> "dict[str, Any] | None":

@@ -45,7 +45,7 @@ def study(
     with staged(out) as folder:
         folder.mkdir()
         found.table.to_csv(folder / "table.csv", index=False)
-        study_plots.lengths(found).savefig(folder / "lengths.svg")
-        study_plots.coverage(found).savefig(folder / "coverage.svg")
+        study_plots.lengths(found.table).savefig(folder / "lengths.svg")
+        study_plots.coverage(found.table).savefig(folder / "coverage.svg")
         written = sorted(path.name for path in folder.iterdir())
     typer.echo(f"wrote {out}: {', '.join(written)}")

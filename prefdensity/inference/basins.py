@@ -1,8 +1,4 @@
-"""The basins of a posterior: where climbs end, mirror images included, and what each of them holds.
-
-A mode's height says nothing of its width, so modes are weighed by their evidence, each by its own Laplace
-approximation (Tierney and Kadane 1986). Those that stand make one mixture, and are told to the reader.
-"""
+"""The basins of a posterior: where mirror images of a mode lie, what each holds, and what is said of them."""
 
 from __future__ import annotations
 
@@ -14,106 +10,12 @@ import torch
 from scipy.special import softmax
 from torch import Tensor
 
-from prefdensity.errors import FitError
-from prefdensity.inference.laplace import Mixture, laplace
-from prefdensity.inference.mode import Climber, Mode
-from prefdensity.inference.starts import distinct, search
 from prefdensity.inference.view import View
 from prefdensity.programs.mirrors import Mirror
-from prefdensity.progress import Report
 
-# A mode this many nats of evidence below the best holds less than 1 in 1,000 of the posterior.
-NEGLIGIBLE = 7.0
-MOST = 4  # modes of restarts that are weighed
-# Modes closer than this in every coordinate are one; as are modes whose evidence is the same, which are copies under
-# a symmetry that the prior does not break (mirrors are no copies: their priors differ).
-NEAR, _COPY = 0.5, 1e-3
 STANDING = 0.01  # share of the posterior from which a mode is told
 # What turns round in a mirror is found on these many cells, among these many sites.
 _PROBE, _TURNING = 1000, 7
-
-
-def weighed(view: View, restarts: int, seed: int, report: Report) -> tuple[list[Mixture], tuple[float, ...]]:
-    """Return the Laplace approximation of every mode that is not negligible, that of most evidence first.
-
-    Modes are those that `restarts` climbs reach, the mirror images of the best of them, and where one of these is
-    better still, its images too; also returned are the heights that the climbs reached, if there are several.
-
-    Raises
-    ------
-    FitError
-        As `laplace` does at the best mode.
-    """
-    heights: tuple[float, ...] = ()
-    if restarts == 1:
-        found = [_alone(view, laplace(view))]
-    else:
-        modes = search(view, restarts, seed, report)
-        heights = tuple(mode.value for mode in modes)
-        found = [_alone(view, laplace(view, modes[0].z))]
-        for mode in distinct(modes, MOST)[1:]:
-            _add(view, mode.z, found)
-    looked_at: list[Mixture] = []
-    while _best(found) not in looked_at:
-        looked_at.append(_best(found))
-        for image in images(view, looked_at[-1].mode.z):
-            _add(view, image, found, looked_at[-1])
-    top = _best(found).log_evidence
-    kept = [each for each in found if each.log_evidence > top - NEGLIGIBLE]
-    return sorted(kept, key=lambda each: -each.log_evidence), heights
-
-
-def highest(view: View, restarts: int, seed: int, report: Report) -> list[Mode]:
-    """Return the modes that climbs and the mirror images of the best one reach, highest first: without curvature."""
-    modes = search(view, restarts, seed, report)
-    climber = Climber(view)
-    mirrored = [climber.climb(image) for image in images(view, modes[0].z)]
-    return sorted([*modes, *mirrored], key=lambda mode: -mode.value)
-
-
-def _best(found: list[Mixture]) -> Mixture:
-    return max(found, key=lambda each: each.log_evidence)
-
-
-class _Ended(Exception):
-    """A search leads to nothing new, or to what is negligible."""
-
-
-def _add(view: View, start: Tensor, found: list[Mixture], mirrored: Mixture | None = None) -> None:
-    """Add to `found` what is reached from `start`, the image of `mirrored`, if it is another mode and not negligible.
-
-    The search ends as soon as that is clear.
-    """
-    least = _best(found).log_evidence - NEGLIGIBLE
-
-    def watch(mode: Mode, most: float) -> None:
-        if most < least or (mirrored is not None and bool(mirrored.nearer(mode.z[None], start))):
-            raise _Ended
-
-    try:
-        other = _alone(view, laplace(view, start, watch))
-    except (FitError, _Ended):  # no peak: the modes that are peaks stand
-        return
-    if other.log_evidence > least and not any(_same(other, each) for each in found):
-        found.append(other)
-
-
-def _alone(view: View, found: Mixture) -> Mixture:
-    """Return an approximation without what lies nearer to a mirror image of its mode, and is counted there.
-
-    Where hyperparameters do not let a mode be, a climb from there ends in the other.
-    """
-    for image in images(view, found.mode.z):
-        own = found.nearer(found.base, image)
-        if not own.any():  # it holds nothing beside the other
-            return laplace(view, found.base[found.weight.argmax()])
-        found = found.only(own)
-    return found
-
-
-def _same(one: Mixture, other: Mixture) -> bool:
-    near = float((one.mode.z - other.mode.z).abs().max()) < NEAR
-    return near or abs(one.log_evidence - other.log_evidence) < _COPY
 
 
 def images(view: View, z: Tensor) -> Iterator[Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from prefdensity.inference.laplace import Mixture
+from prefdensity.inference.mixture import Mixture
 from prefdensity.inference.view import View
 
 _MOST = 4000  # draws that are used of either side

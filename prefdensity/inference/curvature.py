@@ -20,21 +20,17 @@ from prefdensity.errors import ProgramError
 from prefdensity.inference.felt import PASS, Felt
 from prefdensity.inference.krylov import Pattern, Sparse
 from prefdensity.inference.leaves import Leaf
-from prefdensity.inference.precision import Arrow, Dense, Precision
+from prefdensity.inference.locality import PROBE, UNTOLD, agrees, sample, sites_of
+from prefdensity.inference.precision import DENSE, Arrow, Dense, Precision
 from prefdensity.inference.prior import add_rows, log_prior_rows
 from prefdensity.inference.view import Site, View
 from prefdensity.programs.cells import Cells
-from prefdensity.programs.running import Substitute, environment
 
 Objective = Callable[[Tensor], Tensor]
 
 # Rows of the Hessian per batched backward pass, in cell evaluations.
 _BACKWARD = 20_000_000
-# Largest dimension for which a full matrix is formed (200 MB in float64), and up to which nothing else is worth while.
-DENSE = 5000
-_SMALL = 500
-# Cells on which locality is checked: it is a property of the program, not of the data.
-PROBE = 2000
+_SMALL = 500  # dimension up to which nothing but a matrix is worth while
 
 
 def dense_hessian(objective: Objective, z: Tensor, work: int) -> tuple[Tensor, Tensor]:
@@ -55,9 +51,6 @@ def dense_hessian(objective: Objective, z: Tensor, work: int) -> tuple[Tensor, T
         rows.append(part.detach())
     return gradient.detach(), torch.cat(rows).movedim(0, 1)
 
-
-# What a layer may raise in a world where it finds two items and nobody else.
-UNTOLD = (ProgramError, RuntimeError, IndexError, ValueError, TypeError, AttributeError, KeyError, AssertionError)
 
 Block = tuple[Leaf, Leaf, Tensor]  # two leaves and the second derivatives [fit, comparison]
 # Of some comparisons: their log likelihood [fit], its slopes by leaf, its second derivatives by two, [fit, comparison].
@@ -313,38 +306,6 @@ def _local_curvature(view: View, z: Tensor) -> tuple[LocalCurvature | None, str]
     except UNTOLD as error:  # whatever a layer raises that finds nobody else in its world
         return None, str(error)
     return None, "a comparison feels more than the entries of its own items and annotator"
-
-
-def sample(view: View, most: int) -> View:
-    """Return a view of so many cells at most, spread over all; the view itself where it has no more."""
-    step = -(-len(view.cells) // most)
-    if step < 2 or not isinstance(view.cells, Cells) or view.cells.choice is not None:
-        return view
-    return View(view.program, view.cells.take(torch.arange(0, len(view.cells), step, device=view.device)))
-
-
-def agrees(curvature: Callable[[Tensor], tuple[float, Tensor, Precision]], view: View, z: Tensor) -> bool:
-    """Check a curvature against an automatic Hessian-vector product at z [dimension]."""
-    direction = torch.linspace(-1.0, 1.0, len(z), dtype=z.dtype, device=z.device).sin()
-    z = z + 0.3 * direction  # away from symmetric points, where a network looks linear
-    _, _, precision = curvature(z)
-    free = z.detach()[None].requires_grad_()
-    (gradient,) = torch.autograd.grad(view.log_joint(free).sum(), free, create_graph=True)
-    (product,) = torch.autograd.grad((gradient[0] * direction).sum(), free)
-    scale = product.abs().max().clamp_min(1e-12)
-    return bool((precision.times(direction[None]) + product).abs().max() < 1e-8 * scale)
-
-
-def sites_of(view: View, stage: str) -> list[str]:
-    """Return the sites sampled by the layer of a stage that starts from the data: those met when it runs alone."""
-    layer = next((each for each in view.program.layers if each.stage == stage), None)
-    if layer is None:
-        return []
-    with environment(view.dtype, 0, view.device):
-        known = {"scale": torch.ones(())} if layer.takes("scale") else {}
-        with Substitute({}) as seen:
-            layer(view.cells, **known)
-    return [name for name in seen.met if name in view.sites]
 
 
 def _utility(view: View) -> str:

@@ -14,15 +14,18 @@ from torch import Tensor
 from prefdensity.data.comparisons import Comparisons
 from prefdensity.errors import FitError
 from prefdensity.inference import nuts, parallel, svi
-from prefdensity.inference.basins import MOST, NEAR, NEGLIGIBLE, STANDING, highest, sentences, shares, weighed
+from prefdensity.inference.basins import STANDING, sentences, shares
 from prefdensity.inference.bridge import log_evidence
 from prefdensity.inference.checkpoint import Checkpoint
+from prefdensity.inference.climber import Climber, shift_gauge
 from prefdensity.inference.guide import Blend, Guide
-from prefdensity.inference.laplace import Mixture
+from prefdensity.inference.laplace import MOST, NEAR, NEGLIGIBLE, highest, weighed
 from prefdensity.inference.maximum import maximum_likelihood, unfelt
-from prefdensity.inference.mode import Climber, shift_gauge
+from prefdensity.inference.mixture import Mixture
+from prefdensity.inference.mode import Mode
 from prefdensity.inference.nested import summit
 from prefdensity.inference.precision import factor
+from prefdensity.inference.profile import profile_of
 from prefdensity.inference.quality import Checked, check_guide, fails_at_once
 from prefdensity.inference.safety import Quantities, errors_of_chains
 from prefdensity.inference.starts import distinct
@@ -125,12 +128,12 @@ def by_map(view: View, settings: Settings, report: Report) -> Answer:
     if view.program.mirrors and climber.has_curvature:
         found, heights = weighed(*asked)
         start, evidence, said = found[0].mode.z, _evidence(found), _said(view, found)
-        best = summit(view, start) if view.hyper else climber.climb(start)
+        best = _summit(view, start) if view.hyper else climber.climb(start)
     else:
         modes = highest(*asked)
         best, heights = modes[0], tuple(mode.value for mode in modes)
         if view.hyper and climber.has_curvature:
-            best = summit(view, best.z)
+            best = _summit(view, best.z)
     facts = {
         "method": "map",
         "converged": best.converged,
@@ -140,6 +143,10 @@ def by_map(view: View, settings: Settings, report: Report) -> Answer:
         "modes": evidence,
     }
     return Answer(best.z[None], best.z, facts, warnings=said)
+
+
+def _summit(view: View, start: Tensor) -> Mode:
+    return summit(profile_of(view, start), start[list(view.hyper)])
 
 
 def by_laplace(view: View, settings: Settings, report: Report) -> Answer:

@@ -5,7 +5,7 @@ a site has the few entries that this comparison may feel, as quantities of its o
 items or the annotators is seen in a world that has more of them. Entries that are felt through one weighted sum only,
 such as the two of a difference, are found by their gradients, which then are parallel wherever one looks; they count
 as one quantity. Nothing here knows how a layer reads its tables, nor needs to: whether all that a comparison feels was
-found is checked against an automatic derivative of the whole (`curvature.agrees`).
+found is checked against an automatic derivative of the whole (`locality.agrees`).
 """
 
 from __future__ import annotations

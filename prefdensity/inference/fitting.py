@@ -12,18 +12,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from prefdensity.data.choices import Choices
 from prefdensity.data.comparisons import Comparisons
 from prefdensity.data.report import existence_warnings
 from prefdensity.errors import FitError
-from prefdensity.inference.auto import by_auto
-from prefdensity.inference.engines import Answer, Settings, by_laplace, by_map, by_mle, by_nuts, by_svi, by_variational
+from prefdensity.inference.engines import Answer, Settings
 from prefdensity.inference.guide import KINDS
+from prefdensity.inference.methods import METHODS, infer
 from prefdensity.inference.streamed import parts_for
 from prefdensity.inference.tails import prior_tails
-from prefdensity.inference.view import View
+from prefdensity.inference.view import View, sites_at
 from prefdensity.posterior.posterior import Posterior
 from prefdensity.posterior.status import FitStatus
 from prefdensity.programs.checks import require_probabilities, sample_of
@@ -31,10 +30,9 @@ from prefdensity.programs.layers import Layer, Program
 from prefdensity.programs.loading import load_program
 from prefdensity.programs.suitability import suit
 from prefdensity.programs.tabulate import cells_of, known_of, measures, standardised
-from prefdensity.progress import Report, progress as show_progress
+from prefdensity.progress import progress as show_progress
 from prefdensity.version import __version__
 
-METHODS = ("auto", "laplace", "variational", "svi", "nuts", "map", "mle")
 _RECORDED = ("torch", "pyro-ppl", "numpy")
 _LARGE = 1_000_000  # cell evaluations of one density
 _GPU_CELLS = 200_000  # below this a GPU spends its time on launches
@@ -154,17 +152,6 @@ def viewed(program: Program, data: Comparisons | Choices) -> View:
     return View(program, cells)
 
 
-def infer(method: str, view: View, data: Comparisons | None, settings: Settings, report: Report) -> Answer:
-    """Run one method; `data` serves mle alone."""
-    if method == "mle":
-        if data is None:
-            raise FitError("method='mle' is for comparisons; use laplace, svi, nuts or map")
-        return by_mle(view, data, settings)
-    engines = {"auto": by_auto, "map": by_map, "nuts": by_nuts, "svi": by_svi}
-    engines |= {"laplace": by_laplace, "variational": by_variational}
-    return engines[method](view, settings, report)
-
-
 def _posterior(view: View, data: Comparisons | Choices, answer: Answer, status: FitStatus) -> Posterior:
     draws, dims = sites_at(view, answer.z)
     point, _ = sites_at(view, answer.point[None])
@@ -200,15 +187,6 @@ def _posterior(view: View, data: Comparisons | Choices, answer: Answer, status: 
         unfelt=answer.left_out,
         fitted=view.program,
     )
-
-
-def sites_at(view: View, z: Tensor) -> tuple[dict[str, np.ndarray], dict[str, tuple[str, ...]]]:
-    """Return every site at z as arrays [draw, ...], with the annotators' types where there are types."""
-    draws, dims = view.constrain(z)
-    if view.program.annotators_have_types:
-        draws["type_probability"] = view.type_probability(z)
-        dims = dims | {"type_probability": ("annotator", "type")}
-    return {name: value.cpu().numpy() for name, value in draws.items()}, dims
 
 
 def _reordered(

@@ -1,116 +1,35 @@
-"""Laplace approximations: a Gaussian at the mode, or a mixture of them over a grid of hyperparameters."""
+"""Laplace approximations: a Gaussian at a mode, or a mixture of them over a grid of hyperparameters, for every mode.
+
+A mode's height says nothing of its width, so modes are weighed by their evidence, each by its own Laplace
+approximation (Tierney and Kadane 1986). Those that stand make one mixture, and are told to the reader.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from prefdensity.errors import FitError
+from prefdensity.inference.basins import images
+from prefdensity.inference.climber import Climber
 from prefdensity.inference.guide import LOG_2PI
-from prefdensity.inference.mode import Climber, Mode, first_guess
+from prefdensity.inference.mixture import Mixture
+from prefdensity.inference.mode import Mode, first_guess
 from prefdensity.inference.nested import Nested, Watch, nested
-from prefdensity.inference.precision import Gaussian
-from prefdensity.inference.profile import gaussian_of
+from prefdensity.inference.precision import gaussian_of
+from prefdensity.inference.profile import profile_of
+from prefdensity.inference.starts import distinct, search
 from prefdensity.inference.view import View
+from prefdensity.progress import Report
 
-
-@dataclass(frozen=True, eq=False)
-class Mixture:
-    """Gaussian components z = base + F e over the whole vector.
-
-    Attributes
-    ----------
-    weight
-        [component], sums to 1.
-    base
-        [component, dimension].
-    spread
-        Per component, the Gaussian about its base.
-    mode
-        Where the point estimate is: the conditional mode at the likeliest hyperparameters.
-    log_evidence
-        Laplace estimate of log p(data), summed over the grid (nats).
-    whole
-        One Gaussian about the mode in the place of all components.
-    """
-
-    weight: Tensor
-    base: Tensor
-    spread: tuple[Gaussian, ...]
-    converged: bool
-    iterations: int
-    mode: Mode
-    log_evidence: float
-    whole: Gaussian
-
-    @classmethod
-    def joined(cls, parts: Sequence[Mixture]) -> Mixture:
-        """Return one mixture of several modes, each by its evidence; the point is that of the first."""
-        if len(parts) == 1:
-            return parts[0]
-        evidence = parts[0].weight.new_tensor([each.log_evidence for each in parts])
-        share = evidence.softmax(0)
-        return cls(
-            weight=torch.cat([mine * each.weight for mine, each in zip(share, parts, strict=True)]),
-            base=torch.cat([each.base for each in parts]),
-            spread=tuple(spread for each in parts for spread in each.spread),
-            converged=all(each.converged for each in parts),
-            iterations=sum(each.iterations for each in parts),
-            mode=parts[0].mode,
-            log_evidence=float(evidence.logsumexp(0)),
-            whole=parts[0].whole,
-        )
-
-    def only(self, rows: Tensor) -> Mixture:
-        """Return these components [component, bool], with the evidence that they hold."""
-        held = self.weight[rows].sum()
-        return replace(
-            self,
-            weight=self.weight[rows] / held,
-            base=self.base[rows],
-            spread=tuple(spread for spread, own in zip(self.spread, rows.tolist(), strict=True) if own),
-            log_evidence=self.log_evidence + float(held.log()),
-        )
-
-    def nearer(self, z: Tensor, other: Tensor) -> Tensor:
-        """Say of which z [place, dimension] the mode is nearer than `other` [dimension], by the spread about it."""
-        return self.whole.square(z - self.mode.z) < self.whole.square(z - other)
-
-    def draw(self, draws: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return z [draw, dimension] and log q [draw]."""
-        pick = torch.multinomial(self.weight.cpu(), draws, replacement=True, generator=generator)
-        noise = torch.randn(draws, self.base.shape[-1], generator=generator, dtype=torch.float64).to(self.base)
-        if len(self.weight) == 1:
-            square = torch.linalg.vector_norm(noise, dim=-1) ** 2
-            log_q = -0.5 * square - self.spread[0].log_det - 0.5 * noise.shape[-1] * LOG_2PI
-            return self.spread[0].scale(noise).add_(self.base[0]), log_q
-        z = torch.empty_like(noise)
-        for k, spread in enumerate(self.spread):
-            rows = (pick == k).to(z.device)
-            if rows.any():
-                z[rows] = self.base[k] + spread.scale(noise[rows])
-        del noise  # as large as z
-        return z, self.log_density(z)
-
-    def log_density(self, z: Tensor) -> Tensor:
-        """Return log q [draw] of z [draw, dimension]."""
-        parts = [
-            weight.log() - 0.5 * spread.square(z - base) - spread.log_det
-            for weight, base, spread in zip(self.weight, self.base, self.spread, strict=True)
-        ]
-        return torch.stack(parts).logsumexp(0) - 0.5 * z.shape[-1] * LOG_2PI
-
-    @property
-    def log_q_error(self) -> float:
-        """Standard error of log q that all draws share (nats): 0 unless the log determinant is an estimate."""
-        return max(each.log_det_error for each in self.spread)
-
-    @property
-    def main(self) -> tuple[Tensor, Tensor]:
-        """Mode [dimension] and frame of the one Gaussian about it: F [dimension, dimension], or scales [dimension]."""
-        return self.mode.z, self.whole.frame()
+# A mode this many nats of evidence below the best holds less than 1 in 1,000 of the posterior.
+NEGLIGIBLE = 7.0
+MOST = 4  # modes of restarts that are weighed
+# Modes closer than this in every coordinate are one; as are modes whose evidence is the same, which are copies under
+# a symmetry that the prior does not break (mirrors are no copies: their priors differ).
+NEAR, _COPY = 0.5, 1e-3
 
 
 def laplace(view: View, start: Tensor | None = None, watch: Watch | None = None) -> Mixture:
@@ -123,7 +42,10 @@ def laplace(view: View, start: Tensor | None = None, watch: Watch | None = None)
     """
     start = first_guess(view) if start is None else start
     if view.hyper:
-        return of_nested(nested(view, start, watch))
+        profile = profile_of(view, start)
+        found = nested(profile, start[list(view.hyper)], watch)
+        profile.last = None  # it may be large, and the points hold on to the profile
+        return of_nested(found)
     climber = Climber(view)
     mode = climber.climb(start)
     return at_mode(mode if mode.precision else replace(mode, precision=climber.curvature(mode.z)[2]))
@@ -153,3 +75,86 @@ def of_nested(found: Nested) -> Mixture:
         log_evidence=found.log_evidence,
         whole=found.joint(found.peak, found.full),
     )
+
+
+def weighed(view: View, restarts: int, seed: int, report: Report) -> tuple[list[Mixture], tuple[float, ...]]:
+    """Return the Laplace approximation of every mode that is not negligible, that of most evidence first.
+
+    Modes are those that `restarts` climbs reach, the mirror images of the best of them, and where one of these is
+    better still, its images too; also returned are the heights that the climbs reached, if there are several.
+
+    Raises
+    ------
+    FitError
+        As `laplace` does at the best mode.
+    """
+    heights: tuple[float, ...] = ()
+    if restarts == 1:
+        found = [_alone(view, laplace(view))]
+    else:
+        modes = search(view, restarts, seed, report)
+        heights = tuple(mode.value for mode in modes)
+        found = [_alone(view, laplace(view, modes[0].z))]
+        for mode in distinct(modes, MOST)[1:]:
+            _add(view, mode.z, found)
+    looked_at: list[Mixture] = []
+    while _best(found) not in looked_at:
+        looked_at.append(_best(found))
+        for image in images(view, looked_at[-1].mode.z):
+            _add(view, image, found, looked_at[-1])
+    top = _best(found).log_evidence
+    kept = [each for each in found if each.log_evidence > top - NEGLIGIBLE]
+    return sorted(kept, key=lambda each: -each.log_evidence), heights
+
+
+def highest(view: View, restarts: int, seed: int, report: Report) -> list[Mode]:
+    """Return the modes that climbs and the mirror images of the best one reach, highest first: without curvature."""
+    modes = search(view, restarts, seed, report)
+    climber = Climber(view)
+    mirrored = [climber.climb(image) for image in images(view, modes[0].z)]
+    return sorted([*modes, *mirrored], key=lambda mode: -mode.value)
+
+
+def _best(found: list[Mixture]) -> Mixture:
+    return max(found, key=lambda each: each.log_evidence)
+
+
+class _Ended(Exception):
+    """A search leads to nothing new, or to what is negligible."""
+
+
+def _add(view: View, start: Tensor, found: list[Mixture], mirrored: Mixture | None = None) -> None:
+    """Add to `found` what is reached from `start`, the image of `mirrored`, if it is another mode and not negligible.
+
+    The search ends as soon as that is clear.
+    """
+    least = _best(found).log_evidence - NEGLIGIBLE
+
+    def watch(mode: Mode, most: float) -> None:
+        if most < least or (mirrored is not None and bool(mirrored.nearer(mode.z[None], start))):
+            raise _Ended
+
+    try:
+        other = _alone(view, laplace(view, start, watch))
+    except (FitError, _Ended):  # no peak: the modes that are peaks stand
+        return
+    if other.log_evidence > least and not any(_same(other, each) for each in found):
+        found.append(other)
+
+
+def _alone(view: View, found: Mixture) -> Mixture:
+    """Return an approximation without what lies nearer to a mirror image of its mode, and is counted there.
+
+    Where hyperparameters do not let a mode be, a climb from there ends in the other.
+    """
+    for image in images(view, found.mode.z):
+        own = found.nearer(found.base, image)
+        if not own.any():  # it holds nothing beside the other
+            return laplace(view, found.base[found.weight.argmax()])
+        found = found.only(own)
+    return found
+
+
+def _same(one: Mixture, other: Mixture) -> bool:
+    near = float((one.mode.z - other.mode.z).abs().max()) < NEAR
+    return near or abs(one.log_evidence - other.log_evidence) < _COPY

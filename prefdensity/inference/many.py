@@ -15,10 +15,12 @@ from torch import Tensor
 from prefdensity.data.comparisons import Comparisons
 from prefdensity.errors import DataError, FitError
 from prefdensity.inference.batch import Batch, climb
-from prefdensity.inference.laplace import Mixture, at_mode, of_nested
+from prefdensity.inference.laplace import at_mode, of_nested
+from prefdensity.inference.mixture import Mixture
 from prefdensity.inference.mode import Mode, first_guess
 from prefdensity.inference.nested import nested_many
 from prefdensity.inference.precision import Dense
+from prefdensity.inference.profile import BatchProfile
 from prefdensity.inference.quality import check_guide
 from prefdensity.inference.view import View
 from prefdensity.posterior.posterior import Posterior
@@ -256,11 +258,13 @@ def _split(view: View, counts: NDArray[np.float64]) -> tuple[Tensor, ...]:
 
 def _approximations(view: View, counts: Tensor) -> list[Mixture]:
     """Return the Laplace approximation of each table of `counts` [table, row]."""
+    start, batch = first_guess(view), Batch(view, counts)
     if view.hyper:
-        return [of_nested(each) for each in nested_many(view, counts)]
+        profile = BatchProfile(view, start, batch)
+        found = nested_many(profile, start[list(view.hyper)].expand(len(counts), -1))
+        return [of_nested(each) for each in found]
     everything = torch.arange(view.dimension)
-    start = first_guess(view).expand(len(counts), -1)
-    top = climb(Batch(view, counts), start, torch.arange(len(counts)), everything)
+    top = climb(batch, start.expand(len(counts), -1), torch.arange(len(counts)), everything)
     return [
         at_mode(Mode(z, float(value), bool(converged), top.iterations, Dense(precision)))
         for z, value, converged, precision in zip(top.z, top.value, top.converged, top.precision, strict=True)

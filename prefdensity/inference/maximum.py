@@ -8,7 +8,8 @@ from torch import Tensor
 from prefdensity.data.comparisons import Comparisons
 from prefdensity.data.report import components, strong_groups, undefeated, winless
 from prefdensity.errors import FitError
-from prefdensity.inference.mode import Climber, Mode, first_guess
+from prefdensity.inference.climber import Climber
+from prefdensity.inference.mode import Mode, first_guess
 from prefdensity.inference.precision import Dense
 from prefdensity.inference.view import View
 

@@ -1,37 +1,19 @@
-"""The highest point of a log density, and the curvature there."""
+"""Where a climb starts and where it ends."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from scipy.optimize import minimize
 from torch import Tensor
 
 from prefdensity.data.grades import scores
-from prefdensity.errors import FitError
-from prefdensity.inference.curvature import DENSE, LocalCurvature, dense_hessian, local_curvature
-from prefdensity.inference.precision import Dense, Gaussian, Precision
-from prefdensity.inference.types_curvature import TypesCurvature, types_curvature
+from prefdensity.inference.precision import Precision
 from prefdensity.inference.view import View
 from prefdensity.programs.cells import Cells
 
-# Most work (cell evaluations) for a Hessian by repeated backward passes.
-_PASSES = 4e9
-# Twice the nats left to climb at which one more Newton step ends within rounding of the top.
-_CLOSE = 1e-6
-# A curvature serves another step while each leaves at most this share of the nats that were left (factoring a new one
-# costs as much as several steps); the last step with the curvature of where it starts leaves less than this share.
-_PACE, _FRESH = 0.1, 1e-8
-# Relative error of the sum over a large table.
-_ROUNDING = 1e-14
 # Steps towards the leading direction of what annotators say.
 _TURNS = 20
-# No utility difference that a table can support is this large; a climb beyond it has no end.
-_FAR = 40.0
 
 
 @dataclass(frozen=True)
@@ -129,160 +111,3 @@ def _opposed(view: View) -> Tensor | None:
         agreement, common = -agreement, -common
     against = agreement < 0
     return against if bool(against.any()) else None
-
-
-class Climber:
-    """Climbs the posterior of a view (or its likelihood, for `prior=False`; or as if types were known).
-
-    Some coordinates may be held `fixed`.
-
-    Newton's method with exact derivatives where the program is local, L-BFGS otherwise.
-    """
-
-    def __init__(
-        self,
-        view: View,
-        fixed: tuple[int, ...] = (),
-        prior: bool = True,
-    ) -> None:
-        self.view, self.prior = view, prior
-        self.objective = view.log_joint if prior else view.log_likelihood
-        self.free = torch.tensor([k for k in range(view.dimension) if k not in fixed], device=view.device)
-        self.held = torch.tensor(fixed, dtype=torch.int64, device=view.device)
-        small = view.dimension <= DENSE
-        self.gauge = None if prior or not small else shift_gauge(view)
-        self.local = self._local(small)
-        self.has_curvature = self.local is not None or (small and view.dimension * view.work <= _PASSES)
-
-    def knowing(self, assignment: Tensor) -> Climber:
-        """Return a climber of the same posterior were annotators' types known: `assignment` [1, type, annotator]."""
-        other = copy.copy(self)
-        other.objective = lambda z: torch.stack(self.view.log_parts(z, assignment)).sum(0)
-        other.local = None if self.local is None else TypesCurvature(self.view, assignment)
-        return other
-
-    def _local(self, small: bool) -> LocalCurvature | TypesCurvature | None:
-        """Return the exact curvature of a program that has one."""
-        if self.view.program.type_layer is not None:
-            return types_curvature(self.view, first_guess(self.view)) if self.prior else None
-        return local_curvature(self.view, first_guess(self.view)) if self.prior or small else None
-
-    def climb(self, start: Tensor, most: int = 100, known: Gaussian | None = None) -> Mode:
-        """Return the highest point reached from `start` [dimension], in at most so many steps of Newton's method.
-
-        `known`: the Gaussian of a curvature of the free coordinates near by, to try first.
-        """
-        return self._quasi_newton(start) if self.local is None else self._newton(start, most, known)
-
-    def curvature(self, z: Tensor) -> tuple[float, Tensor, Precision]:
-        """Return value, gradient [dimension] and minus the Hessian at z [dimension].
-
-        Without a prior the common shift of utilities, which the likelihood cannot see, is given some curvature.
-        """
-        if self.local is not None and self.prior:
-            return self.local(z)
-        if isinstance(self.local, LocalCurvature):
-            assert self.gauge is not None
-            value, gradient, hessian = (each[0] for each in self.local.batch(z[None], prior=False))
-            return float(value), gradient, Dense(self.gauge - hessian)
-        gradient, hessian = dense_hessian(self.objective, z[None], self.view.work)
-        gauge = 0.0 if self.gauge is None else self.gauge
-        return float(self.objective(z[None]).detach()), gradient[0], Dense(gauge - hessian[0])
-
-    def _newton(self, z: Tensor, most: int, known: Gaussian | None) -> Mode:
-        precision: Precision | None = None  # at z
-        if known is None:
-            value, gradient, precision = self.curvature(z)
-            solve, pace, again = self._solver(precision), _FRESH, precision.factors
-        else:
-            value, gradient = self._slope(z)
-            solve, pace, again = self._within(known.covariance), _PACE, True
-        step = solve(gradient)
-        for iteration in range(1, most + 1):
-            gain = float(gradient @ step)
-            if max(gain, gain * pace / _FRESH) < _CLOSE:
-                return Mode(z + step, value + gain / 2, True, iteration, precision)
-            size, least = 1.0, 1e-9 if precision is not None else 0.1
-            while size > least:
-                there = self._slope(z + size * step)
-                if there[0] >= value + 1e-4 * size * gain - _ROUNDING * abs(value):
-                    break
-                size /= 2
-            else:
-                if precision is not None:  # no ascent left that floating point can see
-                    return Mode(z, value, gain < 1e-4, iteration, precision)
-                size, there = 0.0, (value, gradient)  # the curvature had changed too much
-            z, (value, gradient) = z + size * step, there
-            if not self.prior and float(z.abs().max()) > _FAR:
-                break
-            pace, precision = 1.0, None
-            if again and size == 1:
-                step = solve(gradient)
-                pace = float(gradient @ step) / gain
-            if not pace < _PACE:
-                _, gradient, precision = self.curvature(z)
-                solve, pace, again = self._solver(precision), _FRESH, precision.factors
-                step = solve(gradient)
-        return Mode(z, value, False, most, precision)
-
-    def _slope(self, z: Tensor) -> tuple[float, Tensor]:
-        """Return value and gradient [dimension] at z [dimension]."""
-        free = z.detach()[None].requires_grad_()
-        value = self.objective(free).sum()
-        (gradient,) = torch.autograd.grad(value, free)
-        return float(value.detach()), gradient[0]
-
-    def _solver(self, precision: Precision) -> Callable[[Tensor], Tensor]:
-        """Return what makes a Newton step [dimension] in the free coordinates of a gradient [dimension]."""
-        rest = precision.part(self.free, self.held)[0] if len(self.held) else precision
-        return self._within(lambda gradient: _ascent(rest, gradient))
-
-    def _within(self, solve: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-        """Return `solve` of the free coordinates, with 0 for those held."""
-
-        def whole(gradient: Tensor) -> Tensor:
-            step = torch.zeros_like(gradient)
-            step[self.free] = solve(gradient[self.free])
-            return step
-
-        return whole if len(self.held) else solve
-
-    def _quasi_newton(self, start: Tensor) -> Mode:
-        view, free = self.view, self.free
-
-        def downhill(x: np.ndarray) -> tuple[float, np.ndarray]:
-            z = start.clone()
-            z[free] = torch.tensor(x, dtype=view.dtype, device=view.device)
-            z = z[None].requires_grad_()
-            loss = -self.objective(z).sum()
-            (gradient,) = torch.autograd.grad(loss, z)
-            return float(loss.detach()), gradient[0, free].double().cpu().numpy()
-
-        # a loss of thousands of nats: stop on the gradient, not on the relative change of the loss
-        limits = {"maxiter": 5000, "maxfun": 8000, "gtol": 1e-5, "ftol": 1e-14, "maxcor": 30}
-        found = minimize(downhill, start[free].double().cpu().numpy(), jac=True, method="L-BFGS-B", options=limits)
-        z = start.clone()
-        z[free] = torch.tensor(found.x, dtype=view.dtype, device=view.device)
-        flat = float(np.abs(found.jac).max()) < 1e-4 * max(1.0, float(view.cells.total.sum()) ** 0.5)
-        return Mode(z, -float(found.fun), bool(flat), int(found.nit))
-
-
-def _ascent(precision: Precision, gradient: Tensor) -> Tensor:
-    """Solve precision x = gradient, damped until the matrix is positive definite."""
-    damping, top = 0.0, precision.largest()
-    for _ in range(40):
-        step = precision.climb(gradient, damping)
-        if step is not None:
-            return step
-        damping = max(4 * damping, 1e-4 * top)
-    raise FitError("the curvature of this program cannot be inverted on these data")
-
-
-def shift_gauge(view: View) -> Tensor:
-    """Return a matrix that fixes the common shift of item utilities, which the likelihood cannot see."""
-    gauge = torch.zeros(view.dimension, view.dimension, dtype=view.dtype, device=view.device)
-    for site in view.sites.values():
-        if site.dims == ("item",):
-            size = site.at.stop - site.at.start
-            gauge[site.at, site.at] = float(view.cells.total.sum()) / size**2
-    return gauge

@@ -13,16 +13,15 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from prefdensity.inference.batch import Batch
 from prefdensity.inference.guide import LOG_2PI
-from prefdensity.inference.mode import Mode, first_guess
+from prefdensity.inference.mixture import Joint
+from prefdensity.inference.mode import Mode
 from prefdensity.inference.precision import Gaussian
-from prefdensity.inference.profile import BatchProfile, Point, Profile, profile_of
-from prefdensity.inference.view import View
 
 # The grid of hyperparameters: spacing in their posterior standard deviations, how far it reaches in steps, the relative
 # density below which a point is left out, and the most points: what does not fit is left to k-hat to tell.
@@ -40,8 +39,6 @@ _FIRST, _LONGEST, _LAST, _ROUNDS = 0.5, 1.5, 0.4, 12
 _GAIN, _PROMISE, _MORE = 15.0, 1.25, 0.5
 _BOUND = 8.0  # of a sensible scale: its logarithm
 _FLATTEST = 0.25  # curvature of a marginal below which steps towards its peak do not follow it
-# Entries of draws whose density is worked out together.
-_ENTRIES = 400_000
 
 
 # Told of every place on the way to a peak and of the most log evidence (nats) to be expected there; it may raise what
@@ -50,59 +47,38 @@ Watch = Callable[[Mode, float], None]
 
 
 @dataclass(frozen=True)
-class Joint:
-    """Hyperparameters h = A e and the rest, given them: slope h + F e.
+class Point:
+    """What was found at one value of the hyperparameters.
 
-    `hyper` and `free` are their coordinates; A is `axes`; `inner` makes the Gaussian F e when it is needed: many
-    large ones would not fit in memory side by side.
+    `value` is their marginal log density, `slope` [free, hyper] how the conditional mode moves with them; `inner` makes
+    the Gaussian of the rest, with its `log_det` and the standard error of that.
     """
 
-    hyper: Tensor
-    free: Tensor
-    axes: Tensor
+    value: float
+    mode: Mode
     slope: Tensor
     inner: Callable[[], Gaussian]
     log_det: float
     log_det_error: float
 
-    def scale(self, noise: Tensor) -> Tensor:
-        """See `Gaussian`."""
-        out = torch.empty_like(noise)
-        out[:, self.hyper] = noise[:, self.hyper] @ self.axes.T
-        out[:, self.free] = out[:, self.hyper] @ self.slope.T + self.inner().scale(noise[:, self.free])
-        return out
 
-    def square(self, x: Tensor) -> Tensor:
-        """See `Gaussian`."""
-        inner, parts = self.inner(), []
-        for part in x.split(max(1, _ENTRIES // x.shape[-1])):
-            hyper = part[:, self.hyper]
-            outer = (torch.linalg.solve(self.axes, hyper.T) ** 2).sum(0)
-            parts.append(outer + inner.square(part[:, self.free] - hyper @ self.slope.T))
-        return torch.cat(parts)
+class Marginal(Protocol):
+    """The marginal log density of the hyperparameters, of one table or of several.
 
-    def covariance(self, x: Tensor) -> Tensor:
-        """See `Gaussian`."""
-        hyper = self.axes @ (self.axes.T @ (x[self.hyper] + self.slope.T @ x[self.free]))
-        out = torch.empty_like(x)
-        out[self.hyper] = hyper
-        out[self.free] = self.slope @ hyper + self.inner().covariance(x[self.free])
-        return out
+    Attributes
+    ----------
+    held, free
+        Coordinates of the hyperparameters, and of the rest.
+    iterations
+        Steps that were taken so far.
+    """
 
-    def frame(self) -> Tensor:
-        """See `Gaussian`."""
-        inner = self.inner().frame()
-        size = len(self.hyper) + len(self.free)
-        if inner.dim() == 1:
-            scales = inner.new_empty(size)
-            scales[self.free] = inner
-            scales[self.hyper] = self.axes.norm(dim=1)
-            return scales
-        frame = inner.new_zeros(size, size)
-        frame[self.hyper[:, None], self.hyper[None]] = self.axes
-        frame[self.free[:, None], self.hyper[None]] = self.slope @ self.axes
-        frame[self.free[:, None], self.free[None]] = inner
-        return frame
+    held: Tensor
+    free: Tensor
+    iterations: int
+
+    def __call__(self, h: Tensor, tables: Tensor) -> list[Point]:
+        """Return what is found at h [row, hyper] for the tables [row]."""
 
 
 @dataclass(frozen=True)
@@ -142,31 +118,27 @@ class Nested:
         return Joint(self.hyper, self.free, spread, point.slope, point.inner, log_det, point.log_det_error)
 
 
-def nested(view: View, start: Tensor, watch: Watch | None = None) -> Nested:
-    """Return the nested approximation reached from `start` [dimension]."""
-    profile, first = profile_of(view, start), start[list(view.hyper)][None]
+def nested(marginal: Marginal, start: Tensor, watch: Watch | None = None) -> Nested:
+    """Return the nested approximation reached from the hyperparameters `start` [hyper]."""
     if watch is not None:
-        (point,) = profile(first, torch.zeros(1, dtype=torch.int64))
+        (point,) = marginal(start[None], torch.zeros(1, dtype=torch.int64))
         watch(point.mode, point.value + _GAIN)
-    return _grids(profile, *_peak(profile, first, watch))[0]
+    return _grids(marginal, *_peak(marginal, start[None], watch))[0]
 
 
-def summit(view: View, start: Tensor) -> Mode:
-    """Return the conditional mode at the highest point of the hyperparameters' marginal, reached from `start`."""
-    profile = profile_of(view, start)
-    peak, _, settled = _peak(profile, start[list(view.hyper)][None])
-    mode = profile(peak, torch.zeros(1, dtype=torch.int64))[0].mode
-    return replace(mode, converged=mode.converged and bool(settled[0]), iterations=profile.iterations)
+def nested_many(marginal: Marginal, start: Tensor) -> list[Nested]:
+    """Return the nested approximation of each table, reached from `start` [table, hyper]."""
+    return _grids(marginal, *_peak(marginal, start))
 
 
-def nested_many(view: View, counts: Tensor) -> list[Nested]:
-    """Return the nested approximation of each of the tables of `counts` [table, row]."""
-    start = first_guess(view)
-    profile = BatchProfile(view, start, Batch(view, counts))
-    return _grids(profile, *_peak(profile, start[list(view.hyper)].expand(len(counts), -1)))
+def summit(marginal: Marginal, start: Tensor) -> Mode:
+    """Return the conditional mode at the highest point of the marginal, reached from `start` [hyper]."""
+    peak, _, settled = _peak(marginal, start[None])
+    mode = marginal(peak, torch.zeros(1, dtype=torch.int64))[0].mode
+    return replace(mode, converged=mode.converged and bool(settled[0]), iterations=marginal.iterations)
 
 
-def _peak(profile: Profile, start: Tensor, watch: Watch | None = None) -> tuple[Tensor, Tensor, Tensor]:
+def _peak(marginal: Marginal, start: Tensor, watch: Watch | None = None) -> tuple[Tensor, Tensor, Tensor]:
     """Return the mode of each table's marginal [table, hyper], minus the Hessian there, and whether it was reached.
 
     Newton's method from finite differences, whose distances shrink to the standard deviations found. `watch`: of the
@@ -180,7 +152,7 @@ def _peak(profile: Profile, start: Tensor, watch: Watch | None = None) -> tuple[
     for _ in range(_ROUNDS):
         left = torch.nonzero(~settled).flatten()
         h = at[left, None] + stencil * apart[left, None]
-        found = profile(h.flatten(0, 1), left.repeat_interleave(len(stencil)))
+        found = marginal(h.flatten(0, 1), left.repeat_interleave(len(stencil)))
         value = start.new_tensor([point.value for point in found]).reshape(len(left), -1)
         slope, curvature[left] = _differences(value, apart[left])
         values, vectors = torch.linalg.eigh(curvature[left])
@@ -232,7 +204,7 @@ def _widths(curvature: Tensor) -> Tensor:
     return vectors * values.clamp_min(1.0).rsqrt().unsqueeze(-2)
 
 
-def _grids(profile: Profile, peak: Tensor, curvature: Tensor, settled: Tensor) -> list[Nested]:
+def _grids(marginal: Marginal, peak: Tensor, curvature: Tensor, settled: Tensor) -> list[Nested]:
     """Return the grid of each table, around the peak of its marginal (see `_peak`)."""
     full = _widths(curvature)
     wide = full.norm(dim=-2) > _SHARP
@@ -243,11 +215,10 @@ def _grids(profile: Profile, peak: Tensor, curvature: Tensor, settled: Tensor) -
         tables = torch.tensor([k for k, _ in rows])
         steps = torch.tensor([step for _, step in rows]).to(peak)
         h = peak[tables] + _SPACING * (full[tables] @ steps.unsqueeze(-1)).squeeze(-1)
-        for (k, step), point in zip(rows, profile(h, tables), strict=True):
+        for (k, step), point in zip(rows, marginal(h, tables), strict=True):
             found[k][step] = point
         wave = [_further(each, few) for each, few in zip(found, wide.tolist(), strict=True)]
-    profile.last = None  # it may be large, and the points hold on to the profile
-    return [_nested(profile, list(each.values()), full[k], wide[k], bool(settled[k])) for k, each in enumerate(found)]
+    return [_nested(marginal, list(each.values()), full[k], wide[k], bool(settled[k])) for k, each in enumerate(found)]
 
 
 def _lattice(wide: list[bool]) -> list[tuple[int, ...]]:
@@ -273,7 +244,7 @@ def _further(found: dict[tuple[int, ...], Point], wide: list[bool]) -> list[tupl
     return list(beside)[: _POINTS - len(found)]
 
 
-def _nested(profile: Profile, points: list[Point], full: Tensor, wide: Tensor, settled: bool) -> Nested:
+def _nested(marginal: Marginal, points: list[Point], full: Tensor, wide: Tensor, settled: bool) -> Nested:
     values = torch.tensor([point.value for point in points], dtype=torch.float64)
     axes = full * torch.where(wide, _SPACING, 1.0)
     # a cell of the grid for the wide axes, the whole Gaussian for the sharp ones
@@ -286,7 +257,7 @@ def _nested(profile: Profile, points: list[Point], full: Tensor, wide: Tensor, s
         peak=points[0],
         log_evidence=float(values.logsumexp(0)) + cell,
         converged=settled and all(point.mode.converged for point in kept),
-        iterations=profile.iterations,
-        hyper=profile.held,
-        free=profile.free,
+        iterations=marginal.iterations,
+        hyper=marginal.held,
+        free=marginal.free,
     )

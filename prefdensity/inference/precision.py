@@ -14,6 +14,10 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
+from prefdensity.errors import FitError
+
+# Largest dimension for which a full matrix is formed (200 MB in float64).
+DENSE = 5000
 # Curvature of a posterior below this (a standard deviation of 30) is no curvature: priors are tighter.
 _FLAT = 1e-3
 # Largest matrix that is decomposed into eigenvalues when it is not positive definite.
@@ -328,6 +332,20 @@ class Eliminated:
             return self.diagonal.rsqrt()
         eye = torch.eye(len(self.diagonal), dtype=self.schur.dtype, device=self.schur.device)
         return self.scale(eye).T
+
+
+def gaussian_of(precision: Precision) -> Gaussian:
+    """Return the Gaussian with this precision.
+
+    Raises
+    ------
+    FitError
+        If it is not positive definite, and too large to mend.
+    """
+    found = precision.gaussian()
+    if found is None:
+        raise FitError("the curvature at the mode is not that of a peak in every direction; use method='svi'")
+    return found
 
 
 def _backward(lower: Tensor, x: Tensor) -> Tensor:

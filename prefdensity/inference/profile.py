@@ -2,39 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from prefdensity.errors import FitError
 from prefdensity.inference.batch import Batch, climb
+from prefdensity.inference.climber import Climber
 from prefdensity.inference.guide import LOG_2PI
-from prefdensity.inference.mode import Climber, Mode
-from prefdensity.inference.precision import Dense, Gaussian, Precision
+from prefdensity.inference.mode import Mode
+from prefdensity.inference.nested import Point
+from prefdensity.inference.precision import Dense, Gaussian, gaussian_of
 from prefdensity.inference.view import View
 
 # The largest dimension of Gaussians that are kept for every point; larger ones are made again when needed.
 _KEPT = 1000
 # Points are worked out together up to this dimension, and this many cell evaluations for each.
 _TOGETHER, _WORK = 200, 20_000
-
-
-@dataclass(frozen=True)
-class Point:
-    """What was found at one value of the hyperparameters.
-
-    `value` is their marginal log density, `slope` [free, hyper] how the conditional mode moves with them; `inner` makes
-    the Gaussian of the rest, with its `log_det` and the standard error of that.
-    """
-
-    value: float
-    mode: Mode
-    slope: Tensor
-    inner: Callable[[], Gaussian]
-    log_det: float
-    log_det_error: float
 
 
 class Profile:
@@ -128,20 +112,6 @@ def profile_of(view: View, start: Tensor) -> Profile:
         if batch.local is not None and batch.local.form is Dense:
             return BatchProfile(view, start, batch)
     return Profile(view, start)
-
-
-def gaussian_of(precision: Precision) -> Gaussian:
-    """Return the Gaussian with this precision.
-
-    Raises
-    ------
-    FitError
-        If it is not positive definite, and too large to mend.
-    """
-    found = precision.gaussian()
-    if found is None:
-        raise FitError("the curvature at the mode is not that of a peak in every direction; use method='svi'")
-    return found
 
 
 def _forgotten() -> Gaussian:

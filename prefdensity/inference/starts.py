@@ -7,7 +7,8 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from prefdensity.inference.mode import Climber, Mode, first_guess
+from prefdensity.inference.climber import Climber
+from prefdensity.inference.mode import Mode, first_guess
 from prefdensity.inference.view import View
 from prefdensity.progress import Report
 

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from prefdensity.errors import ProgramError
-from prefdensity.inference.curvature import DENSE, PROBE, UNTOLD, agrees, sample, sites_of
 from prefdensity.inference.felt import Felt
 from prefdensity.inference.leaves import Leaf
-from prefdensity.inference.precision import Arrow, Dense, Gaussian, Precision
+from prefdensity.inference.locality import PROBE, UNTOLD, agrees, sample, sites_of
+from prefdensity.inference.precision import DENSE, Arrow, Dense, Gaussian, Precision
 from prefdensity.inference.prior import log_prior_rows
 from prefdensity.inference.view import Site, View
 

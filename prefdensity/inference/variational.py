@@ -28,9 +28,8 @@ from prefdensity.inference.curvature import (
 )
 from prefdensity.inference.felt import PASS
 from prefdensity.inference.guide import LOG_2PI
-from prefdensity.inference.laplace import Mixture
+from prefdensity.inference.mixture import Joint, Mixture
 from prefdensity.inference.mode import first_guess
-from prefdensity.inference.nested import Joint
 from prefdensity.inference.precision import Dense, Triangle
 from prefdensity.inference.prior import add_rows, log_prior_rows
 from prefdensity.inference.view import Site, View

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.distributions import ComposeTransform, Transform, biject_to
@@ -314,6 +315,15 @@ class View:
         met = run(self.program, self.cells.head(1), {}, fits, seed).met
         parts = [site.transform.inv(met[name]["value"]).reshape(fits, -1) for name, site in self.sites.items()]
         return torch.cat(parts, -1)
+
+
+def sites_at(view: View, z: Tensor) -> tuple[dict[str, np.ndarray], dict[str, tuple[str, ...]]]:
+    """Return every site at z as arrays [draw, ...], with the annotators' types where there are types."""
+    draws, dims = view.constrain(z)
+    if view.program.annotators_have_types:
+        draws["type_probability"] = view.type_probability(z)
+        dims = dims | {"type_probability": ("annotator", "type")}
+    return {name: value.cpu().numpy() for name, value in draws.items()}, dims
 
 
 def _site(program: Program, name: str, node: dict[str, Any], start: int) -> Site:

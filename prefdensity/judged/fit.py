@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from prefdensity.errors import FitError
 from prefdensity.inference.curvature import dense_hessian
 from prefdensity.inference.engines import Answer, Settings
-from prefdensity.inference.fitting import infer, sites_at
+from prefdensity.inference.methods import infer
 from prefdensity.inference.precision import factor
-from prefdensity.inference.view import View
+from prefdensity.inference.view import View, sites_at
 from prefdensity.judged.expectations import JudgeFit, judged_program
 from prefdensity.judged.scale import Scale
 from prefdensity.judged.units import COMPARED, LABELLED, Judged

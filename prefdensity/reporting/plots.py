@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
-    from prefdensity.checking.check import CheckReport
-    from prefdensity.comparison.compare import Comparison
+    from prefdensity.checking.report import CheckReport
+    from prefdensity.comparison.ranking import Comparison
     from prefdensity.data.comparisons import Comparisons
     from prefdensity.posterior.posterior import Posterior
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from prefdensity.checking.check import CheckReport, check
+from prefdensity.checking.check import check
+from prefdensity.checking.report import CheckReport
 from prefdensity.data.comparisons import Comparisons
 from prefdensity.data.report import describe
 from prefdensity.posterior.posterior import require_same_table

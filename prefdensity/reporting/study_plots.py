@@ -13,10 +13,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-    from prefdensity.pcal.study import JudgeStudy
 
-
-def lengths(study: JudgeStudy) -> Figure:
+def lengths(table: pd.DataFrame) -> Figure:
     """Draw mean interval lengths against those of labels alone under the design that knows the judge.
 
     One panel per true judge: nuisances down, filled marks for a design that knows the judge and open ones for a design
@@ -24,19 +22,18 @@ def lengths(study: JudgeStudy) -> Figure:
 
     Parameters
     ----------
-    study
-        From `run_study`.
+    table
+        Of a `pcal.study.JudgeStudy`.
     """
-    return _panels(study, "length", "interval length")
+    return _panels(table, "length", "interval length")
 
 
-def coverage(study: JudgeStudy) -> Figure:
+def coverage(table: pd.DataFrame) -> Figure:
     """Draw the coverage of 90 % intervals, panels and marks as in `lengths`, with two Monte-Carlo standard errors."""
-    return _panels(study, "coverage", "coverage of 90% intervals")
+    return _panels(table, "coverage", "coverage of 90% intervals")
 
 
-def _panels(study: JudgeStudy, value: str, label: str) -> Figure:
-    table = study.table
+def _panels(table: pd.DataFrame, value: str, label: str) -> Figure:
     truths, kinds = list(dict.fromkeys(table["truth"])), list(dict.fromkeys(table["nuisance"]))[::-1]
     columns = min(4, len(truths))
     rows = -(-len(truths) // columns)

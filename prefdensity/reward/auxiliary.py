@@ -16,7 +16,7 @@ from scipy.special import expit, logit
 
 from prefdensity.comparison.elpd import loo, unit_log_lik
 from prefdensity.errors import DataError
-from prefdensity.inference import fit
+from prefdensity.inference.fitting import fit
 from prefdensity.posterior.posterior import Posterior
 from prefdensity.posterior.predict import outcome_probabilities
 from prefdensity.posterior.psis import smooth

@@ -19,7 +19,7 @@ from scipy import stats
 
 from prefdensity.data.comparisons import Comparisons
 from prefdensity.errors import DataError
-from prefdensity.inference import fit
+from prefdensity.inference.fitting import fit
 from prefdensity.posterior.posterior import Posterior
 from prefdensity.posterior.predict import outcome_probabilities
 from prefdensity.progress import progress as progress_bar

@@ -1,4 +1,4 @@
-"""The method "auto": which approximation is enough, and what to do where none is."""
+"""The methods by name; for "auto", which approximation is enough, and what to do where none is."""
 
 from __future__ import annotations
 
@@ -8,34 +8,52 @@ import torch
 from pyro.ops.stats import effective_sample_size, split_gelman_rubin
 from torch import Tensor
 
+from prefdensity.data.comparisons import Comparisons
+from prefdensity.errors import FitError
 from prefdensity.inference.basins import shares
 from prefdensity.inference.bridge import log_evidence
 from prefdensity.inference.chains import walk
-from prefdensity.inference.curvature import DENSE
+from prefdensity.inference.climber import Climber
 from prefdensity.inference.engines import (
     Answer,
     Settings,
     by_gaussian,
     by_laplace,
+    by_map,
+    by_mle,
+    by_nuts,
     by_svi,
+    by_variational,
     improved,
     log_copies,
     places_of,
 )
-from prefdensity.inference.laplace import Mixture
-from prefdensity.inference.mode import Climber
+from prefdensity.inference.mixture import Mixture
+from prefdensity.inference.precision import DENSE
 from prefdensity.inference.safety import Quantities, errors_of_chains
 from prefdensity.inference.variational import has_best
 from prefdensity.inference.view import View
 from prefdensity.posterior.status import DIVERGED, K_USABLE, R_HAT, SAFE, approximates
 from prefdensity.progress import Report
 
+METHODS = ("auto", "laplace", "variational", "svi", "nuts", "map", "mle")
 _LARGE = 1_000_000  # cell evaluations of one density
 # A program this small is sampled where no Gaussian holds it: known in advance to take a few seconds.
 _FEW_PARAMETERS, _FEW_CELLS = 200, 10_000
 # Chains, many and short: together in groups that each start from one point, so that what has not yet settled is seen
 # as a difference between groups (Margossian, Hoffman, Sountsov et al. 2024, Bayesian Analysis, nested R-hat).
 _GROUPS, _TOGETHER, _WARMUP, _LONG, _ROUNDS = 4, 16, 60, 50, 3
+
+
+def infer(method: str, view: View, data: Comparisons | None, settings: Settings, report: Report) -> Answer:
+    """Run one method; `data` serves mle alone."""
+    if method == "mle":
+        if data is None:
+            raise FitError("method='mle' is for comparisons; use laplace, svi, nuts or map")
+        return by_mle(view, data, settings)
+    engines = {"auto": by_auto, "map": by_map, "nuts": by_nuts, "svi": by_svi}
+    engines |= {"laplace": by_laplace, "variational": by_variational}
+    return engines[method](view, settings, report)
 
 
 def by_auto(view: View, settings: Settings, report: Report) -> Answer:

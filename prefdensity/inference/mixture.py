@@ -1,0 +1,169 @@
+"""Gaussians of hyperparameters and the rest given them, and mixtures of Gaussians over the whole vector."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from prefdensity.inference.guide import LOG_2PI
+from prefdensity.inference.mode import Mode
+from prefdensity.inference.precision import Gaussian
+
+# Entries of draws whose density is worked out together.
+_ENTRIES = 400_000
+
+
+@dataclass(frozen=True)
+class Joint:
+    """Hyperparameters h = A e and the rest, given them: slope h + F e.
+
+    `hyper` and `free` are their coordinates; A is `axes`; `inner` makes the Gaussian F e when it is needed: many
+    large ones would not fit in memory side by side.
+    """
+
+    hyper: Tensor
+    free: Tensor
+    axes: Tensor
+    slope: Tensor
+    inner: Callable[[], Gaussian]
+    log_det: float
+    log_det_error: float
+
+    def scale(self, noise: Tensor) -> Tensor:
+        """See `Gaussian`."""
+        out = torch.empty_like(noise)
+        out[:, self.hyper] = noise[:, self.hyper] @ self.axes.T
+        out[:, self.free] = out[:, self.hyper] @ self.slope.T + self.inner().scale(noise[:, self.free])
+        return out
+
+    def square(self, x: Tensor) -> Tensor:
+        """See `Gaussian`."""
+        inner, parts = self.inner(), []
+        for part in x.split(max(1, _ENTRIES // x.shape[-1])):
+            hyper = part[:, self.hyper]
+            outer = (torch.linalg.solve(self.axes, hyper.T) ** 2).sum(0)
+            parts.append(outer + inner.square(part[:, self.free] - hyper @ self.slope.T))
+        return torch.cat(parts)
+
+    def covariance(self, x: Tensor) -> Tensor:
+        """See `Gaussian`."""
+        hyper = self.axes @ (self.axes.T @ (x[self.hyper] + self.slope.T @ x[self.free]))
+        out = torch.empty_like(x)
+        out[self.hyper] = hyper
+        out[self.free] = self.slope @ hyper + self.inner().covariance(x[self.free])
+        return out
+
+    def frame(self) -> Tensor:
+        """See `Gaussian`."""
+        inner = self.inner().frame()
+        size = len(self.hyper) + len(self.free)
+        if inner.dim() == 1:
+            scales = inner.new_empty(size)
+            scales[self.free] = inner
+            scales[self.hyper] = self.axes.norm(dim=1)
+            return scales
+        frame = inner.new_zeros(size, size)
+        frame[self.hyper[:, None], self.hyper[None]] = self.axes
+        frame[self.free[:, None], self.hyper[None]] = self.slope @ self.axes
+        frame[self.free[:, None], self.free[None]] = inner
+        return frame
+
+
+@dataclass(frozen=True, eq=False)
+class Mixture:
+    """Gaussian components z = base + F e over the whole vector.
+
+    Attributes
+    ----------
+    weight
+        [component], sums to 1.
+    base
+        [component, dimension].
+    spread
+        Per component, the Gaussian about its base.
+    mode
+        Where the point estimate is: the conditional mode at the likeliest hyperparameters.
+    log_evidence
+        Laplace estimate of log p(data), summed over the grid (nats).
+    whole
+        One Gaussian about the mode in the place of all components.
+    """
+
+    weight: Tensor
+    base: Tensor
+    spread: tuple[Gaussian, ...]
+    converged: bool
+    iterations: int
+    mode: Mode
+    log_evidence: float
+    whole: Gaussian
+
+    @classmethod
+    def joined(cls, parts: Sequence[Mixture]) -> Mixture:
+        """Return one mixture of several modes, each by its evidence; the point is that of the first."""
+        if len(parts) == 1:
+            return parts[0]
+        evidence = parts[0].weight.new_tensor([each.log_evidence for each in parts])
+        share = evidence.softmax(0)
+        return cls(
+            weight=torch.cat([mine * each.weight for mine, each in zip(share, parts, strict=True)]),
+            base=torch.cat([each.base for each in parts]),
+            spread=tuple(spread for each in parts for spread in each.spread),
+            converged=all(each.converged for each in parts),
+            iterations=sum(each.iterations for each in parts),
+            mode=parts[0].mode,
+            log_evidence=float(evidence.logsumexp(0)),
+            whole=parts[0].whole,
+        )
+
+    def only(self, rows: Tensor) -> Mixture:
+        """Return these components [component, bool], with the evidence that they hold."""
+        held = self.weight[rows].sum()
+        return replace(
+            self,
+            weight=self.weight[rows] / held,
+            base=self.base[rows],
+            spread=tuple(spread for spread, own in zip(self.spread, rows.tolist(), strict=True) if own),
+            log_evidence=self.log_evidence + float(held.log()),
+        )
+
+    def nearer(self, z: Tensor, other: Tensor) -> Tensor:
+        """Say of which z [place, dimension] the mode is nearer than `other` [dimension], by the spread about it."""
+        return self.whole.square(z - self.mode.z) < self.whole.square(z - other)
+
+    def draw(self, draws: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return z [draw, dimension] and log q [draw]."""
+        pick = torch.multinomial(self.weight.cpu(), draws, replacement=True, generator=generator)
+        noise = torch.randn(draws, self.base.shape[-1], generator=generator, dtype=torch.float64).to(self.base)
+        if len(self.weight) == 1:
+            square = torch.linalg.vector_norm(noise, dim=-1) ** 2
+            log_q = -0.5 * square - self.spread[0].log_det - 0.5 * noise.shape[-1] * LOG_2PI
+            return self.spread[0].scale(noise).add_(self.base[0]), log_q
+        z = torch.empty_like(noise)
+        for k, spread in enumerate(self.spread):
+            rows = (pick == k).to(z.device)
+            if rows.any():
+                z[rows] = self.base[k] + spread.scale(noise[rows])
+        del noise  # as large as z
+        return z, self.log_density(z)
+
+    def log_density(self, z: Tensor) -> Tensor:
+        """Return log q [draw] of z [draw, dimension]."""
+        parts = [
+            weight.log() - 0.5 * spread.square(z - base) - spread.log_det
+            for weight, base, spread in zip(self.weight, self.base, self.spread, strict=True)
+        ]
+        return torch.stack(parts).logsumexp(0) - 0.5 * z.shape[-1] * LOG_2PI
+
+    @property
+    def log_q_error(self) -> float:
+        """Standard error of log q that all draws share (nats): 0 unless the log determinant is an estimate."""
+        return max(each.log_det_error for each in self.spread)
+
+    @property
+    def main(self) -> tuple[Tensor, Tensor]:
+        """Mode [dimension] and frame of the one Gaussian about it: F [dimension, dimension], or scales [dimension]."""
+        return self.mode.z, self.whole.frame()
