@@ -1,15 +1,16 @@
 """Coverage of what a ranking reports, in worlds unlike the prior: `python -m benchmarks.coverage PROGRAM WORLD TABLES`.
 
 Every table of a world has utilities of its own, and all tables of a world the same pairs, so that they are fitted as
-one batch of the approximation that `fit` uses. Printed are the shares of 90 % intervals that hold the truth, with their
-Monte-Carlo standard errors (tables are independent, items of a table are not), and how often the top-ranked item is
-the best, by the P(best) that was given for it.
+one batch of the approximation that `fit` uses, where a program can be; others are fitted by `fit` one by one. Printed
+are the shares of 90 % intervals that hold the truth, with their Monte-Carlo standard errors (tables are independent,
+items of a table are not), and how often the top-ranked item is the best, by the P(best) that was given for it.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 ITEMS, PER_PAIR, LEVEL, TIE_STRENGTH = 10, 7, 0.9, 0.8
+PEOPLE, SPREAD = 7, 0.4  # annotators, and the standard deviation of their reliability
 BINS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 
@@ -42,30 +44,73 @@ WORLDS: dict[str, Callable[[np.random.Generator], Array]] = {
 
 
 def tables(program: str, world: str, count: int, seed: int):
-    """Return rows that all tables share, counts [table, row] and true utilities [table, item]."""
+    """Return rows that all tables share, counts [table, row], and true utilities [table, camp, item].
+
+    A program with annotators is asked about `PEOPLE` of them, who each judge every pair: of spread reliability, or, for
+    a program with types, in two camps with utilities of their own, the first camp that of the first annotator.
+    """
     import prefdensity as pf
 
     rng = np.random.default_rng(seed)
-    ties = program.startswith("davidson")
-    a, b = np.triu_indices(ITEMS, 1)
-    each = np.full(len(a), PER_PAIR)
-    if world == "hubs":  # two items meet everybody often, the others hardly ever meet
-        each = np.where(a < 2, 18, 1)
-    outcomes = 3 if ties else 2
+    asked = pf.load_program(program)
+    people = PEOPLE if "annotator" in asked.needs else 1
+    camps = 1 if asked.type_layer is None else 2
+    outcomes = 3 if program.startswith("davidson") else 2
+    pairs = np.stack(np.triu_indices(ITEMS, 1), 1)
+    hubs = pairs[:, 0] < 2  # two items meet everybody often, the others hardly ever meet
+    each = np.where(hubs, 18, 1) if world == "hubs" else np.full(len(pairs), PER_PAIR)
+    cell, who = np.divmod(np.arange(len(pairs) * people), people)
+    judged = each[cell] // people + (who < each[cell] % people)
     rows = pf.Comparisons(
         items=tuple(f"i{k}" for k in range(ITEMS)),
-        item_a=np.repeat(a, outcomes),
-        item_b=np.repeat(b, outcomes),
-        outcome=np.tile(np.arange(outcomes), len(a)).astype(np.int8),
-        count=np.ones(outcomes * len(a)),
+        item_a=np.repeat(pairs[cell, 0], outcomes),
+        item_b=np.repeat(pairs[cell, 1], outcomes),
+        outcome=np.tile(np.arange(outcomes), len(cell)).astype(np.int8),
+        count=np.ones(outcomes * len(cell)),
+        annotators=tuple(f"p{k}" for k in range(people)) if people > 1 else (),
+        annotator=np.repeat(who, outcomes) if people > 1 else None,
     )
-    truth = np.stack([WORLDS[world](rng) for _ in range(count)])
-    half = (truth[:, a] - truth[:, b]) / 2
+    truth = np.array([[WORLDS[world](rng) for _ in range(camps)] for _ in range(count)])
+    camp = rng.integers(0, camps, (count, people))
+    camp[:, 0] = 0
+    care = 1 + SPREAD * rng.standard_normal((count, people)) if people > 1 and camps == 1 else np.ones((count, people))
+    margin = truth[:, :, pairs[:, 0]] - truth[:, :, pairs[:, 1]]
+    margin = care[:, who] * margin[np.arange(count)[:, None], camp[:, who], cell]
     nu = (rng.lognormal(0, 0.7, count) if world == "prior" else np.full(count, TIE_STRENGTH))[:, None]
-    weight = np.stack([np.exp(half), np.exp(-half), nu * np.ones_like(half)][:outcomes], -1)
-    share = weight / weight.sum(-1, keepdims=True)
-    counts = rng.multinomial(each, share).reshape(count, -1)
-    return rows, counts.astype(float), truth, share[..., 0]
+    share = _shares(margin, nu)[..., :outcomes]
+    counts = rng.multinomial(judged, share / share.sum(-1, keepdims=True)).reshape(count, -1)
+    return rows, counts.astype(float), truth, nu if outcomes == 3 else 0 * nu
+
+
+def _shares(margin: Array, nu: Array) -> Array:
+    """Return weights of a, b and a tie [..., 3], which add up to 1 with them all."""
+    weight = np.stack([np.exp(margin / 2), np.exp(-margin / 2), nu * np.ones_like(margin)], -1)
+    return np.asarray(weight / weight.sum(-1, keepdims=True))
+
+
+def fits(program: str, rows, counts: Array, draws: int, seed: int):
+    """Yield the posterior of each table: of one batch where a program can be fitted so, else by `fit` as it is."""
+    import prefdensity as pf
+    from prefdensity.inference import posteriors
+    from prefdensity.inference.many import fits_together
+
+    asked = pf.load_program(program)
+    if fits_together(asked):
+        yield from posteriors(asked, rows, counts, draws=draws, seed=seed)
+        return
+    for each in counts:
+        table = replace(rows.take(np.flatnonzero(each)), count=each[each > 0])
+        yield pf.fit(program, table, draws=draws, seed=seed, progress=False)
+
+
+def wants(post, rng: np.random.Generator) -> Array:
+    """Return utilities [draw, item], of a program with types those of the first annotator."""
+    u = post.utilities()
+    if u.ndim == 2:
+        return u
+    share = post.draws["type_probability"][:, 0]
+    which = (share.cumsum(-1) > rng.random((len(share), 1))).argmax(-1)
+    return u[np.arange(len(u)), which]
 
 
 def measure(program: str, world: str, count: int, seed: int = 0, draws: int = 1000) -> dict[str, Array]:
@@ -74,24 +119,16 @@ def measure(program: str, world: str, count: int, seed: int = 0, draws: int = 10
     Shares of intervals that hold the truth, P(best) of the leader and whether it is, k-hat, whether a note says that
     utilities are not normal, and whether the leader's note doubts its P(best).
     """
-    import prefdensity as pf
-    from prefdensity.inference import posteriors
-
-    rows, counts, truth, share = tables(program, world, count, seed)
+    rows, counts, camps, ties = tables(program, world, count, seed)
+    truth = camps[:, 0] - camps[:, 0].mean(-1, keepdims=True)
     a, b = np.triu_indices(ITEMS, 1)
-    tails = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
-    found = []
-    for k, post in enumerate(posteriors(pf.load_program(program), rows, counts, draws=draws, seed=seed)):
-        u = post.utilities()
-        centred = truth[k] - truth[k].mean()
-        margin = u[:, a] - u[:, b]
-        nu = post.draws.get("tie_strength", np.zeros(len(u)))[:, None]
-        p_a = 1 / (1 + np.exp(-margin) + nu * np.exp(-margin / 2))
-        values = np.concatenate([u, margin, p_a], 1)
+    tails, rng, found = [(1 - LEVEL) / 2, (1 + LEVEL) / 2], np.random.default_rng([seed, 1]), []
+    for u, tie, true, post in _believed(program, rows, counts, ties, truth, draws, seed, rng):
+        margin, far = u[:, a] - u[:, b], true[a] - true[b]
+        values = np.concatenate([u, margin, _shares(margin, tie[0])[..., 0]], 1)
+        known = np.r_[true, far, _shares(far, tie[1])[..., 0]]
         lower, upper = np.quantile(values, tails, axis=0)
-        held = (np.r_[centred, centred[a] - centred[b], share[k]] >= lower) & (
-            np.r_[centred, centred[a] - centred[b], share[k]] <= upper
-        )
+        held = (known >= lower) & (known <= upper)
         leader, note = int(u.mean(0).argmax()), post.marks("utility")["note"]
         found.append(
             {
@@ -101,13 +138,20 @@ def measure(program: str, world: str, count: int, seed: int = 0, draws: int = 10
                 "probabilities": held[ITEMS + len(a) :].mean(),
                 "leader": held[leader],
                 "p_best": (u.argmax(1) == leader).mean(),
-                "best": centred.argmax() == leader,
-                "k_hat": post.status.k_hat,
+                "best": true.argmax() == leader,
+                "k_hat": np.nan if post.status.k_hat is None else post.status.k_hat,
                 "far": note.str.contains("utilities").any(),
-                "doubted": "P(best)" in note[leader],
+                "doubted": note.str.contains("P(best)", regex=False).any(),
             }
         )
     return {name: np.array([each[name] for each in found], float) for name in found[0]}
+
+
+def _believed(program, rows, counts, ties, truth, draws, seed, rng):
+    """Yield utilities [draw, item], tie strengths ([draw, 1], true), true utilities [item] and the posterior."""
+    for k, post in enumerate(fits(program, rows, counts, draws, seed)):
+        u = wants(post, rng)
+        yield u, (post.draws.get("tie_strength", np.zeros(len(u)))[:, None], ties[k]), truth[k], post
 
 
 def calibration(found: dict[str, Array]) -> list[tuple[float, float, int]]:
