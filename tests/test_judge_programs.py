@@ -13,6 +13,7 @@ from scipy.special import expit
 
 from prefdensity import Comparisons, fit
 from prefdensity.errors import DataError, FitError, ProgramError
+from prefdensity.inference import view as views
 from prefdensity.inference.climber import Climber
 from prefdensity.inference.mode import first_guess
 from prefdensity.inference.view import View, sites_at
@@ -152,6 +153,24 @@ class Twin:
             else:
                 total += np.log(self.label_p(i, y) * self.told(i, y))
         return total
+
+
+def test_steps_on_many_points_are_those_of_the_density(monkeypatch):
+    """From a hundred thousand points on steps are a graph and comparisons in single precision; units stay as exact."""
+    units = units_of(40, ties=False)
+    program = load_program("gaussian+distance+lapse")
+    view = View(program, Scale.of(units).cells(program, units))
+    z = torch.linspace(-0.5, 0.5, 3 * view.dimension, dtype=view.dtype).reshape(3, -1).requires_grad_()
+    expected = view.log_joint(z)
+    (slope,) = torch.autograd.grad(expected.sum(), z)
+    monkeypatch.setattr(views, "_SINGLE", 1)
+    monkeypatch.setattr(views, "_TRACED", 1)
+    large = View(program, view.cells)
+    for _ in range(2):  # the second time by the graph
+        value, found = large.value_and_slope(z.detach())
+        torch.testing.assert_close(value, expected.detach(), rtol=1e-12, atol=0)
+        torch.testing.assert_close(found, slope, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(large.log_joint_of(z.detach()), expected.detach(), rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize("name", [*PROGRAMS, *JUDGES])

@@ -117,3 +117,15 @@ def test_what_stands_for_something_else_is_there():
 def test_names_are_seen(source, found):
     names = shipped_names() | sites()
     assert set().union(*(named(text, names) for text in texts(source))) == found
+
+
+def test_observations_are_asked_what_they_are():
+    """Comparisons, choices, ratings and judged units share a protocol: nothing looks at which of them it was given."""
+    blocks = {"Cells", "JudgedCells", "RatingCells", "Comparisons", "Choices", "Ratings", "Judged"}
+    found = []
+    for path in sorted((ROOT / "prefdensity").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("isinstance", "issubclass"):
+                asked = {each.id for each in ast.walk(node.args[1]) if isinstance(each, ast.Name)}
+                found += [f"{path.name}:{node.lineno}"] if asked & blocks else []
+    assert found == []

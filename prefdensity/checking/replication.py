@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.sparse.linalg import factorized
 
 from prefdensity.data.grades import pooled, verdicts
-from prefdensity.posterior.outcome_tables import Table, outcome_tables
+from prefdensity.posterior.outcome_tables import OutcomeTable, outcome_tables
 from prefdensity.programs.tabulate import cells_of
 
 if TYPE_CHECKING:
@@ -259,7 +259,7 @@ def replications(post: Posterior, design: Design, replicates: int, seed: int) ->
         yield ours, theirs
 
 
-def _known(table: Table, post: Posterior, design: Design, rng: np.random.Generator) -> Array:
+def _known(table: OutcomeTable, post: Posterior, design: Design, rng: np.random.Generator) -> Array:
     """Return log probabilities [outcome, cell, draw], with a type drawn for each annotator where there are types."""
     log_prob = table.log_prob.numpy()
     if log_prob.shape[1] == 1:

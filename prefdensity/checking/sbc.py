@@ -17,7 +17,7 @@ from prefdensity.data.grades import columns
 from prefdensity.data.rating_table import Ratings
 from prefdensity.errors import DataError, FitError
 from prefdensity.inference.fitting import fit
-from prefdensity.posterior.outcome_tables import Table, outcome_tables
+from prefdensity.posterior.outcome_tables import OutcomeTable, outcome_tables
 from prefdensity.posterior.status import K_USABLE
 from prefdensity.programs.cells import Cells
 from prefdensity.programs.layers import Layer, Program
@@ -140,7 +140,7 @@ def _simulated(
     truth = {name: site["value"].detach().numpy() for name, site in latent.items() if name != "outcome"}
     fn = met["outcome"]["fn"]
     log_weight = fn.log_weight[..., 0] if hasattr(fn, "log_weight") else None
-    table = Table(slice(0, 1), fn.outcome_log_prob.expand(1, -1, -1, -1), log_weight, torch.zeros(1))
+    table = OutcomeTable(slice(0, 1), fn.outcome_log_prob.expand(1, -1, -1, -1), log_weight, torch.zeros(1))
     count = met["outcome"]["value"].reshape(len(cells), -1).numpy()
     rows, outcome = np.nonzero(count)
     kept = {name: getattr(cells, name) for name in ("item_a", "item_b", "annotator", "first", "covariates")}
@@ -168,7 +168,7 @@ def _rated(design: Comparisons, cells: Cells, fn: Any, seed: int) -> Ratings:
     return Ratings(design.ratings.levels, cells.ratings.item.numpy()[row], level, raters)
 
 
-def _first(table: Table) -> Array:
+def _first(table: OutcomeTable) -> Array:
     """Return the log chance [draw] of the first outcome in the first comparison."""
     return np.asarray(table.mixed()[:, 0, 0].detach().numpy())
 

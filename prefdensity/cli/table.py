@@ -104,7 +104,6 @@ def _parameters(several: bool) -> list[inspect.Parameter]:
 
 def read_table(given: dict[str, Any]) -> "Comparisons | Choices":
     """Read the table as the options say; what was not said is left to the reader's defaults."""
-    from prefdensity.data.comparisons import Comparisons
     from prefdensity.data.readers import read
 
     file, format, ties, repeats = (given.pop(name) for name in ("file", "format", "ties", "repeats"))
@@ -124,15 +123,14 @@ def read_table(given: dict[str, Any]) -> "Comparisons | Choices":
     said |= _pairs("--format-option", given.pop("format_option"), "both_bad=tie") or {}
     said |= {name: value for name, value in given.items() if value is not None}
     data = read(file[0] if isinstance(file, list) and len(file) == 1 else file, format=format, **said)
-    if not isinstance(data, Comparisons):
+    if data.SETS:
         if repeats is Repeats.once or ties is not Ties.error:
             raise DataError("--repeats and --ties are for comparisons of two, and these are answers about more")
         return data
-    if repeats is Repeats.once:
-        data = data.repeats_once()
+    pairs = data.pairs().repeats_once() if repeats is Repeats.once else data.pairs()
     if ties is Ties.half:
-        return data.ties_as_half_wins()
-    return data.without_ties() if ties is Ties.drop else data
+        return pairs.ties_as_half_wins()
+    return pairs.without_ties() if ties is Ties.drop else pairs
 
 
 def _pairs(flag: str, given: list[str] | None, example: str) -> dict[str, str] | None:
@@ -156,10 +154,8 @@ def reads_a_table(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def run(**given: Any) -> None:
-        from prefdensity.data.comparisons import Comparisons
-
         data = read_table({name: given.pop(name) for name in reading})
-        if not isinstance(data, Comparisons):
+        if data.SETS:
             if not takes_choices:
                 raise DataError(
                     f"{command.__name__} is for comparisons of two and knows nothing of rankings yet; fit does, and "

@@ -311,7 +311,7 @@ def _local_curvature(view: View, z: Tensor) -> tuple[LocalCurvature | None, str]
 def _utility(view: View) -> str:
     """Return the one site that utilities are made of."""
     stages = {each.stage for each in view.program.layers}
-    if "utility" not in stages or view.cells.choice is not None:
+    if "utility" not in stages or not view.cells.pairwise:
         raise ProgramError("the program is not a composition of layers for comparisons")
     if stages & {"types", "rating"}:  # types sum annotators up, ratings see utilities outside comparisons
         raise ProgramError("comparisons are not judged one by one")

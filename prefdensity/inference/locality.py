@@ -10,7 +10,6 @@ from torch import Tensor
 from prefdensity.errors import ProgramError
 from prefdensity.inference.precision import Precision
 from prefdensity.inference.view import View
-from prefdensity.programs.cells import Cells
 from prefdensity.programs.running import Substitute, environment
 
 # Cells on which locality is checked: it is a property of the program, not of the data.
@@ -22,7 +21,7 @@ UNTOLD = (ProgramError, RuntimeError, IndexError, ValueError, TypeError, Attribu
 def sample(view: View, most: int) -> View:
     """Return a view of so many cells at most, spread over all; the view itself where it has no more."""
     step = -(-len(view.cells) // most)
-    if step < 2 or not isinstance(view.cells, Cells) or view.cells.choice is not None:
+    if step < 2 or not view.cells.pairwise:
         return view
     return View(view.program, view.cells.take(torch.arange(0, len(view.cells), step, device=view.device)))
 

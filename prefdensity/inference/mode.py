@@ -92,7 +92,7 @@ def _opposed(view: View) -> Tensor | None:
     in common is their leading direction, on the side of the majority. None: nobody speaks against it.
     """
     cells = view.cells
-    if not isinstance(cells, Cells) or cells.annotator is None or cells.choice is not None:
+    if not cells.pairwise or cells.annotator is None:
         return None
     won, lost = _decided(cells)
     both = torch.cat([cells.annotator * cells.n_items + side for side in (cells.item_a, cells.item_b)])

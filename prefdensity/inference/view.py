@@ -177,9 +177,9 @@ class View:
     def _step_cells(self) -> Cells:
         """The cells as stochastic steps read them."""
         cells, count = self.cells, len(self.cells)
-        if count < _SINGLE or not isinstance(cells, Cells):  # judged units stay as they are
+        if count < _SINGLE:
             return cells
-        if cells.choice is None:
+        if cells.pairwise:
             # neighbours no longer share an item: sums over items would wait for one another
             order = torch.arange(-(-count // _STREAMS) * _STREAMS, device=self.device).reshape(_STREAMS, -1).T.flatten()
             cells = cells.take(order[order < count])
@@ -188,8 +188,7 @@ class View:
     @cached_property
     def _light_cells(self) -> Cells:
         """The cells as draws are weighed: of a large table in single precision."""
-        large = len(self.cells) >= _TRACED and isinstance(self.cells, Cells)
-        return self.cells.in_single_precision() if large else self.cells
+        return self.cells if len(self.cells) < _TRACED else self.cells.in_single_precision()
 
     @cached_property
     def _step_parts(self) -> list[Cells]:
@@ -197,7 +196,7 @@ class View:
 
     def _parts(self, cells: Cells) -> list[Cells]:
         """Return cells in parts: of a large table of a program that is a sum over comparisons, and little else."""
-        if len(cells) < _TRACED or self.n_types > 1 or "utility" not in self.sites or cells.choice is not None:
+        if len(cells) < _TRACED or self.n_types > 1 or "utility" not in self.sites or not cells.pairwise:
             return [cells]
         if cells.ratings is not None:
             return [cells]

@@ -164,7 +164,7 @@ def _slope(view: View, z: torch.Tensor) -> tuple[float, torch.Tensor]:
 
 
 def _view(program: Program, scale: Scale, units: Judged) -> View:
-    # a view asks its data for total, outcomes, head and len, which both kinds of cells have
+    # what a view asks of its cells, units have as well: total, outcomes, head, pairwise, single precision, a length
     return View(program, cast("Cells", scale.cells(program, units)))
 
 

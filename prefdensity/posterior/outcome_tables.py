@@ -19,7 +19,7 @@ _PASS = 4_000_000
 
 
 @dataclass(frozen=True)
-class Table:
+class OutcomeTable:
     """Log probabilities of the outcomes of cells, for a run of draws.
 
     Attributes
@@ -54,7 +54,7 @@ def outcome_tables(
     values: Mapping[str, Tensor] = MappingProxyType({}),
     step: int = 1,
     seed: int = 0,
-) -> Iterator[Table]:
+) -> Iterator[OutcomeTable]:
     """Yield tables for every `step`-th draw, in passes of bounded memory.
 
     Parameters
@@ -92,4 +92,4 @@ def outcome_tables(
                 log_prior += met[name]["fn"].log_prob(met[name]["value"]).flatten(1)[:, 0]
         fn = met["outcome"]["fn"]
         log_weight = fn.log_weight[..., 0] if hasattr(fn, "log_weight") else None
-        yield Table(chosen, fn.outcome_log_prob.expand(len(rows), -1, -1, -1), log_weight, log_prior)
+        yield OutcomeTable(chosen, fn.outcome_log_prob.expand(len(rows), -1, -1, -1), log_weight, log_prior)

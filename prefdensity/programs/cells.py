@@ -108,6 +108,11 @@ class Cells:
         return torch.arange(len(self), device=self.item_a.device)
 
     @property
+    def pairwise(self) -> bool:
+        """Whether every row is a comparison of two items, and independent of the others given the sites."""
+        return self.choice is None
+
+    @property
     def annotator(self) -> Tensor | None:
         """Who judged, int64 [comparison], or None."""
         return self.labels.get("annotator")

@@ -6,7 +6,7 @@ levels of a discrete label, or over a fixed quadrature grid that is split where 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -33,6 +33,10 @@ _NEAR, _FAR = 3.0, 10.0
 _WIDE = 2.5
 # A margin this large leaves a doubt of one rounding error (e^-36); far beyond it second derivatives overflow.
 _CERTAIN = 36.0
+
+
+# The fields of `JudgedCells` that are tensors.
+_TENSORS = ("design", "label", "level", "log_weight", "outputs", "verdict", "annotator", "seen_of", "hidden_of")
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +91,23 @@ class JudgedCells:
     def total(self) -> Tensor:
         """One observation for each unit [unit]; also tells dtype and device."""
         return torch.ones_like(self.design[:, 0])
+
+    @property
+    def pairwise(self) -> bool:
+        """Rows are no comparisons of items: points of a unit are summed over, and outputs have no utilities."""
+        return False
+
+    def columns(self) -> dict[tuple[str, str], Tensor]:
+        """Return every tensor by its field, as `Cells` does."""
+        return {(name, ""): held for name, held in vars(self).items() if name in _TENSORS and held is not None}
+
+    def with_columns(self, columns: Mapping[tuple[str, str], Tensor]) -> JudgedCells:
+        """Return the same cells with these in the place of `columns`."""
+        return replace(self, **{name: held for (name, _), held in columns.items()})  # type: ignore[arg-type]
+
+    def in_single_precision(self) -> JudgedCells:
+        """Return the same cells: sums over the points of a unit need double precision."""
+        return self
 
     @cached_property
     def first(self) -> Tensor:
