@@ -14,7 +14,7 @@ from prefdensity.inference.guide import LOG_2PI
 from prefdensity.inference.laplace import laplace
 from prefdensity.inference.mode import first_guess
 from prefdensity.inference.quality import check_guide
-from prefdensity.inference.variational import Expected, nodes, variational
+from prefdensity.inference.variational import Expected, climb_from, nodes
 from prefdensity.programs.loading import load_program
 
 
@@ -70,9 +70,9 @@ def test_the_fixed_point_is_stationary_and_its_bound_is_that_of_draws():
     data, _ = table(12, 6, 150, seed=2)
     view = viewed(load_program("utility_scale(fixed=1)+davidson+position_bias+crowd_bt"), data)
     found = laplace(view)
-    best = variational(view, found)
+    best = climb_from(view, found).top()
     (spread,), z = best.spread, best.mode.z
-    covariance = spread.matrix @ spread.matrix.T
+    covariance = spread.frame() @ spread.frame().T
     local = local_curvature(view, z)
     value, gradient, target = Expected(view, local, torch.empty(0, dtype=torch.int64))(z, covariance)
     assert float(gradient @ covariance @ gradient) < 1e-2  # twice the nats that a step of the mean would gain
@@ -106,7 +106,7 @@ def test_a_grid_of_hyperparameters_keeps_its_places():
     data, _ = table(5, 6, 150, seed=4)
     view = viewed(load_program("davidson+reliability"), data)
     found = laplace(view)
-    best = variational(view, found)
+    best = climb_from(view, found).top()
     assert 1 < len(best.weight) <= len(found.weight)
     hyper = list(view.hyper)
     for base in best.base:

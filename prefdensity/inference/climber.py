@@ -51,6 +51,7 @@ class Climber:
         small = view.dimension <= DENSE
         self.gauge = None if prior or not small else shift_gauge(view)
         self.local = self._local(small)
+        self._parts: tuple[Precision, tuple[Precision, Tensor]] | None = None
         self.has_curvature = self.local is not None or (small and view.dimension * view.work <= _PASSES)
 
     def knowing(self, assignment: Tensor) -> Climber:
@@ -133,8 +134,14 @@ class Climber:
 
     def _solver(self, precision: Precision) -> Callable[[Tensor], Tensor]:
         """Return what makes a Newton step [dimension] in the free coordinates of a gradient [dimension]."""
-        rest = precision.part(self.free, self.held)[0] if len(self.held) else precision
+        rest = self.parts(precision)[0] if len(self.held) else precision
         return self._within(lambda gradient: _ascent(rest, gradient))
+
+    def parts(self, precision: Precision) -> tuple[Precision, Tensor]:
+        """Return the part of the free coordinates and [free, held], the last ones kept with their factor."""
+        if self._parts is None or self._parts[0] is not precision:
+            self._parts = precision, precision.part(self.free, self.held)
+        return self._parts[1]
 
     def _within(self, solve: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         """Return `solve` of the free coordinates, with 0 for those held."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,11 +27,11 @@ from prefdensity.inference.mode import Mode
 from prefdensity.inference.nested import summit
 from prefdensity.inference.precision import factor
 from prefdensity.inference.profile import profile_of
-from prefdensity.inference.quality import Checked, check_guide, fails_at_once
+from prefdensity.inference.quality import Checked, check_guide, check_mixture
 from prefdensity.inference.safety import Quantities, errors_of_chains
 from prefdensity.inference.starts import distinct
 from prefdensity.inference.streamed import Streamed
-from prefdensity.inference.variational import variational
+from prefdensity.inference.variational import Climb, climb_from
 from prefdensity.inference.view import View
 from prefdensity.posterior.status import DIVERGED
 from prefdensity.programs.tabulate import cells_of
@@ -39,6 +40,8 @@ from prefdensity.progress import Report
 # A full covariance has dimension^2 / 2 parameters; beyond this their noise costs more than they buy.
 _FULL = 300
 _TRACE = 2000
+# Nats that the best Gaussian must promise to gain over the Laplace approximation.
+_GAIN = 0.5
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ def by_mle(view: View, data: Comparisons, settings: Settings) -> Answer:
     are those of the information matrix.
     """
     mode, information = maximum_likelihood(view, data)
-    frame, _ = factor(information, floor=0.0)
+    frame = factor(information, floor=0.0)
     generator = torch.Generator().manual_seed(settings.seed)
     draws = max(settings.draws, view.dimension + 2)
     noise = _whitened(torch.randn(draws, view.dimension, generator=generator, dtype=torch.float64)).to(frame)
@@ -155,7 +158,7 @@ def by_laplace(view: View, settings: Settings, report: Report) -> Answer:
 
 
 def by_gaussian(view: View, settings: Settings, report: Report, doubted: bool = True) -> Answer:
-    """Laplace approximation of every mode that stands, or if doubted and found wanting the best Gaussian from there."""
+    """Laplace approximation of every mode that stands, or if doubted the best Gaussian from there where it gains."""
     if not Climber(view).has_curvature:
         raise FitError("laplace needs the full curvature, which is too large here; use method='svi'")
     found, heights = weighed(view, settings.restarts, settings.seed, report)
@@ -163,10 +166,9 @@ def by_gaussian(view: View, settings: Settings, report: Report, doubted: bool = 
         "method": "laplace", "message": f"Gaussian at the posterior mode{_over(found)}{_cost(view)}",
         "restart_values": heights, "modes": _evidence(found),
     }  # fmt: skip
-    if doubted:
-        generator = torch.Generator().manual_seed(settings.seed)
-        fails = fails_at_once(view, Mixture.joined(found), settings.draws, generator)
-        better = _best(view, found, heights, settings) if fails else None
+    ways = _ways(view, found) if doubted else None
+    if ways is not None and ways[0].gain > _GAIN:
+        better = _best(view, ways, heights, settings)
         if better is not None:
             return better
     return _mixed(view, found, facts, settings)
@@ -180,25 +182,35 @@ def by_variational(view: View, settings: Settings, report: Report) -> Answer:
     FitError
         For a program without local curvature, or too large for a matrix.
     """
-    found = _best(view, *weighed(view, settings.restarts, settings.seed, report), settings)
-    if found is None:
+    found, heights = weighed(view, settings.restarts, settings.seed, report)
+    ways = _ways(view, found)
+    answer = None if ways is None else _best(view, ways, heights, settings)
+    if answer is None:
         raise FitError("variational needs curvature by comparison, in a matrix; use method='svi'")
-    return found
+    return answer
 
 
 def improved(view: View, laplace: Answer, settings: Settings) -> Answer | None:
     """Return the answer of the best Gaussians that are reached from a Laplace approximation; None where none is."""
-    return _best(view, list(laplace.found), laplace.facts["restart_values"], settings)
+    ways = _ways(view, laplace.found)
+    return None if ways is None else _best(view, ways, laplace.facts["restart_values"], settings)
 
 
-def _best(view: View, found: list[Mixture], heights: tuple[float, ...], settings: Settings) -> Answer | None:
-    better = [variational(view, each) for each in found]
+def _ways(view: View, found: Sequence[Mixture]) -> list[Climb] | None:
+    """Return the way to the best Gaussians from every mode; None where one has none."""
+    ways = [climb_from(view, each) for each in found]
+    there = [way for way in ways if way is not None]
+    return there if len(there) == len(ways) else None
+
+
+def _best(view: View, ways: list[Climb], heights: tuple[float, ...], settings: Settings) -> Answer | None:
+    better = [way.top() for way in ways]
     kept = [each for each in better if each is not None]
-    if len(kept) < len(found):
+    if len(kept) < len(ways):
         return None
     facts = {
         "method": "variational", "message": f"Gaussian of the highest evidence bound{_over(kept)}",
-        "restart_values": heights, "modes": _evidence(found),
+        "restart_values": heights, "modes": _evidence([way.found for way in ways]),
     }  # fmt: skip
     return _mixed(view, kept, facts, settings)
 
@@ -207,7 +219,7 @@ def _mixed(view: View, found: list[Mixture], facts: dict[str, Any], settings: Se
     """Return the answer of the Gaussians of all modes, checked and corrected."""
     approximation = Mixture.joined(found)
     generator = torch.Generator().manual_seed(settings.seed)
-    checked = check_guide(view, approximation, settings.draws, generator)
+    checked = check_mixture(view, approximation, settings.draws, generator)
     facts |= {"converged": approximation.converged, "steps": approximation.iterations}
     answer = _answer(view, checked, approximation.mode.z, facts, _said(view, found))
     return replace(answer, found=tuple(found))

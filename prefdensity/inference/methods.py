@@ -33,13 +33,14 @@ from prefdensity.inference.precision import DENSE
 from prefdensity.inference.safety import Quantities, errors_of_chains
 from prefdensity.inference.variational import has_best
 from prefdensity.inference.view import View
-from prefdensity.posterior.status import DIVERGED, K_USABLE, R_HAT, SAFE, approximates
+from prefdensity.posterior.status import DIVERGED, R_HAT, SAFE, approximates
 from prefdensity.progress import Report
 
 METHODS = ("auto", "laplace", "variational", "svi", "nuts", "map", "mle")
 _LARGE = 1_000_000  # cell evaluations of one density
 # A program this small is sampled where no Gaussian holds it: known in advance to take a few seconds.
 _FEW_PARAMETERS, _FEW_CELLS = 200, 10_000
+_THIN = 2.0
 # Chains, many and short: together in groups that each start from one point, so that what has not yet settled is seen
 # as a difference between groups (Margossian, Hoffman, Sountsov et al. 2024, Bayesian Analysis, nested R-hat).
 _GROUPS, _TOGETHER, _WARMUP, _LONG, _ROUNDS = 4, 16, 60, 50, 3
@@ -65,11 +66,9 @@ def by_auto(view: View, settings: Settings, report: Report) -> Answer:
     """
     if not Climber(view).has_curvature:
         return by_svi(view, settings, report)
-    # where a better Gaussian is at hand, one that fails at the first look is not corrected, and none is given the
-    # benefit of the doubt
-    better = view.work <= _LARGE and not _is_small(view) and has_best(view)
-    first = (by_gaussian if better else by_laplace)(view, settings, report)
-    if stands(first) and not (better and first.facts["k_hat"] > K_USABLE and first.facts["method"] == "laplace"):
+    doubted = not _is_small(view) and view.work <= _LARGE and _is_thin(view) and has_best(view)
+    first = (by_gaussian if doubted else by_laplace)(view, settings, report)
+    if stands(first):
         return first
     try:
         return _beyond(first, view, settings, report)
@@ -101,6 +100,14 @@ def _beyond(first: Answer, view: View, settings: Settings, report: Report) -> An
 
 def _is_small(view: View) -> bool:
     return view.dimension <= _FEW_PARAMETERS and view.work <= _FEW_CELLS
+
+
+def _is_thin(view: View) -> bool:
+    """Whether judgements are so few for the parameters that a Gaussian at the mode may not do.
+
+    What a mode misses grows with the square of how many parameters there are, over judgements: nats of the bound.
+    """
+    return view.dimension**2 > _THIN * float(view.cells.total.sum())
 
 
 def _safe(answer: Answer) -> int:

@@ -136,19 +136,37 @@ class Mixture:
 
     def draw(self, draws: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return z [draw, dimension] and log q [draw]."""
+        z, log_q, _ = self.drawn(draws, generator)
+        return z, log_q
+
+    def drawn(self, draws: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Return z [draw, dimension], log q [draw] and of which component each is, int64 [draw]."""
         pick = torch.multinomial(self.weight.cpu(), draws, replacement=True, generator=generator)
         noise = torch.randn(draws, self.base.shape[-1], generator=generator, dtype=torch.float64).to(self.base)
         if len(self.weight) == 1:
             square = torch.linalg.vector_norm(noise, dim=-1) ** 2
             log_q = -0.5 * square - self.spread[0].log_det - 0.5 * noise.shape[-1] * LOG_2PI
-            return self.spread[0].scale(noise).add_(self.base[0]), log_q
+            return self.spread[0].scale(noise).add_(self.base[0]), log_q, pick
         z = torch.empty_like(noise)
         for k, spread in enumerate(self.spread):
             rows = (pick == k).to(z.device)
             if rows.any():
                 z[rows] = self.base[k] + spread.scale(noise[rows])
         del noise  # as large as z
-        return z, self.log_density(z)
+        return z, self.log_density(z), pick
+
+    def response(self, pick: Tensor, slope: Tensor, value: Tensor) -> Tensor:
+        """Return the covariance [dimension] of z and a function, from draws of the components `pick` [draw].
+
+        Within components from the function's slopes [draw, dimension] by Stein's lemma, between them from its values
+        [draw] and the means of z.
+        """
+        pick = pick.to(slope.device)
+        middle, between = self.base[pick], value - value.mean()
+        found = between @ (middle - middle.mean(0))
+        for k in pick.unique().tolist():
+            found = found + self.spread[k].covariance(slope[pick == k].sum(0))
+        return found / len(pick)
 
     def log_density(self, z: Tensor) -> Tensor:
         """Return log q [draw] of z [draw, dimension]."""

@@ -77,7 +77,36 @@ class Precision(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Triangle:
-    """A Gaussian with a full matrix F [dimension, dimension]."""
+    """A Gaussian by the Cholesky factor L [dimension, dimension] of its precision: F = L^-T is made where asked for."""
+
+    lower: Tensor
+    log_det_error: float = 0.0
+
+    @cached_property
+    def log_det(self) -> float:
+        """See `Gaussian`."""
+        return -float(self.lower.diagonal().log().sum())
+
+    def scale(self, noise: Tensor) -> Tensor:
+        """See `Gaussian`."""
+        return torch.linalg.solve_triangular(self.lower, noise, upper=False, left=False)
+
+    def square(self, x: Tensor) -> Tensor:
+        """See `Gaussian`."""
+        return (x @ self.lower).square().sum(-1)
+
+    def covariance(self, x: Tensor) -> Tensor:
+        """See `Gaussian`."""
+        return torch.cholesky_solve(x[:, None], self.lower)[:, 0]
+
+    def frame(self) -> Tensor:
+        """See `Gaussian`."""
+        return _inverse(self.lower)
+
+
+@dataclass(frozen=True, eq=False)
+class Axes:
+    """A Gaussian by the axes F [dimension, dimension] of its ellipsoid, the columns."""
 
     matrix: Tensor
     log_det: float
@@ -133,22 +162,38 @@ class Dense:
 
     def part(self, free: Tensor, held: Tensor) -> tuple[Dense, Tensor]:
         """See `Precision`."""
-        return Dense(self.matrix[free[:, None], free[None]]), self.matrix[free[:, None], held[None]]
+        rest = self.matrix[_run(free)]
+        return Dense(rest[:, _run(free)].contiguous()), rest[:, held]
 
-    def gaussian(self) -> Triangle:
+    def gaussian(self) -> Triangle | Axes:
         """See `Precision`; directions that are nearly flat get the curvature of a unit prior."""
-        return Triangle(*factor(self.matrix))
+        lower = self._lower
+        if lower is not None and _is_steep(lower, _FLAT):
+            return Triangle(lower)
+        return Axes(*_axes(self.matrix, _FLAT))
 
 
-def factor(precision: Tensor, floor: float = _FLAT) -> tuple[Tensor, float]:
-    """Return F [dimension, dimension] with F F^T = precision^-1, and log |det F|.
+def factor(precision: Tensor, floor: float = _FLAT) -> Tensor:
+    """Return F [dimension, dimension] with F F^T = precision^-1.
 
     Directions of curvature below `floor` (a saddle, a rotation that changes nothing) get that of a unit prior.
     """
     lower, failed = torch.linalg.cholesky_ex(precision)
-    if not failed and float(lower.diagonal().min()) ** 2 > floor:
-        eye = torch.eye(len(precision), dtype=precision.dtype, device=precision.device)
-        return torch.linalg.solve_triangular(lower.T, eye, upper=True), -float(lower.diagonal().log().sum())
+    return _inverse(lower) if not failed and _is_steep(lower, floor) else _axes(precision, floor)[0]
+
+
+def _is_steep(lower: Tensor, floor: float) -> bool:
+    return float(lower.diagonal().min()) ** 2 > floor
+
+
+def _inverse(lower: Tensor) -> Tensor:
+    """Return F = L^-T of a Cholesky factor."""
+    eye = torch.eye(len(lower), dtype=lower.dtype, device=lower.device)
+    return torch.linalg.solve_triangular(lower.T, eye, upper=True)
+
+
+def _axes(precision: Tensor, floor: float) -> tuple[Tensor, float]:
+    """Return F with F F^T = precision^-1 and log |det F|, curvature up to `floor` being that of a unit prior."""
     values, vectors = torch.linalg.eigh(precision)
     values = torch.where(values > floor, values, 1.0)
     return vectors * values.rsqrt(), -0.5 * float(values.log().sum())
@@ -355,5 +400,7 @@ def _backward(lower: Tensor, x: Tensor) -> Tensor:
 
 def _run(index: Tensor) -> Tensor | slice:
     """Return an ascending index as a slice where it is a run: what is sliced need not be copied."""
+    if not len(index):
+        return index
     start, stop = int(index[0]), int(index[-1]) + 1
     return slice(start, stop) if stop - start == len(index) else index

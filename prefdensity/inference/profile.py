@@ -30,6 +30,7 @@ class Profile:
         self.start = start
         self.known: dict[int, list[Point]] = {}  # what was found for each table
         self.last: Gaussian | None = None  # the last curvature
+        self._made: tuple[Mode, Gaussian] | None = None
         self.iterations = 0
 
     def __call__(self, h: Tensor, tables: Tensor) -> list[Point]:
@@ -47,9 +48,16 @@ class Profile:
         self.iterations += mode.iterations
         value = mode.value + inner.log_det + 0.5 * len(self.free) * LOG_2PI
         mode = replace(mode, precision=None)  # it may be large, and many modes are kept
-        kept = (lambda: inner) if len(mode.z) <= _KEPT else (lambda: self._inner(mode)[0])
+        self._made = mode, inner
+        kept = (lambda: inner) if len(mode.z) <= _KEPT else (lambda: self._again(mode))
         slope = -torch.stack([inner.covariance(column) for column in cross.T], 1)
         return Point(value, mode, slope, kept, inner.log_det, inner.log_det_error)
+
+    def _again(self, mode: Mode) -> Gaussian:
+        """Return the Gaussian at a mode; the last one is kept."""
+        if self._made is None or self._made[0] is not mode:
+            self._made = mode, self._inner(mode)[0]
+        return self._made[1]
 
     def _guess(self, h: Tensor, table: int) -> Tensor:
         """Return where the conditional mode should be [dimension]."""
@@ -67,7 +75,7 @@ class Profile:
     def _inner(self, mode: Mode) -> tuple[Gaussian, Tensor]:
         """Return the Gaussian of the rest given the hyperparameters, and minus the Hessian between the two."""
         precision = mode.precision or self.climber.curvature(mode.z)[2]
-        rest, cross = precision.part(self.free, self.held)
+        rest, cross = self.climber.parts(precision)
         return gaussian_of(rest), cross
 
 
@@ -100,7 +108,7 @@ class BatchProfile(Profile):
     def _found(self, mode: Mode, precision: Tensor, cross: Tensor) -> Point:
         inner = Dense(precision).gaussian()
         value = mode.value + inner.log_det + 0.5 * len(self.free) * LOG_2PI
-        slope = -inner.matrix @ (inner.matrix.T @ cross)
+        slope = -torch.stack([inner.covariance(column) for column in cross.T], 1)
         return Point(value, mode, slope, lambda: inner, inner.log_det, 0.0)
 
 

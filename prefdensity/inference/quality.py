@@ -10,13 +10,19 @@ import torch
 from torch import Tensor
 
 from prefdensity.inference.bent import Bend, bend_of
-from prefdensity.inference.safety import Quantities, errors_of_weighed
-from prefdensity.inference.view import Density
+from prefdensity.inference.displacement import displacement, errors_of_displaced
+from prefdensity.inference.mixture import Mixture
+from prefdensity.inference.safety import BOUND, Quantities, errors_of_weighed
+from prefdensity.inference.view import Density, View
 from prefdensity.posterior.psis import USABLE, effective_size, k_hat_error, smooth, tempered
 from prefdensity.posterior.status import K_GOOD
 
-# Density evaluations (in cell evaluations) spent on judging an approximation.
-_BUDGET = 3e8
+# Density evaluations (in cell evaluations) spent on judging an approximation. From so many on a few slopes are looked
+# at first: every coordinate of a draw costs as much as so many.
+_BUDGET, _DEAR, _COORDINATE = 3e8, 2e7, 20
+# Cell evaluations of a first look, for weights and for slopes, and the fewest and most draws for either.
+_LOOK, _WEIGHED = 1e7, (128, 1000)
+_STEEP, _SLOPES = 3e6, (64, 256)
 _PROPOSALS, _MOST = 4, 16  # per draw to keep: in a batch, and in all
 # Where weights would leave fewer draws than these effective ones, they are tempered until they leave as many.
 _FEWEST = 0.5  # per draw to keep
@@ -128,17 +134,6 @@ class _Bent:
 
 
 @torch.no_grad()
-def fails_at_once(view: Density, guide: Approximation, draws: int, generator: torch.Generator) -> bool:
-    """Whether one weighed proposal per draw says already that an approximation does not hold the posterior.
-
-    Not asked where the check is as cheap: there so few proposals are weighed in any case.
-    """
-    if int(_BUDGET / view.work) < _PROPOSALS * draws:
-        return False
-    return not _weigh(view, guide, draws, generator, None).k_hat < USABLE
-
-
-@torch.no_grad()
 def check_guide(view: Density, guide: Approximation, draws: int, generator: torch.Generator) -> Checked:
     """Draw from an approximation, weigh the draws against the program, and correct them.
 
@@ -177,6 +172,44 @@ def check_guide(view: Density, guide: Approximation, draws: int, generator: torc
         Quantities.at(view, found.z), found.log_p - found.log_q, found.log_weight, log_weight, found.k_hat, draws
     )
     return _checked(found, guide, keep, tempering, error)
+
+
+@torch.no_grad()
+def check_mixture(view: View, mixture: Mixture, draws: int, generator: torch.Generator) -> Checked:
+    """Check a mixture of Gaussians, by a first look at a few draws where thousands are dear.
+
+    The look displaces draws to where the posterior's means are, as far as that is clear, and says how far they may
+    still be off. Where weights would make the means no better, which they do not in many dimensions, or are not to be
+    had, these are the draws; everywhere else see `check_guide`.
+    """
+    if _PROPOSALS * draws * (view.work + _COORDINATE * view.dimension) < _DEAR:
+        return check_guide(view, mixture, draws, generator)
+    z, log_q, pick = mixture.drawn(draws, generator)
+    few = min(_within(_STEEP / view.work, _SLOPES), draws)
+    seen = displacement(view, mixture, z[:few], pick[:few])
+    moved = seen.serves(mixture)
+    if moved:
+        z.add_(seen.first)
+    weighed = min(_within(_LOOK / view.work, _WEIGHED), draws)
+    log_p, log_q = view.log_joint_of(z[:weighed]), log_q[:weighed].double()
+    log_weight, shape = smooth(log_p - log_q)
+    error = errors_of_displaced(view, z, seen, moved, draws)
+    found = _Weighed(z, log_p, log_q, log_weight, float(shape))
+    affordable = _BUDGET / view.work >= _PROPOSALS * draws
+    if affordable and _weights_serve(error, float((log_p - log_q).var()), draws):
+        return check_guide(view, mixture, draws, generator)
+    return _checked(found, mixture, torch.arange(draws, device=z.device), 0.0, error)
+
+
+def _within(wanted: float, limits: tuple[int, int]) -> int:
+    return int(min(max(wanted, limits[0]), limits[1]))
+
+
+def _weights_serve(error: dict[str, Tensor], variance: float, draws: int) -> bool:
+    """Whether weights would bring means nearer than errors say that they are without: log-normal ones, that is."""
+    without = torch.cat([each.flatten() for each in error.values()]).square().mean().sqrt()
+    noise = 1 / draws + math.exp(min(variance, 100.0)) / (_PROPOSALS * draws)
+    return not float(without) < BOUND * math.sqrt(noise)
 
 
 def _weigh(

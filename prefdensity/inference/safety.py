@@ -18,7 +18,7 @@ from prefdensity.posterior.psis import HOPELESS, USABLE, tempered
 
 # Values of quantities held at once; beyond this nothing is said of them.
 _HELD = 4e7
-_BOUND = 1.645  # standard errors: nine of ten errors are below
+BOUND = 1.645  # standard errors: nine of ten errors are below
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Quantities:
         if "utility" in values:
             table = values["utility"]
             values["utility"] = table - table.mean(-1, keepdim=True)
-            values["rank"] = (-table).argsort(-1).argsort(-1).to(table.dtype)
+            values["rank"] = _ranks(table)
         return cls(values)
 
     def flat(self) -> dict[str, Tensor]:
@@ -55,6 +55,13 @@ class Quantities:
         if "rank" in out:
             out["utility"] = torch.maximum(out["utility"], out.pop("rank"))
         return out
+
+
+def _ranks(table: Tensor) -> Tensor:
+    """Return the rank of every entry of the last axis, the largest 0."""
+    order = table.argsort(-1, descending=True)
+    ranks = torch.arange(table.shape[-1], dtype=table.dtype, device=table.device).expand_as(table)
+    return torch.empty_like(table).scatter_(-1, order, ranks)
 
 
 def errors_of_weighed(
@@ -88,7 +95,7 @@ def errors_of_weighed(
     for name, h in quantities.flat().items():
         off = h - (weight * h).sum(0)
         sd = (weight * off**2).sum(0).sqrt()
-        noise = _BOUND * ((weight**2 * off**2).sum(0) + sd**2 / draws).sqrt()
+        noise = BOUND * ((weight**2 * off**2).sum(0) + sd**2 / draws).sqrt()
         if doubtful:
             noise = torch.hypot(noise, _second_estimate(off, gap, *flatter))
         out[name] = torch.where(sd > 1e-12, noise / sd.clamp_min(1e-12), 0.0).nan_to_num(nan=math.inf)
@@ -126,7 +133,7 @@ def errors_of_chains(quantities: Quantities, groups: int, draws: int, together: 
     for name, h in quantities.flat().items():
         apart = h.unflatten(0, (groups, -1))  # [group, transition and chain, entry]
         chains = apart.unflatten(1, (-1, together)).transpose(1, 2).flatten(0, 1)
-        noise = _BOUND / effective_sample_size(chains, 0, 1).clamp_max(draws).sqrt()
+        noise = BOUND / effective_sample_size(chains, 0, 1).clamp_max(draws).sqrt()
         between = (split_gelman_rubin(apart, 0, 1) ** 2 - 1).clamp_min(0.0).sqrt()
         fixed = h.std(0) <= 1e-12
         out[name] = torch.where(fixed, 0.0, torch.maximum(noise, between).nan_to_num(nan=math.inf))

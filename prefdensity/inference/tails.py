@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from prefdensity.inference.view import View
+from prefdensity.programs.running import run
 
 # Draws of the prior; the share of them, on either side, beyond which a posterior median lies in the tail.
 _DRAWS, _TAIL = 4000, 0.005
@@ -19,10 +21,10 @@ def prior_tails(view: View, z: Tensor) -> tuple[str, ...]:
     scalars = [(name, site) for name, site in view.sites.items() if site.is_scalar]
     if not scalars:
         return ()
-    prior = view.prior(_DRAWS, seed=0)
+    prior = _of_scalars(view)
     found = []
     for name, site in scalars:
-        edges = np.quantile(prior[:, site.at].cpu().numpy(), [_TAIL, 1 - _TAIL])
+        edges = np.quantile(prior[name].cpu().numpy(), [_TAIL, 1 - _TAIL])
         middle = float(z[:, site.at].median())
         if edges[0] <= middle <= edges[1]:
             continue
@@ -34,3 +36,25 @@ def prior_tails(view: View, z: Tensor) -> tuple[str, ...]:
             f"see whether the program misses something, or write the layer of {name} with a wider prior"
         )
     return tuple(found)
+
+
+def _of_scalars(view: View) -> dict[str, Tensor]:
+    """Return prior draws [draw] of the scalar sites, as vectors have them.
+
+    Scalars come before the tables that they shape, so that one draw of each table serves all; two draws of it tell
+    whether that is so.
+    """
+    cells = view.cells.head(1)
+    names = [name for name, site in view.sites.items() if site.is_scalar]
+
+    def drawn(fixed: dict[str, Tensor]) -> dict[str, Tensor]:
+        met = run(view.program, cells, fixed, _DRAWS, seed=0).met
+        return {name: view.sites[name].transform.inv(met[name]["value"]).flatten() for name in names}
+
+    met = run(view.program, cells, {}, 2, seed=1).met
+    tables = {name: met[name]["value"] for name in view.sites if name not in names}
+    one, other = (
+        drawn({name: value[k : k + 1].expand(_DRAWS, *value.shape[1:]) for name, value in tables.items()})
+        for k in (0, 1)
+    )
+    return one if all(torch.equal(one[name], other[name]) for name in names) else drawn({})

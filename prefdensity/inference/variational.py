@@ -14,7 +14,6 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -30,7 +29,7 @@ from prefdensity.inference.felt import PASS
 from prefdensity.inference.guide import LOG_2PI
 from prefdensity.inference.mixture import Joint, Mixture
 from prefdensity.inference.mode import first_guess
-from prefdensity.inference.precision import Dense, Triangle
+from prefdensity.inference.precision import Dense, Gaussian, Triangle
 from prefdensity.inference.prior import add_rows, log_prior_rows
 from prefdensity.inference.view import Site, View
 
@@ -38,7 +37,7 @@ from prefdensity.inference.view import Site, View
 _NODES = {1: 9, 2: 5}
 # Nodes along an entry and each of the scalars that its prior hangs on, by the number of these; there may be no more.
 _PRIOR_NODES = (9, 5, 3, 3)
-_ROUNDS, _ENOUGH = 60, 1e-3  # nats
+_ROUNDS, _ENOUGH = 60, 5e-3  # nats that may be left to gain
 _SMALLEST = 1e-3  # of a step
 _SURE = 1e-14  # variance of what is known
 _COUNTS = 1e-3  # share of a Laplace approximation's place of the grid from which on it is kept
@@ -48,19 +47,16 @@ _COUNTS = 1e-3  # share of a Laplace approximation's place of the grid from whic
 class Best:
     """A Gaussian: its mean [dimension], the precision of the free coordinates, and its evidence bound (nats).
 
-    `target` is minus the expected Hessian [dimension, dimension], coordinates that are held among them.
+    `inner` is the Gaussian of the free coordinates about the mean; `target` minus the expected Hessian [dimension,
+    dimension], coordinates that are held among them.
     """
 
     mean: Tensor
-    precision: Dense
+    precision: Tensor
+    inner: Triangle
     target: Tensor
     bound: float
     rounds: int
-
-    @cached_property
-    def inner(self) -> Triangle:
-        """The Gaussian of the free coordinates about the mean."""
-        return self.precision.gaussian()
 
 
 def nodes(dimensions: int) -> tuple[Tensor, Tensor]:
@@ -89,9 +85,22 @@ class Expected:
     def __init__(self, view: View, local: LocalCurvature, held: Tensor) -> None:
         self.view, self.local = view, local
         everything = torch.arange(view.dimension, device=view.device)
+        self.all_free = not len(held)
         self.free = everything[~torch.isin(everything, held)]
         scalars = [site.at.start for site in view.sites.values() if site.is_scalar]
         self.above = [k for k in scalars if k in set(self.free.tolist()) and self._bends(k)]
+
+    def of_free(self, matrix: Tensor) -> Tensor:
+        """Return the part of the free coordinates of a matrix [dimension, dimension]."""
+        return matrix if self.all_free else matrix[self.free[:, None], self.free[None]]
+
+    def whole(self, matrix: Tensor) -> Tensor:
+        """Return a matrix of the free coordinates among all, 0 elsewhere [dimension, dimension]."""
+        if self.all_free:
+            return matrix
+        out = matrix.new_zeros(self.view.dimension, self.view.dimension)
+        out[self.free[:, None], self.free[None]] = matrix
+        return out
 
     def _bends(self, k: int) -> bool:
         """Whether priors of other coordinates hang on a scalar."""
@@ -106,12 +115,11 @@ class Expected:
         """Return minus the Hessian of the free coordinates at z [dimension]."""
         precision = self.local(z)[2]
         assert isinstance(precision, Dense)
-        return precision.matrix[self.free[:, None], self.free[None]]
+        return self.of_free(precision.matrix)
 
     def __call__(self, mean: Tensor, covariance: Tensor) -> tuple[float, Tensor, Tensor]:
         """Return E q[log p] (nats), E q[gradient] [dimension] and -E q[Hessian] [dimension, dimension]."""
-        whole = mean.new_zeros(len(mean), len(mean))
-        whole[self.free[:, None], self.free[None]] = covariance
+        whole = self.whole(covariance)
         leaves = self.local.leaves(mean[None])
         count = len(self.view.cells)
         felt = [k for k, leaf in enumerate(leaves) if bool((leaf.together(leaf, whole) > _SURE).any())]
@@ -129,7 +137,7 @@ class Expected:
         hessian = matrix_of(blocks, mean[None])
         prior, slope, rows_of = self._prior(mean, whole)
         add_rows(hessian, rows_of)
-        return float(value[0]) + prior, gradient[0] + slope, -hessian[0]
+        return float(value[0]) + prior, gradient[0] + slope, hessian[0].neg_()
 
     def _prior(self, mean: Tensor, whole: Tensor) -> tuple[float, Tensor, list[tuple[Site, Tensor]]]:
         above = torch.tensor(self.above, dtype=torch.int64, device=mean.device)
@@ -161,43 +169,48 @@ def _roots(covariance: list[list[Tensor]]) -> list[list[Tensor]]:
     return root
 
 
-def best(expected: Expected, mean: Tensor, precision: Tensor) -> Best:
-    """Return the best Gaussian reached from a mean [dimension] and a precision of the free coordinates."""
-    free = expected.free
-    lower = torch.linalg.cholesky(precision)
-    here, size, done = _at(expected, mean, lower), 1.0, 0
-    while done < _ROUNDS and size > _SMALLEST:
-        done += 1
-        mixed = (1 - size) * precision + size * here.target[free[:, None], free[None]]
-        lower, failed = torch.linalg.cholesky_ex(mixed)
-        there = None
-        if not failed:
-            step = torch.zeros_like(mean)
-            step[free] = size * torch.cholesky_solve(here.gradient[free, None], lower)[:, 0]
-            there = _at(expected, here.mean + step, lower)
-        if there is None or not there.bound > here.bound - _ENOUGH:
-            size /= 2
-            continue
-        gain = there.bound - here.bound
-        here, precision = there, mixed
-        if size == 1.0 and abs(gain) < _ENOUGH:
-            break
-        size = min(1.0, 2 * size)
-    return Best(here.mean, Dense(precision), here.target, here.bound, done)
-
-
 @dataclass(frozen=True)
 class _Place:
+    """A Gaussian with the Cholesky factor of its precision, and what is expected there; see `Best`."""
+
     mean: Tensor
+    lower: Tensor
     bound: float
     gradient: Tensor
     target: Tensor
 
 
+def best(expected: Expected, here: _Place, precision: Tensor) -> Best:
+    """Return the best Gaussian reached from a place, that of a precision of the free coordinates."""
+    free, gain = expected.free, 0.0
+    size, done, share = 1.0, 0, 0.5
+    while done < _ROUNDS and size > _SMALLEST:
+        done += 1
+        target = expected.of_free(here.target)
+        mixed = target if size == 1.0 else (1 - size) * precision + size * target
+        lower, failed = torch.linalg.cholesky_ex(mixed)
+        there = None
+        if not failed:
+            step = torch.zeros_like(here.mean)
+            step[free] = size * torch.cholesky_solve(here.gradient[free, None], lower)[:, 0]
+            there = _at(expected, here.mean + step, lower)
+        if there is None or not there.bound > here.bound - _ENOUGH:
+            size /= 2
+            continue
+        before, gain = gain, abs(there.bound - here.bound)
+        if before > 0:  # gains fall by the same share at every turn
+            share = min(gain / before, 0.9)
+        here, precision = there, mixed
+        if size == 1.0 and gain * share / (1 - share) < _ENOUGH:
+            break
+        size = min(1.0, 2 * size)
+    return Best(here.mean, precision, Triangle(here.lower), here.target, here.bound, done)
+
+
 def _at(expected: Expected, mean: Tensor, lower: Tensor) -> _Place:
     value, gradient, target = expected(mean, torch.cholesky_inverse(lower))
     entropy = 0.5 * len(lower) * (1 + LOG_2PI) - float(lower.diagonal().log().sum())
-    return _Place(mean, value + entropy, gradient, target)
+    return _Place(mean, lower, value + entropy, gradient, target)
 
 
 def has_best(view: View) -> bool:
@@ -208,12 +221,55 @@ def has_best(view: View) -> bool:
     return local is not None and local.form is Dense
 
 
-def variational(view: View, found: Mixture) -> Mixture | None:
-    """Return the mixture of the best Gaussians that are reached from those of a Laplace approximation.
+@dataclass(frozen=True)
+class Climb:
+    """The way from a Laplace approximation to the best Gaussians; `first` is where the first of them starts."""
 
-    Hyperparameters keep their grid, each place of it with the weight of its own bound; where they are so sharply known
-    that there is no grid they are coordinates like others. None: the program's curvature is not local, or too large.
-    """
+    found: Mixture
+    expected: Expected
+    precision: Tensor
+    first: _Place
+
+    @property
+    def gain(self) -> float:
+        """The nats of evidence bound that one step of the mean promises."""
+        slope = self.first.gradient[self.expected.free]
+        return 0.5 * float(slope @ torch.cholesky_solve(slope[:, None], self.first.lower)[:, 0])
+
+    def top(self) -> Mixture | None:
+        """Return the mixture of the best Gaussians; None where there is no Gaussian to start from.
+
+        Hyperparameters keep their grid, each place of it with the weight of its own bound; where they are so sharply
+        known that there is no grid they are coordinates like others.
+        """
+        found, expected = self.found, self.expected
+        parts = [best(expected, self.first, self.precision)]
+        change = parts[0].mean - self.first.mean, parts[0].precision - self.precision
+        for base in found.base[1:]:
+            start = _start(expected, base, *change) or _start(expected, base)
+            if start is None:
+                return None
+            parts.append(best(expected, *start))
+        bound = torch.tensor([part.bound for part in parts], dtype=torch.float64)
+        weight, top = bound.softmax(0).to(found.base), int(bound.argmax())
+        spread = tuple(
+            part.inner if expected.all_free else _joined(part, joint, expected)
+            for part, joint in zip(parts, found.spread, strict=True)
+        )
+        return replace(
+            found,
+            weight=weight,
+            base=torch.stack([part.mean for part in parts]),
+            spread=spread,
+            converged=all(part.rounds < _ROUNDS for part in parts),
+            iterations=sum(part.rounds for part in parts),
+            mode=replace(found.mode, z=parts[top].mean, value=parts[top].bound),
+            whole=spread[top],
+        )
+
+
+def climb_from(view: View, found: Mixture) -> Climb | None:
+    """Return the way from a Laplace approximation; None: the program's curvature is not local, or too large."""
     if not has_best(view):
         return None
     local = local_curvature(view, found.mode.z)
@@ -226,38 +282,23 @@ def variational(view: View, found: Mixture) -> Mixture | None:
     if len(expected.above) >= len(_PRIOR_NODES):
         return None
     kept = found.only(found.weight > _COUNTS) if grid else found
-    parts: list[Best] = []
-    gained: tuple[Tensor, Tensor] | None = None  # by the first, over its Laplace approximation
-    for base in kept.base:
-        precision = expected.at_mode(base)
-        start = (base, precision) if gained is None else (base + gained[0], precision + gained[1])
-        if torch.linalg.cholesky_ex(start[1])[1]:
-            start = base, precision
-        if torch.linalg.cholesky_ex(start[1])[1]:
-            return None
-        parts.append(best(expected, *start))
-        gained = gained or (parts[0].mean - base, parts[0].precision.matrix - precision)
-    bound = torch.tensor([part.bound for part in parts], dtype=torch.float64)
-    weight, top = bound.softmax(0).to(found.base), int(bound.argmax())
-    spread = tuple(
-        _joined(part, joint, expected) if isinstance(joint, Joint) and grid else part.inner
-        for part, joint in zip(parts, kept.spread, strict=True)
-    )
-    return replace(
-        kept,
-        weight=weight,
-        base=torch.stack([part.mean for part in parts]),
-        spread=spread,
-        converged=all(part.rounds < _ROUNDS for part in parts),
-        iterations=sum(part.rounds for part in parts),
-        mode=replace(kept.mode, z=parts[top].mean, value=parts[top].bound),
-        whole=spread[top],
-    )
+    start = _start(expected, kept.base[0])
+    return start and Climb(kept, expected, start[1], start[0])
 
 
-def _joined(part: Best, joint: Joint, expected: Expected) -> Joint:
+def _start(
+    expected: Expected, base: Tensor, shift: Tensor | float = 0.0, more: Tensor | float = 0.0
+) -> tuple[_Place, Tensor] | None:
+    """Return where a climb starts, with its precision: a mode, both changed; None where that is no Gaussian."""
+    precision = expected.at_mode(base) + more
+    lower, failed = torch.linalg.cholesky_ex(precision)
+    return None if failed else (_at(expected, base + shift, lower), precision)
+
+
+def _joined(part: Best, joint: Gaussian, expected: Expected) -> Joint:
     """Return the Gaussian of hyperparameters of a place of the grid and the rest, the best one given them."""
+    assert isinstance(joint, Joint)
     cross = part.target[expected.free[:, None], joint.hyper[None]]
-    slope = -part.inner.matrix @ (part.inner.matrix.T @ cross)
+    slope = -torch.stack([part.inner.covariance(column) for column in cross.T], 1)
     log_det = part.inner.log_det + float(torch.linalg.slogdet(joint.axes)[1])
     return replace(joint, slope=slope, inner=lambda: part.inner, log_det=log_det, log_det_error=0.0)

@@ -25,8 +25,9 @@ from prefdensity.programs.running import FEWEST, Substitute, environment, run
 
 # Cell evaluations (fits x types x comparisons x outcomes) per pass; small enough for the cache.
 _PASS = 1_000_000
-# Comparisons from which on stochastic steps work in single precision, and as a graph, which takes a second to make.
-_SINGLE, _TRACED = 10_000, 100_000
+# Comparisons from which on draws are weighed in single precision, stochastic steps work in it, and as a graph, which
+# takes a second to make.
+_LIGHT, _SINGLE, _TRACED = 2_000, 10_000, 100_000
 _PART = 500_000  # cell evaluations of one vector in a part of a large table
 _STREAMS = 64  # that large tables are read in, see `_step_cells`
 _BLOCK = 1024  # terms that may be summed in single precision
@@ -188,7 +189,7 @@ class View:
     @cached_property
     def _light_cells(self) -> Cells:
         """The cells as draws are weighed: of a large table in single precision."""
-        return self.cells if len(self.cells) < _TRACED else self.cells.in_single_precision()
+        return self.cells if len(self.cells) < _LIGHT else self.cells.in_single_precision()
 
     @cached_property
     def _step_parts(self) -> list[Cells]:
@@ -235,10 +236,11 @@ class View:
             )
         return self._graphs[len(z), len(cells)](z, *columns.values())
 
-    def _one_pass(self, z: Tensor, cells: Cells) -> tuple[Tensor, Tensor]:
+    @torch.enable_grad()
+    def _one_pass(self, z: Tensor, cells: Cells, terms: int | None = None) -> tuple[Tensor, Tensor]:
         free = z.detach().requires_grad_()
         log_prior, log_likelihood = self.log_parts(free, cells=cells)
-        value = log_prior / self._terms + log_likelihood
+        value = log_prior / (terms or self._terms) + log_likelihood
         (slope,) = torch.autograd.grad(value.sum(), free)
         return value.detach(), slope
 
@@ -267,6 +269,18 @@ class View:
             pairs = [self.log_parts(few, cells=cells) for cells in parts]
             found.append(pairs[0][0] + sum(log_likelihood for _, log_likelihood in pairs))
         return torch.cat(found)
+
+    def slopes_of(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Return `log_joint_of` many vectors and its gradient [draw, dimension]."""
+        parts = self._parts(self._light_cells)
+        value, slope = z.new_zeros(len(z), dtype=torch.float64), torch.zeros_like(z)
+        size = max(1, _PASS * len(parts) // self.work)
+        for few, total, steep in zip(z.split(size), value.split(size), slope.split(size), strict=True):
+            for cells in parts:
+                more, steeper = self._one_pass(few, cells, len(parts))
+                total += more
+                steep += steeper
+        return value, slope
 
     @torch.no_grad()
     def constrain(self, z: Tensor) -> tuple[dict[str, Tensor], dict[str, tuple[str, ...]]]:

@@ -201,8 +201,7 @@ def _sd_ratio(view: View, scale: Scale, used: Judged, point: torch.Tensor) -> di
     variance = []
     for each in (labelled, view):
         hessian = dense_hessian(each.log_joint, point[None], each.work)[1][0]
-        frame, _ = factor(-hessian)
-        variance.append((frame**2).sum(1))
+        variance.append((factor(-hessian) ** 2).sum(1))
     ratio = (variance[0] / variance[1]).sqrt()
     return {name: ratio[site.at].tolist() for name, site in view.sites.items()}
 

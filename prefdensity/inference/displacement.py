@@ -1,0 +1,83 @@
+"""How far the means of a posterior lie from those of a Gaussian approximation, from the slopes of a few log weights.
+
+With l = log p/q, E_p z = E_q z + cov_q(z, l) + cov_q(z, (l - E l)^2) / 2 + ... in joint cumulants, which hold however
+many other dimensions spoil the weights themselves (see `safety`). For a Gaussian q of covariance S these are
+S E_q[grad l] and S E_q[(l - E l) grad l] (Stein 1981, Annals of Statistics 9, 1135-1151). A coordinate's slope has a
+small part of what log weights vary by, so a few dozen draws tell what weights would need thousands for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from prefdensity.inference.mixture import Mixture
+from prefdensity.inference.safety import BOUND, Quantities
+from prefdensity.inference.view import View
+
+# Draws at which quantities are looked at, here and displaced.
+_PLACES = 256
+
+
+@dataclass(frozen=True)
+class Displacement:
+    """What is to be added to the means of an approximation; all [dimension].
+
+    Attributes
+    ----------
+    first, second
+        Terms of the first and the second order.
+    noise, second_noise
+        A draw of the error that each has from few slopes.
+    """
+
+    first: Tensor
+    second: Tensor
+    noise: Tensor
+    second_noise: Tensor
+
+    def serves(self, mixture: Mixture) -> bool:
+        """Whether the first term brings means nearer: its square, all coordinates together, is twice that of noise."""
+        square = mixture.whole.square(torch.stack([self.first, self.noise]))
+        return bool(square[0] > 2 * square[1])
+
+
+def displacement(view: View, mixture: Mixture, z: Tensor, pick: Tensor) -> Displacement:
+    """Return the displacement of a mixture's draws z [draw, dimension], of components `pick` [draw]."""
+    log_p, slope = view.slopes_of(z)
+    free = z.detach().requires_grad_()
+    with torch.enable_grad():
+        log_q = mixture.log_density(free)
+        (steep,) = torch.autograd.grad(log_q.sum(), free)
+    gap, slope = (log_p - log_q.detach()).to(z), slope - steep
+    away = gap - gap.mean()
+    terms = (away, slope), (0.5 * away**2, away[:, None] * slope)
+    halves = slice(0, None, 2), slice(1, None, 2)
+    parts = [[mixture.response(pick[at], steep[at], value[at]) for at in halves] for value, steep in terms]
+    (first, noise), (second, second_noise) = (((one + other) / 2, (one - other) / 2) for one, other in parts)
+    return Displacement(first, second, noise, second_noise)
+
+
+def errors_of_displaced(view: View, z: Tensor, seen: Displacement, added: bool, draws: int) -> dict[str, Tensor]:
+    """Return for each site the error [...] of means over `draws` draws such as z [draw, dimension].
+
+    A 90 % bound of the Monte-Carlo error and of the noise of the displacement, with what is left of the displacement
+    beyond its noise: the second term, and the first where it was not `added` to the draws. A row has at least the usual
+    noise of its site.
+    """
+    at = z[torch.linspace(0, len(z) - 1, min(len(z), _PLACES)).long()]
+    left = seen.second if added else seen.first + seen.second
+    here = Quantities.at(view, at)
+    there, noisy, noisier = (Quantities.at(view, at + by).flat() for by in (left, seen.noise, seen.second_noise))
+    out = {}
+    for name, h in here.flat().items():
+        sd = h.std(0)
+        moves = sd > 1e-12
+        away, noise, blur = ((moved[name] - h).mean(0).abs() / sd.clamp_min(1e-12) for moved in (there, noisy, noisier))
+        usual, blurred = (each[moves].square().mean().sqrt() for each in (noise, blur))
+        off = (away**2 - blurred**2).clamp_min(0.0).sqrt() + BOUND * torch.maximum(noise, usual)
+        error = torch.hypot(off, torch.full_like(sd, BOUND / draws**0.5))
+        out[name] = torch.where(moves, error, 0.0).nan_to_num(nan=torch.inf)
+    return here.shaped(out)
