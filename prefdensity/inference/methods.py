@@ -40,6 +40,7 @@ METHODS = ("auto", "laplace", "variational", "svi", "nuts", "map", "mle")
 _LARGE = 1_000_000  # cell evaluations of one density
 # A program this small is sampled where no Gaussian holds it: known in advance to take a few seconds.
 _FEW_PARAMETERS, _FEW_CELLS = 200, 10_000
+# Squared parameters for each judgement from which on a Gaussian at the mode is doubted.
 _THIN = 2.0
 # Chains, many and short: together in groups that each start from one point, so that what has not yet settled is seen
 # as a difference between groups (Margossian, Hoffman, Sountsov et al. 2024, Bayesian Analysis, nested R-hat).
