@@ -80,12 +80,12 @@ def test_the_reports_say_what_was_found(files):
     folder, _ = files
     pages = {name: (folder / name / "report.html").read_text(encoding="utf-8") for name in ("design", "found")}
     for text in pages.values():
-        assert "<script" not in text
+        assert text.count("<script") == 1
         assert "http" not in re.sub(r'xmlns[:a-z]*="[^"]*"', "", text).replace("http://www.w3.org", "")
     assert "of 1,500 units" in pages["design"]
     assert pages["design"].count("<svg") == 2
     for heading in ("Intervals", "Purchases", "Diagnostics", "Calibration residuals"):
-        assert f"<h2>{heading}</h2>" in pages["found"]
+        assert f">{heading}</h2>" in pages["found"]
     ratio = pd.read_csv(folder / "found" / "comparison.csv").pivot(index="parameter", columns="method", values="se")
     assert f"{(ratio['PCAL'] / ratio['labels only']).min():.0%}" in pages["found"]
     worth = pd.read_csv(folder / "found" / "equal_cost.csv")["ratio"]

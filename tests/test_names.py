@@ -32,7 +32,9 @@ OTHERWISE = {
     "programs/layers.py": {"weight"},  # a place among margins
     "programs/suitability.py": {"ratings"},
     "programs/tabulate.py": {"ratings"},
+    "reporting/answer.py": {"items"},
     "reporting/plots.py": {"items"},
+    "reporting/ranking.py": {"items"},
     "reporting/report.py": {"items"},
     "reward/columns.py": {"weight"},
     "reward/fresh_pairs.py": {"weight"},

@@ -13,7 +13,7 @@ from matplotlib.text import Text
 import prefdensity
 from prefdensity.data.comparisons import Comparisons
 from prefdensity.errors import PrefDensityError
-from prefdensity.reporting import canvas, plots
+from prefdensity.reporting import labels, plots
 
 
 @functools.cache
@@ -167,10 +167,10 @@ def test_labels_are_text_and_not_formulas():
 
 def test_long_labels_keep_both_ends():
     label = "an assistant with a remarkably long name, version 2 (70B)"
-    assert len(canvas.shorten(label, 30)) == 30
-    assert canvas.shorten(label, 30).startswith("an assistant")
-    assert canvas.shorten(label, 30).endswith("(70B)")
-    assert canvas.shorten("two\nlines") == "two lines"
+    assert len(labels.shorten(label, 30)) == 30
+    assert labels.shorten(label, 30).startswith("an assistant")
+    assert labels.shorten(label, 30).endswith("(70B)")
+    assert labels.shorten("two\nlines") == "two lines"
 
 
 def test_plots_leave_no_global_state():

@@ -16,7 +16,8 @@ from prefdensity.cli import main
 from prefdensity.data import simulate
 from prefdensity.data.comparisons import Comparisons
 from prefdensity.inference.fitting import _reordered
-from prefdensity.reporting.report import cautions, lead, leaders, write_report
+from prefdensity.reporting.answer import cautions, closing, lead, leaders
+from prefdensity.reporting.report import write_report
 
 
 def run(*arguments):
@@ -24,12 +25,14 @@ def run(*arguments):
 
 
 def sections(path):
-    """The lead and the warning box of a page, as words."""
+    """What is said on the first screen before the next step, and the warning box of a page, as words."""
     text = Path(path).read_text(encoding="utf-8")
-    return [
-        re.sub(r"<[^>]+>|\s+", " ", "".join(re.findall(rf'<section class="{name}[^"]*">(.*?)</section>', text, re.S)))
-        for name in ("lead", "warn")
+    found = [
+        re.findall(rf'<section class="(?:{kinds})">(.*?)</section>', text, re.S)
+        for kinds in ("answer|stands|doubt|against", "warn")
     ]
+    lead = " ".join(re.findall(r"<p>(.*?)</p>", "".join(found[0]), re.S))
+    return re.sub(r"<[^>]+>|\s+", " ", lead), re.sub(r"<[^>]+>|\s+", " ", "".join(found[1]))
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +88,9 @@ def test_types_are_supposed_too(camps):
     typed = prefdensity.fit("annotator_types(k=2)", data, method="map")
     said = leaders(typed, replace(camps[2], program=typed.program_name))
     assert len(said) == 2
+    lines = closing(typed, replace(camps[2], program=typed.program_name))
+    assert len(lines) == 3  # however many types there are
+    assert all(text in lines[1] for text in said)
     assert all(
         re.match(rf"Annotators of type {k} \(\d+%\): if annotator_types", text) for k, text in enumerate(said, 1)
     )

@@ -13,17 +13,11 @@ if TYPE_CHECKING:
     from prefdensity.posterior.posterior import Posterior
 
 
-def show_verdict(post: Posterior, checked: CheckReport, ranked: bool = True) -> None:
-    """End with what a stranger wants to know: who leads and how sure, what the data say against it, what to do next."""
-    from prefdensity.reporting.report import lead
+def show_verdict(post: Posterior, checked: CheckReport) -> None:
+    """End with what a stranger wants to know, in three lines: who leads, what the data say against it, what to try."""
+    from prefdensity.reporting.answer import closing
 
-    said = [*(lead(post, checked) if ranked else [checked.headline]), next_step(checked)]
-    typer.echo("\n" + "\n".join(said))
-
-
-def next_step(checked: CheckReport) -> str:
-    """Return what to try next, as a line of the terminal."""
-    return f"Next: {checked.advice[0].lower()}{checked.advice[1:]}"
+    typer.echo("\n" + "\n".join(closing(post, checked)))
 
 
 def show_ranking(post: Posterior, level: float, most: int = 10) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prefdensity.cli.answer import next_step, show_ranking, show_verdict
+from prefdensity.cli.answer import show_ranking, show_verdict
 from prefdensity.cli.formats import formats
 from prefdensity.cli.ladder import measure, plan
 from prefdensity.cli.leaderboard import leaderboard, tables
@@ -153,7 +153,8 @@ def fit(
 
 def _write_fit(post: "Posterior", data: "Comparisons | Choices", out: Path, level: float) -> None:
     from prefdensity.checking.check import check
-    from prefdensity.reporting.report import cautions, write_report
+    from prefdensity.reporting.answer import cautions
+    from prefdensity.reporting.report import write_report
 
     ranked = "utility" in post.draws  # a user's own program may know no single utility
     checked = check(post, data)
@@ -163,9 +164,8 @@ def _write_fit(post: "Posterior", data: "Comparisons | Choices", out: Path, leve
         post.parameters(level=level).to_csv(folder / "parameters.csv", index=False)
         if ranked:
             post.summary(level=level).to_csv(folder / "summary.csv", index=False)
-        if ranked and not data.SETS:  # the report is about pairs
-            target = folder / "report.html"
-            write_report(post, data.pairs(), target, level=level, command=_typed(), checked=checked)
+        if ranked:
+            write_report(post, data, folder / "report.html", level=level, command=_typed(), checked=checked)
         written = sorted(path.name for path in folder.iterdir())
     if ranked:
         show_ranking(post, level)
@@ -175,7 +175,7 @@ def _write_fit(post: "Posterior", data: "Comparisons | Choices", out: Path, leve
     for sentence in cautions(post, data, checked):
         if sentence not in said:  # once is enough
             typer.echo(f"warning: {sentence}", err=True)
-    show_verdict(post, checked, ranked)
+    show_verdict(post, checked)
 
 
 @app.command(epilog="Example: prefdensity report results/fit.nc votes.csv --ordered")
@@ -183,7 +183,7 @@ def _write_fit(post: "Posterior", data: "Comparisons | Choices", out: Path, leve
 @reads_a_table
 def report(
     saved: Annotated[Path, typer.Argument(metavar="FIT.nc", help="A fit saved by 'prefdensity fit'.")],
-    data: "Comparisons",
+    data: "Comparisons | Choices",
     out: Annotated[
         Path | None, typer.Option(help="File to write; report.html beside FIT.nc by default.", metavar="FILE")
     ] = None,
@@ -227,6 +227,7 @@ def check(
     from prefdensity.checking import check
     from prefdensity.posterior.posterior import load_posterior
     from prefdensity.reporting import plots
+    from prefdensity.reporting.answer import next_step
 
     post = load_posterior(saved, model)
     found = check.check(post, data, replicates=replicates, seed=seed)

@@ -13,6 +13,7 @@ from prefdensity.posterior.posterior import Posterior, require_same_table
 
 _FEW = 5  # judgements that say little of somebody
 _RARE = 1e-3  # a chance at which somebody is flagged
+_ANY = 0.01  # a chance that anybody is flagged for agreeing less, if all agree equally often
 
 
 def annotator_table(post: Posterior, data: Comparisons) -> pd.DataFrame:
@@ -63,7 +64,14 @@ def annotator_table(post: Posterior, data: Comparisons) -> pd.DataFrame:
     few = frame["judgements"].to_numpy() < _FEW
     first = frame["first_share"].to_numpy(float) if "first_share" in frame else np.full(len(frame), np.nan)
     one_side = np.isin(first, (0, 1)) & (size[code] >= 10)
-    flags = {"few judgements": few, "always the same side": one_side, "against the ranking": against[code]}
+    pooled = right.sum() / max(size.sum(), 1)
+    less = binom.cdf(right, np.maximum(np.round(size), 1), pooled) < _ANY / len(size)
+    flags = {
+        "few judgements": few,
+        "always the same side": one_side,
+        "against the ranking": against[code],
+        "agrees less than others": (less & ~against)[code],
+    }
     frame["flag"] = [", ".join(words for words, rows in flags.items() if rows[k]) for k in range(len(frame))]
     return frame
 

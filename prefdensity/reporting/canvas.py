@@ -7,23 +7,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from prefdensity.reporting.labels import distinct
+
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
+
+    from prefdensity.posterior.draws import Draws
 
 # Okabe and Ito: told apart by colour-blind readers and in grey print
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 INK, FAINT, RULE = "#222222", "#666666", "#e6e6e6"
 _ROW, _MARGINS = 0.2, 1.1  # inches
-
-
-def shorten(label: str, length: int = 42) -> str:
-    """Return the label, cut in the middle if it is longer than `length`: both ends tell items apart."""
-    label = " ".join(str(label).split())
-    if len(label) <= length:
-        return label
-    tail = (length - 1) // 2
-    return f"{label[: length - 1 - tail]}…{label[-tail:]}"
 
 
 def row_figure(rows: int, panels: int = 1, share_x: bool = True) -> tuple[Figure, NDArray[Any]]:
@@ -48,7 +44,17 @@ def intervals(ax: Axes, mean: Any, lower: Any, upper: Any, colour: str, safe: An
 
 def item_labels(ax: Axes, items: list[str]) -> None:
     """Write the names of the rows."""
-    ax.set_yticks(range(len(items)), labels=[shorten(item) for item in items], fontsize=9, parse_math=False)
+    ax.set_yticks(range(len(items)), labels=distinct(items), fontsize=9, parse_math=False)
+
+
+def item_order(post: Draws, summary: pd.DataFrame) -> list[str]:
+    """Return the items of a ranking, the best first; of several types, by the mean over types by their weights."""
+    if "type" not in summary:
+        return list(summary["item"])
+    weight = post.draws["type_weight"].mean(axis=0)  # a small type must not set the order
+    weighted = summary["mean"] * weight[summary["type"].to_numpy() - 1]
+    means = weighted.groupby(summary["item"], sort=False).sum()
+    return list(means.sort_values(ascending=False, kind="stable").index)
 
 
 def axis_words(ax: Axes, x: str, y: str) -> None:

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 from matplotlib.figure import Figure
 
 from prefdensity.reporting.canvas import COLOURS, FAINT
-from prefdensity.reporting.pages import render, svg, write_page
-from prefdensity.reporting.pcal_plots import plain
-from prefdensity.reporting.pcal_report import Section
-from prefdensity.version import __version__
+from prefdensity.reporting.pages import Page, Section, svg
+from prefdensity.reporting.parts import Picture, Points, plain
+from prefdensity.reporting.pcal_plots import bare
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,7 +42,7 @@ def cost_curve(plan: LadderPlan, curve: pd.DataFrame) -> Figure:
     curve
         From `LadderPlan.curve`.
     """
-    figure = Figure(figsize=(6.4, 3.4), layout="constrained")
+    figure = Figure(figsize=(4.6, 3.4), layout="constrained")
     ax = figure.subplots()
     for column, (name, colour) in _WAYS.items():
         ax.plot(curve["money"], curve[column], color=colour, label=name)
@@ -51,7 +50,7 @@ def cost_curve(plan: LadderPlan, curve: pd.DataFrame) -> Figure:
     ax.set(xscale="log", yscale="log")
     ax.set_xlabel("money", fontsize=9, color=FAINT)
     ax.set_ylabel(f"half length of the {plan.level:.0%} interval", fontsize=9, color=FAINT)
-    plain(ax)
+    bare(ax)
     figure.legend(frameon=False, fontsize=9, ncols=3, loc="outside upper center")
     return figure
 
@@ -86,23 +85,23 @@ def write_plan_report(plan: LadderPlan, curve: pd.DataFrame, path: str | os.Path
     title
         Heading of the page.
     """
-    picture = svg(cost_curve(plan, curve), "curve")
     ladder = ", ".join(plan.best()[0].names[::-1])
+    seen = (
+        f"Half lengths fall with the money; at {plan.money:,.6g}, which is marked, the ladder gives {plan.half():.3g}."
+    )
+    drawn = Picture(
+        svg(cost_curve(plan, curve), "curve"),
+        f"More or less money, from {plan.units:,} units; the plan is marked.",
+        seen,
+    )
+    prices = "Break-even prices: what a rung may add to the price before it is no longer worth having."
     sections = [
-        Section("Shopping list", f"The ladder that is bought from: {ladder}.", table=plan.shopping()),
-        Section("At equal cost", "What the same money gives: labels bought, half lengths.", table=plan.ways()),
-        Section("More or less money", f"From {plan.units:,} units; the plan is marked.", picture),
-        *(
-            [Section(
-                "Break-even prices", "What a rung may add to the price before it is no longer worth having.",
-                table=plan.break_even(),
-            )]
-            if len(plan.pilot.ladder) > 1
-            else []
-        ),
-        *(Section(f"Assumption {number}", sentence) for number, sentence in enumerate(CHECKLIST, 1)),
-    ]  # fmt: skip
-    contents = {
-        "title": title, "version": __version__, "headline": headline(plan), "warnings": [], "sections": sections,
-    }  # fmt: skip
-    return write_page(render("pcal.html.jinja", contents), path)
+        Section("Shopping list", parts=[plain(f"The ladder that is bought from: {ladder}.", plan.shopping())]),
+        Section("At equal cost", parts=[plain("What the same money gives: labels bought, half lengths.", plan.ways())]),
+        *([Section("Prices", parts=[plain(prices, plan.break_even())])] if len(plan.pilot.ladder) > 1 else []),
+        Section("What it rests on", parts=[Points(CHECKLIST)]),
+    ]
+    page = Page(
+        title, "plan for a ladder of measurements", headline(plan), plot=drawn, next=CHECKLIST[:1], sections=sections
+    )
+    return page.write(path)

@@ -30,8 +30,8 @@ def allocation(planned: pd.DataFrame, outputs: tuple[str, str]) -> Figure:
     outputs
         Names of the columns with the outputs.
     """
-    figure = Figure(figsize=(7.6, 3.4), layout="constrained")
-    left, right = figure.subplots(1, 2, sharey=True)
+    figure = Figure(figsize=(4.6, 6.0), layout="constrained")  # narrow: phones show it whole
+    left, right = figure.subplots(2, 1, sharey=True)
     p1, p2 = (planned[f"{name}_probability"].to_numpy(float) for name in ("label", "preference"))
     order = np.lexsort((p2, p1))[::-1]
     share = (np.arange(len(p1)) + 0.5) / len(p1)
@@ -53,7 +53,7 @@ def allocation(planned: pd.DataFrame, outputs: tuple[str, str]) -> Figure:
         right.plot(at, [p[rows].mean() for rows in parts], "o-", color=colour, markersize=3.5)
     right.set_xlabel(f"distance |{outputs[0]} - {outputs[1]}| (tenths of the units)", fontsize=9, color=FAINT)
     for ax in (left, right):
-        plain(ax)
+        bare(ax)
     figure.legend(frameon=False, fontsize=9, ncols=3, loc="outside upper center")
     return figure
 
@@ -71,7 +71,7 @@ def cost_precision(design: Design, n: int, level: float = 0.9) -> Figure:
         Mass of the interval.
     """
     table = design.curve(n, design.budgets(40), level)
-    figure = Figure(figsize=(6.4, 4.6), layout="constrained")
+    figure = Figure(figsize=(4.6, 4.6), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
     above.plot(table["budget"], table["length"], color=COLOURS[0])
     above.plot([design.budget], [design.length(n, level)], "o", color=COLOURS[1])
@@ -82,7 +82,7 @@ def cost_precision(design: Design, n: int, level: float = 0.9) -> Figure:
     below.set_xlabel("budget: mean cost of a unit, in preferences", fontsize=9, color=FAINT)
     below.legend(frameon=False, fontsize=9)
     for ax in (above, below):
-        plain(ax)
+        bare(ax)
         ax.set_ylim(bottom=0)
     return figure
 
@@ -108,13 +108,13 @@ def interval_comparison(table: pd.DataFrame) -> Figure:
         ax.set_yticks([])
         ax.margins(x=0.05, y=0.35)
         ax.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9, color=INK)
-        plain(ax)
+        bare(ax)
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, frameon=False, fontsize=9, ncols=3, loc="outside upper center")
     return figure
 
 
-def plain(ax: Axes) -> None:
+def bare(ax: Axes) -> None:
     """Leave of the frame of a picture only a faint grid."""
     ax.spines[:].set_visible(False)
     ax.grid(color=RULE, linewidth=0.7)

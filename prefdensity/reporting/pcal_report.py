@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,27 +10,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prefdensity.reporting import pcal_plots
-from prefdensity.reporting.pages import render, svg, write_page
-from prefdensity.version import __version__
+from prefdensity.reporting.pages import Page, Part, Section, number, svg
+from prefdensity.reporting.parts import Bars, Column, Numbers, Picture, Table, Words, plain
 from prefdensity.words import share
 
 if TYPE_CHECKING:
     import pandas as pd
-    from markupsafe import Markup
 
     from prefdensity.judged.expectations import JudgeFit
     from prefdensity.pcal.estimate import PcalEstimate
     from prefdensity.pcal.plan import Design
 
-
-@dataclass(frozen=True, eq=False)
-class Section:
-    """A part of a page: its heading, a sentence or caption, a picture, a table."""
-
-    heading: str
-    says: str
-    figure: Markup | None = None
-    table: pd.DataFrame | None = None
+_ALONE = "labels only"
+_KINDS = {_ALONE: "plain", "labels and unlabelled": "third"}
+_BUYING = (
+    "Buy by lot with the probabilities that units.csv (or Design.assign) gives, keep these columns, and leave cells "
+    "empty where nothing was bought; then estimate from the whole list.",
+)
+_FINE = "Report the PCAL intervals, and say how purchases were made."
+_WARNED = "Settle the warnings first: whether an interval is valid rests on how purchases and verdicts were made."
 
 
 def write_design_report(
@@ -69,18 +66,28 @@ def write_design_report(
     spent = (design.cost - 1) * p1.mean() + p2.mean()
     headline = [
         f"Label {share(p1.mean())} of {len(planned):,} units and compare {share((p2 - p1).mean())} more, at "
-        f"{spent:.4g} a unit (a preference costs 1, a label with its preference {design.cost:g}). {design.worth}"
+        f"{spent:.4g} a unit (a preference costs 1, a label with its preference {design.cost:g}).",
+        design.worth,
     ]
     outputs = (design.pilot.features[-2], design.pilot.features[-1])
+    seen = (
+        f"Above the units by their probability of a label: on average {share(p1.mean())} are labelled, "
+        f"{share((p2 - p1).mean())} compared only. Below both probabilities by the distance of the outputs."
+    )
     allocation = svg(pcal_plots.allocation(planned, outputs), "allocation")
-    sections = [Section("Who is bought", "Shares of the units, and how they vary with the outputs.", allocation)]
+    drawn = Picture(allocation, "Who is bought: shares of the units, and how they vary with the outputs.", seen)
+    sections = []
     if design.single:
         length = design.length(len(planned), level)
         headline.append(f"The {level:.0%} interval that this design aims at will be about {length:.4g} long.")
         curve = svg(pcal_plots.cost_precision(design, len(planned), level), "curve")
         says = "What another budget would buy: the length of the interval, and what the budget is spent on."
-        sections.append(Section("Budget and precision", says, curve))
-    return _write(path, title, headline, (), sections + _about(judge, level))
+        seen = f"The length falls with the budget; at {design.budget:g} a unit, which is marked, it is {length:.4g}."
+        sections.append(Section("Budget and precision", parts=[Picture(curve, says, seen)]))
+    page = Page(
+        title, "plan of purchases", headline, plot=drawn, next=_BUYING, sections=[*sections, *_about(judge, level)]
+    )
+    return page.write(path)
 
 
 def write_estimate_report(
@@ -109,29 +116,70 @@ def write_estimate_report(
         The file written.
     """
     comparison = estimate.comparison()
-    picture = svg(pcal_plots.interval_comparison(comparison), "comparison")
     checked = estimate.purchases
     bought = (
         "What was planned, asked for and came back, and whether who judges, or what they say, depends on a label being "
         "bought. What depends on the label itself beyond covariates, outputs and verdicts cannot be seen."
     )
-    sections = [
-        Section("Intervals", "The same purchases, without preferences and from labels alone.", picture, comparison),
-        Section("Purchases", bought, None, checked.counts),
-        Section("Purchases: what was seen", "Small p-values speak against the plan.", None, checked.tests),
-        Section("Purchases: judges", "Shares of the compared units that they judged.", None, checked.judges),
-        Section("Diagnostics", "Multipliers, weights, precision and spending.", None, estimate.diagnostics()),
-        Section(
-            "Calibration residuals",
-            "Labels less what the nuisance expects of them, by group; |z| above 3 speaks against the nuisance. That "
-            "costs length and never validity: no warning.",
-            None,
-            estimate.residuals(),
-        ),
-    ]
-    return _write(
-        path, title, _headline(estimate, comparison), estimate.warnings, sections + _about(judge, estimate.level)
+    residuals = (
+        "Labels less what the nuisance expects of them, by group; |z| above 3 speaks against the nuisance. That costs "
+        "length and never validity: no warning."
     )
+    multipliers = "Multipliers, weights, precision and spending."
+    without = "The same purchases, without preferences and from labels alone."
+    sections = [
+        Section("Intervals", parts=[plain(without, comparison)]),
+        Section(
+            "Purchases", [bought],
+            [
+                plain("Bought and returned.", checked.counts),
+                plain("Tests of the purchases: small p-values speak against the plan.", checked.tests),
+                plain("Judges: shares of the compared units that they judged.", checked.judges),
+            ],
+        ),
+        Section("Diagnostics", parts=[plain(multipliers, estimate.diagnostics())]),
+        Section("Calibration residuals", parts=[plain(residuals, estimate.residuals())]),
+        *_about(judge, estimate.level),
+    ]  # fmt: skip
+    warned = estimate.warnings
+    stands = "No test of the purchases speaks against the plan."
+    found = f"{len(warned)} warning{'s' if len(warned) > 1 else ''}: read below before the numbers."
+    page = Page(
+        title,
+        "estimate from labels and preferences",
+        _headline(estimate, comparison),
+        verdict=[found if warned else stands],
+        next=[_WARNED if warned else _FINE],
+        stands=None if warned else True,
+        plot=_intervals(comparison, estimate.level),
+        cautions=warned,
+        sections=sections,
+    )
+    return page.write(path)
+
+
+def _intervals(comparison: pd.DataFrame, level: float) -> Part:
+    """Return the intervals of all methods, drawn in half lengths of that of labels alone."""
+    alone = comparison[comparison["method"] == _ALONE].set_index("parameter").loc[comparison["parameter"]]
+    half = ((alone["upper"] - alone["lower"]) / 2).to_numpy()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        low, middle, high = (
+            ((comparison[name].to_numpy() - alone["estimate"].to_numpy()) / half).tolist()
+            for name in ("lower", "estimate", "upper")
+        )
+    rows = comparison.to_dict("records")
+    ends = [f"{number(row['lower'])} to {number(row['upper'])}" for row in rows]
+    values = [row["estimate"] for row in rows]
+    columns: list[Column] = [
+        Words("parameter", [row["parameter"] for row in rows], names=True, under=[row["method"] for row in rows]),
+        Bars("scale: labels only", low, middle, high, kinds=[_KINDS.get(row["method"], "") for row in rows]),
+        Numbers(f"{level:.0%} interval", values, [number(value) for value in values], ends),
+    ]
+    caption = (
+        f"Estimates with {level:.0%} intervals, drawn so that the interval of labels only reaches from -1 to 1: "
+        "parameters differ in scale, and shorter is better."
+    )
+    return Table(caption, columns, len(rows))
 
 
 def _headline(estimate: PcalEstimate, comparison: pd.DataFrame) -> list[str]:
@@ -162,14 +210,6 @@ def _shares(ratio: NDArray[np.float64]) -> str:
 
 
 def _about(judge: JudgeFit | None, level: float) -> list[Section]:
-    return [] if judge is None else [Section("The judge", judge.gain(), None, judge.summary(level))]
-
-
-def _write(
-    path: str | os.PathLike[str], title: str, headline: list[str], warnings: tuple[str, ...], sections: list[Section]
-) -> Path:
-    contents = {
-        "title": title, "version": __version__, "headline": headline, "warnings": warnings,
-        "sections": sections,
-    }  # fmt: skip
-    return write_page(render("pcal.html.jinja", contents), path)
+    if judge is None:
+        return []
+    return [Section("The judge", parts=[plain(judge.gain(), judge.summary(level))])]

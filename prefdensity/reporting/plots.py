@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from prefdensity.data.report import describe
 from prefdensity.errors import PrefDensityError
+from prefdensity.reporting.annotator_plots import habits, numbers, type_shares
 from prefdensity.reporting.canvas import (
     COLOURS,
     FAINT,
@@ -18,9 +19,10 @@ from prefdensity.reporting.canvas import (
     clean,
     intervals,
     item_labels,
+    item_order,
     row_figure,
-    shorten,
 )
+from prefdensity.reporting.labels import distinct
 from prefdensity.words import percent
 
 if TYPE_CHECKING:
@@ -117,7 +119,7 @@ def win_heatmap(post: Posterior, most: int = 40) -> Figure:
     image = ax.imshow(share, cmap="RdBu", vmin=0, vmax=1)
     clean(ax)
     size = 9 if len(items) <= 25 else 8
-    labels: dict[str, Any] = {"labels": [shorten(item, 30) for item in items], "parse_math": False}
+    labels: dict[str, Any] = {"labels": distinct(items, 30), "parse_math": False}
     ax.set_yticks(range(len(items)), fontsize=size, **labels)
     ax.set_xticks(range(len(items)), fontsize=size, rotation=90, **labels)
     if len(items) < len(post.items):
@@ -146,10 +148,10 @@ def annotators(post: Posterior, data: Comparisons, most: int = 40) -> Figure:
     if not data.annotators:
         raise PrefDensityError("the table does not say who judged, so annotators cannot be drawn")
     if personal(post):
-        return _numbers(post, personal(post), most)
+        return numbers(post, personal(post), most)
     if post.dims.get("type_probability") == ("annotator", "type"):
-        return _type_shares(post.draws["type_probability"].mean(axis=0), post.annotators, most)
-    return _habits(describe(data).annotators)
+        return type_shares(post.draws["type_probability"].mean(axis=0), post.annotators, most)
+    return habits(describe(data).annotators)
 
 
 def personal(post: Posterior) -> dict[str, str]:
@@ -271,12 +273,9 @@ def _panels(post: Posterior, level: float, most: int) -> tuple[list[tuple[str, p
     """Return one frame for each type in a common order of items, and that order."""
     summary = post.summary(level=level)
     if "type" not in summary:
-        items = list(summary["item"][:most])
+        items = item_order(post, summary)[:most]
         return [("", summary.set_index("item").loc[items])], items
-    weight = post.draws["type_weight"].mean(axis=0)  # a small type must not set the order
-    weighted = summary["mean"] * weight[summary["type"].to_numpy() - 1]
-    means = weighted.groupby(summary["item"], sort=False).sum()
-    items = list(means.sort_values(ascending=False, kind="stable").index[:most])
+    items = item_order(post, summary)[:most]
     parts = summary.groupby("type", sort=False)
     return [(f"type {name}", part.set_index("item").loc[items]) for name, part in parts], items
 
@@ -303,86 +302,3 @@ def _write_shares(ax: Axes, share: NDArray[np.float64]) -> None:
         value = share[row, column]
         colour = "white" if abs(value - 0.5) > 0.32 else INK
         ax.text(column, row, percent(value).rstrip("%"), ha="center", va="center", fontsize=8, color=colour)
-
-
-def _numbers(post: Posterior, sites: dict[str, str], most: int) -> Figure:
-    """Draw the numbers of each annotator with their intervals, a panel for each site, the highest first."""
-    order = post.draws[next(iter(sites))].mean(axis=0).argsort(kind="stable")[::-1]
-    size = len(order)
-    if size > most:
-        order = np.concatenate([order[: most // 2], order[size - most // 2 :]])
-    cut = "" if len(order) == size else f"; {len(order) // 2} highest and lowest of {size}"
-    figure, axes = row_figure(len(order), len(sites), share_x=False)
-    for ax, name in zip(axes, sites, strict=True):
-        draws = post.draws[name]
-        mean, (lower, upper) = draws.mean(axis=0), np.quantile(draws[:, order], [0.05, 0.95], axis=0)
-        intervals(ax, mean[order], lower, upper, COLOURS[0])
-        if len(draws) == 1:  # a point fit has no intervals
-            ax.collections[0].remove()
-        ax.axvline(mean.mean(), color=FAINT, linewidth=0.8, zorder=1)
-        if len(order) < size:
-            ax.axhline(len(order) // 2 - 0.5, color=INK, linewidth=0.8)
-        ax.set_xlabel(f"{name.replace('_', ' ')}, 90% intervals{cut}", fontsize=9, color=FAINT)
-    item_labels(axes[0], [post.annotators[i] for i in order])
-    return figure
-
-
-def _type_shares(share: NDArray[np.float64], names: tuple[str, ...], most: int) -> Figure:
-    """Draw one column for each annotator, split by type, grouped by the leading type."""
-    leading = share.argmax(axis=1)
-    order = np.lexsort((-share.max(axis=1), leading))
-    figure = Figure(figsize=(7.5, 3.0), layout="constrained")
-    ax = figure.subplots()
-    edges = np.arange(len(order) + 1) - 0.5
-    floor = np.zeros(len(order))
-    for kind in range(share.shape[1]):
-        top = floor + share[order, kind]
-        colour = COLOURS[kind % len(COLOURS)]
-        ax.stairs(top, edges, baseline=floor, fill=True, color=colour, label=f"type {kind + 1}")
-        floor = top
-    clean(ax)
-    axis_words(ax, f"{len(order)} annotators", "probability of type")
-    if len(order) <= most:
-        labels = [shorten(names[i], 16) for i in order]
-        ax.set_xticks(range(len(order)), labels=labels, rotation=90, fontsize=7, parse_math=False)
-    else:
-        ax.set_xticks([])
-    ax.margins(0)
-    ax.legend(frameon=False, fontsize=9, ncols=share.shape[1], loc="lower left", bbox_to_anchor=(0, 1))
-    return figure
-
-
-def _habits(table: pd.DataFrame) -> Figure:
-    """Draw each annotator's shares against the number of judgements, with the range that chance explains."""
-    decided = table["judgements"] * (1 - table["tie_share"])
-    panels = [
-        ("share of ties", table["tie_share"], table["judgements"]),
-        ("share for the side shown first", table["first_share"], decided),
-    ]
-    drawn = [panel for panel in panels if panel[1].fillna(0).any()]
-    figure = Figure(figsize=(7.5 if len(drawn) > 1 else 4.5, 3.2), layout="constrained")
-    if not drawn:  # no ties, order unknown: how much each one judged is all there is
-        ax = figure.subplots()
-        ax.hist(table["judgements"], bins="auto", color=COLOURS[0])
-        axis_words(ax, "judgements", "annotators")
-        clean(ax)
-        return figure
-    for ax, (name, share, trials) in zip(figure.subplots(1, len(drawn), squeeze=False)[0], drawn, strict=True):
-        _funnel(ax, share.to_numpy(), trials.to_numpy())
-        axis_words(ax, "judgements" if name == "share of ties" else "decided judgements", name)
-    return figure
-
-
-def _funnel(ax: Axes, share: NDArray[np.float64], trials: NDArray[np.float64]) -> None:
-    known = trials > 0
-    share, trials = share[known], trials[known]
-    pooled = float(np.average(share, weights=trials))
-    sizes = np.geomspace(trials.min(), max(trials.max(), trials.min() + 1), 100)
-    reach = 2.58 * np.sqrt(pooled * (1 - pooled) / sizes)
-    ax.fill_between(sizes, pooled - reach, pooled + reach, color=RULE, linewidth=0, label="99% by chance")
-    ax.axhline(pooled, color=FAINT, linewidth=0.8)
-    many = len(share) > 1000  # as pixels: a vector file of so many dots is large and slow
-    ax.plot(trials, share, "o", color=COLOURS[0], markersize=4.5, alpha=0.7, markeredgewidth=0, rasterized=many)
-    ax.set_ylim(-0.03, 1.03)
-    clean(ax)
-    ax.legend(frameon=False, fontsize=8, loc="best")

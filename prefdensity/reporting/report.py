@@ -3,38 +3,38 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from markupsafe import Markup
 
 from prefdensity.checking.check import check
 from prefdensity.checking.report import CheckReport
-from prefdensity.data.comparisons import Comparisons
 from prefdensity.data.report import describe
 from prefdensity.posterior.posterior import require_same_table
-from prefdensity.reporting import plots
-from prefdensity.reporting.pages import number, render, svg, write_page
-from prefdensity.version import __version__
-from prefdensity.words import percent, share
+from prefdensity.reporting import found, judges, plots, ranking
+from prefdensity.reporting.answer import answer, cautions, verdict
+from prefdensity.reporting.canvas import item_order
+from prefdensity.reporting.pages import Page, Part, Section, number, svg, unrooted
+from prefdensity.reporting.parts import Code, Column, Listing, Numbers, Picture, Points, Table, Words
+from prefdensity.words import share
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.figure import Figure
-    from numpy.typing import NDArray
 
     from prefdensity.data.choices import Choices
+    from prefdensity.data.comparisons import Comparisons
     from prefdensity.data.report import DataReport
     from prefdensity.posterior.posterior import Posterior
 
-_ROWS = 200  # rows of a table that the page shows; summary.csv has them all
-_ROWS_OF_TYPE = 20
-_DOUBT = 0.05  # an item is a rival while the probability that it beats the leader exceeds this
+_ROWS = 300  # rows of parameters that the page shows; parameters.csv has them all
+_STANDS = {"stands": True, "in doubt": None, "contradicted": False}
 
 
 def write_report(
     post: Posterior,
-    data: Comparisons,
+    data: Comparisons | Choices,
     path: str | os.PathLike[str],
     title: str | None = None,
     *,
@@ -42,14 +42,14 @@ def write_report(
     command: str | None = None,
     checked: CheckReport | None = None,
 ) -> Path:
-    """Write a self-contained HTML report: no scripts, no links, opens offline.
+    """Write a self-contained HTML report: one file without links to others, which opens offline and prints.
 
     Parameters
     ----------
     post
         A fit.
     data
-        The comparisons that it was fitted to.
+        The comparisons, or choices from sets, that it was fitted to.
     path
         File to write. It appears whole or not at all.
     title
@@ -73,126 +73,130 @@ def write_report(
     """
     require_same_table(post, data)
     checked = checked or check(post, data)
-    figures = _figures(post, data, level) | _check_figures(checked)
-    drawn = {name: svg(figure, name) for name, figure in figures.items()}
-    page = render(
-        "report.html.jinja",
-        _contents(post, data, level)
-        | {"lead": lead(post, checked), "cautions": cautions(post, data, checked)}
-        | {"figures": drawn, "title": title or os.path.basename(data.source), "command": command, "checked": checked},
+    name = os.path.basename(data.source)
+
+    def plainly(sentences: Sequence[str]) -> list[str]:
+        return [unrooted(said.replace(data.source, name)) for said in sentences]
+
+    summary, size = post.summary(level=level), f"{data.n_judgements:,.0f}"
+    page = Page(
+        title=title or name,
+        about=f"program {unrooted(post.program_name)}, method {post.status.method}, {size} judgements",
+        answer=plainly(answer(post, checked)),
+        verdict=plainly([verdict(checked)]),
+        next=plainly([checked.advice]),
+        stands=_STANDS[checked.verdict],
+        plot=ranking.first_rows(summary, level),
+        cautions=plainly(cautions(post, data, checked)),
+        sections=[each for each in _sections(post, data, level, checked, summary, command) if each.parts],
     )
-    return write_page(page, path)
+    return page.write(path)
 
 
-def lead(post: Posterior, checked: CheckReport) -> list[str]:
-    """Return who leads, how sure that is, and what the data say against the program, what matters most first.
-
-    Parameters
-    ----------
-    post
-        A fit.
-    checked
-        What `check` found. Claims of a program that the data contradict are worded as such.
-    """
-    warned = ["The fit failed its own checks: read the warnings before these numbers."] if post.troubles() else []
-    if checked.verdict == "contradicted":
-        return [checked.headline, *leaders(post, checked), *warned]
-    often = " So much doubt falls on some one in twenty programs that are right."
-    return [*leaders(post), *warned, checked.headline + (often if checked.verdict == "in doubt" else "")]
-
-
-def leaders(post: Posterior, contradicted: CheckReport | None = None) -> list[str]:
-    """Return who leads and how sure that is, in sentences; one paragraph for each annotator type, the largest first.
-
-    Parameters
-    ----------
-    post
-        A fit.
-    contradicted
-        A check that contradicts the program: then these are no more than what the program would say.
-    """
-    summary, draws = post.summary(), post.utilities()
-    supposing = f"if {post.program_name} were right, " if contradicted else ""
-    if draws.ndim == 2:
-        only = _leader(post, summary, draws, supposing)
-        return [only[0].upper() + only[1:] if supposing else only]
-    weight = post.draws["type_weight"].mean(0)
-    whose = "Annotators" if "type_probability" in post.draws else "Judgements"
-    said = []
-    for k in post.types_by_size():
-        leader = _leader(post, summary[summary["type"] == k + 1], draws[:, k], supposing)
-        said.append(f"{whose} of type {k + 1} ({percent(weight[k])}): {leader}")
-    return said
+def _sections(
+    post: Posterior, data: Comparisons | Choices, level: float, checked: CheckReport, summary: pd.DataFrame,
+    command: str | None,
+) -> list[Section]:  # fmt: skip
+    order = item_order(post, summary)
+    apart = ranking.pairs(post, level)
+    off = [*found.suspicions(checked), *found.additions(checked), found.departures(checked), found.calibration(checked)]
+    elbo = [_elbo(post)] if len(post.status.elbo_trace) > 1 else []
+    return [
+        Section("Ranking", parts=[ranking.ranking(post, data, summary, level)]),
+        Section("Differences", parts=[] if apart is None else [apart]),
+        Section("Who beats whom", parts=[ranking.wins(post, order)]),
+        Section("Check", [unrooted(said) for said in (checked.headline, *checked.warnings)], off),
+        Section("Annotators", parts=[] if data.SETS or not data.annotators else judges.annotators(post, data.pairs())),
+        Section("Other parameters", parts=_parameters(post, level)),
+        Section("Quality of the fit", parts=[Points(post.quality()), *elbo, Listing(_settings(post, data))]),
+        Section("How to read this", parts=[Points(_reading(post, level))]),
+        Section("The data", parts=[Listing(_facts(data))]),
+        Section("To reproduce", parts=[Code([unrooted(each) for each in (command, _call(post)) if each])]),
+    ]
 
 
-def _leader(post: Posterior, summary: pd.DataFrame, draws: NDArray[np.float64], supposing: str) -> str:
-    """Return who leads among the draws [draw, item]; in the conditional mood after `supposing`."""
-    has, is_best, is_worse, cannot = (
-        ("would have", "be the best", "would be worse", "could not")
-        if supposing
-        else ("has", "is the best", "is worse", "cannot")
-    )
-    name, size = summary["item"].iloc[0], len(summary)
-    called = supposing + (f"item {name}" if supposing else f"Item {name}") if name.isdigit() else supposing + name
-    if post.is_point:
-        return f"{called} {has} the highest estimate of {size} items; a point fit does not say how sure this is."
-    sure = percent(summary["p_best"].iloc[0])
-    first = f"{called} {has} the highest utility of {size} items, and {is_best} with probability {sure}."
-    beats = (draws > draws[:, [post.items.index(name)]]).mean(axis=0)
-    rivals = [post.items[i] for i in beats.argsort(kind="stable")[::-1] if beats[i] > _DOUBT]
-    if not rivals:
-        return f"{first} Every other item {is_worse} with probability {1 - _DOUBT:.0%} or more."
-    named = ", ".join(rivals[:5]) + (f" and {len(rivals) - 5} more" if len(rivals) > 5 else "")
-    many = "1 item" if len(rivals) == 1 else f"{len(rivals)} items"
-    doubt = f"better with probability above {_DOUBT:.0%}"
-    return f"{first} {many} {cannot} be told apart from it ({doubt}): {named}."
-
-
-def cautions(post: Posterior, data: Comparisons | Choices, checked: CheckReport | None = None) -> list[str]:
-    """Return what to read before relying on a fit, each sentence once, what matters most first.
-
-    Parameters
-    ----------
-    post, data
-        A fit and the table that it was fitted to; what its program accounts for is no matter of concern.
-    checked
-        What `check` found; what it does not bear out is not said.
-    """
-    against = [checked.caution] if checked and checked.caution else []
-    passed = checked.table["check"][checked.table["verdict"] == "as expected"].tolist() if checked else []
-    of_data = data.warnings if data.SETS else describe(data.pairs()).given(_known(post), passed)
-    return list(dict.fromkeys([*against, *post.troubles(), *of_data, *post.status.warnings]))
-
-
-def _contents(post: Posterior, data: Comparisons, level: float) -> dict[str, Any]:
-    about, summary, parameters = describe(data), post.summary(level=level), post.parameters(level=level)
+def _parameters(post: Posterior, level: float) -> list[Part]:
+    """Return all that is no utility and belongs to nobody in particular."""
+    table = post.parameters(level=level)
     personal = [name for name, dims in post.dims.items() if "annotator" in dims]
-    shared = parameters[~parameters["parameter"].isin(personal)].head(_ROWS)
-    shown = summary.groupby("type").head(_ROWS_OF_TYPE) if "type" in summary else summary.head(_ROWS)
-    return {
-        "facts": _facts(about),
-        "summary": shown.to_dict("records"),
-        "typed": "type" in summary,
-        "noted": bool(summary["note"].any() or parameters["note"].any()),
-        "left_out": len(summary) - len(shown),
-        "method": post.status.method,
-        "parameters": shared.to_dict("records"),
-        "parameters_left_out": len(parameters) - len(shared),
-        "annotator_caption": plots.annotator_caption(post),
-        "quality": post.quality(),
-        "settings": _settings(post, data),
-        "level": f"{level:.0%}",
-        "doubt": f"{_DOUBT:.0%}",
-        "call": _call(post),
-        "version": __version__,
+    shown = table[~table["parameter"].isin(personal)].head(_ROWS)
+    left = len(table) - len(shown)
+    note = f"{left:,} more rows, one for each annotator and the like, are in parameters.csv (or post.parameters())."
+    rows = shown.to_dict("records")
+    if not rows:
+        return [Points([note])] if left else []
+    names = [f"{row['parameter']} [{row['index']}]" if row["index"] != "" else row["parameter"] for row in rows]
+    columns: list[Column] = [
+        Words("parameter", names, names=True),
+        Numbers(
+            f"mean, {level:.0%} interval", [row["mean"] for row in rows], [number(row["mean"]) for row in rows],
+            [ranking.span(row["lower"], row["upper"]) for row in rows],
+        ),
+        Numbers("sd", [row["sd"] for row in rows], [number(row["sd"], 2) for row in rows]),
+        Words("meaning", [row["meaning"] for row in rows], long=True),
+    ]  # fmt: skip
+    if shown["note"].any():
+        columns.append(Words("note", [row["note"] for row in rows]))
+    return [Table("What the program leaves unknown beside utilities.", columns, len(rows), note if left else "")]
+
+
+def _elbo(post: Posterior) -> Part:
+    trace = post.status.elbo_trace
+    late = trace[-max(len(trace) // 10, 2) :]
+    seen = (
+        f"ELBO from {trace[0]:.1f} to {trace[-1]:.1f} nats; over the last tenth it moves between {min(late):.1f} and "
+        f"{max(late):.1f}."
+    )
+    caption = "Evidence lower bound during the optimisation: it should have levelled off."
+    return Picture(svg(plots.elbo_trace(post), "elbo"), caption, seen)
+
+
+def _reading(post: Posterior, level: float) -> list[str]:
+    """Return what the words of the page mean."""
+    likelihood = (
+        " This is a maximum-likelihood fit: there are no priors, and intervals, ranks and P(best) are those of the "
+        "estimate's asymptotic normal distribution."
+    )
+    mass = f"{level:.0%}"
+    said = {
+        "Utility": "is the strength of preference for an item, on the scale of the choice rule, with the average item "
+        "at 0: only differences between items matter.",
+        f"The {mass} interval": f"holds the utility with probability {mass}, given the program and its priors. It does "
+        "not cover a program that is wrong for these annotators." + (likelihood if post.status.method == "mle" else ""),
+        "The rank": "interval says which places an item may well have; P(best) is the probability of the first place.",
+        "Items cannot be told apart": "here if the one with the lower mean is the better one with probability above "
+        "5%.",
+        "Differences": "of all rows lie in their intervals at once with the probability given; the interval of one row "
+        "by itself is shorter, and right for a pair that was chosen before looking.",
+        "A check": "compares a statistic of the data with tables that the fitted program makes; tail is the share of "
+        "these that depart as far, z the distance in their standard deviations (of cube roots, for sums of squares). "
+        "They rank evidence and are no p-values. A suspicion names what would bring about such a departure; whether "
+        "another program predicts better is for a comparison to say.",
+        "k-hat": "measures how well the approximation fits the posterior: below 0.5 good, below 0.7 usable, above it "
+        "the intervals are not to be trusted. The ELBO bounds the log evidence from below; restarts that end far apart "
+        "found different answers, and the best one is reported.",
     }
+    return [Markup("<b>{}</b> {}").format(name, text) for name, text in said.items()]
 
 
-def _facts(about: DataReport) -> dict[str, str]:
+def _facts(data: Comparisons | Choices) -> dict[str, str]:
+    if data.SETS:
+        choices: Any = data
+        size = [len(members) for members in choices.sets]
+        return {
+            "source": os.path.basename(data.source),
+            "answers": f"{choices.n_answers:,}, read as {len(data):,} choices from {min(size)} to {max(size)} items",
+            "items": f"{len(data.items):,}",
+            "annotators": f"{len(data.annotators):,}" if data.annotators else "not recorded",
+        }
+    return _facts_of_pairs(describe(data.pairs()))
+
+
+def _facts_of_pairs(about: DataReport) -> dict[str, str]:
     pairs = about.n_items * (about.n_items - 1) // 2
     ties = f"{share(about.tie_share)} of them" if about.tie_share else "no"
     rows = {
-        "source": about.source,
+        "source": os.path.basename(about.source),
         "judgements": f"{about.n_judgements:,.0f}, {ties} ties",
         "items": f"{about.n_items:,}, with {_spread(about.items)} judgements each",
         "pairs": f"{about.n_pairs:,} of {pairs:,} compared, in {about.n_components:,} connected group(s)",
@@ -203,7 +207,7 @@ def _facts(about: DataReport) -> dict[str, str]:
         "order shown": "not recorded"
         if about.first_share is None
         else f"the first won {share(about.first_share)} of the decided judgements",
-        "notes": "; ".join(about.notes),
+        "notes": unrooted("; ".join(about.notes).replace(about.source, os.path.basename(about.source))),
     }
     return {name: value for name, value in rows.items() if value}
 
@@ -213,22 +217,16 @@ def _spread(table: pd.DataFrame) -> str:
     return f"{sizes.min():,.0f} to {sizes.max():,.0f} (median {sizes.median():,.0f})"
 
 
-def _known(post: Posterior) -> set[str]:
-    """Return what a program knows of, in the words of `Remark`: its needs, and items if these are free."""
-    free = "utility" in post.event_dims  # drawn for each item, not made of its features
-    return {*post.program.needs, "item"} if free else set(post.program.needs)
-
-
 def _call(post: Posterior) -> str:
     asked = {"method": post.status.method, "seed": post.status.seed, **post.status.settings}
     how = ", ".join(f"{name}={value!r}" for name, value in asked.items() if value is not None)
     return f"prefdensity.fit({post.program_name!r}, data, {how})"
 
 
-def _settings(post: Posterior, data: Comparisons) -> dict[str, str]:
+def _settings(post: Posterior, data: Comparisons | Choices) -> dict[str, str]:
     status = post.status
     rows = {
-        "program": post.program_name,
+        "program": unrooted(post.program_name),
         "method": status.method + (", importance-corrected" if status.corrected else ""),
         "settled": ("yes: " if status.converged else "no: ") + status.message,
         "k-hat": number(status.k_hat),
@@ -243,22 +241,7 @@ def _settings(post: Posterior, data: Comparisons) -> dict[str, str]:
         "steps": f"{status.steps:,}",
         "time": f"{number(status.seconds)} seconds on {status.device}",
         "seed": str(status.seed),
-        "data": f"{data.source}, fingerprint {data.fingerprint()}",
+        "data": f"{os.path.basename(data.source)}, fingerprint {data.fingerprint()}",
         "versions": ", ".join(f"{name} {version}" for name, version in status.versions.items()),
     }
     return {name: value for name, value in rows.items() if value not in ("", "–")}
-
-
-def _figures(post: Posterior, data: Comparisons, level: float) -> dict[str, Figure]:
-    figures = {"ranking": plots.ranking(post, level=level), "wins": plots.win_heatmap(post)}
-    if not post.is_point:
-        figures["ranks"] = plots.rank_intervals(post, level=level)
-    if data.annotators:
-        figures["annotators"] = plots.annotators(post, data)
-    if len(post.status.elbo_trace) > 1:
-        figures["elbo"] = plots.elbo_trace(post)
-    return figures
-
-
-def _check_figures(checked: CheckReport) -> dict[str, Figure]:
-    return {"checks": plots.check(checked), "calibration": plots.calibration(checked.calibration)}
