@@ -25,3 +25,11 @@ def test_intervals_hold_what_they_claim(program, world):
         error = found[name].std() / np.sqrt(TABLES)
         assert bars[0] - 4 * error < found[name].mean() < bars[1] + 4 * error, name
     assert found["leader"].mean() > 0.85 - 4 * np.sqrt(0.85 * 0.15 / TABLES)
+
+
+def test_where_items_hardly_differ_the_leader_is_doubted():
+    found = measure("bradley_terry", "sd .15", 4 * TABLES, seed=2)
+    sure = found["p_best"] > 0.4
+    # P(best) is too high there (.48 said and .37 right of 1,046), so the note of the row is what tells
+    assert sure.sum() > 100
+    assert found["doubted"][sure].mean() > 0.95

@@ -27,6 +27,25 @@ def images(view: View, z: Tensor) -> Iterator[Tensor]:
 
 
 @torch.no_grad()
+def straightened(view: View, z: Tensor) -> Iterator[tuple[Tensor, tuple[int, ...]]]:
+    """Yield z [dimension] with nobody upside down by one mirror, wherever some are, and which coordinates say so.
+
+    A mode can be the doing of a few people alone, who hold enough votes to order few items their way: its mirror image
+    turns everybody round, and does not lead to the mode at which only they are read the other way. Where they are, the
+    rest has yet to settle.
+    """
+    values, _ = view.values(z[None])
+    for mirror in view.program.mirrors:
+        who = mirror.turned(values).flatten()
+        if not who.any():
+            continue
+        start, own = z.clone(), mirror.image(values, who)
+        for name, value in own.items():
+            start[view.sites[name].at] = view.sites[name].transform.inv(value).flatten()
+        yield start, tuple(k for name in own for k in range(view.sites[name].at.start, view.sites[name].at.stop))
+
+
+@torch.no_grad()
 def _image(view: View, z: Tensor, mirrors: tuple[Mirror, ...]) -> Tensor:
     """Return z with the mirrors' own sites changed, and turned round what must turn with them.
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from prefdensity.errors import FitError
-from prefdensity.inference.basins import images
+from prefdensity.inference.basins import images, straightened
 from prefdensity.inference.climber import Climber
 from prefdensity.inference.guide import LOG_2PI
 from prefdensity.inference.mixture import Mixture
@@ -80,8 +80,9 @@ def of_nested(found: Nested) -> Mixture:
 def weighed(view: View, restarts: int, seed: int, report: Report) -> tuple[list[Mixture], tuple[float, ...]]:
     """Return the Laplace approximation of every mode that is not negligible, that of most evidence first.
 
-    Modes are those that `restarts` climbs reach, the mirror images of the best of them, and where one of these is
-    better still, its images too; also returned are the heights that the climbs reached, if there are several.
+    Modes are those that `restarts` climbs reach, the mirror images of the best of them, what is reached from it with
+    nobody upside down, and where one of these is better still, the same from there. Also returned are the heights that
+    the climbs reached, if there are several.
 
     Raises
     ------
@@ -102,6 +103,8 @@ def weighed(view: View, restarts: int, seed: int, report: Report) -> tuple[list[
         looked_at.append(_best(found))
         for image in images(view, looked_at[-1].mode.z):
             _add(view, image, found, looked_at[-1])
+        for start, own in straightened(view, looked_at[-1].mode.z):
+            _add(view, Climber(view, fixed=(*own, *view.hyper)).climb(start).z, found)
     top = _best(found).log_evidence
     kept = [each for each in found if each.log_evidence > top - NEGLIGIBLE]
     return sorted(kept, key=lambda each: -each.log_evidence), heights
