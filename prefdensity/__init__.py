@@ -23,6 +23,7 @@ _HOME = {
     "PrefDensityError": "errors",
     "Program": "programs.layers",
     "ProgramError": "errors",
+    "annotate": "reward.annotate",
     "annotator_table": "posterior.people",
     "bootstrap": "inference",
     "check": "checking.check",
@@ -105,6 +106,7 @@ if TYPE_CHECKING:
     from prefdensity.programs.shelf import judge_names as judge_names, names as names
     from prefdensity.reporting import plots as plots
     from prefdensity.reporting.report import write_report as write_report
+    from prefdensity.reward.annotate import annotate as annotate
     from prefdensity.selection import study as selection_study
     from prefdensity.selection.select import select as select
 

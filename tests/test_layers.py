@@ -27,7 +27,7 @@ ROOMS = {
     "pcal": "programs judged",
     "reward": "data programs posterior inference comparison",
     "reporting": "data programs posterior checking comparison selection judged pcal",
-    "cli": "data programs posterior inference checking comparison selection judged pcal reporting",
+    "cli": "data programs posterior inference checking comparison selection reward judged pcal reporting",
     "__main__": "cli",
 }
 TOP = {"errors", "progress", "words", "workers", "version"}

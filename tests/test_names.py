@@ -36,6 +36,7 @@ OTHERWISE = {
     "reporting/plots.py": {"items"},
     "reporting/ranking.py": {"items"},
     "reporting/report.py": {"items"},
+    "reward/annotate.py": {"weight"},  # a column of tables
     "reward/columns.py": {"weight"},
     "reward/fresh_pairs.py": {"weight"},
     "reward/trl.py": {"weight"},

@@ -20,6 +20,7 @@ TRUTH = {
     "tie_strength": 0.8,
     "tie_excess": 0.6,
     "lapse": 0.15,
+    "flip_rate": 0.1,
     "reliability_spread": 0.5,
     "covariate_offset": np.array([0.5, -0.3]),
     "position_bias_spread": 0.5,
@@ -48,6 +49,7 @@ RECOVERED = [
     "rao_kupper+tie_habits",
     "thurstone_case3",
     "rao_kupper+lapse",
+    "bradley_terry+flips",
     "linear+probit",
 ]
 
@@ -99,7 +101,7 @@ def judged(program, data, truth, seed):
 
 def coordinates(post, truth):
     """Draws [draw, dimension] and truth [dimension], positive sites as logs, shares as logits."""
-    scale = dict.fromkeys(("lapse", "accuracy"), lambda x: np.log(x / (1 - x)))
+    scale = dict.fromkeys(("lapse", "flip_rate", "accuracy"), lambda x: np.log(x / (1 - x)))
     positive = ("tie_strength", "tie_excess", "reliability_spread", "position_bias_spread")
     scale |= dict.fromkeys(positive, np.log)
     draws, exact = [], []

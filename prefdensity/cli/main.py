@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from prefdensity.cli.annotate import annotate
 from prefdensity.cli.answer import show_ranking, show_verdict
 from prefdensity.cli.formats import formats
 from prefdensity.cli.ladder import measure, plan
@@ -303,6 +304,7 @@ app.command(epilog="Example: prefdensity leaderboard results/fit.nc votes.csv --
 app.command(epilog="Example: prefdensity tables results/fit.nc votes.csv --out tables")(
     one_sentence(reads_a_table(tables))
 )
+app.command(epilog="Example: prefdensity annotate results/fit.nc votes.csv --out labels.csv")(one_sentence(annotate))
 app.command(epilog=f"Example: prefdensity select votes.csv --model {FIRST} --n 20 --out next.csv")(one_sentence(select))
 app.command("select-study", epilog="Example: prefdensity select-study --world linear --seeds 20 --out study")(
     one_sentence(select_study)

@@ -1,13 +1,11 @@
 """The commands `select` and `select-study`: which pairs to ask next, and whether choosing them pays."""
 
-import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prefdensity.cli.shell import staged
+from prefdensity.cli.shell import staged, whole
 from prefdensity.cli.table import reads_a_table
 from prefdensity.errors import DataError
 
@@ -135,10 +133,8 @@ def _write(batch: "pd.DataFrame", out: Path | None) -> None:
     if out is None:
         typer.echo(batch.to_csv(index=False), nl=False)
     else:
-        with tempfile.TemporaryDirectory(prefix=".prefdensity-", dir=out.absolute().parent) as scratch:
-            path = Path(scratch) / "new.csv"
+        with whole(out) as path:
             batch.to_csv(path, index=False)
-            os.replace(path, out)
     beside = ", ".join(f"{name} {said[f'gain_{name}']:.3f}" for name in ("entropy", "random"))
     typer.echo(
         f"{said['rule']}: {len(batch)} of {said['candidates']} candidates, expected to tell {said['gain']:.3f} nats; "

@@ -115,6 +115,21 @@ def _out_of_memory(error: Exception) -> bool:
 
 
 @contextmanager
+def whole(out: Path) -> Iterator[Path]:
+    """Yield a path to write a file at; it becomes `out` when all of it succeeded."""
+    home = out.absolute().parent
+    if out.is_dir() or not home.is_dir():
+        raise DataError(f"{out} cannot be written: {'it is' if out.is_dir() else f'{home} is not'} a folder")
+    if not os.access(home, os.W_OK | os.X_OK):
+        raise DataError(f"{home} may not be written to; choose another --out")
+    with tempfile.TemporaryDirectory(prefix=".prefdensity-", dir=home) as scratch:
+        path = Path(scratch) / out.name
+        yield path
+        if path.exists():
+            os.replace(path, out)
+
+
+@contextmanager
 def staged(out: Path) -> Iterator[Path]:
     """Yield a path to build a folder at; what was built there becomes `out` when all of it succeeded."""
     home = next(path for path in (out, *out.absolute().parents) if path.exists())

@@ -3,6 +3,7 @@
 import functools
 import inspect
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -102,10 +103,32 @@ def _parameters(several: bool) -> list[inspect.Parameter]:
     ]
 
 
-def read_table(given: dict[str, Any]) -> "Comparisons | Choices":
-    """Read the table as the options say; what was not said is left to the reader's defaults."""
-    from prefdensity.data.readers import read
+@dataclass(frozen=True)
+class Said:
+    """What the options say of a table: where it is, the arguments of `read`, and what becomes of ties and repeats."""
 
+    source: Any
+    reading: dict[str, Any]
+    ties: Ties
+    repeats: Repeats
+
+    def table(self) -> "Comparisons | Choices":
+        """Read the table."""
+        from prefdensity.data.readers import read
+
+        data = read(self.source, **self.reading)
+        if data.SETS:
+            if self.repeats is Repeats.once or self.ties is not Ties.error:
+                raise DataError("--repeats and --ties are for comparisons of two, and these are answers about more")
+            return data
+        pairs = data.pairs().repeats_once() if self.repeats is Repeats.once else data.pairs()
+        if self.ties is Ties.half:
+            return pairs.ties_as_half_wins()
+        return pairs.without_ties() if self.ties is Ties.drop else pairs
+
+
+def said_of(given: dict[str, Any]) -> Said:
+    """Return what the options say; what was not said is left to the reader's defaults."""
     file, format, ties, repeats = (given.pop(name) for name in ("file", "format", "ties", "repeats"))
     said: dict[str, Any] = {}
     for name, short, about in options():
@@ -122,15 +145,8 @@ def read_table(given: dict[str, Any]) -> "Comparisons | Choices":
     said |= {"header": False} if given.pop("header") else {}
     said |= _pairs("--format-option", given.pop("format_option"), "both_bad=tie") or {}
     said |= {name: value for name, value in given.items() if value is not None}
-    data = read(file[0] if isinstance(file, list) and len(file) == 1 else file, format=format, **said)
-    if data.SETS:
-        if repeats is Repeats.once or ties is not Ties.error:
-            raise DataError("--repeats and --ties are for comparisons of two, and these are answers about more")
-        return data
-    pairs = data.pairs().repeats_once() if repeats is Repeats.once else data.pairs()
-    if ties is Ties.half:
-        return pairs.ties_as_half_wins()
-    return pairs.without_ties() if ties is Ties.drop else pairs
+    source = file[0] if isinstance(file, list) and len(file) == 1 else file
+    return Said(source, {"format": format, **said}, ties, repeats)
 
 
 def _pairs(flag: str, given: list[str] | None, example: str) -> dict[str, str] | None:
@@ -146,15 +162,24 @@ def _pairs(flag: str, given: list[str] | None, example: str) -> dict[str, str] |
 
 
 def reads_a_table(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of `read_table`, and hand it the table as `data`: choices if its `data` may be."""
-    takes_choices = "Choices" in str(inspect.signature(command).parameters["data"].annotation)
-    own = [p for p in inspect.signature(command).parameters.values() if p.name != "data"]
+    """Give a command the options that describe a table, and hand it the table as `data`: choices if its `data` may be.
+
+    A command with a parameter `table` gets what was `Said` instead, and reads it itself.
+    """
+    asked = inspect.signature(command).parameters
+    takes_rows = "table" in asked
+    takes_choices = not takes_rows and "Choices" in str(asked["data"].annotation)
+    own = [p for p in asked.values() if p.name not in ("data", "table")]
     lists = any(isinstance(_said(p), typer.models.ArgumentInfo) and "list" in str(p.annotation) for p in own)
     reading = {p.name: p for p in _parameters(several=not lists)}
 
     @functools.wraps(command)
     def run(**given: Any) -> None:
-        data = read_table({name: given.pop(name) for name in reading})
+        said = said_of({name: given.pop(name) for name in reading})
+        if takes_rows:
+            command(table=said, **given)
+            return
+        data = said.table()
         if data.SETS:
             if not takes_choices:
                 raise DataError(

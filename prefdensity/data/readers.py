@@ -58,7 +58,7 @@ _LAYOUT = [each.name for each in fields(Layout)]
 Source = str | Path | pd.DataFrame | Sequence[Any] | Mapping[str, Any]
 
 
-def read(source: Any, *, format: str | None = None, **given: Any) -> Comparisons | Choices:
+def read(source: Any, /, *, format: str | None = None, **given: Any) -> Comparisons | Choices:
     """Read a table of comparisons, or of rankings and other answers about more than two items.
 
     Parameters
@@ -124,6 +124,25 @@ def read(source: Any, *, format: str | None = None, **given: Any) -> Comparisons
     if found.kind == "comparisons":
         found.arguments = ignored | found.arguments
     return _read(found, called, described, notes)
+
+
+def rows_of(source: Any, *, format: str | None = None, **given: Any) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Return all rows and columns of a table as they are, and the arguments by which `read` reads that frame.
+
+    Parameters
+    ----------
+    source, format, **given
+        As for `read`.
+    """
+    files = _files(source)
+    if files and format is None and all(Path(each).suffix.lower() in (*ORDERS, EDGES) for each in files):
+        format = "preflib"
+    given = dict(given)
+    dialect = Dialect(**{name: given.pop(name) for name in _DIALECT if given.get(name) is not None})
+    fields_given = {name: value for name, value in given.items() if name in (*_LAYOUT, *_ROWS)}
+    frame = _frame(source, files, list, dialect, _known(fields_given, format), [])
+    called = given.pop("source", None) or (listed(files, 3) if files else "data frame")
+    return frame, {**given, "format": format, "source": called}
 
 
 def _as_layout(given: dict[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ GRADES = "graded"  # and where one is about strengths of preference
 # Of help and errors: a first program, one of several layers, and one with arguments.
 FIRST, LONGER, LONGEST = "bradley_terry", "davidson+position_bias", "davidson+position_bias+reliability"
 WITH_ARGUMENTS = "annotator_types(k=3)+davidson"
+NOISE = "flips"  # what is recorded is not always what was meant
 
 # Programs of judged units that the study of designs tries.
 STUDIED = (
