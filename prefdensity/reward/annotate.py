@@ -15,7 +15,7 @@ from torch import Tensor
 from prefdensity.data.comparisons import Comparisons
 from prefdensity.data.grades import pooled, scores
 from prefdensity.errors import DataError
-from prefdensity.inference import fit
+from prefdensity.inference.fitting import fit
 from prefdensity.posterior.posterior import Posterior, require_same_table
 from prefdensity.posterior.psis import USABLE, smooth
 from prefdensity.posterior.questions import given_to
@@ -151,8 +151,8 @@ def labels_of(post: Posterior, data: Comparisons, *, refits: int, seed: int, rep
     notes = [f"{int((how == words).sum())} labels left out: {words}" for words in dict.fromkeys(how)]
     if not noise_of(post.program):
         notes.append(
-            f"{post.program_name} takes every label as meant, so none can be flipped: p_flipped is empty; fit it with a "
-            f"noise layer, as in {post.program_name}+{NOISE}"
+            f"{post.program_name} takes every label as meant, so none can be flipped: p_flipped is empty; fit it with "
+            f"a noise layer, as in {post.program_name}+{NOISE}"
         )
     values["weight"] = data.count * (1 - np.nan_to_num(values["p_flipped"]))
     if data.annotator is not None and "type_probability" in post.draws:
