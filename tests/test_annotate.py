@@ -316,3 +316,13 @@ def test_command_line_refuses_where_nothing_can_be_written(tmp_path, out):
     result = CliRunner().invoke(app, asked)
     assert result.exit_code == 2
     assert "cannot be written" in result.output or "ends in none of" in result.output
+
+
+def test_answers_about_more_than_two_are_refused():
+    rows = pd.DataFrame({"annotator": ["p"] * 3 + ["q"] * 3, "item": list("xyz") * 2, "rank": [1, 2, 3, 2, 1, 3]})
+    reading = {"answer": "annotator", "item": "item", "rank": "rank"}
+    choices = prefdensity.read(rows, **reading)
+    post = prefdensity.fit("plackett_luce", choices, draws=100, progress=False)
+    for source, arguments in ((choices, {}), (rows, reading)):
+        with pytest.raises(DataError, match="comparisons of two"):
+            prefdensity.annotate(source, post, **arguments)
