@@ -39,6 +39,7 @@ _HOME = {
     "kfold": "comparison.compare",
     "layer": "programs.layers",
     "leaderboard": "posterior.leaderboard",
+    "likelihood_ratios": "comparison.likelihood_ratio",
     "load_judge": "judged.expectations",
     "load_posterior": "posterior.posterior",
     "load_program": "programs.loading",
@@ -77,6 +78,7 @@ if TYPE_CHECKING:
     from prefdensity.checking.sbc import sbc as sbc
     from prefdensity.comparison.compare import compare as compare, kfold as kfold
     from prefdensity.comparison.elpd import loo as loo
+    from prefdensity.comparison.likelihood_ratio import likelihood_ratios as likelihood_ratios
     from prefdensity.comparison.ranking import Comparison as Comparison
     from prefdensity.data import readers as readers, simulate as simulate
     from prefdensity.data.choices import Choices as Choices

@@ -17,6 +17,7 @@ from prefdensity.cli.formats import formats
 from prefdensity.cli.ladder import measure, plan
 from prefdensity.cli.leaderboard import leaderboard, tables
 from prefdensity.cli.pcal import design, estimate
+from prefdensity.cli.ratio import likelihood_ratio
 from prefdensity.cli.select import select, select_study
 from prefdensity.cli.shell import INTERRUPTED, one_sentence, staged
 from prefdensity.cli.study import study
@@ -305,6 +306,10 @@ app.command(epilog="Example: prefdensity tables results/fit.nc votes.csv --out t
     one_sentence(reads_a_table(tables))
 )
 app.command(epilog="Example: prefdensity annotate results/fit.nc votes.csv --out labels.csv")(one_sentence(annotate))
+app.command(
+    "likelihood-ratio",
+    epilog=f"Example: prefdensity likelihood-ratio votes.csv --models {TIES} {LONGER} --ordered",
+)(one_sentence(likelihood_ratio))
 app.command(epilog=f"Example: prefdensity select votes.csv --model {FIRST} --n 20 --out next.csv")(one_sentence(select))
 app.command("select-study", epilog="Example: prefdensity select-study --world linear --seeds 20 --out study")(
     one_sentence(select_study)
