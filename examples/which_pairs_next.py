@@ -6,7 +6,6 @@ from pathlib import Path
 import prefdensity
 from prefdensity.data import simulate
 from prefdensity.reporting import selection_plots
-from prefdensity.selection import study
 
 out = Path(sys.argv[1] if len(sys.argv) > 1 else "examples-output")
 out.mkdir(parents=True, exist_ok=True)
@@ -24,7 +23,9 @@ print(f"The batch is expected to tell {said['gain']:.2f} nats, out of {said['can
 print(f"the 20 most even pairs {said['gain_entropy']:.2f}, 20 random pairs {said['gain_random']:.2f}.\n")
 
 # does it pay? Rounds of choosing, answering and refitting, with draws of this fit for truths
-study = study.study(post, ("eig", "greedy_d_optimal"), budgets=(80, 120, 160, 240, 320), seeds=8, progress=False)
+study = prefdensity.selection_study(
+    post, ("eig", "greedy_d_optimal"), budgets=(80, 120, 160, 240, 320), seeds=8, progress=False
+)
 print(study)
 
 picture = out / "which_pairs_next.png"

@@ -5,7 +5,9 @@ A table of comparisons (`read`, `Comparisons`) and an annotator model (`load_pro
 ``import prefdensity`` costs nothing.
 """
 
+import sys as _sys
 from importlib import import_module as _import_module
+from importlib.util import spec_from_file_location as _spec_from_file
 from pathlib import Path as _Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +38,7 @@ _HOME = {
     "fit_many": "inference",
     "item_table": "posterior.people",
     "judge_names": "programs.shelf",
+    "judge_study": "pcal.study",
     "kfold": "comparison.compare",
     "layer": "programs.layers",
     "leaderboard": "posterior.leaderboard",
@@ -46,9 +49,11 @@ _HOME = {
     "loo": "comparison.elpd",
     "names": "programs.shelf",
     "quasi_variances": "posterior.pairwise",
+    "rater_study": "selection.rater_study",
     "read": "data.readers",
     "sbc": "checking.sbc",
     "select": "selection.select",
+    "selection_study": "selection.study",
     "with_ratings": "data.ratings",
     "write_report": "reporting.report",
 }
@@ -59,13 +64,12 @@ _MODULES = {
     "pcal": "pcal",
     "reward": "reward",
     "misspecified": "density.misspecified",
+    "models": "models",
     "outcomes": "programs.outcomes",
     "plots": "reporting.plots",
     "policies": "density.policies",
     "readers": "data.readers",
-    "selection_study": "selection.study",
     "simulate": "data.simulate",
-    "study": "pcal.study",
     "toy": "density.toy",
 }
 
@@ -96,7 +100,7 @@ if TYPE_CHECKING:
     from prefdensity.inference import bootstrap as bootstrap, fit as fit, fit_many as fit_many
     from prefdensity.judged.expectations import load_judge as load_judge
     from prefdensity.judged.fit import fit_judge as fit_judge
-    from prefdensity.pcal import study as study
+    from prefdensity.pcal.study import judge_study as judge_study
     from prefdensity.posterior.leaderboard import leaderboard as leaderboard
     from prefdensity.posterior.pairwise import differences as differences, quasi_variances as quasi_variances
     from prefdensity.posterior.people import annotator_table as annotator_table, item_table as item_table
@@ -109,8 +113,9 @@ if TYPE_CHECKING:
     from prefdensity.reporting import plots as plots
     from prefdensity.reporting.report import write_report as write_report
     from prefdensity.reward.annotate import annotate as annotate
-    from prefdensity.selection import study as selection_study
+    from prefdensity.selection.rater_study import rater_study as rater_study
     from prefdensity.selection.select import select as select
+    from prefdensity.selection.study import selection_study as selection_study
 
 
 def __getattr__(name: str) -> Any:
@@ -128,8 +133,28 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
-# A wheel carries the Pyro programs as prefdensity/models; a checkout keeps them beside the
-# package, in models/. One import name, prefdensity.models, serves both.
-_here = _Path(__file__).parent
-if not (_here / "models").is_dir():
-    __path__.append(str(_here.parent))
+class _Beside:
+    """Finder of the Pyro programs beside the package, and of nothing else that lies there.
+
+    A wheel carries them as prefdensity/models, a checkout keeps them in models/; one name serves both.
+    """
+
+    path = str(_Path(__file__).parents[1] / "prefdensity.models")  # names this finder; no such folder need exist
+
+    def __init__(self, path: str) -> None:
+        if path != self.path:
+            raise ImportError
+
+    def find_spec(self, name: str, target: Any = None) -> Any:
+        where = _Path(__file__).parents[1] / "models"
+        if name != f"{__name__}.models":
+            return None
+        return _spec_from_file(name, where / "__init__.py", submodule_search_locations=[str(where)])
+
+    def iter_modules(self, prefix: str = "") -> list[tuple[str, bool]]:
+        return [(f"{prefix}models", True)]
+
+
+if not (_Path(__file__).parent / "models").is_dir():
+    _sys.path_hooks.append(_Beside)
+    __path__.append(_Beside.path)

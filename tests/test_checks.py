@@ -214,9 +214,9 @@ def test_other_tables_and_few_replicates_are_refused():
     with pytest.raises(DataError, match="replicates=5 is too few"):
         prefdensity.check(post, data, replicates=5)
     with pytest.raises(DataError, match="is not the table of this fit"):
-        check.calibration(post, fitted("luce", 1)[1])
+        check.calibration_curve(post, fitted("luce", 1)[1])
     with pytest.raises(DataError, match="bins=0"):
-        check.calibration(post, data, bins=0)
+        check.calibration_curve(post, data, bins=0)
 
 
 def test_programs_of_files_are_checked_and_mended(tmp_path):
@@ -257,7 +257,7 @@ def test_passes_of_few_draws_give_the_same_statistics(monkeypatch):
 
 def test_calibration_counts_favourites():
     post, data = fitted("luce", 1)
-    curve = check.calibration(post, data, bins=5)
+    curve = check.calibration_curve(post, data, bins=5)
     assert curve["judgements"].sum() == len(data)
     assert curve["predicted"].is_monotonic_increasing
     assert curve["predicted"].between(0.5, 1).all()
@@ -275,7 +275,7 @@ def test_pictures():
     axes = plots.check(report).axes[0]
     shown = report.table[report.table["verdict"] != "not available"]["check"]
     assert [label.get_text() for label in axes.get_yticklabels()] == list(shown)
-    assert plots.calibration(report.calibration).axes[0].get_xlabel() == "probability of the favourite"
+    assert plots.calibration_curve(report.calibration_curve).axes[0].get_xlabel() == "probability of the favourite"
 
 
 def test_command_line(tmp_path, monkeypatch):

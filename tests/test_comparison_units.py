@@ -57,7 +57,7 @@ def test_left_out_units_are_the_ones_asked_for(posts, table, unit):
     margin = u[:, table.item_a[rows]] - u[:, table.item_b[rows]]
     each = -np.logaddexp(0, np.where(table.outcome[rows] == 0, -1, 1) * margin) * table.count[rows]
     exact = np.logaddexp.reduce(each.sum(1)) - np.log(len(u))
-    found = loo(posts["linear"], table, unit)
+    found = loo(posts["linear"], table, unit=unit)
     assert found.labels[3] == (table.items if unit == "item" else table.contexts)[3]
     assert found.k_hat[3] < 0.7
     assert found.elpd_i[3] == pytest.approx(exact, abs=0.1)  # about 50 judgements; two Monte-Carlo averages
@@ -80,7 +80,7 @@ def test_types_are_summed_out_of_a_contexts_density(table):
 
 @pytest.mark.parametrize("unit", ["context", "annotator", "item", "comparison"])
 def test_kfold_agrees_with_loo(posts, table, unit):
-    found = loo(posts["linear"], table, unit)
+    found = loo(posts["linear"], table, unit=unit)
     folds = 20 if unit == "comparison" else len(found.labels)
     folded = kfold("linear", table, unit=unit, folds=folds)
     assert folded.labels == found.labels
@@ -216,7 +216,7 @@ def test_units_that_cannot_be_left_out(table, program, unit, message):
     data = replace(table, context=None, contexts=())
     post = prefdensity.fit(program, data, method="laplace", draws=200)
     with pytest.raises(DataError, match=message):
-        loo(post, data, unit)
+        loo(post, data, unit=unit)
     with pytest.raises(DataError, match=message):
         kfold(program, data, unit=unit)
 

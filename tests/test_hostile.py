@@ -96,7 +96,7 @@ OPTIONS = [
     (["pcal", "estimate", "votes.csv"], "no column 'w1'"),
     (["pcal", "design", "nothing.csv", "--budget", "3", "--cost", "10"], "no file nothing.csv"),
     (["pcal", "design", "votes.csv", "--budget", "3", "--cost", "10", "--out", "votes.csv"], "is a file; --out names"),
-    (["study", "--truths", "nonesuch"], "nonesuch"),
+    (["judge-study", "--truths", "nonesuch"], "nonesuch"),
     (["select", "votes.csv", "--model", "bradley_terry", "--items", "bare.csv"], "needs items' labels"),
 ]
 

@@ -44,7 +44,7 @@ def test_comparison_loo_equals_exact_refits(table):
 )
 def test_annotator_loo_equals_exact_refits(table, program):
     post = prefdensity.fit(program, table, draws=4000)
-    found = loo(post, table, "annotator")
+    found = loo(post, table, unit="annotator")
     exact = np.array(
         [refit_elpd(program, table, table.annotator, j, "annotator") for j in range(len(table.annotators))]
     )

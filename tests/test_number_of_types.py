@@ -39,7 +39,7 @@ def chosen(data, seed):
     """The number with the most evidence, and the smallest within one standard error of the best elpd."""
     posts = {k: prefdensity.fit(f"annotator_types(k={k})", data, seed=seed, method="laplace") for k in (1, 2, 3, 4)}
     evidence = max(posts, key=lambda k: posts[k].status.log_evidence)
-    found = {k: prefdensity.loo(post, data, "annotator") for k, post in posts.items()}
+    found = {k: prefdensity.loo(post, data, unit="annotator") for k, post in posts.items()}
     best = max(found.values(), key=lambda each: each.elpd)
     gaps = {k: (best.elpd_i - each.elpd_i) for k, each in found.items()}
     close = [k for k, gap in gaps.items() if gap.sum() <= standard_error(gap, np.ones(len(gap)))]

@@ -162,7 +162,7 @@ def test_regressors_are_copied_and_fold_by_fold():
 
     judged, _ = bought(600)
     recipe = RegressorNuisance(Offset())
-    found = pcal(judged, LINEAR, recipe, n_folds=4)
+    found = pcal(judged, LINEAR, recipe, folds=4)
     assert len(np.unique(found.expected[0][0])) == 4
     assert not hasattr(recipe.regressor, "mean")
 
@@ -336,7 +336,7 @@ def with_label(judged, value):
         ),
         (lambda j: j, {"calibration": "best"}, DataError, "there is no calibration 'best'"),
         (lambda j: j, {"level": 1.0}, DataError, "level=1.0"),
-        (lambda j: j, {"n_folds": 1}, DataError, "folds=1 must lie between"),
+        (lambda j: j, {"folds": 1}, DataError, "folds=1 must lie between"),
         (lambda j: j, {"population": 10}, DataError, "population=10 is smaller"),
         (lambda j: j, {"nuisance": []}, DataError, "nuisance must be"),
         (lambda j: j, {"nuisance": GivenNuisance([1.0], [1.0])}, DataError, "after has 1 rows"),

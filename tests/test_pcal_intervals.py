@@ -262,7 +262,7 @@ def coverage(make, functional, truth, replicates, seed=0, criterion="relative"):
     inside, width = [], []
     for replicate in range(replicates):
         judged = make(np.random.default_rng([seed, replicate]))
-        found = pcal(judged, functional, LinearNuisance(), n_folds=3)
+        found = pcal(judged, functional, LinearNuisance(), folds=3)
         lower, upper = functional.limits(found, found.critical(None))
         inside.append((lower <= truth) & (truth <= upper))
         width.append(upper - lower)

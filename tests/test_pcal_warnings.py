@@ -69,7 +69,7 @@ def said() -> Callable[[str, int, int], tuple[float, float]]:
         warned, inside = 0, []
         for seed in range(runs):
             judged, functional, truth = world(kind, labels, np.random.default_rng([labels, seed]))
-            found = pcal(judged, functional, LinearNuisance(), dependent_judges="mask", n_folds=3)
+            found = pcal(judged, functional, LinearNuisance(), dependent_judges="mask", folds=3)
             limits = found.summary()
             warned += bool(found.warnings) or len(found.judged.aside) > 0
             inside.append((limits["lower"] <= truth) & (truth <= limits["upper"]))

@@ -34,7 +34,7 @@ def judged(world):
 
 @pytest.mark.slow
 def test_a_program_that_knows_the_judge_shortens_intervals(judged):
-    program = pcal(judged, LINEAR, ProgramNuisance(PROGRAM), n_folds=3)
+    program = pcal(judged, LINEAR, ProgramNuisance(PROGRAM), folds=3)
     labels = pcal(judged, LINEAR, calibration="none")
     closed = pcal(judged, LINEAR, GaussianNuisance())
     assert (program.standard_error < labels.standard_error).all()
@@ -63,7 +63,7 @@ def test_a_fit_of_the_pilot_is_moved_to_every_fold(world, judged):
 def test_a_program_plans_on_average_and_for_the_worst_draw(world):
     pilot = world.units(600, 1)
     program = ProgramNuisance(PROGRAM)
-    common = {"budget": 3.0, "functional": LINEAR, "criterion": "x1", "nuisance": program, "n_folds": 3}
+    common = {"budget": 3.0, "functional": LINEAR, "criterion": "x1", "nuisance": program, "folds": 3}
     p1, p2 = pcal_design(pilot, **common).probabilities(pilot)
     assert (9 * p1 + p2).mean() == pytest.approx(3.0, rel=1e-12)
     assert (p1 < p2).any()

@@ -49,7 +49,7 @@ def test_nobody_gets_more_than_the_most():
 
 
 def test_ways_are_paired_and_reproducible():
-    found = rater_study.study(fitted(), **SHORT)
+    found = rater_study.rater_study(fitted(), **SHORT)
     assert list(found.curves.columns) == ["seed", "assignment", "labels", "correlation"]
     start = found.curves[found.curves["labels"] == 12].pivot(index="seed", columns="assignment", values="correlation")
     assert list(start.columns) == sorted(rater_study.ASSIGNMENTS)
@@ -100,11 +100,11 @@ def test_it_pays_only_beyond_two_standard_errors():
 )
 def test_bad_input_is_one_clear_sentence(given, words):
     with pytest.raises(DataError, match=words):
-        rater_study.study(fitted(), **SHORT | given)
+        rater_study.rater_study(fitted(), **SHORT | given)
 
 
 def test_fits_without_annotators_are_refused():
     with pytest.raises(DataError, match="knows no annotators"):
-        rater_study.study(fitted("bradley_terry"), **SHORT)
+        rater_study.rater_study(fitted("bradley_terry"), **SHORT)
     with pytest.raises(DataError, match="unknown annotator 'nobody'"):
         rater_study.informed(fitted(), [("item1", "item2")], ["nobody"], 1)

@@ -92,7 +92,7 @@ def questions(post, data):
     yield "causes", lambda: report.suspects().drop(columns="advice")
     found = answer(lambda: prefdensity.compare({"x": post}, data, refit=False, progress=False))
     yield "elpd", lambda: found if isinstance(found, str) else found.table
-    yield "elpd by annotator", lambda: prefdensity.loo(post, data, "annotator").elpd_i
+    yield "elpd by annotator", lambda: prefdensity.loo(post, data, unit="annotator").elpd_i
     yield "select", lambda: select(post, n=3, progress=False).drop(columns="reason")
     yield "reward", lambda: reward(data, post, Exact.uniform(data), progress=False).summary()
 

@@ -108,7 +108,7 @@ def path(seed, looks=8):
     for look in range(looks):
         p = (0.5, 0.9) if look == 0 else tuple(np.sort(rng.uniform(0.2, 0.9, 2)))
         tables.append(buy(units(120, rng), p, rng))
-        found = ladder(together(tables), n_folds=3)
+        found = ladder(together(tables), folds=3)
         row, one = anytime(found).iloc[0], found.summary().iloc[0]
         missed |= not row["lower"] <= 0 <= row["upper"]
         naive |= not one["lower"] <= 0 <= one["upper"]

@@ -19,18 +19,18 @@ SHORT = {"budgets": (30, 60), "seeds": 2, "items_per_round": 20, "progress": Fal
 
 
 def test_curves_are_paired_and_reproducible():
-    one = study.study("linear", ("eig", "d_optimal"), **SHORT)
+    one = study.selection_study("linear", ("eig", "d_optimal"), **SHORT)
     start = one.curves[one.curves["labels"] == 30].pivot(index="seed", columns="rule", values="correlation")
     assert (start.nunique(axis=1) == 1).all()  # all rules start from the same votes
     assert set(one.curves["rule"]) == {"eig", "d_optimal", "entropy", "random"}
-    pd.testing.assert_frame_equal(one.curves, study.study("linear", ("eig", "d_optimal"), **SHORT).curves)
-    alone = study.study("linear", ("eig",), **SHORT).curves
+    pd.testing.assert_frame_equal(one.curves, study.selection_study("linear", ("eig", "d_optimal"), **SHORT).curves)
+    alone = study.selection_study("linear", ("eig",), **SHORT).curves
     both = one.curves[one.curves["rule"].isin(["eig", "entropy", "random"])].reset_index(drop=True)
     pd.testing.assert_frame_equal(alone, both)  # a rule's curve does not depend on its company
 
 
 def test_entropy_stands_beside_the_winner():
-    found = study.study("linear", ("eig",), **SHORT)
+    found = study.selection_study("linear", ("eig",), **SHORT)
     lines = str(found).splitlines()
     assert [line.split()[0] for line in lines[2:5]] == ["eig", "entropy", "random"]
     assert "against entropy" in lines[5]
@@ -49,7 +49,7 @@ def test_every_world_can_be_studied(world):
     made = world_of(world)(3)
     assert len(made.pool) == len(made.reward)
     assert len(made.test) == len(made.test_reward)
-    found = study.study(world, ("eig", "coreset"), **SHORT)
+    found = study.selection_study(world, ("eig", "coreset"), **SHORT)
     assert np.isfinite(found.curves["correlation"]).all()
     gained = found.curves.groupby("labels")["correlation"].mean()
     assert gained[60] > gained[30]
@@ -57,13 +57,13 @@ def test_every_world_can_be_studied(world):
 
 def test_prompts_can_be_kept_apart():
     for candidates in ("within", "across"):
-        found = study.study("prompts", ("eig",), candidates=candidates, **SHORT | {"items_per_round": 40})
+        found = study.selection_study("prompts", ("eig",), candidates=candidates, **SHORT | {"items_per_round": 40})
         assert found.curves["correlation"].max() < 1
 
 
 def test_draws_stand_for_the_laplace_approximation():
-    few, many = (study.study("linear", ("eig",), draws=size, **SHORT).curves for size in (16, 20_000))
-    exact = study.study("linear", ("eig",), **SHORT).curves
+    few, many = (study.selection_study("linear", ("eig",), draws=size, **SHORT).curves for size in (16, 20_000))
+    exact = study.selection_study("linear", ("eig",), **SHORT).curves
     chosen = exact["rule"] == "eig"
     assert not few[chosen].equals(exact[chosen])
     np.testing.assert_allclose(many["correlation"], exact["correlation"], atol=0.05)
@@ -72,7 +72,7 @@ def test_draws_stand_for_the_laplace_approximation():
 def test_a_fit_gives_the_truths():
     data = simulate.population(12, 5, 150, seed=0)[0]
     post = prefdensity.fit("bradley_terry", data, seed=0, progress=False)
-    found = study.study(post, ("eig",), budgets=(20, 50), seeds=3, progress=False)
+    found = study.selection_study(post, ("eig",), budgets=(20, 50), seeds=3, progress=False)
     assert found.curves.groupby("labels")["correlation"].mean()[50] > 0.5
 
 
@@ -88,7 +88,7 @@ def test_linear_learner_finds_the_mode():
 
 
 def test_interrupted_studies_keep_what_is_complete(monkeypatch):
-    whole = study.study("linear", ("eig",), **SHORT | {"seeds": 3})
+    whole = study.selection_study("linear", ("eig",), **SHORT | {"seeds": 3})
     calls = iter(range(100))
     make = study.world_of("linear")
 
@@ -98,7 +98,7 @@ def test_interrupted_studies_keep_what_is_complete(monkeypatch):
         return make(seed)
 
     monkeypatch.setattr(study, "world_of", lambda name: tired)
-    found = study.study("linear", ("eig",), **SHORT | {"seeds": 3})
+    found = study.selection_study("linear", ("eig",), **SHORT | {"seeds": 3})
     assert found.notes == ("Interrupted: 2 of 3 simulations are complete.",)
     pd.testing.assert_frame_equal(found.curves, whole.curves[whole.curves["seed"] < 2])
 
@@ -117,7 +117,7 @@ def test_interrupted_studies_keep_what_is_complete(monkeypatch):
 )
 def test_bad_input_is_one_clear_sentence(given, words):
     with pytest.raises(DataError, match=words):
-        study.study(**SHORT | given)
+        study.selection_study(**SHORT | given)
 
 
 def test_command_writes_curves_and_a_picture(tmp_path):
@@ -139,7 +139,7 @@ def test_command_writes_curves_and_a_picture(tmp_path):
 @pytest.mark.parametrize("draws", [None, 64])
 def test_linear_world_meets_its_bars(draws):
     rules = ("eig", "d_optimal", "past_aware_d_optimal")
-    found = study.study("linear", rules, seeds=20, draws=draws, progress=False)
+    found = study.selection_study("linear", rules, seeds=20, draws=draws, progress=False)
     table = found.table.set_index(["rule", "labels"])
     rho, ratio, t = table["correlation"], table["error_ratio"], table["t"]
     assert rho["d_optimal", 200] >= 0.915
@@ -155,7 +155,7 @@ def test_linear_world_meets_its_bars(draws):
 
 @pytest.mark.slow
 def test_three_well_world_meets_its_bars():
-    found = study.study("three_well", ("greedy_d_optimal",), seeds=20, progress=False)
+    found = study.selection_study("three_well", ("greedy_d_optimal",), seeds=20, progress=False)
     ratio = found.table.set_index(["rule", "labels"])["error_ratio"]
     assert ratio["greedy_d_optimal", 200] <= 0.6
     assert ratio["greedy_d_optimal", 800] <= 0.5
@@ -163,6 +163,6 @@ def test_three_well_world_meets_its_bars():
 
 @pytest.mark.slow
 def test_world_of_prompts_meets_its_bar():
-    found = study.study("prompts", ("eig",), seeds=20, progress=False)
+    found = study.selection_study("prompts", ("eig",), seeds=20, progress=False)
     table = found.table.set_index(["rule", "labels"])
     assert table.loc[("eig", 800), "t"] > 3

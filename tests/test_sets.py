@@ -157,22 +157,22 @@ def test_units_of_choices(plain):
     exact = np.stack([-np.log(np.exp(each).sum(1)) for each in shown], 1)
     np.testing.assert_allclose(log_lik.numpy()[:, index], exact, atol=1e-10)
     assert len(labels) == 600
-    by_land = loo(post, data, "land")
+    by_land = loo(post, data, unit="land")
     assert by_land.labels == ("a", "b")
-    assert len(loo(post, data, "annotator").labels) == PEOPLE
+    assert len(loo(post, data, unit="annotator").labels) == PEOPLE
     chance = 600 * math.log(1 / 4)
     assert chance < by_choice.elpd < 0
     refits = kfold("plackett_luce", data, unit="annotator", folds=3, method="laplace", progress=False)
     assert abs(refits.elpd - by_choice.elpd) < 3 * stats.norm.ppf(0.9995)  # near the same: there are few parameters
     with pytest.raises(DataError, match="there is no unit 'pair'; units are choice, annotator, answer, land"):
-        loo(post, data, "pair")
+        loo(post, data, unit="pair")
 
 
 def test_rankings_are_left_out_whole():
     data = best_of(8, answers=60, top=3)
     assert len(data) == 180
     post = prefdensity.fit("plackett_luce", data, method="laplace", progress=False)
-    by_answer = loo(post, data, "answer")
+    by_answer = loo(post, data, unit="answer")
     assert len(by_answer.labels) == 60
     parts = loo(post, data)
     assert by_answer.lpd_i.sum() == pytest.approx(parts.lpd_i.sum(), abs=3.0)

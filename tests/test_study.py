@@ -10,13 +10,13 @@ from prefdensity.cli.main import app
 from prefdensity.errors import DataError
 from prefdensity.judged.simulate import JudgedWorld, TrueJudge, buy
 from prefdensity.judged.units import A, B
-from prefdensity.pcal.study import CALIBRATIONS, TRUTHS, estimate, oracle, run_study
+from prefdensity.pcal.study import CALIBRATIONS, TRUTHS, estimate, judge_study, oracle
 from prefdensity.reporting import study_plots
 
 
 @pytest.fixture(scope="module")
 def small():
-    return run_study(
+    return judge_study(
         truths=("noise_free", "contrarian_40"), nuisances=("oracle", "gaussian+noise_free", "linear", "useless"),
         replicates=80, pilots=2, units=2000, seed=3, progress=False,
     ).table.set_index(["truth", "design", "nuisance", "calibration"]).sort_index()  # fmt: skip
@@ -64,7 +64,7 @@ def test_intervals_are_valid_whatever_is_assumed(small):
 
 def test_intervals_are_valid_where_outputs_are_asymmetric_and_judges_uneven():
     """Output 2 is 5 too high; a judge says the contrary, is sharper on some units, tires over the table."""
-    found = run_study(
+    found = judge_study(
         truths=("anti_informative", "easier", "tiring"), nuisances=("oracle", "linear"), replicates=80, pilots=2,
         units=2000, shift=5.0, seed=4, progress=False,
     ).table  # fmt: skip
@@ -97,7 +97,7 @@ def test_the_oracle_of_two_who_err_together_is_the_regression_of_labels():
 
 def test_intervals_are_valid_where_two_judges_err_together():
     """A program takes them for independent: it believes them too much, and one multiplier mends that."""
-    found = run_study(
+    found = judge_study(
         truths=("correlated",), nuisances=("oracle", "gaussian+distance", "linear"), replicates=80, pilots=2,
         units=2000, shift=5.0, seed=5, progress=False,
     ).table  # fmt: skip
@@ -126,21 +126,31 @@ def test_a_design_that_knows_the_judge_beats_one_that_does_not(small):
 
 
 def test_the_study_is_drawn_and_refuses_what_it_does_not_know():
-    found = run_study(
+    found = judge_study(
         truths=("logistic",), nuisances=("oracle", "useless"), replicates=4, pilots=1, units=500, progress=False
     )
     for picture in (study_plots.lengths(found.table), study_plots.coverage(found.table)):
         assert picture.axes[0].get_title(loc="left") == "logistic"
     with pytest.raises(DataError, match="there is no 'liar'"):
-        run_study(truths=("liar",))
+        judge_study(truths=("liar",))
     with pytest.raises(DataError, match="oracle must be among"):
-        run_study(nuisances=("linear",))
+        judge_study(nuisances=("linear",))
     with pytest.raises(DataError, match="at least two for each of 5 pilots"):
-        run_study(replicates=5)
+        judge_study(replicates=5)
 
 
 def test_the_command_writes_a_table_and_pictures(tmp_path):
-    words = ["study", "--truths", "logistic", "--nuisances", "oracle,useless", "--replicates", "2", "--pilots", "1"]
+    words = [
+        "judge-study",
+        "--truths",
+        "logistic",
+        "--nuisances",
+        "oracle,useless",
+        "--replicates",
+        "2",
+        "--pilots",
+        "1",
+    ]
     done = CliRunner().invoke(app, [*words, "--units", "300", "--out", str(tmp_path / "study"), "--quiet"])
     assert done.exit_code == 0, done.output
     assert sorted(path.name for path in (tmp_path / "study").iterdir()) == ["coverage.svg", "lengths.svg", "table.csv"]

@@ -97,7 +97,7 @@ def test_utilities_by_category_are_recovered():
     width = [float((each["p_a_upper"] - each["p_a_lower"])[0]) for each in (code, new)]
     assert width[1] > 2 * width[0]  # a category that nobody has met
     assert prefdensity.check(post, data, replicates=20).verdict != "contradicted"
-    assert loo(post, data, "category").labels == tuple(CATEGORIES)
+    assert loo(post, data, unit="category").labels == tuple(CATEGORIES)
     with pytest.raises(DataError, match="unknown category 'cooking'; the fit knows 3: code"):
         post.predict([("ash", "elm")], at={"category": "cooking"})
 
@@ -147,7 +147,7 @@ def test_annotators_are_left_out_whatever_their_plate_is_called():
     )
     own, known = (post.predict([("ash", "yew")]).drop(columns=["item_a", "item_b"]) for post in (mine, shipped))
     np.testing.assert_allclose(own, known, rtol=1e-8)
-    np.testing.assert_allclose(*(loo(post, data, "annotator").elpd_i for post in (mine, shipped)), rtol=1e-6)
+    np.testing.assert_allclose(*(loo(post, data, unit="annotator").elpd_i for post in (mine, shipped)), rtol=1e-6)
 
 
 def test_a_trend_over_time_is_found_and_saved(tmp_path):

@@ -9,7 +9,7 @@ import pytest
 from joblib import parallel_config
 
 from prefdensity.errors import FitError
-from prefdensity.pcal.study import run_study
+from prefdensity.pcal.study import judge_study
 from prefdensity.selection import study
 from prefdensity.workers import each
 
@@ -89,9 +89,9 @@ def test_an_error_of_a_task_is_an_error():
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_studies_equal_serial_ones_bit_for_bit(backend):
     def studies():
-        judges = run_study(**SMALL, pilot_units=200, progress=False).table
+        judges = judge_study(**SMALL, pilot_units=200, progress=False).table
         sizes = {"budgets": (30, 60), "seeds": 2, "items_per_round": 15}
-        return judges, study.study("linear", ("eig",), **sizes, progress=False).curves
+        return judges, study.selection_study("linear", ("eig",), **sizes, progress=False).curves
 
     serial = studies()
     with two_workers(backend):

@@ -97,13 +97,13 @@ def check(
         steps=steps,
         untried=untried,
         parts=parts,
-        calibration=curve.frame(),
+        calibration_curve=curve.frame(),
         replicates=size,
         warnings=tuple(_cautions(post, data, size, replicates, parts)),
     )
 
 
-def calibration(
+def calibration_curve(
     post: Posterior,
     data: Comparisons | Choices,
     *,

@@ -227,7 +227,7 @@ class Residuals:
 
     @cached_property
     def e(self) -> Array:
-        """Score above expectation [cell, draw]."""
+        """LayerScore above expectation [cell, draw]."""
         score = self.count[0] + self.count[2] / 2 if len(self.count) == 3 else self.count[0]
         return score - self.design.total[:, None] * self.expected.score
 

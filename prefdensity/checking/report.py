@@ -33,8 +33,8 @@ class CheckReport:
     parts
         check -> frame of annotators, pairs or items (label, judgements, observed, expected, z), those who
         contribute most to its departure first.
-    calibration
-        As returned by `calibration`.
+    calibration_curve
+        As returned by `check.calibration_curve`.
     replicates
         Number of replicated tables.
     warnings
@@ -48,7 +48,7 @@ class CheckReport:
     steps: pd.DataFrame
     untried: dict[str, str]
     parts: dict[str, pd.DataFrame]
-    calibration: pd.DataFrame
+    calibration_curve: pd.DataFrame
     replicates: int
     warnings: tuple[str, ...]
 
@@ -114,6 +114,10 @@ class CheckReport:
             [(c.name, c.check, c.evidence, c.meaning, c.bearers, c.advice) for c in self.causes],
             columns=["cause", "check", "evidence", "meaning", "carried_by", "advice"],
         )
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the table of checks."""
+        return self.table
 
     def __str__(self) -> str:
         lines = [f"{self.program} against {self.source}, {self.replicates} replicated tables", self.headline]

@@ -60,6 +60,10 @@ class RankReport:
         """Whether the approximation fails in most fits: the ranks are then about it, not about the program."""
         return self.usable < _MOST
 
+    def to_frame(self) -> pd.DataFrame:
+        """Return the table of quantities."""
+        return self.table
+
     def __str__(self) -> str:
         lines = self.table.to_string(index=False, float_format=lambda x: f"{x:.3f}")
         head = f"{len(self.ranks)} replicates, k-hat below {K_USABLE} in {self.usable:.0%} of the fits"
@@ -70,13 +74,13 @@ class RankReport:
 
 def sbc(
     program: str | Path | Program | Layer,
-    design: Comparisons,
+    data: Comparisons,
     *,
     replicates: int = 100,
     seed: int = 0,
     method: str = "laplace",
 ) -> RankReport:
-    """Check inference for a program and a design: prior -> judgements -> posterior -> rank of the truth.
+    """Check inference for a program and who compares what: prior -> judgements -> posterior -> rank of the truth.
 
     After Talts, Betancourt, Simpson, Vehtari and Gelman (2018), arXiv 1804.06788. Ranked are quantities free of
     gauge: the chance of the first outcome in the first comparison (for an annotator of unknown type), contrasts of
@@ -87,7 +91,7 @@ def sbc(
     ----------
     program
         As in `fit`.
-    design
+    data
         Who compares what, and who rates what; outcomes and ratings, if any, are not used.
     replicates
         Number of simulated tables, 20 or more.
@@ -107,19 +111,19 @@ def sbc(
     FitError
         For a method without a posterior.
     ProgramError
-        If the program does not suit the design.
+        If the program does not suit the table.
     """
     if replicates < 20:
         raise DataError(f"replicates={replicates} is too few to judge ranks; use 20 or more")
     if method not in _METHODS:
         raise FitError(f"method={method!r} gives no posterior to rank in; use {', '.join(_METHODS)}")
     program = load_program(program)
-    suit(program, replace(design, outcome=np.zeros(len(design), np.int8)))
-    cells = cells_of(design, program.outcomes, program.needs).without_outcomes()
+    suit(program, replace(data, outcome=np.zeros(len(data), np.int8)))
+    cells = cells_of(data, program.outcomes, program.needs).without_outcomes()
     rows, k_hats = [], []
     for number, stream in enumerate(np.random.SeedSequence(seed).generate_state(replicates)):
-        data, truth, chance = _simulated(program, design, cells, int(stream))
-        post = fit(program, data, method=method, seed=number, draws=_DRAWS, chains=1, progress=False)
+        made, truth, chance = _simulated(program, data, cells, int(stream))
+        post = fit(program, made, method=method, seed=number, draws=_DRAWS, chains=1, progress=False)
         like_a_draw = {name: truth[name].reshape(1, *post.draws[name].shape[1:]) for name in truth}
         drawn, exact = _quantities(post.draws, post.dims), _quantities(like_a_draw, post.dims)
         drawn["first chance"] = np.concatenate([_first(t) for t in outcome_tables(post, cells.head(1))])

@@ -1,4 +1,4 @@
-"""Score tests of what could be added to a program, at its fit: one pass over the data for each layer.
+"""LayerScore tests of what could be added to a program, at its fit: one pass over the data for each layer.
 
 At the point where a layer says nothing, the larger program has the likelihood of the smaller. For its effects theta,
 the score S there and its covariance V = I_tt - I_tz (I_zz + prior)^-1 I_zt, all else that is estimated projected out,
@@ -43,7 +43,7 @@ _LEFT = 1e-6  # share of the information of an effect that must be left when all
 
 
 @dataclass(frozen=True)
-class Score:
+class LayerScore:
     """What the score says of one layer.
 
     Attributes
@@ -174,7 +174,7 @@ def _support(view: View, name: str) -> tuple[float, float]:
     return float(found[0]), float(found[1])
 
 
-def score_of(fit: Fit, extension: Extension) -> Score:
+def score_of(fit: Fit, extension: Extension) -> LayerScore:
     """Return what the score says of a layer.
 
     Raises
@@ -196,7 +196,7 @@ def score_of(fit: Fit, extension: Extension) -> Score:
         # beside single effects that may be all there is: a spread that is not seen counts as what it costs
         gains.append(gain if not len(one) or tails[-1] <= _SEEN else min(gain, -1.0))
     p = min(1.0, len(tails) * min(tails))
-    return Score(extension, statistic, df, variance, p, sum(gains))
+    return LayerScore(extension, statistic, df, variance, p, sum(gains))
 
 
 def _single(effects: Effects, some: Index) -> tuple[float, int, float, float]:
@@ -251,7 +251,7 @@ def _excess(effects: Effects, many: Index) -> float:
     return float(total @ (fourth - normal))
 
 
-def scores(post: Posterior, data: Comparisons, own: Sequence[Layer] = ()) -> tuple[list[Score], dict[str, str]]:
+def scores(post: Posterior, data: Comparisons, own: Sequence[Layer] = ()) -> tuple[list[LayerScore], dict[str, str]]:
     """Return what the scores say of all layers that could be added, and of the others why they were not tried.
 
     Parameters
@@ -262,7 +262,7 @@ def scores(post: Posterior, data: Comparisons, own: Sequence[Layer] = ()) -> tup
         Layers to try beside the shipped ones.
     """
     ways, untried = extensions(post.program, data, own)
-    found: list[Score] = []
+    found: list[LayerScore] = []
     if not ways:
         return found, untried
     try:
@@ -290,7 +290,7 @@ def holm(p: Sequence[float]) -> Array:
     return out
 
 
-def table(found: Sequence[Score]) -> pd.DataFrame:
+def table(found: Sequence[LayerScore]) -> pd.DataFrame:
     """Return what to try next, what would gain most first.
 
     Columns: layer, program, gain (expected, in elpd), p, p_adjusted (for the number of layers tried, after Holm),

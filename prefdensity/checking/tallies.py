@@ -95,7 +95,7 @@ class Curve:
         return self.sums @ (self.total / 2 + self.side * (score - self.total / 2))
 
     def frame(self) -> pd.DataFrame:
-        """Return the frame of `checks.calibration`."""
+        """Return the frame of `check.calibration_curve`."""
         predicted, observed, replicated = np.concatenate(self.passes, 2)
         lower, upper = np.quantile(replicated, [0.05, 0.95], axis=1)
         return pd.DataFrame(

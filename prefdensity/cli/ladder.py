@@ -103,7 +103,7 @@ def plan(
         found.shopping().to_csv(folder / "shopping.csv", index=False)
         found.ways().to_csv(folder / "ways.csv", index=False)
         found.break_even().to_csv(folder / "break_even.csv", index=False)
-        found.assign(units, seed).to_csv(folder / "units.csv", index=False)
+        found.assign(units, seed=seed).to_csv(folder / "units.csv", index=False)
         curve.to_csv(folder / "curve.csv", index=False)
         cost_curve(found, curve).savefig(folder / "curve.svg")
         write_plan_report(found, curve, folder / "report.html", pilot.name)

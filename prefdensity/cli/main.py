@@ -20,7 +20,7 @@ from prefdensity.cli.pcal import design, estimate
 from prefdensity.cli.ratio import likelihood_ratio
 from prefdensity.cli.select import select, select_study
 from prefdensity.cli.shell import INTERRUPTED, one_sentence, staged
-from prefdensity.cli.study import study
+from prefdensity.cli.study import judge_study
 from prefdensity.cli.table import reads_a_table
 from prefdensity.errors import DataError
 from prefdensity.programs.defaults import FIRST, LONGER, LONGEST, TIES, WITH_ARGUMENTS
@@ -241,7 +241,7 @@ def check(
             found.table.to_csv(folder / "check.csv", index=False)
             found.suspects().to_csv(folder / "suspects.csv", index=False)
             plots.check(found).savefig(folder / "check.svg")
-            plots.calibration(found.calibration).savefig(folder / "calibration.svg")
+            plots.calibration_curve(found.calibration_curve).savefig(folder / "calibration.svg")
             written = sorted(path.name for path in folder.iterdir())
         typer.echo(f"wrote {out}: {', '.join(written)}")
 
@@ -314,9 +314,10 @@ app.command(epilog=f"Example: prefdensity select votes.csv --model {FIRST} --n 2
 app.command("select-study", epilog="Example: prefdensity select-study --world linear --seeds 20 --out study")(
     one_sentence(select_study)
 )
-app.command(epilog="Example: prefdensity study --truths noise_free,contrarian_40 --replicates 100 --out study")(
-    one_sentence(study)
-)
+app.command(
+    "judge-study",
+    epilog="Example: prefdensity judge-study --truths noise_free,contrarian_40 --replicates 100 --out judge-study",
+)(one_sentence(judge_study))
 
 pcal = typer.Typer(
     no_args_is_help=True, help="Labels or preferences under a budget: design a purchase, estimate from it."

@@ -138,7 +138,7 @@ def design(
         criterion=criterion, aware=not constant, calibration=calibration.value, floor=floor, seed=seed,
     )  # fmt: skip
     frame = table.to_frame()[list(table.features)] if units is None else read_rows(units)
-    planned = plan.apply(frame) if units is None else plan.assign(frame, seed)
+    planned = plan.apply(frame) if units is None else plan.assign(frame, seed=seed)
     p1, p2 = planned["label_probability"], planned["preference_probability"]
     spent = (cost - 1) * p1.mean() + p2.mean()
     typer.echo(

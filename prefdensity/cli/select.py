@@ -175,7 +175,7 @@ def select_study(
         raise DataError(f"--budgets {budgets} must be whole numbers with commas, like 50,100,200") from None
     with staged(out):
         pass  # a folder that cannot be written is better known before the work than after it
-    found = study.study(
+    found = study.selection_study(
         world if saved is None else load_posterior(saved),
         [name.strip() for name in rules.split(",")],
         budgets=steps,

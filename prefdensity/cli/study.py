@@ -1,4 +1,4 @@
-"""The command `study`: what a wrong model of the judge costs."""
+"""The command `judge-study`: what a wrong model of the judge costs."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +8,7 @@ import typer
 from prefdensity.cli.shell import staged
 
 
-def study(
+def judge_study(
     truths: Annotated[str | None, typer.Option(help="True judges, with commas; default all.")] = None,
     nuisances: Annotated[str | None, typer.Option(help="Nuisances, with commas; default all.")] = None,
     replicates: Annotated[int, typer.Option(help="Replicates in all.", min=2)] = 500,
@@ -19,18 +19,18 @@ def study(
     shift: Annotated[float, typer.Option(help="By how much output 2 is too high; 0: symmetric, as published.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Seed of all random numbers.", min=0)] = 0,
     jobs: Annotated[int, typer.Option(help="Processes.", min=1)] = 1,
-    out: Annotated[Path, typer.Option(help="Folder for table.csv and pictures.")] = Path("study"),
+    out: Annotated[Path, typer.Option(help="Folder for table.csv and pictures.")] = Path("judge-study"),
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.")] = False,
 ) -> None:
     """Simulate what a wrong model of the judge costs: lengths, coverage, bias of a coefficient under a budget."""
-    from prefdensity.pcal.study import NUISANCES, TRUTHS, run_study
+    from prefdensity.pcal import study
     from prefdensity.reporting import study_plots
 
     with staged(out):
         pass  # a folder that cannot be written is better known before the work than after it
-    found = run_study(
-        truths=tuple(TRUTHS) if truths is None else [name.strip() for name in truths.split(",")],
-        nuisances=NUISANCES if nuisances is None else [name.strip() for name in nuisances.split(",")],
+    found = study.judge_study(
+        truths=tuple(study.TRUTHS) if truths is None else [name.strip() for name in truths.split(",")],
+        nuisances=study.NUISANCES if nuisances is None else [name.strip() for name in nuisances.split(",")],
         replicates=replicates,
         pilots=pilots,
         units=units,

@@ -79,7 +79,7 @@ def compare(
     with show_progress(progress) as report:
         for k, (name, post) in enumerate(posteriors.items()):
             report("leave-one-out", k, len(posteriors))
-            elpds[name] = loo(post, data, unit)
+            elpds[name] = loo(post, data, unit=unit)
             bad = np.flatnonzero(elpds[name].k_hat > USABLE)
             refitted[name] = len(bad) if refit else 0
             if refit and len(bad):

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -97,6 +98,11 @@ class Elpd:
         """Units whose log likelihood varies too much for WAIC: p_waic above .4."""
         return int((self.p_waic_i > WAIC_VARIANCE).sum())
 
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per unit: the unit, elpd, lpd, k_hat, p_waic, weight."""
+        columns = {"elpd": self.elpd_i, "lpd": self.lpd_i, "k_hat": self.k_hat, "p_waic": self.p_waic_i}
+        return pd.DataFrame({self.unit: self.labels, **columns, "weight": self.weight})
+
     def __str__(self) -> str:
         text = f"elpd {self.elpd:.1f} (se {self.se:.1f}), p_loo {self.p_loo:.1f}, over {len(self.elpd_i)} {self.unit}s"
         return text + (f"; k-hat above {USABLE} for {self.n_bad} of them" if self.n_bad else "; every k-hat is usable")
@@ -111,7 +117,7 @@ def standard_error(values: NDArray[np.float64], weight: NDArray[np.float64]) -> 
     return float(np.sqrt(n * (weight @ (values - mean) ** 2) / (n - 1)))
 
 
-def loo(post: Posterior, data: Comparisons | Choices, unit: str | None = None) -> Elpd:
+def loo(post: Posterior, data: Comparisons | Choices, *, unit: str | None = None) -> Elpd:
     """Return the leave-one-out density of the data that `post` was fitted to, by Pareto-smoothed importance sampling.
 
     Raises

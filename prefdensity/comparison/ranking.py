@@ -76,6 +76,10 @@ class Comparison:
         labels, values = pointwise_log_lik(self.posteriors[name], self.data, self.unit)
         return with_log_likelihood(self.posteriors[name], self.unit, labels, values)
 
+    def to_frame(self) -> pd.DataFrame:
+        """Return the table of programs."""
+        return self.table
+
     def __str__(self) -> str:
         twice = " A comparison counts with both of its items." if self.unit == "item" else ""
         head = f"Left out: one {self.unit} at a time.{twice} Higher elpd predicts better."

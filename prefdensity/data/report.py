@@ -85,6 +85,10 @@ class DataReport:
             and remark.tested_by not in passed
         )
 
+    def to_frame(self) -> pd.DataFrame:
+        """Return the table of items."""
+        return self.items
+
     def __str__(self) -> str:
         lines = [f"{self.n_judgements:,.0f} judgements of {self.n_items:,} items ({self.source})"]
         lines.append(f"  ties          {share(self.tie_share)}")

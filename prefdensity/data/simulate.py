@@ -92,7 +92,7 @@ def population(
     n_annotators: int,
     n_comparisons: int,
     *,
-    seed: int | np.random.Generator,
+    seed: int | np.random.Generator = 0,
     utility_sd: float = 1.0,
     tie_strength: float | None = None,
     position_bias: float = 0.0,

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 from scipy.sparse.csgraph import connected_components
@@ -85,6 +86,13 @@ class Optimum:
     win_rate: Array
     residual: float
     steps: int
+
+    def __repr__(self) -> str:
+        return f"Optimum({self.density!r}, residual {self.residual:.1e})"
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the density's frame with the win rate that it reproduces."""
+        return self.density.to_frame().assign(win_rate=self.win_rate)
 
 
 def optimum(table: ArrayLike, proposal: Density) -> Optimum:

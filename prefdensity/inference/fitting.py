@@ -45,9 +45,9 @@ def fit(
     data: Comparisons | Choices,
     *,
     method: str = "auto",
+    draws: int = 1000,
     seed: int = 0,
     device: str = "auto",
-    draws: int = 1000,
     restarts: int | None = None,
     guide: str | None = None,
     max_steps: int = 10_000,
@@ -73,13 +73,13 @@ def fit(
         many short NUTS chains if the program is small (200 parameters, 10,000 cell evaluations: at most 1,470 passes
         of the program over 64 chains), otherwise variational, or svi where that does not apply, unless it would take
         very long (a million cells, 5,000 parameters).
+    draws
+        Posterior draws to keep (per chain for "nuts").
     seed
         Of everything random; the same seed on the same machine gives the same result.
     device
         "cpu", "cuda", or "auto": cuda if there is one and the table is large. A table that does not fit on the GPU
         stays in host memory, where its mode is found, and svi passes it through the GPU part by part.
-    draws
-        Posterior draws to keep (per chain for "nuts").
     restarts
         Starts of the search for a mode; default 8 with annotator types (3 for a large table), 4 for other programs
         that may have several modes, 1 otherwise. Starts that say nearly the same of the annotators count as one.

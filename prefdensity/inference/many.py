@@ -67,6 +67,14 @@ class ManyFits:
     def __len__(self) -> int:
         return len(self.z)
 
+    def __repr__(self) -> str:
+        share = f"{self.converged.mean():.0%} converged"
+        return f"ManyFits({self.program}, {len(self.items)} items, {len(self)} fits, {share})"
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return `summary`."""
+        return self.summary()
+
     def utilities(self) -> NDArray[np.float64]:
         """Return utilities at the modes [fit, item], each fit centred at 0."""
         u = self.point["utility"]

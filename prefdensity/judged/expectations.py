@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from prefdensity.errors import DataError, ProgramError
+from prefdensity.judged.rungs import VarianceDrop
 from prefdensity.judged.scale import Scale
 from prefdensity.judged.units import Judged
 from prefdensity.posterior import files
@@ -60,25 +61,21 @@ class LabelLaw:
 
 
 @dataclass(frozen=True, eq=False)
-class VarianceDrop:
+class VerdictDrop(VarianceDrop):
     """What one verdict tells about the label of each unit, under every posterior draw.
 
     Attributes
     ----------
+    explained, left
+        As of `VarianceDrop`, the verdict being all that is preferred.
     probability
         P(verdict | x, w) [draw, unit, outcome].
     mean
         E[Y | x, w, verdict] [draw, unit, outcome].
-    explained
-        Var(E[Y | x, w, verdict] | x, w) [draw, unit].
-    left
-        E[Var(Y | x, w, verdict) | x, w] [draw, unit].
     """
 
     probability: Array
     mean: Array
-    explained: Array
-    left: Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +105,14 @@ class JudgeFit:
     def status(self) -> FitStatus:
         """How the fit went."""
         return self.posterior.status
+
+    def __str__(self) -> str:
+        table = self.summary().to_string(index=False, float_format=lambda x: f"{x:.3f}", na_rep="")
+        return "\n".join([repr(self), table, *self.posterior.quality()])
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return `summary`."""
+        return self.summary()
 
     def summary(self, level: float = 0.9) -> pd.DataFrame:
         """Return one row per parameter: parameter, index, mean, sd, lower, upper, sd_labelled, meaning.
@@ -190,7 +195,7 @@ class JudgeFit:
 
     def variance_drop(
         self, units: Judged, *, judge: int = 0, nodes: int = _NODES, average: int = _AVERAGED
-    ) -> VarianceDrop:
+    ) -> VerdictDrop:
         """Return what a verdict of one judge would tell about each label, draw by draw: verdicts are not looked at.
 
         With q the squared influence of a unit's label (see the designs), q * left and q * explained are the
@@ -206,7 +211,7 @@ class JudgeFit:
         centre = (p * m).sum(-1, keepdims=True)
         explained = (p * (m - centre) ** 2).sum(-1)
         assert variance is not None  # a program has outcomes
-        return VarianceDrop(p, m, explained, np.maximum(variance - explained, 0.0))
+        return VerdictDrop(explained, np.maximum(variance - explained, 0.0), probability=p, mean=m)
 
     @torch.no_grad()
     def _passes(

@@ -43,8 +43,8 @@ def fit_judge(
     judged: Judged,
     *,
     method: str = "auto",
-    seed: int = 0,
     draws: int = 500,
+    seed: int = 0,
     labelled: int = MOST_LABELLED,
     hidden: int = MOST_HIDDEN,
     scale: Scale | None = None,
@@ -65,10 +65,10 @@ def fit_judge(
         The table.
     method
         laplace, svi, nuts or map; "auto": laplace, then svi where Pareto k-hat says that laplace cannot hold it.
-    seed
-        Of everything random, the choice of units included.
     draws
         Posterior draws to keep.
+    seed
+        Of everything random, the choice of units included.
     labelled, hidden
         Units at most to use, with a label and with verdicts only; a random choice of more. The parameters are few,
         and an estimator that weights by known propensities is consistent whatever they are.

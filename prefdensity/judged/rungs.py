@@ -54,3 +54,19 @@ class Purchased(Protocol):
     def stage(self) -> Array | None: ...  # noqa: D102
     def __len__(self) -> int: ...
     def take(self, rows: slice | Array) -> Any: ...  # noqa: D102
+
+
+@dataclass(frozen=True, eq=False)
+class VarianceDrop:
+    """What the preferences of a unit would tell about its label, under every posterior draw.
+
+    Attributes
+    ----------
+    explained
+        Var(E[Y | x, w, preferences] | x, w) [draw, unit].
+    left
+        E[Var(Y | x, w, preferences) | x, w] [draw, unit].
+    """
+
+    explained: Array
+    left: Array

@@ -16,7 +16,7 @@ from prefdensity.pcal.ladder import LadderEstimate, RungRegression, ladder
 from prefdensity.pcal.ladder_plan import LadderPlan, ladder_plan
 from prefdensity.pcal.nonresponse import weigh_returns
 from prefdensity.pcal.nuisances import GaussianNuisance, GivenNuisance, LinearNuisance, RegressorNuisance
-from prefdensity.pcal.plan import Design, pcal_design
+from prefdensity.pcal.plan import PcalDesign, pcal_design
 from prefdensity.pcal.program_nuisance import MovedNuisance, ProgramNuisance
 from prefdensity.pcal.purchase_checks import Purchases
 from prefdensity.pcal.quantiles import Quantile
@@ -24,7 +24,7 @@ from prefdensity.pcal.rounds import anytime, decided, drift, together
 
 __all__ = [
     "ConfusionJudge",
-    "Design",
+    "PcalDesign",
     "EstimatingEquation",
     "GaussianNuisance",
     "GivenNuisance",

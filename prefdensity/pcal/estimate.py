@@ -23,10 +23,10 @@ from prefdensity.pcal.criteria import Criterion, metric
 from prefdensity.pcal.diagnostics import diagnose, residuals_by_group, warn, without_preferences
 from prefdensity.pcal.equal_cost import equal_cost as at_equal_cost
 from prefdensity.pcal.functionals import Functional, LabelFunction, LinearRegression
-from prefdensity.pcal.nuisances import GaussianNuisance, Nuisance, folds
+from prefdensity.pcal.nuisances import GaussianNuisance, Nuisance, folds_of
 from prefdensity.pcal.purchase_checks import Purchases, usable
 from prefdensity.pcal.solved import Solved, assemble
-from prefdensity.pcal.stages import Expected, Rule, stage_rows
+from prefdensity.pcal.stages import CalibrationRule, Expected, stage_rows
 
 Array = NDArray[Any]
 
@@ -89,7 +89,7 @@ def pcal(
     *,
     criterion: Criterion = "relative",
     calibration: str = "scalar",
-    n_folds: int = 5,
+    folds: int = 5,
     level: float = 0.9,
     population: int | None = None,
     budget: float | None = None,
@@ -114,7 +114,7 @@ def pcal(
     calibration
         "scalar", "split", "single", "identity" or "none" (labels only); see `calibration.multipliers`. All but
         "identity" are never longer than labels only in large samples, whatever the nuisances are.
-    n_folds
+    folds
         Folds of the nuisances; clusters stay together.
     level
         Mass of the intervals.
@@ -144,13 +144,13 @@ def pcal(
     """
     judged = usable(judged, dependent_judges)
     solved = solve(
-        judged, functional or LinearRegression(), _recipes(nuisance), criterion, calibration, n_folds, level,
+        judged, functional or LinearRegression(), _recipes(nuisance), criterion, calibration, folds, level,
         population, budget, seed,
     )  # fmt: skip
     return PcalEstimate(**{each.name: getattr(solved, each.name) for each in fields(solved)})
 
 
-class Recipe(Protocol):
+class CrossFitted(Protocol):
     """What a nuisance must do for an estimate."""
 
     def cross_fit(self, judged: Any, function: LabelFunction, fold: Array) -> tuple[Array, ...]:
@@ -158,8 +158,8 @@ class Recipe(Protocol):
 
 
 def solve(
-    judged: Any, functional: Functional, recipes: Sequence[Recipe], criterion: Criterion, calibration: str,
-    n_folds: int, level: float, population: int | None, budget: float | None, seed: int,
+    judged: Any, functional: Functional, recipes: Sequence[CrossFitted], criterion: Criterion, calibration: str,
+    folds: int, level: float, population: int | None, budget: float | None, seed: int,
 ) -> Solved:  # fmt: skip
     """Return the solved estimate of any table of purchases; arguments and errors are those of `pcal`."""
     names = functional.names(judged)
@@ -174,8 +174,8 @@ def solve(
     psi = functional.moment(judged, np.nan_to_num(function.at_labels(judged)), start) @ back * judged.labelled[:, None]
     if not (psi.any() or functional.known_variance(judged)):
         raise FitError(f"all labels are {judged.label[judged.labelled][0]:g}; an interval needs labels that differ")
-    rule = Rule(calibration, metric(criterion, names, psi, weight))
-    expected = _expectations(recipes, judged, function, calibration, n_folds, seed)
+    rule = CalibrationRule(calibration, metric(criterion, names, psi, weight))
+    expected = _expectations(recipes, judged, function, calibration, folds, seed)
     found = assemble(judged, functional, start, expected, rule, level, population, budget)
     found.summary()  # an interval without an end is refused here
     return found
@@ -191,12 +191,12 @@ def _recipes(nuisance: Nuisance | Sequence[Nuisance] | None) -> tuple[Nuisance, 
 
 
 def _expectations(
-    recipes: Sequence[Recipe], judged: Any, function: LabelFunction, calibration: str, n_folds: int, seed: int
+    recipes: Sequence[CrossFitted], judged: Any, function: LabelFunction, calibration: str, folds: int, seed: int
 ) -> Expected:
     if calibration == "none":
         empty = function(judged.take(slice(0, 1)), np.zeros((1, 1))).shape[-1]
         return ((np.zeros((len(judged), empty)),),) * len(judged.rungs)
-    fold = folds(judged, n_folds, seed)
+    fold = folds_of(judged, folds, seed)
     found = [recipe.cross_fit(judged, function, fold) for recipe in recipes]
     if not all(np.isfinite(each).all() for guesses in found for each in guesses):
         raise FitError("a nuisance predicts values that are not finite; look at what it was fitted to")

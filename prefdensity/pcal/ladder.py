@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from prefdensity.judged.measured import Measured
 from prefdensity.pcal.criteria import Criterion
 from prefdensity.pcal.diagnostics import few
-from prefdensity.pcal.estimate import Recipe, solve
+from prefdensity.pcal.estimate import CrossFitted, solve
 from prefdensity.pcal.functionals import Functional, LabelFunction, Mean
 from prefdensity.pcal.nuisances import least_squares
 from prefdensity.pcal.purchase_checks import score_test
@@ -124,13 +124,13 @@ class LadderEstimate(Solved):
 
 
 def ladder(
-    table: Measured,
+    measured: Measured,
     functional: Functional | None = None,
-    nuisance: Recipe | Sequence[Recipe] | None = None,
+    nuisance: CrossFitted | Sequence[CrossFitted] | None = None,
     *,
     criterion: Criterion = "relative",
     calibration: str = "scalar",
-    n_folds: int = 5,
+    folds: int = 5,
     level: float = 0.9,
     population: int | None = None,
     seed: int = 0,
@@ -139,13 +139,13 @@ def ladder(
 
     Parameters
     ----------
-    table
+    measured
         What was bought.
     functional
         What to estimate; None: `Mean()`.
     nuisance
         Where conditional expectations come from, one or several; None: `RungRegression()`.
-    criterion, calibration, n_folds, level, population, seed
+    criterion, calibration, folds, level, population, seed
         As in `prefdensity.pcal.pcal`.
 
     Raises
@@ -155,5 +155,7 @@ def ladder(
     """
     recipes = (RungRegression(),) if nuisance is None else nuisance
     recipes = tuple(recipes) if isinstance(recipes, Sequence) else (recipes,)
-    solved = solve(table, functional or Mean(), recipes, criterion, calibration, n_folds, level, population, None, seed)
+    solved = solve(
+        measured, functional or Mean(), recipes, criterion, calibration, folds, level, population, None, seed
+    )
     return LadderEstimate(**{each.name: getattr(solved, each.name) for each in fields(solved)})

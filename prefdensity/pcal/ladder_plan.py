@@ -20,10 +20,10 @@ from prefdensity.pcal import criteria
 from prefdensity.pcal.allocation import allocate, draw
 from prefdensity.pcal.calibration import brackets, multipliers, residuals
 from prefdensity.pcal.criteria import Criterion
-from prefdensity.pcal.estimate import Recipe
+from prefdensity.pcal.estimate import CrossFitted
 from prefdensity.pcal.functionals import Functional, Mean
 from prefdensity.pcal.ladder import RungRegression
-from prefdensity.pcal.nuisances import folds
+from prefdensity.pcal.nuisances import folds_of
 
 Array = NDArray[Any]
 
@@ -31,7 +31,7 @@ _MOST_RUNGS = 8
 
 
 @dataclass(frozen=True, eq=False)
-class Option:
+class LadderOption:
     """One ladder that may be bought from, and what a pilot says of it.
 
     Attributes
@@ -82,14 +82,27 @@ class LadderPlan:
         The table learned from.
     """
 
-    options: tuple[Option, ...]
+    options: tuple[LadderOption, ...]
     money: float
     units: int
     level: float
     parameters: int
     pilot: Measured
 
-    def best(self, money: float | None = None) -> tuple[Option, Array]:
+    def __repr__(self) -> str:
+        return f"LadderPlan({self.money:g} on {self.units:,} units: half length {self.half():.3g})"
+
+    def __str__(self) -> str:
+        tables = (
+            each.to_string(index=False, float_format=lambda x: f"{x:.4g}") for each in (self.shopping(), self.ways())
+        )
+        return "\n".join([repr(self), *tables])
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the shopping list."""
+        return self.shopping()
+
+    def best(self, money: float | None = None) -> tuple[LadderOption, Array]:
         """Return the ladder with the shortest interval for the money, and its probabilities [rung].
 
         Raises
@@ -171,7 +184,7 @@ class LadderPlan:
             rows.append((name, float(price), self._break_even(name)))
         return pd.DataFrame(rows, columns=["what", "price", "break_even"])
 
-    def assign(self, count: int, seed: int = 0) -> pd.DataFrame:
+    def assign(self, count: int, *, seed: int = 0) -> pd.DataFrame:
         """Return who is bought what, for `count` units: buy (the dearest rung, or "nothing") and probabilities.
 
         Numbers are those planned, to one unit; probabilities are columns named after the rungs.
@@ -204,11 +217,11 @@ class LadderPlan:
             return 0.0
         return float(brentq(gain, least, most)) if gain(most) > 0 else most
 
-    def _variance(self, options: Sequence[Option]) -> float:
+    def _variance(self, options: Sequence[LadderOption]) -> float:
         option, p = self._best(options, self.money)
         return option.variance(p)
 
-    def _best(self, options: Sequence[Option], money: float) -> tuple[Option, Array]:
+    def _best(self, options: Sequence[LadderOption], money: float) -> tuple[LadderOption, Array]:
         if not (np.isfinite(money) and money > 0):
             raise DataError(f"money={money!r} must be positive")
         found = [(each, each.probabilities(money / self.units)) for each in options]
@@ -232,11 +245,11 @@ def ladder_plan(
     money: float,
     units: int,
     functional: Functional | None = None,
-    nuisance: Recipe | None = None,
+    nuisance: CrossFitted | None = None,
     criterion: Criterion = "relative",
     calibration: str = "scalar",
     level: float = 0.9,
-    n_folds: int = 5,
+    folds: int = 5,
     seed: int = 0,
 ) -> LadderPlan:
     """Learn from a pilot how to spend money on the rungs of a ladder, rungs left out among the choices.
@@ -252,7 +265,7 @@ def ladder_plan(
         To be spent, in the currency of the prices.
     units
         To buy from.
-    functional, nuisance, criterion, calibration, level, n_folds, seed
+    functional, nuisance, criterion, calibration, level, folds, seed
         As in `ladder.ladder`; the criterion must be one contrast for half lengths: a parameter's name, where there are
         several.
 
@@ -274,7 +287,7 @@ def ladder_plan(
     inner = pilot.ladder[:-1]
     skips = [skip for size in range(len(inner) + 1) for skip in combinations(inner, size)]
     options = tuple(
-        _option(pilot.without(*skip), functional, nuisance, criterion, calibration, n_folds, seed) for skip in skips
+        _option(pilot.without(*skip), functional, nuisance, criterion, calibration, folds, seed) for skip in skips
     )
     plan = LadderPlan(options, money, units, level, len(names), pilot)
     plan.best()
@@ -282,9 +295,9 @@ def ladder_plan(
 
 
 def _option(
-    pilot: Measured, functional: Functional, nuisance: Recipe, criterion: Criterion, calibration: str, n_folds: int,
+    pilot: Measured, functional: Functional, nuisance: CrossFitted, criterion: Criterion, calibration: str, folds: int,
     seed: int,
-) -> Option:  # fmt: skip
+) -> LadderOption:  # fmt: skip
     """Return what a pilot says of its ladder."""
     weight = pilot.labelled / pilot.label_probability
     theta = functional.start(pilot, weight)
@@ -295,7 +308,7 @@ def _option(
     metric = criteria.metric(criterion, names, psi, weight)
     if np.linalg.matrix_rank(metric) > 1:
         raise DataError(f"criterion={criterion!r} is no single contrast; name one of {', '.join(names)}")
-    expected = nuisance.cross_fit(pilot, function, folds(pilot, n_folds, seed))
+    expected = nuisance.cross_fit(pilot, function, folds_of(pilot, folds, seed))
     # what a rung leaves, as if every bracket had the same weight
     n = len(pilot)
     rungs = tuple(Rung(name, np.ones(n, bool), np.full(n, 1 / (2.0 + k))) for k, name in enumerate(pilot.ladder))[::-1]
@@ -306,4 +319,4 @@ def _option(
     ]
     whole = criteria.size(psi, metric, weight)
     assert pilot.prices is not None  # asked for before
-    return Option(pilot.ladder[::-1], pilot.prices[::-1], whole, np.minimum(left, whole))
+    return LadderOption(pilot.ladder[::-1], pilot.prices[::-1], whole, np.minimum(left, whole))

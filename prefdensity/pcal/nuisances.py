@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from prefdensity.errors import DataError
-from prefdensity.judged.rungs import Purchased
+from prefdensity.judged.rungs import Purchased, VarianceDrop
 from prefdensity.judged.units import TIE, A, B, Judged
 from prefdensity.pcal.functionals import LabelFunction
 from prefdensity.pcal.judges import ConfusionJudge, Judge, gaussian_law, learn_judges, levels_law, sides
@@ -29,23 +29,7 @@ _MOST_PANELS = 20  # of judges asked together
 _OWN = 50  # verdicts on labelled units from which a judge has coefficients of their own
 
 
-@dataclass(frozen=True, eq=False)
-class VarianceDrop:
-    """What the preferences of a unit would tell about its label, under every posterior draw.
-
-    Attributes
-    ----------
-    explained
-        Var(E[Y | x, w, preferences] | x, w) [draw, unit].
-    left
-        E[Var(Y | x, w, preferences) | x, w] [draw, unit].
-    """
-
-    explained: Array
-    left: Array
-
-
-class Expectation(Protocol):
+class FittedNuisance(Protocol):
     """A fitted nuisance.
 
     Those that know the law of the preferences also have `variance_drop(judged)`, returning a `VarianceDrop` (any
@@ -71,7 +55,7 @@ class Nuisance(ABC):
     labels_only: ClassVar[bool] = True
 
     @abstractmethod
-    def fit(self, train: Judged) -> Expectation:
+    def fit(self, train: Judged) -> FittedNuisance:
         """Return what this recipe learns."""
 
     def warmed(self, judged: Judged) -> Nuisance:
@@ -95,7 +79,7 @@ class Nuisance(ABC):
         return after, before
 
 
-def folds(judged: Purchased, count: int, seed: int) -> Array:
+def folds_of(judged: Purchased, count: int, seed: int) -> Array:
     """Return the fold [unit], shuffled; clusters stay together, and labels are spread evenly where there are none.
 
     Raises
@@ -127,7 +111,7 @@ class LinearNuisance(Nuisance):
 
     labels_only: ClassVar[bool] = True
 
-    def fit(self, train: Judged) -> Expectation:
+    def fit(self, train: Judged) -> FittedNuisance:
         """See `Nuisance`; labelled units only."""
         return _Regressed(_LeastSquares(), _labelled(train))
 
@@ -145,7 +129,7 @@ class RegressorNuisance(Nuisance):
     regressor: Any
     labels_only: ClassVar[bool] = True
 
-    def fit(self, train: Judged) -> Expectation:
+    def fit(self, train: Judged) -> FittedNuisance:
         """See `Nuisance`; labelled units only."""
         return _Regressed(self.regressor, _labelled(train))
 
@@ -163,7 +147,7 @@ class GivenNuisance(Nuisance):
     after: ArrayLike
     before: ArrayLike
 
-    def fit(self, train: Judged) -> Expectation:
+    def fit(self, train: Judged) -> FittedNuisance:
         """Refuse: predictions are for their own table only."""
         raise DataError(
             "given predictions are for one table; a design for other units needs a nuisance that can be fitted"

@@ -18,7 +18,7 @@ from prefdensity.pcal import criteria
 from prefdensity.pcal.allocation import allocate, allocate_worst_case, draw, require_budget
 from prefdensity.pcal.calibration import Bracket, multipliers, residuals
 from prefdensity.pcal.functionals import Functional, LinearRegression
-from prefdensity.pcal.nuisances import Expectation, GaussianNuisance, Nuisance, folds
+from prefdensity.pcal.nuisances import FittedNuisance, GaussianNuisance, Nuisance, folds_of
 
 Array = NDArray[Any]
 
@@ -64,7 +64,7 @@ class Evidence:
 
 
 @dataclass(frozen=True, eq=False)
-class Design:
+class PcalDesign:
     """Probabilities of buying labels and preferences, learned from a pilot.
 
     Attributes
@@ -98,15 +98,20 @@ class Design:
     back: Array
     criterion: Array
     evidence: Evidence
-    expectation: Expectation
+    expectation: FittedNuisance
     robust: str
     pilot: Judged
 
     def __repr__(self) -> str:
         p1, p2 = (p.mean() for p in self.probabilities(self.pilot))
         return (
-            f"Design(budget {self.budget:g} at {self.cost:g} a label: labels {p1:.3f}, preferences {p2:.3f} of units)"
+            f"PcalDesign(budget {self.budget:g} at {self.cost:g} a label: labels {p1:.3f}, preferences {p2:.3f} of "
+            "units)"
         )
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the pilot's units with the probabilities that they would have: see `apply`."""
+        return self.apply(self.pilot.to_frame()[list(self.pilot.features)])
 
     def probabilities(self, units: Judged) -> tuple[Array, Array]:
         """Return P(label) and P(preference) [unit] for these units, at a mean cost of exactly the budget."""
@@ -154,7 +159,7 @@ class Design:
         p1, p2 = self.probabilities(units)
         return frame.assign(label_probability=p1, preference_probability=p2)
 
-    def assign(self, frame: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+    def assign(self, frame: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
         """Return `apply` with a column buy: label, preference or nothing, drawn at the cost planned."""
         planned = self.apply(frame)
         p = planned[["label_probability", "preference_probability"]].to_numpy()
@@ -214,7 +219,7 @@ class Design:
         least = max(self.floor * self.cost, self.cost / 100) * (1 + 1e-9)
         return np.geomspace(least, self.cost, count)
 
-    def at(self, budget: float) -> Design:
+    def at(self, budget: float) -> PcalDesign:
         """Return the design at another budget; a floor that it cannot pay is an error."""
         require_budget(budget, self.cost, self.floor)
         return replace(self, budget=budget)
@@ -248,9 +253,9 @@ def pcal_design(
     calibration: str = "scalar",
     floor: float = 0.02,
     robust: str = "average",
-    n_folds: int = 5,
+    folds: int = 5,
     seed: int = 0,
-) -> Design:
+) -> PcalDesign:
     """Learn from a pilot how to spend a budget on labels and preferences of further units.
 
     What a preference explains is measured on the pilot's labels, out of fold and after calibration: a nuisance that
@@ -278,12 +283,12 @@ def pcal_design(
         Least probability of a label.
     robust
         "average" over posterior draws of an uncertain nuisance, or "worst": the best for the least favourable.
-    n_folds, seed
+    folds, seed
         Of the nuisances.
 
     Returns
     -------
-    Design
+    PcalDesign
 
     Raises
     ------
@@ -308,11 +313,11 @@ def pcal_design(
     metric = criteria.metric(criterion, names, psi, weight)
     after, before = (
         functional.moment(pilot, h, theta) @ back
-        for h in nuisance.cross_fit(pilot, function, folds(pilot, n_folds, seed))
+        for h in nuisance.cross_fit(pilot, function, folds_of(pilot, folds, seed))
     )
     evidence = Evidence(psi, after, before, weight, calibration)
     told, untold = evidence.left(np.ones(len(pilot)), np.ones(len(pilot)), metric)
-    return Design(
+    return PcalDesign(
         budget, cost, floor, aware, (told, untold - told), functional, theta, back, metric, evidence,
         nuisance.fit(pilot), robust, pilot,
     )  # fmt: skip
@@ -333,7 +338,7 @@ def _pull(functional: Functional, theta: Array, back: Array, metric: Array) -> A
     return pull
 
 
-def _shape(expectation: Expectation, pull: Any, units: Judged) -> Array:
+def _shape(expectation: FittedNuisance, pull: Any, units: Judged) -> Array:
     """Return how the drops vary over units [draw, unit, 2]: q, times the variances that the nuisance knows."""
     q, of_label = pull(units)
     if of_label and hasattr(expectation, "variance_drop"):

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from prefdensity.judged.expectations import JudgeFit
 from prefdensity.judged.fit import fit_judge, refit
+from prefdensity.judged.rungs import VarianceDrop
 from prefdensity.judged.units import Judged
 from prefdensity.pcal.functionals import LabelFunction
-from prefdensity.pcal.nuisances import Nuisance, VarianceDrop
+from prefdensity.pcal.nuisances import Nuisance
 
 Array = NDArray[Any]
 
@@ -94,7 +95,7 @@ class LawExpectation:
     fit: Any
 
     def expect(self, judged: Judged, function: LabelFunction) -> tuple[Array, Array]:
-        """See `Expectation`."""
+        """See `FittedNuisance`."""
         parts = []
         for rows, law in self.fit.laws(judged):
             with np.errstate(over="ignore", invalid="ignore"):
@@ -105,5 +106,5 @@ class LawExpectation:
 
     def variance_drop(self, judged: Judged) -> VarianceDrop:
         """Return what one verdict of the first judge tells [draw, unit]."""
-        drop = self.fit.variance_drop(judged)
-        return VarianceDrop(drop.explained, drop.left)
+        drop: VarianceDrop = self.fit.variance_drop(judged)
+        return drop

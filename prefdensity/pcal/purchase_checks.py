@@ -34,7 +34,7 @@ _STEPS = 50
 class Purchases:
     """What was planned, asked for and came back, and whether verdicts depend on it.
 
-    The tests against the plan take purchases as independent draws, or draws of exact numbers (`Design.assign`), for
+    The tests against the plan take purchases as independent draws, or draws of exact numbers (`PcalDesign.assign`), for
     which they are conservative: without the column of what was asked for, a loss of a quarter is seen in 95 of 100
     tables from about 300 labels on. Where the table says what was asked for, losses are counted.
 

@@ -15,7 +15,7 @@ from scipy.stats import norm, t
 from prefdensity.errors import DataError, FitError
 from prefdensity.pcal.functionals import Functional
 from prefdensity.pcal.intervals import clustered, degrees, effective, inflation, spread
-from prefdensity.pcal.stages import Expected, Rule, Stage, average, solve_stages
+from prefdensity.pcal.stages import CalibrationRule, Expected, Stage, average, solve_stages
 
 Array = NDArray[Any]
 
@@ -59,7 +59,7 @@ class Solved:
     covariance: Array
     influence: Array
     df: Array
-    rule: Rule
+    rule: CalibrationRule
     level: float
     judged: Any
     functional: Functional
@@ -109,6 +109,13 @@ class Solved:
         times = float(inflation(variance, np.array([rate * (1 - rate) * unit]), np.array([events]))[0])
         left = times / effective(weight[weight > 0]) - (0.0 if self.population is None else 1 / self.population)
         return 1 / left if left > 0 else np.inf
+
+    def __str__(self) -> str:
+        return f"{self!r}\n{self.to_frame().to_string(index=False, float_format=lambda x: f'{x:.4g}')}"
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return `summary`, with infinite ends where labels are too few for two."""
+        return self.table(self.critical(None))
 
     def summary(self, level: float | None = None) -> pd.DataFrame:
         """Return one row per parameter: parameter, estimate, se, lower, upper.
@@ -162,7 +169,7 @@ class Solved:
         found = {"estimate": value, "se": error, "lower": value - half, "upper": value + half, "p_value": p_value}
         return pd.Series(found)
 
-    def bands(self, level: float | None = None, seed: int = 0) -> pd.DataFrame:
+    def bands(self, level: float | None = None, *, seed: int = 0) -> pd.DataFrame:
         """Return intervals that hold for all parameters at once: max-t by a Gaussian multiplier bootstrap.
 
         The bootstrap of influence values with Gaussian multipliers is Gaussian with their correlation: so it is drawn.
@@ -194,7 +201,7 @@ class Solved:
 
 
 def assemble(
-    judged: Any, functional: Functional, start: Array, expected: Expected, rule: Rule, level: float,
+    judged: Any, functional: Functional, start: Array, expected: Expected, rule: CalibrationRule, level: float,
     population: int | None, budget: float | None,
 ) -> Solved:  # fmt: skip
     """Return the estimate that given expectations lead to; see `estimate.pcal`."""

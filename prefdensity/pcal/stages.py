@@ -23,7 +23,7 @@ _STEPS = 100
 
 
 @dataclass(frozen=True, eq=False)
-class Rule:
+class CalibrationRule:
     """How nuisances are used.
 
     Attributes
@@ -80,7 +80,7 @@ class Stage:
 
 
 def solve_stages(
-    judged: Purchased, functional: Functional, start: Array, expected: Expected, rule: Rule
+    judged: Purchased, functional: Functional, start: Array, expected: Expected, rule: CalibrationRule
 ) -> list[Stage]:
     """Return the estimate of every stage, each with its share."""
     every = stage_rows(judged)
@@ -101,7 +101,7 @@ def stage_rows(judged: Purchased) -> list[Array]:
 
 
 def shares(
-    judged: Purchased, functional: Functional, start: Array, expected: Expected, rule: Rule,
+    judged: Purchased, functional: Functional, start: Array, expected: Expected, rule: CalibrationRule,
     every: list[Array],
 ) -> Array:  # fmt: skip
     """Return how much each stage counts [stage]: by the precision that its plan buys for the criterion.
@@ -145,7 +145,7 @@ def _influences(
 
 
 def _solve(
-    judged: Purchased, functional: Functional, start: Array, expected: Expected, rule: Rule, rows: Array,
+    judged: Purchased, functional: Functional, start: Array, expected: Expected, rule: CalibrationRule, rows: Array,
     share: float,
 ) -> Stage:  # fmt: skip
     """Return the root of the calibrated estimating equation of one stage.

@@ -145,7 +145,7 @@ def _trees(features: Array, label: Array) -> Callable[[Array], Array]:
 
 @dataclass(frozen=True, eq=False)
 class JudgeStudy:
-    """Results of `run_study`.
+    """Results of `judge_study`.
 
     Attributes
     ----------
@@ -160,6 +160,10 @@ class JudgeStudy:
     table: pd.DataFrame
     settings: dict[str, Any]
 
+    def to_frame(self) -> pd.DataFrame:
+        """Return the table."""
+        return self.table
+
     def __str__(self) -> str:
         wide = self.table.pivot_table(
             index=["truth", "design", "nuisance"], columns="calibration", values="length", sort=False
@@ -167,7 +171,7 @@ class JudgeStudy:
         return wide.to_string(float_format=lambda v: f"{v:.3f}")
 
 
-def run_study(
+def judge_study(
     *,
     truths: Sequence[str] = tuple(TRUTHS),
     nuisances: Sequence[str] = NUISANCES,

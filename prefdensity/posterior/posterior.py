@@ -40,6 +40,10 @@ class Posterior(Draws):
         table = self.summary().head(10).to_string(index=False, float_format=lambda x: f"{x:.3f}")
         return "\n".join([repr(self), table, *self.quality()])
 
+    def to_frame(self) -> pd.DataFrame:
+        """Return `summary`."""
+        return self.summary()
+
     def summary(self, level: float = 0.9) -> pd.DataFrame:
         """Return the ranking: one row per item (and type), best first, the largest type first.
 

@@ -106,7 +106,7 @@ def _small(p: float) -> str:
 
 def calibration(checked: CheckReport) -> Part:
     """Return how often favourites win, against how often the program says so."""
-    table = checked.calibration
+    table = checked.calibration_curve
     off = int(((table["observed"] < table["lower"]) | (table["observed"] > table["upper"])).sum())
     last = table.iloc[-1]
     seen = (
@@ -116,4 +116,4 @@ def calibration(checked: CheckReport) -> Part:
     caption = (
         "How often favourites win against how often the program says so; orange where replicated tables rarely lie."
     )
-    return Picture(svg(plots.calibration(table), "calibration"), caption, f"Calibration: {seen}")
+    return Picture(svg(plots.calibration_curve(table), "calibration"), caption, f"Calibration: {seen}")

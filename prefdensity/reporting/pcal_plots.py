@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-    from prefdensity.pcal.plan import Design
+    from prefdensity.pcal.plan import PcalDesign
 
 _METHODS = {"labels only": COLOURS[6], "labels and unlabelled": COLOURS[4], "PCAL": COLOURS[0]}
 _BINS = 10
@@ -26,7 +26,7 @@ def allocation(planned: pd.DataFrame, outputs: tuple[str, str]) -> Figure:
     Parameters
     ----------
     planned
-        From `Design.apply`, with label_probability and preference_probability.
+        From `PcalDesign.apply`, with label_probability and preference_probability.
     outputs
         Names of the columns with the outputs.
     """
@@ -58,7 +58,7 @@ def allocation(planned: pd.DataFrame, outputs: tuple[str, str]) -> Figure:
     return figure
 
 
-def cost_precision(design: Design, n: int, level: float = 0.9) -> Figure:
+def cost_precision(design: PcalDesign, n: int, level: float = 0.9) -> Figure:
     """Draw the length of the interval against the budget, and what it is spent on.
 
     Parameters

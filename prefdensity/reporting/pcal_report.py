@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
     from prefdensity.judged.expectations import JudgeFit
     from prefdensity.pcal.estimate import PcalEstimate
-    from prefdensity.pcal.plan import Design
+    from prefdensity.pcal.plan import PcalDesign
 
 _ALONE = "labels only"
 _KINDS = {_ALONE: "plain", "labels and unlabelled": "third"}
 _BUYING = (
-    "Buy by lot with the probabilities that units.csv (or Design.assign) gives, keep these columns, and leave cells "
+    "Buy by lot with the probabilities that units.csv (or PcalDesign.assign) gives, keep these columns, and leave cells "
     "empty where nothing was bought; then estimate from the whole list.",
 )
 _FINE = "Report the PCAL intervals, and say how purchases were made."
@@ -32,7 +32,7 @@ _WARNED = "Settle the warnings first: whether an interval is valid rests on how 
 
 
 def write_design_report(
-    design: Design,
+    design: PcalDesign,
     planned: pd.DataFrame,
     path: str | os.PathLike[str],
     title: str,
@@ -47,7 +47,7 @@ def write_design_report(
     design
         From `pcal_design`.
     planned
-        From `Design.apply` or `Design.assign`: the units to buy from.
+        From `PcalDesign.apply` or `PcalDesign.assign`: the units to buy from.
     path
         File to write. It appears whole or not at all.
     title

@@ -228,13 +228,13 @@ def check(report: CheckReport) -> Figure:
     return figure
 
 
-def calibration(table: pd.DataFrame) -> Figure:
+def calibration_curve(table: pd.DataFrame) -> Figure:
     """Draw how often favourites win against how often the program says so, with the range of replicated tables.
 
     Parameters
     ----------
     table
-        From `prefdensity.checking.check.calibration`.
+        From `prefdensity.checking.check.calibration_curve`.
     """
     figure = Figure(figsize=(4.6, 3.8), layout="constrained")
     ax = figure.subplots()

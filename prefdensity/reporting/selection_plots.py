@@ -23,7 +23,7 @@ def learning_curves(study: SelectionStudy) -> Figure:
     Parameters
     ----------
     study
-        From `selection_study.study`.
+        From `selection_study`.
     """
     figure = Figure(figsize=(6.8, 4.2), layout="constrained")
     ax = figure.subplots()

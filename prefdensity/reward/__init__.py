@@ -3,6 +3,18 @@
 What is decided here: how an annotator model takes variance away from a reward without adding bias.
 """
 
+from importlib import import_module as _import_module
+from types import ModuleType as _ModuleType
+
 from prefdensity.reward.fit import Exact, RewardEstimate, Sampled, reward, reward_from_differences
 
+# Modules for those who train; loaded on first use, for trl brings a trainer's libraries.
+_MODULES = ("columns", "losses", "policy_learning", "trl")
+
 __all__ = ["Exact", "RewardEstimate", "Sampled", "reward", "reward_from_differences"]
+
+
+def __getattr__(name: str) -> _ModuleType:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return _import_module(f"{__name__}.{name}")

@@ -35,7 +35,7 @@ _STACK_RIDGE = 1e-2
 _ROWS = 1000  # rows whose draws are weighted at a time
 
 
-class View(NamedTuple):
+class Viewpoint(NamedTuple):
     """Who judges and in which order, with its share of the judgements."""
 
     annotator: str | None
@@ -51,7 +51,7 @@ class Auxiliary(NamedTuple):
 
     labelled: Array
     fresh: Array
-    views: tuple[View, ...]
+    views: tuple[Viewpoint, ...]
     k_hat: Array | None = None
 
     @property
@@ -147,7 +147,7 @@ def stacked(labelled: Labelled, fresh: Fresh, fold: NDArray[np.int64], same_labe
     return replace(labelled, g=g), replace(fresh, g=away)
 
 
-def views_of(data: Comparisons, needs: tuple[str, ...]) -> tuple[View, ...]:
+def views_of(data: Comparisons, needs: tuple[str, ...]) -> tuple[Viewpoint, ...]:
     """Return the annotators and orders that a program needs to know, with their shares of the judgements."""
     who = data.annotator if "annotator" in needs else None
     order = data.first if "first" in needs else None
@@ -155,7 +155,7 @@ def views_of(data: Comparisons, needs: tuple[str, ...]) -> tuple[View, ...]:
     found, inverse = np.unique(key, axis=1, return_inverse=True)
     share = np.bincount(inverse.ravel(), data.count) / data.n_judgements
     return tuple(
-        View(None if who is None else data.annotators[a], ("b", "neither", "a")[f + 1], float(part))
+        Viewpoint(None if who is None else data.annotators[a], ("b", "neither", "a")[f + 1], float(part))
         for (a, f), part in zip(found.T, share, strict=True)
     )
 
@@ -184,7 +184,7 @@ def of_posterior(
     _require_pairs(post)
     views = views_of(data, post.program.needs)
     if folds is None:
-        found = loo(post, data, "comparison")
+        found = loo(post, data, unit="comparison")
         fresh = _of_views(post, pairs, views, progress)
         return Auxiliary(_of_a(np.exp(found.elpd_i), data), fresh, views, found.k_hat)
     labelled, fresh = np.empty(len(data)), np.zeros((len(pairs), len(views)))
@@ -211,7 +211,7 @@ def of_rows(
     _require_pairs(post)
     views = views_of(data, post.program.needs)
     if folds is None:
-        found = loo(post, data, "comparison")
+        found = loo(post, data, unit="comparison")
         fresh = _left_out(post, data, pairs, views, progress)
         return Auxiliary(_of_a(np.exp(found.elpd_i), data), fresh, views, found.k_hat)
     labelled, fresh = np.empty(len(data)), np.empty((len(pairs), len(views)))
@@ -255,7 +255,7 @@ def _of_a(observed: Array, data: Comparisons) -> Array:
 
 
 def _left_out(
-    post: Posterior, data: Comparisons, pairs: Pairs, views: tuple[View, ...], progress: bool | None
+    post: Posterior, data: Comparisons, pairs: Pairs, views: tuple[Viewpoint, ...], progress: bool | None
 ) -> Array:
     """Return P(a) [row, view] of one pair for each row, by draws weighted as if the row's label were unknown.
 
@@ -280,7 +280,7 @@ def _left_out(
 def _of_views(
     post: Posterior,
     pairs: Pairs,
-    views: tuple[View, ...],
+    views: tuple[Viewpoint, ...],
     progress: bool | None,
     most: int | None = _DRAWS,
 ) -> Array:

@@ -95,6 +95,10 @@ class RewardEstimate:
         middle, lower, upper = expit(self.contrast(weights, level))
         return float(middle), float(lower), float(upper)
 
+    def to_frame(self) -> pd.DataFrame:
+        """Return `summary`."""
+        return self.summary()
+
     def summary(self, level: float = 0.95) -> pd.DataFrame:
         """Return a row for each parameter, greatest first: name, estimate, se, lower, upper, rank_lower, rank_upper.
 

@@ -20,7 +20,7 @@ from prefdensity.data.columns import feature_table
 from prefdensity.data.comparisons import TIE, B, Comparisons
 from prefdensity.errors import DataError, FitError
 from prefdensity.posterior.posterior import Posterior
-from prefdensity.reward.auxiliary import Auxiliary, View, folds_of, of_posterior, stacked
+from prefdensity.reward.auxiliary import Auxiliary, Viewpoint, folds_of, of_posterior, stacked
 from prefdensity.reward.convex import gram
 from prefdensity.reward.equation import Equation, Fresh, Labelled
 from prefdensity.reward.estimate import RewardEstimate, cautions
@@ -95,7 +95,7 @@ def reward(
         found = of_posterior(auxiliary, data, pairs, folds=refits, seed=seed, progress=progress)
     else:
         given = probabilities(auxiliary, len(data), "auxiliary")
-        found = Auxiliary(given, fresh.auxiliary()[:, None], (View(None, "neither", 1.0),))
+        found = Auxiliary(given, fresh.auxiliary()[:, None], (Viewpoint(None, "neither", 1.0),))
     design, basis, names = _design(data, features)
     pair, view, share = fresh.rows(found.share, np.random.default_rng(seed))
     code, away_code = _codes(data, cluster, fresh, found, pair, view)

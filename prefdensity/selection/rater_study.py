@@ -129,6 +129,10 @@ class RaterStudy:
         gap = wide["informed"] - wide["random"]
         return float(gap.mean()), float(gap.std(ddof=1) / len(gap) ** 0.5)
 
+    def to_frame(self) -> pd.DataFrame:
+        """Return the table."""
+        return self.table
+
     def __str__(self) -> str:
         gap, se = self._gap()
         wide = self.table.pivot(index="assignment", columns="labels", values="correlation").loc[list(ASSIGNMENTS)]
@@ -140,7 +144,7 @@ class RaterStudy:
         )
 
 
-def study(
+def rater_study(
     post: Posterior,
     *,
     budgets: Sequence[int] = (60, 120, 180, 240),

@@ -72,6 +72,10 @@ class SelectionStudy:
         mean = later.groupby("rule")["correlation"].mean().drop(["entropy", "random"], errors="ignore")
         return str(mean.idxmax()) if len(mean) else "entropy"
 
+    def to_frame(self) -> pd.DataFrame:
+        """Return the table."""
+        return self.table
+
     def __str__(self) -> str:
         wide = self.table.pivot(index="rule", columns="labels", values="correlation")
         order = list(dict.fromkeys([self.winner, "entropy", "random", *wide.index]))
@@ -90,7 +94,7 @@ class SelectionStudy:
         return f"{self.winner} after {last} labels: {', '.join(parts)}; {len(wide)} seeds"
 
 
-def study(
+def selection_study(
     world: str | Posterior = "linear",
     rules: Sequence[str] = DEFAULT,
     *,
