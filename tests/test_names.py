@@ -25,6 +25,7 @@ OTHERWISE = {
     "cli/leaderboard.py": {"items"},
     "cli/main.py": {"noise_free"},  # a true judge of the study
     "comparison/compare.py": {"ratings"},
+    "comparison/elpd.py": {"weight"},  # a column
     "density/asking.py": {"weight"},  # a place among margins
     "inference/engines.py": {"ratings"},  # a column of tables
     "judged/simulate.py": {"noise_free", "lapse", "position_bias"},  # true judges

@@ -140,18 +140,10 @@ def test_the_study_is_drawn_and_refuses_what_it_does_not_know():
 
 
 def test_the_command_writes_a_table_and_pictures(tmp_path):
-    words = [
-        "judge-study",
-        "--truths",
-        "logistic",
-        "--nuisances",
-        "oracle,useless",
-        "--replicates",
-        "2",
-        "--pilots",
-        "1",
-    ]
-    done = CliRunner().invoke(app, [*words, "--units", "300", "--out", str(tmp_path / "study"), "--quiet"])
+    few = "--truths logistic --nuisances oracle,useless --replicates 2 --pilots 1"
+    done = CliRunner().invoke(
+        app, ["judge-study", *few.split(), "--units", "300", "--out", str(tmp_path / "study"), "--quiet"]
+    )
     assert done.exit_code == 0, done.output
     assert sorted(path.name for path in (tmp_path / "study").iterdir()) == ["coverage.svg", "lengths.svg", "table.csv"]
     assert len(pd.read_csv(tmp_path / "study" / "table.csv")) == 2 * 2 * len(CALIBRATIONS)

@@ -33,7 +33,7 @@ PASS = 2**17
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class FeltSite:
     """What comparisons feel of a site: its `places` [comparison] in the site, one for each entry of its small `shape`.
 
     `weights`: the entries count through their weighted sum alone (numbers, or each [comparison]); None: each by itself.
@@ -107,7 +107,7 @@ class Felt:
         return self._worlds[key]
 
 
-def _part(view: View, site: Site) -> Part:
+def _part(view: View, site: Site) -> FeltSite:
     """Return what comparisons may feel of a site, by the axes that grow with items or annotators."""
     around, grows = sides(view.cells), _growing(view)[site.name]
     if site.raw_event != site.event:
@@ -125,7 +125,7 @@ def _part(view: View, site: Site) -> Part:
         for size, index in zip(site.batch + site.event, entry, strict=True):
             place = place * size + index
         places.append(place)
-    return Part(site, tuple(places), tuple(len(axis) for axis in axes), tuple(grows))
+    return FeltSite(site, tuple(places), tuple(len(axis) for axis in axes), tuple(grows))
 
 
 def _growing(view: View) -> dict[str, list[str | None]]:
@@ -146,7 +146,7 @@ def _growing(view: View) -> dict[str, list[str | None]]:
     return growing
 
 
-def _leaves(part: Part, raw: Tensor, people: int) -> list[Leaf]:
+def _leaves(part: FeltSite, raw: Tensor, people: int) -> list[Leaf]:
     """Return what is felt of a site at its values raw [fit, size]."""
     own = raw.shape[-1] // people if part.is_own else 0
     if part.weights is not None and part.is_shared:
@@ -161,7 +161,7 @@ def _leaves(part: Part, raw: Tensor, people: int) -> list[Leaf]:
     return [Leaf(part.site.at, value, tuple(zip(part.places, part.weights, strict=True)), own=own)]
 
 
-def _entries(part: Part, felt: list[Tensor], rows: slice) -> list[Tensor]:
+def _entries(part: FeltSite, felt: list[Tensor], rows: slice) -> list[Tensor]:
     """Return entries [fit, comparison] of a site of which comparisons feel so much."""
     if part.weights is None:
         return felt
@@ -178,7 +178,7 @@ def _spread(weight: Weight, place: Tensor) -> Tensor:
     return weight if isinstance(weight, Tensor) else torch.full(place.shape, weight, device=place.device)
 
 
-def _merged(felt: Felt) -> list[Part]:
+def _merged(felt: Felt) -> list[FeltSite]:
     """Return the parts, those with entries that count through one weighted sum as such."""
     several = [k for k, part in enumerate(felt.parts) if len(part.places) > 1]
     parts = list(felt.parts)

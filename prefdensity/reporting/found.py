@@ -9,7 +9,7 @@ from markupsafe import Markup
 from prefdensity.checking.report import SEEN
 from prefdensity.reporting import plots
 from prefdensity.reporting.pages import Part, number, signed, svg
-from prefdensity.reporting.parts import Bars, Column, Numbers, Picture, Points, Table, Words
+from prefdensity.reporting.parts import Bars, Numbers, PageColumn, PageTable, Picture, Points, Words
 from prefdensity.words import percent
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def _bearers(check: str, frame: pd.DataFrame) -> Part:
     """Return those who contribute most to the departure of a check."""
     shown = frame.head(_SHOWN)
     labels = [name for name in shown.columns if name not in ("judgements", "observed", "expected", "z")]
-    columns: list[Column] = [
+    columns: list[PageColumn] = [
         Words(name, shown[name].astype(str).tolist(), names=not k) for k, name in enumerate(labels)
     ]
     for name in ("judgements", "observed", "expected", "z"):
@@ -53,7 +53,7 @@ def _bearers(check: str, frame: pd.DataFrame) -> Part:
             values = shown[name].tolist()
             form = "{:,.10g}".format if name == "judgements" else number
             columns.append(Numbers(name, values, [form(value) for value in values]))
-    return Table(f"Who departs most from what {check} expects.", columns, len(shown))
+    return PageTable(f"Who departs most from what {check} expects.", columns, len(shown))
 
 
 def departures(checked: CheckReport) -> Part:
@@ -61,7 +61,7 @@ def departures(checked: CheckReport) -> Part:
     table = checked.table[checked.table["verdict"] != "not available"]
     rows = table.to_dict("records")
     z = [row["z"] for row in rows]
-    columns: list[Column] = [
+    columns: list[PageColumn] = [
         Words("check", [row["check"] for row in rows], names=True),
         Bars(
             "z: data minus expected, in sd", [min(value, 0.0) for value in z], z,
@@ -83,7 +83,7 @@ def departures(checked: CheckReport) -> Part:
         f"{off or 'None'} of {len(rows)} checks {'is' if off == 1 else 'are'} off, against {checked.replicates} tables "
         f"replicated by the fitted program; within 2 sd is nothing unusual, and beyond {_FAR:g} an edge is drawn."
     )
-    return Table(caption, columns, len(rows), left)
+    return PageTable(caption, columns, len(rows), left)
 
 
 def additions(checked: CheckReport) -> list[Part]:
@@ -92,12 +92,12 @@ def additions(checked: CheckReport) -> list[Part]:
     if not len(seen):
         return []
     rows = seen.to_dict("records")
-    columns: list[Column] = [
+    columns: list[PageColumn] = [
         Words("program", [row["program"] for row in rows], names=True),
         Numbers("expected gain in elpd (nats)", [row["gain"] for row in rows], [f"{row['gain']:.1f}" for row in rows]),
         Numbers("adjusted p", [row["p_adjusted"] for row in rows], [_small(row["p_adjusted"]) for row in rows]),
     ]
-    return [Table("What a layer would gain, as its score tells.", columns, len(rows))]
+    return [PageTable("What a layer would gain, as its score tells.", columns, len(rows))]
 
 
 def _small(p: float) -> str:

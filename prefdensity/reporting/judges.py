@@ -9,7 +9,7 @@ import numpy as np
 from prefdensity.posterior.people import annotator_table
 from prefdensity.reporting import plots
 from prefdensity.reporting.pages import Part, number, svg
-from prefdensity.reporting.parts import Bars, Column, Numbers, Picture, Points, Table, Words
+from prefdensity.reporting.parts import Bars, Numbers, PageColumn, PageTable, Picture, Points, Words
 from prefdensity.words import percent, share
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def annotators(post: Posterior, data: Comparisons) -> list[Part]:
 
 def _table(post: Posterior, table: pd.DataFrame) -> Part:
     shown = table.head(_MOST)
-    columns: list[Column] = [Words("annotator", shown["annotator"].tolist(), names=True)]
+    columns: list[PageColumn] = [Words("annotator", shown["annotator"].tolist(), names=True)]
     for name in (each for each in plots.personal(post) if each in shown):
         columns += _own(post, name, shown)
     votes = shown["judgements"].tolist()
@@ -70,10 +70,10 @@ def _table(post: Posterior, table: pd.DataFrame) -> Part:
     )
     left = len(table) - len(shown)
     note = f"{left:,} more rows are written by prefdensity tables (or prefdensity.annotator_table)." if left else ""
-    return Table(caption, columns, len(shown), note)
+    return PageTable(caption, columns, len(shown), note)
 
 
-def _own(post: Posterior, name: str, shown: pd.DataFrame) -> list[Column]:
+def _own(post: Posterior, name: str, shown: pd.DataFrame) -> list[PageColumn]:
     """Return a number of each annotator with its interval, as a bar and in digits."""
     place = {label: k for k, label in enumerate(post.annotators)}
     rows = [place[label] for label in shown["annotator"]]

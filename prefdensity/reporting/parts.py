@@ -21,7 +21,7 @@ _LONGEST = 60  # characters of a name in a table; the rest is in its title
 _SEARCHED = 12  # rows from which on a table has a search box and a height
 
 
-class Column(Protocol):
+class PageColumn(Protocol):
     """A column of a table."""
 
     @property
@@ -166,11 +166,11 @@ class Bars:
 
 
 @dataclass(frozen=True, eq=False)
-class Table:
+class PageTable:
     """A table with a caption; from a dozen rows on with a search box and a height of its own, which paper ignores."""
 
     caption: str
-    columns: Sequence[Column]
+    columns: Sequence[PageColumn]
     size: int
     note: str = ""
 
@@ -187,7 +187,7 @@ class Table:
         )
 
 
-def plain(caption: str, frame: pd.DataFrame, bars: Bars | None = None) -> Table:
+def plain(caption: str, frame: pd.DataFrame, bars: Bars | None = None) -> PageTable:
     """Return a frame as a table, its first column heading the rows; `bars` are drawn behind the first words.
 
     Parameters
@@ -199,7 +199,7 @@ def plain(caption: str, frame: pd.DataFrame, bars: Bars | None = None) -> Table:
     bars
         Intervals of the rows.
     """
-    columns: list[Column] = []
+    columns: list[PageColumn] = []
     for name in frame.columns:
         values = frame[name].tolist()
         if frame[name].dtype.kind in "fiu":
@@ -209,7 +209,7 @@ def plain(caption: str, frame: pd.DataFrame, bars: Bars | None = None) -> Table:
             columns.append(Words(name, [str(value) for value in values], names=not columns))
     if bars is not None:
         columns.insert(sum(isinstance(each, Words) for each in columns), bars)
-    return Table(caption, columns, len(frame))
+    return PageTable(caption, columns, len(frame))
 
 
 def _box(name: str, tall: bool = False) -> str:
@@ -222,14 +222,14 @@ def _caption(text: str) -> str:
     return f"<caption><span>{escape(text)}</span></caption>\n"
 
 
-def _heading(column: Column) -> str:
+def _heading(column: PageColumn) -> str:
     still = "" if column.sorts else " data-still"
     chosen = " data-filter" if isinstance(column, Words) and column.filters else ""
     words = f"<span>{escape(column.heading)}</span>{column.head()}"
     return f'<th scope="col" class="{_kind(column)}"{still}{chosen}>{words}</th>'
 
 
-def _kind(column: Column) -> str:
+def _kind(column: PageColumn) -> str:
     if isinstance(column, Bars):
         return "drawn"
     return "words" if isinstance(column, Words) else "figure"

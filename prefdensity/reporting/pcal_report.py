@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from prefdensity.reporting import pcal_plots
 from prefdensity.reporting.pages import Page, Part, Section, number, svg
-from prefdensity.reporting.parts import Bars, Column, Numbers, Picture, Table, Words, plain
+from prefdensity.reporting.parts import Bars, Numbers, PageColumn, PageTable, Picture, Words, plain
 from prefdensity.words import share
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 _ALONE = "labels only"
 _KINDS = {_ALONE: "plain", "labels and unlabelled": "third"}
 _BUYING = (
-    "Buy by lot with the probabilities that units.csv (or PcalDesign.assign) gives, keep these columns, and leave cells "
-    "empty where nothing was bought; then estimate from the whole list.",
+    "Buy by lot with the probabilities that units.csv (or PcalDesign.assign) gives, keep these columns, and leave "
+    "cells empty where nothing was bought; then estimate from the whole list.",
 )
 _FINE = "Report the PCAL intervals, and say how purchases were made."
 _WARNED = "Settle the warnings first: whether an interval is valid rests on how purchases and verdicts were made."
@@ -170,7 +170,7 @@ def _intervals(comparison: pd.DataFrame, level: float) -> Part:
     rows = comparison.to_dict("records")
     ends = [f"{number(row['lower'])} to {number(row['upper'])}" for row in rows]
     values = [row["estimate"] for row in rows]
-    columns: list[Column] = [
+    columns: list[PageColumn] = [
         Words("parameter", [row["parameter"] for row in rows], names=True, under=[row["method"] for row in rows]),
         Bars("scale: labels only", low, middle, high, kinds=[_KINDS.get(row["method"], "") for row in rows]),
         Numbers(f"{level:.0%} interval", values, [number(value) for value in values], ends),
@@ -179,7 +179,7 @@ def _intervals(comparison: pd.DataFrame, level: float) -> Part:
         f"Estimates with {level:.0%} intervals, drawn so that the interval of labels only reaches from -1 to 1: "
         "parameters differ in scale, and shorter is better."
     )
-    return Table(caption, columns, len(rows))
+    return PageTable(caption, columns, len(rows))
 
 
 def _headline(estimate: PcalEstimate, comparison: pd.DataFrame) -> list[str]:

@@ -10,7 +10,7 @@ from prefdensity.posterior.people import item_table
 from prefdensity.reporting.canvas import item_order
 from prefdensity.reporting.labels import shorten
 from prefdensity.reporting.pages import Part, number, signed
-from prefdensity.reporting.parts import Bars, Column, Heat, Numbers, Table, Words
+from prefdensity.reporting.parts import Bars, Heat, Numbers, PageColumn, PageTable, Words
 from prefdensity.words import percent, share
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def first_rows(summary: pd.DataFrame, level: float) -> Part:
     kind = [f"type {name}" for name in shown["type"]] if typed else None
     columns = [Words("item", shown["item"].tolist(), names=True, under=kind), *_utility(shown, level)]
     note = f"The first {each} of {items:,} items{' of each type' if typed else ''}; all are in the ranking below."
-    return Table(_caption(summary, level), columns, len(shown), note if left else "")
+    return PageTable(_caption(summary, level), columns, len(shown), note if left else "")
 
 
 def ranking(post: Posterior, data: Comparisons | Choices, summary: pd.DataFrame, level: float) -> Part:
@@ -70,7 +70,7 @@ def ranking(post: Posterior, data: Comparisons | Choices, summary: pd.DataFrame,
     """
     shown = summary.head(_MOST)
     rows = shown.to_dict("records")
-    columns: list[Column] = [
+    columns: list[PageColumn] = [
         *_named(shown),
         *_utility(shown, level),
         Numbers(
@@ -90,7 +90,7 @@ def ranking(post: Posterior, data: Comparisons | Choices, summary: pd.DataFrame,
         columns.append(Words("note", [row["note"] for row in rows], long=True))
     left = len(summary) - len(shown)
     note = f"{left:,} more rows are in summary.csv (or post.summary())." if left else ""
-    return Table(_caption(summary, level), columns, len(shown), note)
+    return PageTable(_caption(summary, level), columns, len(shown), note)
 
 
 def pairs(post: Posterior, level: float) -> Part | None:
@@ -110,7 +110,7 @@ def pairs(post: Posterior, level: float) -> Part | None:
     found = differences(post, level, None if every else leader)
     rows = found.to_dict("records")
     middle, lower, upper = ([row[name] for row in rows] for name in ("difference", "lower_all", "upper_all"))
-    columns: list[Column] = [Words("item", [row["item_a"] for row in rows], names=True)]
+    columns: list[PageColumn] = [Words("item", [row["item_a"] for row in rows], names=True)]
     columns.append(Words("other item", [row["item_b"] for row in rows], filters=every))
     if "type" in found:
         columns.append(Words("type", [str(row["type"]) for row in rows], filters=True))
@@ -134,7 +134,7 @@ def pairs(post: Posterior, level: float) -> Part | None:
         "probability for all of them together."
     )
     more = "" if every else "Every two are written by prefdensity tables (or prefdensity.differences)."
-    return Table(caption, columns, len(rows), more)
+    return PageTable(caption, columns, len(rows), more)
 
 
 def wins(post: Posterior, items: list[str]) -> Part:
@@ -158,14 +158,14 @@ def wins(post: Posterior, items: list[str]) -> Part:
     return Heat(caption, shown, shares, texts, "{row} is preferred to {column} with probability {share}.")
 
 
-def _named(frame: pd.DataFrame) -> list[Column]:
-    names: list[Column] = [Words("item", frame["item"].tolist(), names=True)]
+def _named(frame: pd.DataFrame) -> list[PageColumn]:
+    names: list[PageColumn] = [Words("item", frame["item"].tolist(), names=True)]
     if "type" in frame:
         names.append(Words("type", [str(kind) for kind in frame["type"]], filters=True))
     return names
 
 
-def _utility(frame: pd.DataFrame, level: float) -> list[Column]:
+def _utility(frame: pd.DataFrame, level: float) -> list[PageColumn]:
     middle, lower, upper = (frame[name].tolist() for name in ("mean", "lower", "upper"))
     point = frame["lower"].isna().all()
     under = None if point else [span(*ends) for ends in zip(lower, upper, strict=True)]

@@ -17,7 +17,7 @@ from prefdensity.reporting import found, judges, plots, ranking
 from prefdensity.reporting.answer import answer, cautions, verdict
 from prefdensity.reporting.canvas import item_order
 from prefdensity.reporting.pages import Page, Part, Section, number, svg, unrooted
-from prefdensity.reporting.parts import Code, Column, Listing, Numbers, Picture, Points, Table, Words
+from prefdensity.reporting.parts import Code, Listing, Numbers, PageColumn, PageTable, Picture, Points, Words
 from prefdensity.words import share
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def _parameters(post: Posterior, level: float) -> list[Part]:
     if not rows:
         return [Points([note])] if left else []
     names = [f"{row['parameter']} [{row['index']}]" if row["index"] != "" else row["parameter"] for row in rows]
-    columns: list[Column] = [
+    columns: list[PageColumn] = [
         Words("parameter", names, names=True),
         Numbers(
             f"mean, {level:.0%} interval", [row["mean"] for row in rows], [number(row["mean"]) for row in rows],
@@ -137,7 +137,7 @@ def _parameters(post: Posterior, level: float) -> list[Part]:
     ]  # fmt: skip
     if shown["note"].any():
         columns.append(Words("note", [row["note"] for row in rows]))
-    return [Table("What the program leaves unknown beside utilities.", columns, len(rows), note if left else "")]
+    return [PageTable("What the program leaves unknown beside utilities.", columns, len(rows), note if left else "")]
 
 
 def _elbo(post: Posterior) -> Part:
