@@ -26,7 +26,7 @@ ORDER = ("folds", "draws", "seed", "progress")
 # What is asked about: a program before the data that it is fitted to, a fit before the data that it was made of.
 FIRST = ("program", "post", "posteriors", "pilot", "judged", "measured", "data")
 # Other spellings of the same.
-BANNED = re.compile(r"n_folds|n_fold|n_draws|num_\w+|n_samples|random_state|random_seed|posterior|dataset|comparisons")
+BANNED = re.compile(r"n_folds|n_fold|n_draws|num_\w+|n_samples|random_state|random_seed|posterior|comparisons")
 
 
 def rooms() -> list[str]:

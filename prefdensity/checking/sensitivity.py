@@ -43,7 +43,7 @@ _DRAWN, _PAIRS = 2_000_000, (4, 32)  # rows that draws about the point have in a
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
+class CellRows:
     """The rows that a program on some cells has: (type, comparison, outcome), the last fastest.
 
     Attributes
@@ -59,7 +59,7 @@ class Rows:
     around: dict[str, tuple[Tensor, ...]]
 
     @classmethod
-    def of(cls, cells: Cells, types: int) -> Rows:
+    def of(cls, cells: Cells, types: int) -> CellRows:
         """Return the rows of a program with so many hidden types of annotators (1: none)."""
         k = len(cells.outcomes)
         around = {
@@ -78,7 +78,7 @@ def log_probabilities(view: View, values: dict[str, Tensor]) -> Tensor:
     return table.flatten()
 
 
-def jacobian(function: Callable[[Tensor], Tensor], x: Tensor, sites: list[Site], rows: Rows) -> Any:
+def jacobian(function: Callable[[Tensor], Tensor], x: Tensor, sites: list[Site], rows: CellRows) -> Any:
     """Return the sparse Jacobian [row, entry] of log probabilities [row] at x [entry], where `sites` lie in x.
 
     Sites whose entries are no independent numbers are left out: their columns are 0.
@@ -111,7 +111,7 @@ def _directional(function: Callable[[Tensor], Tensor], x: Tensor) -> Callable[[T
     return lambda direction: torch.autograd.grad(pulled, weight, direction, retain_graph=True)[0].detach()
 
 
-def _columns(site: Site, slope: Callable[[Tensor], Tensor], size: int, rows: Rows) -> tuple[Array, Array, Array]:
+def _columns(site: Site, slope: Callable[[Tensor], Tensor], size: int, rows: CellRows) -> tuple[Array, Array, Array]:
     """Return rows, columns and values of the Jacobian by one site."""
 
     def along(part: Tensor) -> Tensor:
@@ -136,7 +136,7 @@ def _columns(site: Site, slope: Callable[[Tensor], Tensor], size: int, rows: Row
 
 
 def _read(
-    dims: tuple[str, ...], shape: tuple[int, ...], along: Callable[[Tensor], Tensor], rows: Rows
+    dims: tuple[str, ...], shape: tuple[int, ...], along: Callable[[Tensor], Tensor], rows: CellRows
 ) -> list[tuple[Tensor, Tensor]]:
     """Return (place in the site [row], derivative [row]) of what rows feel, if that is what their plates say."""
     own = [name if name in rows.around else "" for name in dims]
@@ -209,7 +209,7 @@ class Fit:
         self.z = _point(self.view, post)
         self.values = self.view.values(self.z[None])[0]
         types, outcomes = self.view.n_types, len(cells.outcomes)
-        self.rows = Rows.of(cells, types)
+        self.rows = CellRows.of(cells, types)
         share = torch.ones(self.rows.count, dtype=torch.float64)
         if types > 1:
             assert cells.annotator is not None
