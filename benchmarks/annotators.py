@@ -44,9 +44,9 @@ def prefdensity_fit(what: str, world: dict[str, np.ndarray], method: str):
     yield None
     post = fit(PROGRAMS[what], data, method=method, progress=False)
     found = {"utility": post.draws["utility"].mean(0), "k_hat": post.status.k_hat, "method": post.status.method}
-    for name in ("reliability", "type_probability"):
-        if name in post.draws:
-            found[name] = post.draws[name].mean(0)
+    for name, site in (("reliability", "annotator_reliability"), ("type_probability", "type_probability")):
+        if site in post.draws:
+            found[name] = post.draws[site].mean(0)
     yield found
 
 

@@ -30,12 +30,12 @@ SETS: dict[str, tuple[str, str, dict[str, Any], int | None]] = {
     "llmfao": ("llmfao", "davidson+position_bias+reliability", {"ordered": True}, 1500),
     "citations": ("citations", "thurstone_case3", {}, None),
     "beaches": ("beaches", "reliability", {}, None),
-    "first_names": ("first_names", "annotator_position_bias", {"ordered": True}, 900),
+    "first_names": ("first_names", "position_bias(by='annotator')", {"ordered": True}, 900),
     "physical_strength": ("physical_strength", "reliability", {}, 1500),
     "pudding": ("pudding", "davidson", {}, None),
     "baseball": ("baseball", "bradley_terry+position_bias", {"ordered": True}, None),
     "sound_quality": ("sound_quality", "crowd_bt", {}, 3000),
-    "cems": ("cems", "davidson+tie_habits", {}, 1500),
+    "cems": ("cems", "davidson+ties", {}, 1500),
 }  # fmt: skip
 
 

@@ -31,7 +31,7 @@ table = pd.DataFrame({"item_a": names[a], "item_b": names[b], "outcome": np.arra
 data = prefdensity.Comparisons.from_frame(table.assign(longer=longer), ordered=True, covariates=["longer"])
 
 half = prefdensity.fit("bradley_terry", data.ties_as_half_wins(), seed=0)
-steps = ["davidson", "davidson+position_bias", "davidson+position_bias+covariate_bias"]
+steps = ["davidson", "davidson+position_bias", "davidson+position_bias+covariate"]
 fits = {name: prefdensity.fit(name, data, seed=0) for name in steps}
 for name in steps:
     print(prefdensity.check(fits[name], data).headline)

@@ -35,7 +35,7 @@ plain = prefdensity.fit("bradley_terry", data, seed=0)
 found = prefdensity.check(plain, data)
 print(found)
 
-post = prefdensity.fit("annotator_position_bias", data, seed=0)
+post = prefdensity.fit("position_bias(by='annotator')", data, seed=0)
 rows = post.parameters().query("parameter == 'annotator_position_bias'").set_index("index")
 rows = rows[["mean", "lower", "upper"]].assign(truth=bias, first_won=1 - table.groupby("annotator")["outcome"]
                                                .agg(lambda each: (each == "b").mean()))  # fmt: skip
@@ -47,7 +47,7 @@ held = ((rows["lower"] <= rows["truth"]) & (rows["truth"] <= rows["upper"])).sum
 print(f"intervals that hold the truth: {held} of {len(rows)}\n")
 
 # Length belongs to the answers: with one task nobody can say whether long answers are better or only liked.
-length = prefdensity.fit("annotator_position_bias+covariate_bias", data, seed=0)
+length = prefdensity.fit("position_bias(by='annotator')+covariate", data, seed=0)
 line = length.parameters().query("parameter == 'covariate_effect'")[["mean", "sd"]].iloc[0]
 print(f"effect of length {line['mean']:.2f} with sd {line['sd']:.2f}, and 0.50 by the prior alone: not identified")
 

@@ -15,7 +15,7 @@ table = post.parameters()
 shared = table[table["index"] == ""]
 print(shared[["parameter", "mean", "lower", "upper", "meaning"]].round(2).to_string(index=False), "\n")
 
-people = table[table["parameter"] == "reliability"].set_index("index")[["mean", "lower", "upper"]]
+people = table[table["parameter"] == "annotator_reliability"].set_index("index")[["mean", "lower", "upper"]]
 people["truth"] = truth.reliability
 print("The five annotators whose votes say least about the items, 0 = coin-flipper, 1 = average:")
 print(people.nsmallest(5, "mean").round(2).to_string(), "\n")

@@ -7,7 +7,7 @@
 Sites: nu `tie_strength`, w `strength_weight`. With one strength it is Davidson (ties) or Bradley-Terry (none), as
 graded is Rao-Kupper. Identification: among the weakest preferences the odds are those of Bradley-Terry, which sets
 the unit; strengths that nobody used are no grades.
-Cannot express: annotators who use the scale differently (strength_habits does), unequal steps of the log odds.
+Cannot express: annotators who use the scale differently (strengths does), unequal steps of the log odds.
 Reference: Agresti (1992), Applied Statistics 41, 287-297.
 """
 

@@ -7,7 +7,7 @@
 Sites: sigma `factor_scale`, v `factor_loading` (factor, item), w `factor_score` (annotator within factor); each
 annotator adds sigma V'w to the utility. Identification: v and w only up to a rotation of the factors (and their
 signs), so read predictions or the products, never v or w alone. Between one taste for all (sigma = 0) and tastes of
-everyone's own (annotator_tastes). Cannot express: camps with nobody in between.
+everyone's own (tastes). Cannot express: camps with nobody in between.
 Reference: Boeckenholt (2006), Psychometrika 71, 615-629; Salakhutdinov and Mnih (2008), NeurIPS, for the prior.
 """
 

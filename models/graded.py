@@ -8,7 +8,7 @@ Sites: theta - 1 `tie_excess`, the differences of cuts `strength_step`, and the 
 cumulative logit with cuts symmetric about 0, so that exchanging the sides only turns the margin; with one strength
 it is Rao-Kupper (ties) or Bradley-Terry (none). Identification: the logistic noise sets the unit, the symmetry the
 origin; position_bias moves it. Strengths that nobody used are no grades. A judgement tells more than who won alone
-would. Cannot express: annotators who use the scale differently (strength_habits does), strengths that
+would. Cannot express: annotators who use the scale differently (strengths does), strengths that
 speak of confidence rather than of distance.
 Reference: Agresti (1992), Applied Statistics 41, 287-297; Tutz (1986), J. Mathematical Psychology 30, 306-316.
 """

@@ -3,8 +3,12 @@
     eps ~ Beta(1, 9)
     P(outcome) <- (1 - eps) P(outcome) + eps / outcomes
 
-Site: eps `lapse`. Identification: eps trades with the spread of utilities unless some pairs are near-certain.
-Ignoring lapses flattens the utilities of clear winners and losers. Cannot express: who lapses.
+    by="annotator":  tau ~ HalfNormal(1),  e_j ~ Normal(0, 1),  logit eps_j = logit eps + tau e_j in the place of eps
+
+Site: eps `lapse`; by whom, eps_j `annotator_lapse`, tau `annotator_lapse_spread`, e `annotator_lapse_offset`, and so on
+for other labels. Identification: eps trades with the spread of utilities unless some pairs are near-certain; by whom,
+those with few judgements shrink to the average. Ignoring lapses flattens the utilities of clear winners and losers.
+Cannot express: lapses that come in runs.
 Reference: Wichmann and Hill (2001), Perception & Psychophysics 63, 1293-1313, for psychometric functions.
 """
 
@@ -14,16 +18,20 @@ import pyro
 import pyro.distributions as dist
 import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 from prefdensity.programs.cells import Cells
+from prefdensity.programs.effects import varying
 from prefdensity.programs.layers import layer
+
+_WHAT = "share of judgements that are blind guesses"
 
 
 @layer(
-    "noise", hyper=["lapse"], null={"lapse": 0.0}, mends="lapses",
-    meanings={"lapse": "share of judgements that are blind guesses"},
+    "noise", hyper=["lapse"], null={"lapse": 0.0}, mends="lapses", varies={"lapse": _WHAT},
+    meanings={"lapse": _WHAT},
 )  # fmt: skip
-def lapse(log_prob: Tensor, data: Cells) -> Tensor:
-    rate = pyro.sample("lapse", dist.Beta(1.0, 9.0)).unsqueeze(-1)
-    guess = rate.log() - math.log(log_prob.shape[-1])
-    return torch.logaddexp((-rate).log1p() + log_prob, guess)
+def lapse(log_prob: Tensor, data: Cells, by: tuple[str, ...] = ()) -> Tensor:
+    rate = pyro.sample("lapse", dist.Beta(1.0, 9.0))
+    logit = varying(data, by, "lapse", rate.log() - (-rate).log1p(), shown=torch.sigmoid).unsqueeze(-1)
+    return torch.logaddexp(logsigmoid(-logit) + log_prob, logsigmoid(logit) - math.log(log_prob.shape[-1]))

@@ -7,7 +7,7 @@ The lengths are the item measure `length`; `longest` is the unit, by default the
 up to a constant; p is normalised over the items, since here the constant tells: adding c to log p tilts Omega by
 c longest / length. Identification: lengths are assumed to act so, never learned; with a utility for each item the
 program predicts what Bradley-Terry predicts, and only the density that explains it differs. All lengths are positive,
-so no second density gives the same preferences. Cannot express: a taste for length itself (covariate_bias).
+so no second density gives the same preferences. Cannot express: a taste for length itself (covariate).
 Reference: Dumoulin et al. (2024), TMLR, arXiv 2311.14115.
 """
 

@@ -24,24 +24,41 @@ def scores(layers, data, utility):
     return utility
 
 
+def own(options, sites, effect, who):
+    """How far an effect of annotator `who` lies from that of the average one; 0 where it is the same for all."""
+    if "by" not in options:
+        return 0.0
+    return sites[f"annotator_{effect}_spread"] * sites[f"annotator_{effect}_offset"][who]
+
+
+def log_own(options, sites, effect, scale):
+    """Log prior of annotators' own effects."""
+    if not options.get("by"):
+        return 0.0
+    spread, offset = sites[f"annotator_{effect}_spread"], sites[f"annotator_{effect}_offset"]
+    return stats.halfnorm.logpdf(spread, scale=scale) + stats.norm.logpdf(offset).sum()
+
+
 def margins(layers, sites, data, row, utility):
     """The margin of one row, in favour of side a."""
     a, b = data.item_a[row], data.item_b[row]
     who = None if data.annotator is None else data.annotator[row]
     score = scores(layers, data, utility)
     margin = score[a] - score[b]
-    for name, _ in layers:
+    for name, options in layers:
         if name == "position_bias":
-            margin = margin + sites["position_bias"] * data.first[row]
-        if name == "annotator_position_bias":
-            own = sites["position_bias"] + sites["position_bias_spread"] * sites["position_bias_offset"][who]
-            margin = margin + own * data.first[row]
+            margin = margin + (sites["position_bias"] + own(options, sites, "position_bias", who)) * data.first[row]
         if name == "reliability":
-            margin = margin * (1 + sites["reliability_spread"] * sites["reliability_offset"][who])
-        if name == "annotator_tastes":
-            taste = sites["taste_spread"] * sites["taste_offset"][who]
+            margin = margin * (1 + sites["annotator_reliability_spread"] * sites["annotator_reliability_offset"][who])
+        if name == "tastes":
+            taste = sites["annotator_taste_spread"] * sites["annotator_taste_offset"][who]
             margin = margin + taste[a] - taste[b]
-        if name == "covariate_bias":
+        if name == "covariate" and options:
+            c = options["name"]
+            x = data.covariates[row] / data.covariate_scale
+            effect = sites[f"{c}_offset"] + own(options, sites, f"{c}_effect", who)
+            margin = margin + effect * x[data.covariate_names.index(c)]
+        elif name == "covariate":
             margin = margin + sites["covariate_offset"] @ (data.covariates[row] / data.covariate_scale)
         if name == "annotator_factors":
             loading, score = sites["factor_loading"], sites["factor_score"]
@@ -65,15 +82,16 @@ def is_tie(share):
 
 def noisy(layers, sites, data, row, share):
     """Outcome shares of one row after lapses and reversals."""
-    for name, _ in layers:
+    for name, options in layers:
         if name == "lapse":
-            share = (1 - sites["lapse"]) * share + sites["lapse"] / len(share)
-        if name == "tie_habits":
-            habit = sites["tie_habit_spread"] * sites["tie_habit_offset"][data.annotator[row]]
+            rate = special.expit(special.logit(sites["lapse"]) + own(options, sites, "lapse", data.annotator[row]))
+            share = (1 - rate) * share + rate / len(share)
+        if name == "ties":
+            habit = sites["annotator_ties_spread"] * sites["annotator_ties_offset"][data.annotator[row]]
             share = share * np.exp(habit * is_tie(share))
             share = share / share.sum()
-        if name == "strength_habits":
-            habit = sites["strength_habit_spread"] * sites["strength_habit_offset"][data.annotator[row]]
+        if name == "strengths":
+            habit = sites["annotator_strengths_spread"] * sites["annotator_strengths_offset"][data.annotator[row]]
             share = share * np.exp(habit * np.array([1, 0, 0, 0, 1]))  # two strengths and a tie
             share = share / share.sum()
         if name == "crowd_bt":
@@ -267,9 +285,10 @@ PRIORS = {
         s["weight"], 0, s["utility_scale"] / np.sqrt(np.shape(s["weight"])[-1])
     ).sum(),
     "annotator_types": lambda s, k=2: _log_dirichlet(s["type_weight"], 2.0),
-    "position_bias": lambda s: stats.norm.logpdf(s["position_bias"], 0, 0.5),
+    "position_bias": lambda s, **o: stats.norm.logpdf(s["position_bias"], 0, 0.5) + log_own(o, s, "position_bias", 0.5),
     "reliability": lambda s, scales="wants": (
-        stats.halfnorm.logpdf(s["reliability_spread"], scale=0.5) + stats.norm.logpdf(s["reliability_offset"]).sum()
+        stats.halfnorm.logpdf(s["annotator_reliability_spread"], scale=0.5)
+        + stats.norm.logpdf(s["annotator_reliability_offset"]).sum()
     ),
     "davidson": lambda s: _log_log_normal(s["tie_strength"], 0, 0.7),
     "adjacent_categories": lambda s: (
@@ -279,14 +298,13 @@ PRIORS = {
         _log_log_normal(s["tie_excess"], -0.5, 0.7) + np.sum(_log_log_normal(s["strength_step"], 0, 0.7))
     ),
     "rao_kupper": lambda s: _log_log_normal(s["tie_excess"], -0.5, 0.7),
-    "lapse": lambda s: stats.beta.logpdf(s["lapse"], 1, 9),
-    "annotator_position_bias": lambda s: (
-        stats.norm.logpdf(s["position_bias"], 0, 0.5)
-        + stats.halfnorm.logpdf(s["position_bias_spread"], scale=0.5)
-        + stats.norm.logpdf(s["position_bias_offset"]).sum()
+    "lapse": lambda s, **o: stats.beta.logpdf(s["lapse"], 1, 9) + log_own(o, s, "lapse", 1.0),
+    "tastes": lambda s: (
+        stats.halfnorm.logpdf(s["annotator_taste_spread"]) + stats.norm.logpdf(s["annotator_taste_offset"]).sum()
     ),
-    "annotator_tastes": lambda s: stats.halfnorm.logpdf(s["taste_spread"]) + stats.norm.logpdf(s["taste_offset"]).sum(),
-    "covariate_bias": lambda s: stats.norm.logpdf(s["covariate_offset"], 0, 0.5).sum(),
+    "covariate": lambda s, name="", **o: (
+        stats.norm.logpdf(s[f"{name or 'covariate'}_offset"], 0, 0.5).sum() + log_own(o, s, f"{name}_effect", 0.5)
+    ),
     "crowd_bt": lambda s: stats.beta.logpdf(s["accuracy"], 8, 2).sum(),
     "comparison_types": lambda s, k=2: _log_dirichlet(s["type_weight"], 2.0),
     "dirichlet_types": lambda s, most=5: (
@@ -304,11 +322,12 @@ PRIORS = {
         + np.sum(_log_log_normal(s["rating_slope"], 0, 0.5))
         + stats.norm.logpdf(s["rating_shift"]).sum()
     ),
-    "strength_habits": lambda s: (
-        stats.halfnorm.logpdf(s["strength_habit_spread"]) + stats.norm.logpdf(s["strength_habit_offset"]).sum()
+    "strengths": lambda s: (
+        stats.halfnorm.logpdf(s["annotator_strengths_spread"])
+        + stats.norm.logpdf(s["annotator_strengths_offset"]).sum()
     ),
-    "tie_habits": lambda s: (
-        stats.halfnorm.logpdf(s["tie_habit_spread"]) + stats.norm.logpdf(s["tie_habit_offset"]).sum()
+    "ties": lambda s: (
+        stats.halfnorm.logpdf(s["annotator_ties_spread"]) + stats.norm.logpdf(s["annotator_ties_offset"]).sum()
     ),
     "annotator_factors": lambda s, rank=1: (
         stats.halfnorm.logpdf(s["factor_scale"])
@@ -340,10 +359,12 @@ def log_prior(layers, sites):
     return sum(PRIORS[name](sites, **options) for name, options in layers)
 
 
-POSITIVE = ("tie_strength", "tie_excess", "reliability_spread", "position_bias_spread", "taste_spread", "curl_scale",
-            "utility_scale", "concentration", "rating_step", "rating_slope", "strength_step",
-            "strength_weight", "tie_habit_spread", "strength_habit_spread",
-            "factor_scale", "ideal_scale", "noise_spread")  # fmt: skip
+POSITIVE = (
+    "tie_strength", "tie_excess", "annotator_reliability_spread", "annotator_position_bias_spread",
+    "annotator_taste_spread", "curl_scale", "utility_scale", "concentration", "rating_step", "rating_slope",
+    "strength_step", "strength_weight", "annotator_ties_spread", "annotator_strengths_spread",
+    "annotator_c_effect_spread", "annotator_lapse_spread", "factor_scale", "ideal_scale", "noise_spread",
+)  # fmt: skip
 SHARES = ("lapse", "accuracy", "stick")
 
 

@@ -76,7 +76,7 @@ def test_every_finding_but_repeats_has_a_rule_and_an_answer():
         layer("margin", mends="haste")
 
 
-@pytest.mark.parametrize("program", ["bradley_terry+annotator_position_bias", "bradley_terry+position_bias"])
+@pytest.mark.parametrize("program", ["bradley_terry+position_bias(by='annotator')", "bradley_terry+position_bias"])
 def test_what_is_there_is_not_suggested_again(program):
     data = everything_known().without_ties()
     found = remedies(prefdensity.load_program(program), "order")
@@ -112,7 +112,7 @@ def test_layers_of_ones_own_are_offered_and_given_way_to():
     assert list(remedies(own, "order")) == []
     (better,) = remedies(own, "order habits")
     assert better.out is favour
-    assert {each.name for each in better.program.given} == {"davidson", "annotator_position_bias"}
+    assert {each.name for each in better.program.given} == {"davidson", "position_bias"}
     beside = [str(each.program.name) for each in remedies(prefdensity.compose(own, "reliability"), "order habits")]
     assert any("reliability(scales='margin')" in each for each in beside)
 

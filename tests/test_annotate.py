@@ -82,7 +82,7 @@ def _compare(said, wins, losses, rate):
 
 @pytest.mark.parametrize(
     "program",
-    ["bradley_terry+flips", "crowd_bt", "annotator_types(k=2)+flips(rate=0.1)", "annotator_tastes+flips(rate=0.1)"],
+    ["bradley_terry+flips", "crowd_bt", "annotator_types(k=2)+flips(rate=0.1)", "tastes+flips(rate=0.1)"],
 )
 def test_the_label_is_left_out_as_loo_does(program):
     frame = votes(60, seed=3)

@@ -99,8 +99,8 @@ def test_how_much_somebody_cares_is_theirs_and_not_everybodys():
 
 def test_somebody_new_is_drawn_from_the_population():
     post = held("reliability", draws=4000)
-    u, spread = post.draws["utility"], np.abs(post.draws["reliability_spread"]).reshape(-1, 1)
-    found = implicit.of(replace(post, draws=post.draws | {"reliability_spread": spread[:, 0]}), by="new").p
+    u, spread = post.draws["utility"], np.abs(post.draws["annotator_reliability_spread"]).reshape(-1, 1)
+    found = implicit.of(replace(post, draws=post.draws | {"annotator_reliability_spread": spread[:, 0]}), by="new").p
     slope = np.log(found[:, 0] / found[:, 1]) / (u[:, 0] - u[:, 1])
     standard = (slope - 1) / spread[:, 0]  # of reliability 1 + spread * Normal(0, 1), each draw its own
     assert abs(standard.mean()) < 4 / 4000**0.5
@@ -184,6 +184,6 @@ def test_domains_beyond_the_items_are_for_programs_that_read_features_alone():
     at_items = implicit.Domain.samples(neural.features, np.zeros(5))
     ratio = implicit.of(neural).log_p - implicit.normalise(implicit.of(neural, at_items).log_p, at_items).log_p
     np.testing.assert_allclose(ratio - ratio[:, :1], 0, atol=1e-9)
-    for name, site in (("gp", "gp_offset"), ("linear+annotator_tastes", "taste_offset"), ("bradley_terry", "utility")):
+    for name, site in (("gp", "gp_offset"), ("linear+tastes", "annotator_taste_offset"), ("bradley_terry", "utility")):
         with pytest.raises(DataError, match=f"at its 5 items only.*{site}"):
             implicit.of(held(name, data), grid)

@@ -158,8 +158,8 @@ def test_what_is_missing_or_senseless_is_said():
     with pytest.raises(ProgramError, match="two behaviour layers"):
         load_program("dpo+geometric")
     people = replace(data, annotators=("x", "y"), annotator=np.arange(len(data)) % 2)
-    post = prefdensity.fit("dpo+annotator_tastes", people, method="map")
-    with pytest.raises(ProgramError, match="annotator_tastes acts on what dpo makes of the density"):
+    post = prefdensity.fit("dpo+tastes", people, method="map")
+    with pytest.raises(ProgramError, match="tastes acts on what dpo makes of the density"):
         implicit.of(post)
     post = prefdensity.fit("length_normalised", data, method="map")
     grid = replace(Domain.items(ITEMS), log_volume=np.linspace(0, 1, 5))

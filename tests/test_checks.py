@@ -107,8 +107,8 @@ def test_unequal_leanings_to_a_side_are_named():
     data = judged(lean, 2)
     found = prefdensity.check(prefdensity.fit("bradley_terry+position_bias", data), data).causes
     assert found[0].name == "annotators lean to a side unequally"
-    assert found[0].next_programs == ("bradley_terry+annotator_position_bias",)
-    assert found[0].advice == "Try bradley_terry+annotator_position_bias (in the place of position_bias)."
+    assert found[0].next_programs == ("bradley_terry+position_bias(by='annotator')",)
+    assert found[0].advice == "Try bradley_terry+position_bias(by='annotator')."
 
 
 def test_covariates_are_checked_by_name():
@@ -122,7 +122,7 @@ def test_covariates_are_checked_by_name():
     cause = prefdensity.check(prefdensity.fit("bradley_terry", data), data).causes[0]
     assert cause.name == "an effect of length"
     assert cause.meaning == "a side wins more often the more length speaks for it"
-    assert cause.next_programs == ("bradley_terry+covariate_bias",)
+    assert cause.next_programs == ("bradley_terry+covariate",)
 
 
 def test_features_that_say_too_little_are_named():
@@ -142,26 +142,26 @@ def test_features_that_say_too_little_are_named():
         ("davidson+position_bias", "tie curve", ["rao_kupper+position_bias"]),
         ("rao_kupper", "tie curve", ["davidson"]),
         ("bradley_terry", "tie curve", []),
-        ("thurstone+position_bias", "order habits", ["thurstone+annotator_position_bias"]),
-        ("davidson", "order habits", ["davidson+annotator_position_bias"]),
+        ("thurstone+position_bias", "order habits", ["thurstone+position_bias(by='annotator')"]),
+        ("davidson", "order habits", ["davidson+position_bias(by='annotator')"]),
         ("linear+lapse", "features", ["items+lapse"]),
         ("comparison_types+davidson", "mixture", ["comparison_types(k=3)+davidson"]),
         ("thurstone", "lapses", ["thurstone+lapse"]),
         ("linear", "order", ["linear+position_bias"]),
         ("annotator_types(k=3)", "tastes", ["annotator_types(k=4)"]),
-        ("bradley_terry", "tastes", ["bradley_terry+annotator_types", "bradley_terry+annotator_tastes"]),
+        ("bradley_terry", "tastes", ["bradley_terry+annotator_types", "bradley_terry+tastes"]),
         ("bradley_terry", "care", ["bradley_terry+reliability", "bradley_terry+crowd_bt"]),
         ("linear", "features", ["bradley_terry"]),
         ("bradley_terry", "curve", ["probit"]),
         ("thurstone", "curve", []),
         ("bradley_terry", "repeats", []),
-        ("bradley_terry", "covariates", ["bradley_terry+covariate_bias"]),
+        ("bradley_terry", "covariates", ["bradley_terry+covariate"]),
         (
             "position_bias+reliability",
             "order habits",
-            ["annotator_position_bias+reliability", "position_bias+reliability(scales='margin')"],
+            ["position_bias(by='annotator')+reliability", "position_bias+reliability(scales='margin')"],
         ),
-        ("reliability", "order habits", ["reliability+annotator_position_bias"]),
+        ("reliability", "order habits", ["reliability+position_bias(by='annotator')"]),
         ("reliability(scales='margin')+position_bias", "order", ["reliability+position_bias"]),
     ],
 )

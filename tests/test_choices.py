@@ -97,7 +97,7 @@ def test_layers_compose_with_rankings(some):
     assert found == pytest.approx(sum(each), rel=1e-12)
     spread, offset = 0.4, rng.normal(size=3)
     expected = sum(of(j, (1 + spread * offset[j]) * utility[0]) for j in range(3))
-    sites = {"utility": utility[0], "reliability_spread": spread, "reliability_offset": offset}
+    sites = {"utility": utility[0], "annotator_reliability_spread": spread, "annotator_reliability_offset": offset}
     assert log_likelihood("luce_choice+reliability", data, **sites) == pytest.approx(expected, rel=1e-12)
 
 

@@ -248,8 +248,8 @@ def test_reliability_has_a_mirror(name):
     # (u, beta) and (-u, -beta) have the same likelihood; only the prior of beta tells them apart
     view, _ = view_of(name)
     z = vectors(view, 4)
-    spread = z[:, view.sites["reliability_spread"].at].exp()
-    at = view.sites["reliability_offset"].at
+    spread = z[:, view.sites["annotator_reliability_spread"].at].exp()
+    at = view.sites["annotator_reliability_offset"].at
     z[:, at] = z[:, at].abs()
     mirrored = z.clone()
     mirrored[:, view.sites["utility"].at] *= -1
@@ -258,7 +258,7 @@ def test_reliability_has_a_mirror(name):
     dearer = (mirrored[:, at].square() - z[:, at].square()).sum(-1) / 2
     torch.testing.assert_close(view.log_joint(mirrored), view.log_joint(z) - dearer, atol=1e-9, rtol=0)
     # and without spread everybody is average
-    z[:, view.sites["reliability_spread"].at] = -40.0
+    z[:, view.sites["annotator_reliability_spread"].at] = -40.0
     plain, _ = view_of(name.replace("reliability+", "").replace("+reliability", "").replace("reliability", "logit"))
     keep = torch.cat([torch.arange(view.dimension)[view.sites[n].at] for n in plain.sites])
     torch.testing.assert_close(view.log_likelihood(z), plain.log_likelihood(z[:, keep]), atol=1e-9, rtol=0)

@@ -20,7 +20,7 @@ def with_columns(**columns):
 
 
 @pytest.mark.parametrize("unit", [1e-4, 1000.0, 1e6])
-@pytest.mark.parametrize("program", ["davidson+covariate_bias", "davidson+covariate_bias+reliability"])
+@pytest.mark.parametrize("program", ["davidson+covariate", "davidson+covariate+reliability"])
 def test_units_change_nothing_but_the_effect(unit, program):
     one = prefdensity.fit(program, with_columns(length=LENGTH), method="laplace", draws=200)
     other = prefdensity.fit(program, with_columns(length=LENGTH * unit), method="laplace", draws=200)
@@ -36,7 +36,7 @@ def test_the_effect_is_reported_per_unit_as_given():
     b = (a + rng.integers(1, 5, size=4000)) % 5
     first = rng.random(4000) < 1 / (1 + np.exp(-(0.3 * (a - b) + 0.002 * grams)))
     frame = pd.DataFrame({"item_a": a, "item_b": b, "outcome": np.where(first, "a", "b"), "grams": grams})
-    post = prefdensity.fit("covariate_bias", prefdensity.Comparisons.from_frame(frame, covariates=["grams"]))
+    post = prefdensity.fit("covariate", prefdensity.Comparisons.from_frame(frame, covariates=["grams"]))
     row = post.parameters().query("parameter == 'covariate_effect'").iloc[0]
     assert row["index"] == "grams"
     assert abs(row["mean"] - 0.002) < 4 * row["sd"]
@@ -68,11 +68,11 @@ SAID = [
 
 @pytest.mark.parametrize(("columns", "sentence"), SAID)
 def test_what_cannot_be_learned_is_said(columns, sentence):
-    post = prefdensity.fit("davidson+covariate_bias", with_columns(**columns), method="laplace", draws=100)
+    post = prefdensity.fit("davidson+covariate", with_columns(**columns), method="laplace", draws=100)
     assert sum(sentence in each for each in post.status.warnings) == 1
 
 
 def test_ordinary_covariates_are_not_warned_of():
     data = with_columns(x=LENGTH, y=np.roll(LENGTH, 1))
-    post = prefdensity.fit("davidson+covariate_bias", data, method="laplace", draws=100)
+    post = prefdensity.fit("davidson+covariate", data, method="laplace", draws=100)
     assert not [each for each in post.status.warnings if "ovariate" in each]

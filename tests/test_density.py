@@ -238,7 +238,7 @@ def test_reliability_sharpens_and_reverses():
     data, _ = prefdensity.simulate.population(4, 5, 400, seed=2, reliability_sd=0.5)
     post = prefdensity.fit("reliability", data, method="map")
     found = implicit.of(post, by="annotator")
-    beta, u = post.draws["reliability"][0], post.draws["utility"][0]
+    beta, u = post.draws["annotator_reliability"][0], post.draws["utility"][0]
     np.testing.assert_allclose(found.p[0], softmax(beta[:, None] * u, -1))
     np.testing.assert_allclose(implicit.of(post).p[0], softmax(u))
 
@@ -246,8 +246,8 @@ def test_reliability_sharpens_and_reverses():
 def test_tastes_belong_to_annotators(citations):
     rng = np.random.default_rng(0)
     u, spread, offset, beta = rng.normal(size=4), 0.7, rng.normal(size=(5, 4)), rng.normal(size=(5, 1))
-    dims = {"utility": ("item",), "taste_spread": (), "taste_offset": ("annotator", "item")}
-    dims |= {"reliability_spread": (), "reliability_offset": ("annotator",)}
+    dims = {"utility": ("item",), "annotator_taste_spread": (), "annotator_taste_offset": ("annotator", "item")}
+    dims |= {"annotator_reliability_spread": (), "annotator_reliability_offset": ("annotator",)}
     values = (u, np.array(spread), offset, np.array(2.0), (beta[:, 0] - 1) / 2)
     post = replace(
         citations,
@@ -255,7 +255,7 @@ def test_tastes_belong_to_annotators(citations):
         draws={name: value[None] for name, value in zip(dims, values, strict=True)},
         dims=dims,
         event_dims=dict.fromkeys(dims, 0),
-        fitted=prefdensity.load_program(f"{PLAIN}+annotator_tastes"),
+        fitted=prefdensity.load_program(f"{PLAIN}+tastes"),
     )
     own = softmax(u + spread * offset, -1)
     turned = Domain.items(post.items[::-1])
@@ -267,9 +267,9 @@ def test_tastes_belong_to_annotators(citations):
     np.testing.assert_allclose(averaged.p[0], softmax(u + spread * offset.mean(0)))
     sooner = replace(prefdensity.load_program("reliability").given[0], name="sooner", place="wants")
     for layers, expected in (
-        ([sooner, "annotator_tastes"], beta * u + spread * offset),  # in the order written within one place
-        (["annotator_tastes", sooner], beta * (u + spread * offset)),
-        (["reliability", "annotator_tastes"], beta * (u + spread * offset)),
+        ([sooner, "tastes"], beta * u + spread * offset),  # in the order written within one place
+        (["tastes", sooner], beta * (u + spread * offset)),
+        (["reliability", "tastes"], beta * (u + spread * offset)),
     ):
         found = implicit.of(replace(post, fitted=compose(PLAIN_LAYERS, *layers)), by="annotator")
         np.testing.assert_allclose(found.p[0], softmax(expected, -1))

@@ -269,14 +269,14 @@ def test_programs_of_grades_are_checked_and_compared():
 
 
 def test_layers_about_strengths_come_with_a_rule_of_grades():
-    assert "graded" in [each.name for each in load_program("strength_habits").layers]
-    with pytest.raises(ProgramError, match="strength_habits is about strengths of preference, and davidson knows none"):
-        load_program("strength_habits+davidson")
+    assert "graded" in [each.name for each in load_program("strengths").layers]
+    with pytest.raises(ProgramError, match="strengths is about strengths of preference, and davidson knows none"):
+        load_program("strengths+davidson")
 
 
 def test_tie_layers_are_refused_without_ties():
-    with pytest.raises(ProgramError, match="tie_habits is about ties"):
-        prefdensity.fit("graded+tie_habits", graded_table(ties=False))
+    with pytest.raises(ProgramError, match="ties is about ties"):
+        prefdensity.fit("graded+ties", graded_table(ties=False))
 
 
 def test_the_command_line_reads_strengths(tmp_path):
@@ -340,6 +340,6 @@ def test_strengths_of_typing_preferences_agree_with_who_won(shared_data):
     table = compare(fits, data).table.set_index("program")
     assert table.loc["graded", "elpd_diff"] == pytest.approx(-23, abs=1)  # standard error 8.7
     assert table.loc["graded", "elpd_diff"] < -2 * table.loc["graded", "se_diff"]
-    fits = {"graded": fine, "habits": prefdensity.fit("strength_habits", data, seed=0)}
+    fits = {"graded": fine, "habits": prefdensity.fit("strengths", data, seed=0)}
     table = compare(fits, data, refit=False).table.set_index("program")
     assert table.loc["graded", "elpd_diff"] == pytest.approx(-1481, abs=10)  # standard error 42

@@ -29,7 +29,7 @@ from prefdensity.programs.shelf import find, judge_names, names
 GAUSSIAN = ("gaussian+distance", "gaussian+distance+lapse+position_bias", "gaussian+squared_distance+probit+lapse")
 PROGRAMS = (*GAUSSIAN, "gaussian+distance+davidson", "gaussian+distance+rao_kupper", "student+distance+lapse",
             "gaussian+noise_free+lapse", "ordinal+distance+davidson", "binary+distance+lapse")  # fmt: skip
-JUDGES = ("gaussian+distance+reliability", "gaussian+distance+annotator_position_bias+annotator_lapse",
+JUDGES = ("gaussian+distance+reliability", "gaussian+distance+position_bias(by='annotator')+lapse(by='annotator')",
           "gaussian+distance+crowd_bt")  # fmt: skip
 
 
@@ -109,8 +109,8 @@ class Twin:
             margin = 36 * np.sign(abs(w2 - y) - abs(w1 - y))
         else:
             margin = s["sharpness"] * (abs(w2 - y) - abs(w1 - y))
-        margin = margin * (s["reliability"][j] if "reliability" in s else 1.0)
-        if "annotator_position_bias" in self.name:
+        margin = margin * (s["annotator_reliability"][j] if "annotator_reliability" in s else 1.0)
+        if "annotator_position_bias" in s:
             margin += s["annotator_position_bias"][j]
         else:
             margin += s.get("position_bias", 0.0)
@@ -127,7 +127,7 @@ class Twin:
             p = expit(np.array([margin, -margin]))
         if "crowd_bt" in self.name:
             p = s["accuracy"][j] * p + (1 - s["accuracy"][j]) * p[::-1]
-        lapse = s["annotator_lapse"][j] if "annotator_lapse" in self.name else s.get("lapse", 0.0)
+        lapse = s["annotator_lapse"][j] if "annotator_lapse" in s else s.get("lapse", 0.0)
         return (1 - lapse) * p[v] + lapse / len(p)
 
     def told(self, i, y):

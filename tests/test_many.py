@@ -33,7 +33,7 @@ def data_of(ties=None, seed=1):
         ("bradley_terry", None),
         ("thurstone", None),
         ("davidson+position_bias", 0.6),
-        ("covariate_bias+rao_kupper", 0.6),
+        ("covariate+rao_kupper", 0.6),
         ("linear", None),
         ("gp+davidson", 0.6),
     ],

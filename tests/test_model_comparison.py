@@ -107,7 +107,7 @@ def test_annotators_latents_are_integrated_as_by_quadrature(table):
     rows = table.take(table.annotator == who)
     margin = post.draws["utility"][draw][rows.item_a] - post.draws["utility"][draw][rows.item_b]
     sign = np.where(rows.outcome == 0, 1, -1)
-    beta = 1 + post.draws["reliability_spread"][draw] * nodes
+    beta = 1 + post.draws["annotator_reliability_spread"][draw] * nodes
     each = -np.logaddexp(0, -sign[:, None] * beta * margin[:, None]).sum(0)
     expected = np.log((weights / weights.sum()) @ np.exp(each))
     assert abs(log_lik[draw, who] - expected) < 1e-3
@@ -199,7 +199,7 @@ def test_real_votes_prefer_unequal_annotators(shared_data):
     for data, plain, richer, gain, se in (
         (votes, "davidson", unequal, 244, 27),
         (votes.without_ties(), "bradley_terry", "bradley_terry+position_bias+reliability", 309, 27),
-        (votes, unequal, f"{unequal}+tie_habits", 653, 31),
+        (votes, unequal, f"{unequal}+ties", 653, 31),
     ):
         posts = {name: prefdensity.fit(name, data) for name in (plain, richer)}
         found = prefdensity.compare(posts, data, progress=False)

@@ -82,15 +82,15 @@ def worlds(seeds):
         ("reliability", 1),
         ("davidson+reliability+position_bias", 1),
         ("reliability(scales='margin')+position_bias+rao_kupper", 1),
-        ("crowd_bt+davidson+position_bias+covariate_bias", 1),
-        ("annotator_tastes+reliability", 1),
+        ("crowd_bt+davidson+position_bias+covariate", 1),
+        ("tastes+reliability", 1),
         ("annotator_factors+reliability", 1),
-        ("intransitive+reliability+tie_habits", 1),
+        ("intransitive+reliability+ties", 1),
         ("gp+reliability", 1),
-        ("linear+crowd_bt+annotator_position_bias", 1),
+        ("linear+crowd_bt+position_bias(by='annotator')", 1),
         ("annotator_types+reliability", 1),
         ("reliability+crowd_bt", 3),
-        ("davidson+position_bias+tie_habits", 0),
+        ("davidson+position_bias+ties", 0),
     ],
 )
 def test_an_image_has_the_same_likelihood(name, images):
@@ -112,7 +112,7 @@ def test_the_image_of_an_image_is_the_place_itself():
     (image,) = basins.images(view, z[0])
     (again,) = basins.images(view, image)
     here, there, back = (view.constrain(x)[0] for x in (z, image[None], again[None]))
-    for name, sign in (("reliability", -1), ("utility", -1), ("position_bias", 1), ("tie_strength", 1)):
+    for name, sign in (("annotator_reliability", -1), ("utility", -1), ("position_bias", 1), ("tie_strength", 1)):
         torch.testing.assert_close(there[name], sign * here[name])
         torch.testing.assert_close(back[name], here[name])
 

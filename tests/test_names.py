@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import prefdensity
-from prefdensity.programs.shelf import judge_names
+from prefdensity.programs.shelf import find, judge_names
 
 ROOT = Path(__file__).parents[1]
 ONE_PLACE = "programs/defaults.py"
@@ -16,7 +16,9 @@ ONE_PLACE = "programs/defaults.py"
 SHARED = {"utility", "type_weight", "rating"}
 # The same words for other things, which stand for no layer: where, and what they are there.
 OTHERWISE = {
-    "checking/catalogue.py": {"accuracy"},  # a check
+    "checking/catalogue.py": {"accuracy", "covariate", "tastes", "ties"},  # checks
+    "checking/causes.py": {"covariate", "tastes", "ties"},  # checks and findings
+    "checking/discrepancies.py": {"covariate", "ties"},  # directions
     "checking/replication.py": {"ratings"},  # a column of tables
     "checking/sbc.py": {"weight", "ratings"},  # a plate; a column of tables
     "cli/pcal.py": {"linear", "gaussian"},  # a target of estimation; nuisances
@@ -24,22 +26,29 @@ OTHERWISE = {
     "cli/ladder.py": {"linear"},  # a nuisance
     "cli/leaderboard.py": {"items"},
     "cli/main.py": {"noise_free"},  # a true judge of the study
+    "cli/table.py": {"ties"},  # an option
     "comparison/compare.py": {"ratings"},
     "comparison/elpd.py": {"weight"},  # a column
     "density/asking.py": {"weight"},  # a place among margins
     "inference/engines.py": {"ratings"},  # a column of tables
     "judged/simulate.py": {"noise_free", "lapse", "position_bias"},  # true judges
     "pcal/study.py": {"linear"},  # a nuisance
+    "posterior/draws.py": {"covariate"},  # a plate
+    "posterior/people.py": {"ties"},  # a column of tables
     "programs/layers.py": {"weight"},  # a place among margins
+    "programs/mends.py": {"tastes"},  # a finding
     "programs/suitability.py": {"ratings"},
     "programs/tabulate.py": {"ratings"},
     "reporting/answer.py": {"items"},
     "reporting/plots.py": {"items"},
     "reporting/ranking.py": {"items"},
-    "reporting/report.py": {"items"},
+    "reporting/group_plots.py": {"items"},
+    "reporting/judges.py": {"ties"},  # columns of tables, as below
+    "reporting/report.py": {"items", "ties"},
     "reward/annotate.py": {"weight"},  # a column of tables
     "reward/columns.py": {"weight"},
     "reward/fresh_pairs.py": {"weight"},
+    "reward/own_rows.py": {"ties"},  # an argument
     "reward/trl.py": {"weight"},
     "selection/study.py": {"linear"},
     "selection/worlds.py": {"linear", "items"},
@@ -53,8 +62,13 @@ def shipped_names():
 
 @functools.cache
 def sites():
-    """Names of the sites in models/, as they are written."""
+    """Names of the sites in models/, as they are written, and of those of effects by whom."""
     found = set()
+    for name in prefdensity.names():
+        for each in getattr(find(name), "layers", [find(name)]):
+            for label in ("annotator", "category") if each.takes("by") else ():
+                by = each("length", by=label) if each.takes("name") else each(by=label)
+                found |= {*by.spread, *by.spread.values()}
     for path in (ROOT / "models").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in ("sample", "deterministic"):
@@ -115,7 +129,7 @@ def test_what_stands_for_something_else_is_there():
         ("x = 'add reliability+lapse to it'", {"reliability", "lapse"}),
         ("x = 'the items compared'", set()),
         ("'''davidson'''", set()),
-        ("post.draws['taste_offset']", {"taste_offset"}),
+        ("post.draws['annotator_taste_offset']", {"annotator_taste_offset"}),
     ],
 )
 def test_names_are_seen(source, found):

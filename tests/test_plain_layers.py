@@ -42,17 +42,22 @@ def table(items=6, people=9, rows=500, seed=0, kinds=True):
 
 
 DATA = table()
-TASTE = {"place": "wants", "needs": ["annotator"], "hyper": ["taste_spread"], "tall": True}
-WEIGHT = {"place": "weight", "needs": ["annotator"], "hyper": ["reliability_spread"], "mirror": reliability.mirror}
-BIAS = {"needs": ["annotator", "first"], "hyper": ["position_bias_spread"]}
+TASTE = {"place": "wants", "needs": ["annotator"], "hyper": ["annotator_taste_spread"], "tall": True}
+WEIGHT = {
+    "place": "weight",
+    "needs": ["annotator"],
+    "hyper": ["annotator_reliability_spread"],
+    "mirror": reliability.mirror,
+}
+BIAS = {"needs": ["annotator", "first"], "hyper": ["annotator_position_bias_spread"]}
 
 
 def tastes_by(read):
     @layer("margin", **TASTE)
     def tastes(margin, data):
-        spread = pyro.sample("taste_spread", dist.HalfNormal(1.0))
+        spread = pyro.sample("annotator_taste_spread", dist.HalfNormal(1.0))
         with pyro.plate("annotator", data.n_annotators, dim=-2), pyro.plate("item", data.n_items, dim=-1):
-            offset = pyro.sample("taste_offset", dist.Normal(0.0, 1.0))
+            offset = pyro.sample("annotator_taste_offset", dist.Normal(0.0, 1.0))
         return margin + read(spread, offset, data)
 
     return tastes
@@ -61,9 +66,9 @@ def tastes_by(read):
 def weights_by(read):
     @layer("margin", **WEIGHT)
     def weights(margin, data):
-        spread = pyro.sample("reliability_spread", dist.HalfNormal(0.5))
+        spread = pyro.sample("annotator_reliability_spread", dist.HalfNormal(0.5))
         with pyro.plate("judge", data.n_annotators, dim=-1):
-            offset = pyro.sample("reliability_offset", dist.Normal(0.0, 1.0))
+            offset = pyro.sample("annotator_reliability_offset", dist.Normal(0.0, 1.0))
         return margin * read(1 + spread * offset, data)
 
     return weights
@@ -73,9 +78,9 @@ def biases_by(read):
     @layer("margin", **BIAS)
     def biases(margin, data):
         bias = pyro.sample("position_bias", dist.Normal(0.0, 0.5))
-        spread = pyro.sample("position_bias_spread", dist.HalfNormal(0.5))
+        spread = pyro.sample("annotator_position_bias_spread", dist.HalfNormal(0.5))
         with pyro.plate("annotator", data.n_annotators, dim=-1):
-            offset = pyro.sample("position_bias_offset", dist.Normal(0.0, 1.0))
+            offset = pyro.sample("annotator_position_bias_offset", dist.Normal(0.0, 1.0))
         return margin + read(bias + spread * offset, data) * data.first
 
     return biases
@@ -100,7 +105,7 @@ def summed(beta, data):
 
 
 READS = {
-    "annotator_tastes": [(tastes_by, after), (tastes_by, before), (tastes_by, flat)],
+    "tastes": [(tastes_by, after), (tastes_by, before), (tastes_by, flat)],
     "reliability": [
         (weights_by, lambda beta, data: beta[..., data.annotator]),
         (weights_by, lambda beta, data: beta[data.annotator]),
@@ -108,7 +113,7 @@ READS = {
         (weights_by, lambda beta, data: torch.gather(beta, -1, data.annotator.expand(*beta.shape[:-1], -1))),
         (weights_by, summed),
     ],
-    "annotator_position_bias": [(biases_by, lambda own, data: own[data.annotator])],
+    "position_bias(by='annotator')": [(biases_by, lambda own, data: own[data.annotator])],
 }
 
 

@@ -100,7 +100,7 @@ def test_annotators_by_reliability():
     post, data = judged("davidson+reliability")
     figure = plots.annotators(post, data, most=10)
     labels = [text.get_text() for text in figure.axes[0].get_yticklabels()]
-    mean = dict(zip(post.annotators, post.draws["reliability"].mean(axis=0), strict=True))
+    mean = dict(zip(post.annotators, post.draws["annotator_reliability"].mean(axis=0), strict=True))
     assert len(labels) == 10
     assert labels == sorted(labels, key=lambda name: -mean[name])
     assert labels[-1] == min(mean, key=mean.get)
@@ -109,18 +109,18 @@ def test_annotators_by_reliability():
 
 def test_annotators_by_every_number_of_theirs():
     """A panel for each site by annotator that means something, whatever it is called."""
-    post, data = judged("davidson+reliability+tie_habits")
+    post, data = judged("davidson+reliability+ties")
     figure = plots.annotators(post, data)
-    assert [ax.get_xlabel().split(",")[0] for ax in figure.axes] == ["reliability", "tie habit"]
-    renamed = {"reliability": "heed"}
+    assert [ax.get_xlabel().split(",")[0] for ax in figure.axes] == ["annotator reliability", "annotator ties"]
+    renamed = {"annotator_reliability": "heed"}
     own = replace(
         post,
         draws={renamed.get(name, name): values for name, values in post.draws.items()},
         dims={renamed.get(name, name): dims for name, dims in post.dims.items()},
         meanings={renamed.get(name, name): text for name, text in post.meanings.items()},
     )
-    assert [ax.get_xlabel().split(",")[0] for ax in plots.annotators(own, data).axes] == ["heed", "tie habit"]
-    assert plots.annotator_caption(own).startswith("heed: weight of utilities in this annotator's judgements")
+    assert [ax.get_xlabel().split(",")[0] for ax in plots.annotators(own, data).axes] == ["heed", "annotator ties"]
+    assert plots.annotator_caption(own).startswith("heed: of this annotator: weight of utilities in a judgement")
     words(figure)
 
 

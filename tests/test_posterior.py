@@ -77,9 +77,9 @@ def test_draws_of_another_shift_give_the_same_tables(simple):
 def test_parameters_are_all_that_is_not_an_items_utility(rich):
     frame = rich.parameters()
     assert list(frame) == ["parameter", "index", "mean", "sd", "lower", "upper", "safe", "note", "meaning"]
-    own = {"tie_strength", "position_bias", "reliability_spread", "reliability"}
+    own = {"tie_strength", "position_bias", "annotator_reliability_spread", "annotator_reliability"}
     assert set(frame["parameter"]) == own | {"utility_scale"}
-    people = frame[frame["parameter"] == "reliability"]
+    people = frame[frame["parameter"] == "annotator_reliability"]
     assert list(people["index"]) == list(rich.annotators)
     assert (frame["meaning"].str.len() > 10).all()
     row = frame.set_index("parameter").loc["position_bias"]
@@ -132,7 +132,7 @@ def test_an_unknown_annotator_is_drawn_from_the_population(rich):
     # reliability 1 + spread e with a fresh e for each draw; five standard errors of 400 draws
     found = rich.predict(PAIRS)
     rng = np.random.default_rng(0)
-    weight = 1 + rich.draws["reliability_spread"][:, None] * rng.normal(size=(rich.n_draws, 500))
+    weight = 1 + rich.draws["annotator_reliability_spread"][:, None] * rng.normal(size=(rich.n_draws, 500))
     u = rich.draws["utility"]
     for row, (a, b) in enumerate(((0, 1), (4, 2))):
         margin = weight * (u[:, a] - u[:, b])[:, None]

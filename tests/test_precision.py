@@ -122,7 +122,7 @@ def votes(items=30, people=60, rows=3000, seed=0):
     )  # fmt: skip
 
 
-OWN_ENTRIES = ["reliability", "annotator_position_bias+reliability", "annotator_tastes"]
+OWN_ENTRIES = ["reliability", "position_bias(by='annotator')+reliability", "tastes"]
 FORMS = [(name, form) for form in (Arrow, Sparse) for name in OWN_ENTRIES]
 FORMS += [("bradley_terry", Sparse), ("davidson+lapse", Sparse)]
 

@@ -120,7 +120,7 @@ def test_the_order_shown_acts_through_the_position_bias_alone(name):
     z = vectors(view, 3)
     other, _ = view_of(name, replace(data, first=-data.first))
     turned = z.clone()
-    for site in {"position_bias", "position_bias_offset"} & set(view.sites):
+    for site in {"position_bias", "annotator_position_bias_offset"} & set(view.sites):
         at = view.sites[site].at
         turned[:, at] = -turned[:, at]
     if "position_bias" in view.sites:
@@ -318,14 +318,14 @@ def test_meanings_cover_every_site():
 
 def test_layers_mean_the_same_in_any_order():
     # reliability multiplies what is wanted, tastes included, and no bias, unless it says so
-    margins = ("annotator_tastes", "reliability", "position_bias", "covariate_bias")
+    margins = ("tastes", "reliability", "position_bias", "covariate")
     data = table(rows=60)
     seen = set()
     for order in permutations(margins):
         view, _ = view_of("+".join(order), data)
         names = [name for name, _ in layers_of(view.program)]
-        assert names[:4] == ["utility_scale", "items", "annotator_tastes", "reliability"]
-        assert set(names[4:6]) == {"position_bias", "covariate_bias"}
+        assert names[:4] == ["utility_scale", "items", "tastes", "reliability"]
+        assert set(names[4:6]) == {"position_bias", "covariate"}
         values = {name: torch.linspace(0.2, 0.9, view.sites[name].at.stop - view.sites[name].at.start) for name in
                   sorted(view.sites)}  # fmt: skip
         z = torch.cat([values[name] for name in view.sites]).double()
@@ -339,7 +339,10 @@ def test_reliability_multiplies_the_biases_where_it_says_so():
     assert [name for name, _ in layers_of(everything.program)][1:] == ["items", "position_bias", "reliability", "logit"]
     assert [name for name, _ in layers_of(plain.program)][1:] == ["items", "reliability", "position_bias", "logit"]
     sites = {"utility_scale": torch.zeros(1), "utility": torch.zeros(5), "position_bias": torch.tensor([0.7])}
-    sites |= {"reliability_spread": torch.tensor([-1.0]), "reliability_offset": torch.linspace(-3, 3, 4)}
+    sites |= {
+        "annotator_reliability_spread": torch.tensor([-1.0]),
+        "annotator_reliability_offset": torch.linspace(-3, 3, 4),
+    }
     z = [torch.cat([sites[name] for name in view.sites]).double()[None] for view in (plain, everything)]
     beta = 1 + np.exp(-1.0) * np.linspace(-3, 3, 4)[data.annotator]
     sign = np.where(data.outcome == 0, 1, -1) * data.first

@@ -24,7 +24,7 @@ def fitted(program="bradley_terry+reliability"):
 
 def test_the_informed_choice_is_the_most_information_about_the_items():
     post = fitted()
-    u, beta = post.draws["utility"], post.draws["reliability"]
+    u, beta = post.draws["utility"], post.draws["annotator_reliability"]
     pairs = [("item1", "item2"), ("item3", "item6")]
     told = []
     for a, b in pairs:
@@ -44,7 +44,7 @@ def test_nobody_gets_more_than_the_most():
     pairs = [("item1", "item2")] * 9
     found = pd.Series(rater_study.informed(post, pairs, post.annotators, 2)).value_counts()
     assert sorted(found) == [1, 2, 2, 2, 2]
-    beta = pd.Series(post.draws["reliability"].mean(0), post.annotators)
+    beta = pd.Series(post.draws["annotator_reliability"].mean(0), post.annotators)
     assert found.idxmin() in beta.nsmallest(2).index  # one of the two careless ones is asked least
 
 

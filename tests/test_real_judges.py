@@ -18,7 +18,7 @@ def test_ai_judges_are_separated_by_their_liking_for_the_first_place():
         pytest.skip("the LLMBar judgements are not here")
     table = pd.read_csv(FILE)
     data = prefdensity.Comparisons.from_frame(table, annotator="annotator", context=None, ordered=True)
-    post = prefdensity.fit("annotator_position_bias", data, method="map")
+    post = prefdensity.fit("position_bias(by='annotator')", data, method="map")
     liking = pd.Series(post.point["annotator_position_bias"], index=list(post.annotators))
     share = (table["outcome"] == "a").groupby(table["annotator"]).mean()  # every pair was shown in both orders
     assert len(share) == 58

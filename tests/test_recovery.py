@@ -21,16 +21,16 @@ TRUTH = {
     "tie_excess": 0.6,
     "lapse": 0.15,
     "flip_rate": 0.1,
-    "reliability_spread": 0.5,
+    "annotator_reliability_spread": 0.5,
     "covariate_offset": np.array([0.5, -0.3]),
-    "position_bias_spread": 0.5,
-    "position_bias_offset": np.array([1.1, -0.6, 0.3, -1.5, 0.8, -0.2, 1.3, -0.9]),
+    "annotator_position_bias_spread": 0.5,
+    "annotator_position_bias_offset": np.array([1.1, -0.6, 0.3, -1.5, 0.8, -0.2, 1.3, -0.9]),
     "accuracy": np.array([0.95, 0.9, 0.85, 0.8, 0.75, 0.9, 0.7, 0.3]),
-    "tie_habit_spread": 1.0,
-    "tie_habit_offset": np.array([1.4, -0.7, 0.2, -1.6, 0.9, -0.3, 0.6, -0.5]),
+    "annotator_ties_spread": 1.0,
+    "annotator_ties_offset": np.array([1.4, -0.7, 0.2, -1.6, 0.9, -0.3, 0.6, -0.5]),
     "noise_spread": 0.5,
     "noise_offset": np.array([1.2, -0.8, 0.3, -1.1, 0.6, -0.2]),
-    "reliability_offset": np.array([-1.6, -0.9, -0.4, -0.1, 0.2, 0.5, 0.8, 1.5]),
+    "annotator_reliability_offset": np.array([-1.6, -0.9, -0.4, -0.1, 0.2, 0.5, 0.8, 1.5]),
 }
 RECOVERED = [
     "bradley_terry",
@@ -41,12 +41,12 @@ RECOVERED = [
     "lapse",
     "reliability",
     "linear",
-    "covariate_bias",
-    "annotator_position_bias",
+    "covariate",
+    "position_bias(by='annotator')",
     "crowd_bt",
     "davidson+position_bias+reliability",
-    "tie_habits",
-    "rao_kupper+tie_habits",
+    "ties",
+    "rao_kupper+ties",
     "thurstone_case3",
     "rao_kupper+lapse",
     "bradley_terry+flips",
@@ -102,7 +102,7 @@ def judged(program, data, truth, seed):
 def coordinates(post, truth):
     """Draws [draw, dimension] and truth [dimension], positive sites as logs, shares as logits."""
     scale = dict.fromkeys(("lapse", "flip_rate", "accuracy"), lambda x: np.log(x / (1 - x)))
-    positive = ("tie_strength", "tie_excess", "reliability_spread", "position_bias_spread")
+    positive = ("tie_strength", "tie_excess", "annotator_reliability_spread", "annotator_position_bias_spread")
     scale |= dict.fromkeys(positive, np.log)
     draws, exact = [], []
     for name, values in post.draws.items():

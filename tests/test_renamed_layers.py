@@ -28,9 +28,9 @@ from prefdensity.selection.select import select
 
 MODELS = Path(__file__).parents[1] / "models"
 LAYERS = [name for name in prefdensity.names() if isinstance(find(name), Layer)]
-QUICK = {"items", "annotator_tastes", "davidson", "position_bias"}
+QUICK = {"items", "tastes", "davidson", "position_bias"}
 # What a layer stands with, where it cannot stand alone.
-BESIDE = {"utility_scale": "bradley_terry", "tie_habits": "davidson", "strength_habits": "graded"}
+BESIDE = {"utility_scale": "bradley_terry", "ties": "davidson", "strengths": "graded"}
 
 
 def copied(name, folder, tmp_path, beside=()):

@@ -17,15 +17,14 @@ QUANTITIES = 10  # of one program, at most
 # ones take longest.
 HELD = dict.fromkeys(
     (
-        "adjacent_categories", "best_worst", "bradley_terry", "covariate_bias", "crowd_bt", "davidson", "dpo",
+        "adjacent_categories", "best_worst", "bradley_terry", "covariate", "crowd_bt", "davidson", "dpo",
         "geometric", "gp", "graded", "items", "length_normalised", "linear", "logit", "luce_choice", "plackett_luce",
         "position_bias", "probit", "rao_kupper", "student_items", "tempered", "thurstone", "utility_scale",
     ),
     200,
 ) | dict.fromkeys(
     (
-        "annotator_position_bias", "annotator_tastes", "annotator_types", "lapse", "ratings", "reliability",
-        "strength_habits", "tie_habits",
+        "tastes", "annotator_types", "lapse", "ratings", "reliability", "strengths", "ties",
     ),
     100,
 )  # fmt: skip

@@ -96,7 +96,7 @@ def small(seed=3, people=12, each=40, items=5):
 
 def found_by(post, data, name):
     ways, _ = extensions(post.program, data)
-    (extension,) = (way[0] for way in ways if way[0].layer.name == name)
+    (extension,) = (way[0] for way in ways if way[0].layer.label == name)
     return extension
 
 
@@ -127,7 +127,7 @@ def test_a_spread_has_the_covariance_of_linear_algebra():
     post, data = small()
     e, v, x, h = by_hand(post, data)
     per = np.eye(12)[data.annotator] * data.first[:, None]
-    effects = Effects(Fit(post, data), found_by(post, data, "annotator_position_bias"))
+    effects = Effects(Fit(post, data), found_by(post, data, "position_bias(by='annotator')"))
     many = np.flatnonzero(~effects.single)
     cross = x.T @ (v[:, None] * per)
     expected = per.T @ (v[:, None] * per) - cross.T @ np.linalg.solve(h, cross)
@@ -138,7 +138,7 @@ def test_a_spread_has_the_covariance_of_linear_algebra():
     assert effects.single.sum() == 1
 
 
-@pytest.mark.parametrize("program", ["bradley_terry", "davidson", "crowd_bt", "bradley_terry+annotator_tastes", "gp"])
+@pytest.mark.parametrize("program", ["bradley_terry", "davidson", "crowd_bt", "bradley_terry+tastes", "gp"])
 def test_jacobians_are_those_of_differences(program):
     """What rows feel is found by running, also of utilities that are functions of other sites."""
     program = load_program(program)
@@ -227,7 +227,7 @@ def test_layers_of_ones_own_are_tried():
     assert best.p < 1e-6
     assert "says something where it declares to say nothing" in untried["pushy"]
     assert untried["intransitive"] == "declares no point at which it says nothing"
-    assert untried["tie_habits"].startswith("tie_habits is about ties")
+    assert untried["ties"].startswith("ties is about ties")
     report = prefdensity.check(post, data, layers=[moods], replicates=20)
     assert report.steps["layer"][0] == "moods"
     assert "moods: " in str(report)
@@ -237,8 +237,8 @@ def test_what_takes_the_place_of_a_layer_keeps_its_sites():
     """Own position biases beside a common one that the program has: the common one is not asked again."""
     post, data = small()
     post = prefdensity.fit("bradley_terry+position_bias", data, method="laplace", draws=100)
-    found = {each.extension.layer.name: each for each in scores(post, data)[0]}
-    own = found["annotator_position_bias"]
+    found = {each.extension.layer.label: each for each in scores(post, data)[0]}
+    own = found["position_bias(by='annotator')"]
     assert own.df == 0
     assert own.extension.out.name == "position_bias"
     assert own.p < 0.01
@@ -256,7 +256,7 @@ def test_the_end_of_a_range_has_one_side():
 def test_what_was_fitted_to_chance_is_not_held_against_a_program(seed):
     """Tastes of 30 annotators follow the chance of their judgements; a curve of choice it is not."""
     data = simulated("own utilities", seed)
-    post = prefdensity.fit("bradley_terry+annotator_tastes", data, method="laplace", draws=200)
+    post = prefdensity.fit("bradley_terry+tastes", data, method="laplace", draws=200)
     report = prefdensity.check(post, data)
     assert report.verdict == "stands"
     assert abs(report.table.set_index("check").loc["calibration", "z"]) < 2.5
@@ -287,8 +287,8 @@ def test_effects_by_any_label_are_seen():
 
 
 FIXED = {
-    "utility_scale": 1.0, "reliability_spread": 0.5, "taste_spread": 0.7, "tie_habit_spread": 0.8, "tie_strength": 0.6,
-    "position_bias": 0.4,
+    "utility_scale": 1.0, "annotator_reliability_spread": 0.5, "annotator_taste_spread": 0.7,
+    "annotator_ties_spread": 0.8, "tie_strength": 0.6, "position_bias": 0.4,
 }  # fmt: skip
 
 
@@ -317,7 +317,7 @@ def test_right_programs_are_left_alone(capsys):
     Bar: P(8 or more of 60 at 1 in 20) = .01.
     """
     programs = [
-        "bradley_terry+reliability", "crowd_bt", "bradley_terry+annotator_tastes", "annotator_types", "tie_habits",
+        "bradley_terry+reliability", "crowd_bt", "bradley_terry+tastes", "annotator_types", "ties",
         "davidson+position_bias",
     ]  # fmt: skip
     accused = {}

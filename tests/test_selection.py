@@ -118,7 +118,7 @@ def test_gains_add_up_to_the_joint_information(program):
 
 def test_the_most_reliable_annotator_tells_most():
     post = posterior("bradley_terry+reliability")
-    reliability = post.draws["reliability"].mean(0)
+    reliability = post.draws["annotator_reliability"].mean(0)
     best, worst = (post.annotators[k] for k in (reliability.argmax(), reliability.argmin()))
     known, stranger, least = (select(post, n=5, annotator=who).attrs["gain"] for who in (best, None, worst))
     assert known > stranger  # whose reliability may be anyone's

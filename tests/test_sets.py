@@ -60,7 +60,7 @@ def test_a_program_that_is_right_passes(plain):
 
 
 WRONG = [
-    ({"own": 1.5}, "own tastes", "annotator_tastes"),
+    ({"own": 1.5}, "own tastes", "tastes"),
     ({"care": np.repeat([3.0, 0.0], PEOPLE // 2)}, "slopes", "reliability"),
 ]
 

@@ -69,4 +69,4 @@ def test_refusals():
     with pytest.raises(FitError, match="method='map' gives no posterior"):
         prefdensity.sbc("bradley_terry", design(), method="map")
     with pytest.raises(ProgramError, match="needs comparison covariates"):
-        prefdensity.sbc("covariate_bias", design())
+        prefdensity.sbc("covariate", design())

@@ -120,11 +120,11 @@ def home(margin, data):
     return margin + data.contrast(taste, by="annotator.country")
 
 
-@layer("margin", needs=["annotator"], hyper=["reliability_spread"], place="weight")
+@layer("margin", needs=["annotator"], hyper=["annotator_reliability_spread"], place="weight")
 def care(margin, data):
-    spread = pyro.sample("reliability_spread", dist.HalfNormal(0.5))
+    spread = pyro.sample("annotator_reliability_spread", dist.HalfNormal(0.5))
     with pyro.plate("people", data.n_annotators, dim=-1):
-        offset = pyro.sample("reliability_offset", dist.Normal(0.0, 1.0))
+        offset = pyro.sample("annotator_reliability_offset", dist.Normal(0.0, 1.0))
     return margin * data.of("annotator", 1 + spread * offset)
 
 
@@ -169,7 +169,7 @@ def test_a_table_without_the_column_is_refused_with_what_to_give():
     plain = Comparisons.from_frame(judged(6, lambda category, who, day: np.zeros((ROWS, 5))))
     for name, said in (
         ("utilities_by_category", r"needs the column 'category', .* name it with groups=\['category'\]"),
-        ("drift", r"needs the column 'date', .* or numbers=\['date'\] \(--numbers date\)"),
+        ("drift", r"needs the column 'date', .* or numbers=\['date'\] \(--number date\)"),
         ("tastes_by_age", r"needs to know 'age' of every annotator; .* attributes=\{'annotator': ...\}"),
     ):
         with pytest.raises(ProgramError, match=said):

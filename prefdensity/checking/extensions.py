@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,8 @@ from prefdensity.programs.tabulate import cells_of
 
 if TYPE_CHECKING:
     from prefdensity.data.comparisons import Comparisons
+
+_EACH = 3  # judgements of one label, on average, from which on effects by it are worth a try; of annotators always
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,15 +58,40 @@ def extensions(
     for layer in (*_on_shelves(), *own):
         if not layer.null and not layer.spread:
             untried[layer.label] = "declares no point at which it says nothing"
-        elif layer.function in {each.function for each in program.layers}:
-            untried[layer.label] = "is in the program"
-        else:
-            ways, why = _ways(program, layer, data)
+            continue
+        there = next((each for each in program.layers if each.function == layer.function), None)
+        if there is not None:
+            untried[there.label] = "is in the program"
+        for new in _by_whom(layer, data) if there is None else _by_whom_else(there, data):
+            ways, why = _ways(program, new, data, there)
             if ways:
                 found.append(ways)
             else:
-                untried[layer.label] = why
+                untried[new.label] = why
     return found, untried
+
+
+def _by_whom(layer: Layer, data: Comparisons) -> Iterator[Layer]:
+    """Yield a layer as it is, and with its effect varying by each label of the data."""
+    yield layer
+    for label in _labels(layer, data):
+        with suppress(ProgramError):  # it varies only under other arguments
+            yield layer(by=label)
+
+
+def _by_whom_else(there: Layer, data: Comparisons) -> Iterator[Layer]:
+    """Yield a layer that is there with its effect varying by one label more."""
+    for label in _labels(there, data):
+        yield there(by=[*there.argument("by"), label])
+
+
+def _labels(layer: Layer, data: Comparisons) -> list[str]:
+    """Return the labels of the data that the effect of a layer could vary by and does not."""
+    if not layer.takes("by"):
+        return []
+    known = {"item", *layer.argument("by")}
+    some = {name for name, words in data.vocabularies().items() if 1 < len(words) <= data.n_judgements / _EACH}
+    return [name for name in data.vocabularies() if name not in known and name in some | {"annotator"}]
 
 
 def _on_shelves() -> Iterator[Layer]:
@@ -73,17 +101,19 @@ def _on_shelves() -> Iterator[Layer]:
             yield piece
 
 
-def _ways(program: Program, layer: Layer, data: Comparisons) -> tuple[list[Extension], str]:
+def _ways(program: Program, layer: Layer, data: Comparisons, there: Layer | None) -> tuple[list[Extension], str]:
+    """Return the ways to add a layer, in the place of the one that is `there` if any; or why there is none."""
     ways, why, one = [], "", data.take(np.arange(1))
     if not program.layers:
         return [], f"{program.name} is not made of layers"
-    for out in (None, *(each for each in program.layers if each.stage == layer.stage)):
+    places = (there,) if there else (None, *(each for each in program.layers if each.stage == layer.stage))
+    for out in places:
         try:
             made = extended(program, layer, out)
             suit(made, data)
             run(made, cells_of(one, made.outcomes, made.needs), {}, 1, seed=0)
         except ProgramError as error:
-            why = str(error) if out is None else why
+            why = str(error) if out is there else why
             continue
         if made.outcomes == program.outcomes:
             ways.append(Extension(layer, made, out))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from prefdensity.errors import ProgramError
 from prefdensity.programs.compose import compose
@@ -60,8 +61,26 @@ def remedies(program: Program, finding: str, own: Iterable[Layer] = ()) -> Itera
 
 
 def answers(layer: Layer, finding: str) -> bool:
-    """Say whether a layer is an answer to a finding by being there."""
-    return any(mend.finding == finding and not mend.options for mend in layer.mends)
+    """Say whether a layer is an answer to a finding by being there, with the arguments that it has."""
+    return any(mend.finding == finding and mend.adds and _has(layer, mend) for mend in layer.mends)
+
+
+def _has(layer: Layer, mend: Mend) -> bool:
+    """Say whether a layer has the arguments with which it answers a finding."""
+    return all(_joined(layer.argument(key), value) == layer.argument(key) for key, value in mend.options.items())
+
+
+def _joined(there: Any, value: Any) -> Any:
+    """Return an argument with what another asks for: labels come beside those that are there."""
+    if isinstance(there, tuple):
+        return (*there, *(each for each in value if each not in there))
+    return value
+
+
+def _given(layer: Layer, options: Mapping[str, Any]) -> Layer:
+    """Return a layer with arguments, those that it has anyway left out of its name."""
+    changed = dict(layer.options) | dict(options)
+    return layer.bare(**{key: value for key, value in changed.items() if value != layer.default(key)})
 
 
 def _applied(program: Program, layer: Layer, mend: Mend) -> Remedy | None:
@@ -72,10 +91,10 @@ def _applied(program: Program, layer: Layer, mend: Mend) -> Remedy | None:
     if there is not None:
         new, gone = _other_options(there, mend), None
         out: Layer | None = there
-    elif mend.options:
+    elif not mend.adds:
         return None
     else:
-        new, out = layer, _gives_way(program, layer, mend)
+        new, out = _given(layer, mend.options) if mend.options else layer, _gives_way(program, layer, mend)
         gone = out
     if new is None:
         return None
@@ -90,13 +109,10 @@ def _applied(program: Program, layer: Layer, mend: Mend) -> Remedy | None:
 def _other_options(there: Layer, mend: Mend) -> Layer | None:
     """Return a layer that is there already with the arguments that answer the finding; of types, one more."""
     if there.stage == "types" and there.takes("k"):
-        return there(k=dict(there.options).get("k", there.default("k")) + 1)
-    now = {key: dict(there.options).get(key, there.default(key)) for key in mend.options}
-    if now == dict(mend.options):
+        return there(k=there.argument("k") + 1)
+    if _has(there, mend):
         return None
-    changed = dict(there.options) | dict(mend.options)
-    kept = {key: value for key, value in changed.items() if value != there.default(key)}
-    return there.bare(**kept)
+    return _given(there, {key: _joined(there.argument(key), value) for key, value in mend.options.items()})
 
 
 def _gives_way(program: Program, layer: Layer, mend: Mend) -> Layer | None:

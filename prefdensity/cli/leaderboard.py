@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from prefdensity.cli.groups import show_groups, write_groups
 from prefdensity.cli.shell import staged
 from prefdensity.errors import DataError
 
@@ -74,6 +75,9 @@ def tables(
         str | None, typer.Option(help="Item to which differences are taken; all pairs else.", metavar="ITEM")
     ] = None,
     level: Annotated[float, typer.Option(help="Posterior mass of intervals.", min=0.01, max=0.999)] = 0.9,
+    by: Annotated[
+        str | None, typer.Option(help="A ranking for each group too, of a column that the fit reads.", metavar="COLUMN")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder to write into.")] = Path("prefdensity-tables"),
 ) -> None:
     """Write tables of a saved fit as csv: differences of pairs, quasi-variances, items, annotators."""
@@ -90,8 +94,14 @@ def tables(
     }
     if data.annotator is not None:
         found["annotators"] = annotator_table(post, data)
+    groups = None if by is None else post.by(by, level, reference)
     with staged(out) as folder:
         folder.mkdir()
         for name, table in found.items():
             spreadsheet_safe(table).to_csv(folder / f"{name}.csv", index=False)
-    typer.echo(f"wrote {out}: {', '.join(f'{name}.csv' for name in found)}")
+        if groups is not None:
+            write_groups(groups, folder)
+        written = sorted(path.name for path in folder.iterdir())
+    if groups is not None:
+        show_groups(groups)
+    typer.echo(f"wrote {out}: {', '.join(written)}")

@@ -14,6 +14,7 @@ import typer
 from prefdensity.cli.annotate import annotate
 from prefdensity.cli.answer import show_ranking, show_verdict
 from prefdensity.cli.formats import formats
+from prefdensity.cli.groups import show_groups, write_groups
 from prefdensity.cli.ladder import measure, plan
 from prefdensity.cli.leaderboard import leaderboard, tables
 from prefdensity.cli.pcal import design, estimate
@@ -29,6 +30,7 @@ from prefdensity.version import __version__
 if TYPE_CHECKING:
     from prefdensity.data.choices import Choices
     from prefdensity.data.comparisons import Comparisons
+    from prefdensity.posterior.by_group import Groups
     from prefdensity.posterior.posterior import Posterior
 
 app = typer.Typer(
@@ -126,16 +128,28 @@ def fit(
         Path | None, typer.Option(help="File to save progress in, and to resume a long fit from.")
     ] = None,
     level: Annotated[float, typer.Option(help="Posterior mass of intervals.", min=0.01, max=0.999)] = 0.9,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            help="A ranking for each group of this column, one of --group, partially pooled.", metavar="COLUMN"
+        ),
+    ] = None,
+    reference: Annotated[
+        str | None, typer.Option(help="Item from which --by counts differences between groups.", metavar="ITEM")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.")] = False,
 ) -> None:
     """Fit an annotator model; write the fit, two tables and a report that opens in a browser."""
     from prefdensity.inference import fitting
-    from prefdensity.programs.loading import load_program
+    from prefdensity.programs.loading import load_program, reading
 
+    if reference is not None and (by is None or reference not in data.items):
+        raise DataError(f"--reference {reference} must name an item of the table, beside --by")
     with staged(out):
         pass  # a folder that cannot be written is better known before the fit than after it
+    program = load_program(model)
     post = fitting.fit(
-        load_program(model),
+        program if by is None else reading(program, by),
         data,
         method=method.value,
         seed=seed,
@@ -148,12 +162,14 @@ def fit(
         progress=False if quiet else None,
         checkpoint=checkpoint,
     )
-    _write_fit(post, data, out, level)
+    _write_fit(post, data, out, level, None if by is None else post.by(by, level, reference))
     if "interrupted" in post.status.message:
         raise typer.Exit(INTERRUPTED)
 
 
-def _write_fit(post: "Posterior", data: "Comparisons | Choices", out: Path, level: float) -> None:
+def _write_fit(
+    post: "Posterior", data: "Comparisons | Choices", out: Path, level: float, groups: "Groups | None"
+) -> None:
     from prefdensity.checking.check import check
     from prefdensity.reporting.answer import cautions
     from prefdensity.reporting.report import write_report
@@ -166,11 +182,15 @@ def _write_fit(post: "Posterior", data: "Comparisons | Choices", out: Path, leve
         post.parameters(level=level).to_csv(folder / "parameters.csv", index=False)
         if ranked:
             post.summary(level=level).to_csv(folder / "summary.csv", index=False)
+        if groups is not None:
+            write_groups(groups, folder)
         if ranked:
             write_report(post, data, folder / "report.html", level=level, command=_typed(), checked=checked)
         written = sorted(path.name for path in folder.iterdir())
     if ranked:
         show_ranking(post, level)
+    if groups is not None:
+        show_groups(groups)
     typer.echo("\n".join(post.quality()))
     typer.echo(f"wrote {out}: {', '.join(written)}")
     said = [*post.quality(), checked.caution]
@@ -260,7 +280,7 @@ def compare(
         str | None,
         typer.Option(
             help="What to leave out: comparison (of rankings, choice; the default), pair, item, annotator (somebody "
-            "new), context, or another label such as a column of --groups."
+            "new), context, or another label such as a column of --group."
         ),
     ] = None,
     refit: Annotated[bool, typer.Option(help="Refit without the units that importance sampling fails on.")] = True,

@@ -173,6 +173,16 @@ class Table(ABC):
         """Return the column of this name that describes rows, or labels; None where there is none."""
         return next((each for each in self.columns if (each.column.name, each.column.per) == (name, per)), None)
 
+    def full_name(self, name: str) -> str:
+        """Return what a column is called in full, as in "annotator.age" where "age" describes annotators alone.
+
+        Columns of rows are called by their name, and what nobody knows stays as it is.
+        """
+        if self.column(name) is not None or "." in name:
+            return name
+        described = [each.column.per for each in self.more if each.column.name == name and each.column.per != ROW]
+        return f"{described[0]}.{name}" if len(described) == 1 else name
+
     def labels(self, name: str) -> tuple[str, ...]:
         """Return the labels of what is called so: the items, the annotators, ..."""
         vocabularies = self.vocabularies()

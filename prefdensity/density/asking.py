@@ -72,7 +72,7 @@ class Question:
     def asks_who(self) -> bool:
         """Whether a layer that is run reads who judges, or what is known of them."""
         needs = [each.needs for each in self.layers] if self.layers else [self.post.program.needs]
-        return any(need.partition(".")[0] == "annotator" for each in needs for need in each)
+        return any(self.post.full_name(need).partition(".")[0] == "annotator" for each in needs for need in each)
 
     @cached_property
     def _population(self) -> list[str]:
@@ -165,7 +165,7 @@ def wants(post: Posterior, margin: Callable[[Layer], bool] = lambda layer: True)
 
 def weighs(layer: Layer) -> bool:
     """Say whether a margin layer says how much annotators care, not what they want."""
-    return layer.place_name in _WEIGHTS
+    return layer.place in _WEIGHTS
 
 
 def odds_are_margins(post: Posterior) -> bool:

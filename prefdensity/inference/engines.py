@@ -18,7 +18,7 @@ from prefdensity.inference import nuts, parallel, svi
 from prefdensity.inference.basins import STANDING, sentences, shares
 from prefdensity.inference.bridge import log_evidence
 from prefdensity.inference.checkpoint import Checkpoint
-from prefdensity.inference.climber import Climber, shift_gauge
+from prefdensity.inference.climber import Climber, shifts
 from prefdensity.inference.guide import Blend, Guide
 from prefdensity.inference.laplace import MOST, NEAR, NEGLIGIBLE, highest, weighed
 from prefdensity.inference.maximum import maximum_likelihood, unfelt
@@ -96,7 +96,7 @@ def by_mle(view: View, data: Comparisons, settings: Settings) -> Answer:
         "converged": True,
         "message": "the likelihood's maximum, checked to exist",
         "steps": mode.iterations,
-        "n_parameters": view.dimension - len(held) - int(shift_gauge(view).any()),
+        "n_parameters": view.dimension - len(held) - len(shifts(view)),
         "deviance": 2 * (_saturated(data, view) - mode.value),
     }
     left_out = tuple(name for name, site in view.sites.items() if site.at.start in held)

@@ -196,8 +196,14 @@ class Draws:
         known = {"item": self.items, "annotator": self.annotators, "feature": self.feature_names}
         known["covariate"] = self.covariate_names
         known |= self.labels_of
-        found = known.get(dim, ())
+        found = known.get(dim) or next((words for name, words in known.items() if name.endswith(f".{dim}")), ())
         return list(found) if len(found) == size else [str(k + 1) for k in range(size)]
+
+    def full_name(self, name: str) -> str:
+        """Return what a column that the program reads is called in full; see `declared.Table.full_name`."""
+        if name in self.labels_of or name in self.units:
+            return name
+        return next((each for each in self.attributes if each.endswith(f".{name}")), name)
 
     def _labels(self, name: str) -> list[str]:
         shape = self.draws[name].shape[1:]

@@ -12,8 +12,7 @@ from scipy.sparse import csr_matrix
 
 from prefdensity.errors import DataError
 from prefdensity.posterior.draws import Draws
-
-_AT_ONCE = 4_000_000  # differences of all draws that are held at once
+from prefdensity.posterior.simultaneous import at_once
 
 
 def differences(post: Draws, level: float = 0.9, reference: str | None = None) -> pd.DataFrame:
@@ -32,9 +31,7 @@ def differences(post: Draws, level: float = 0.9, reference: str | None = None) -
     -------
     Frame with (type,) item_a, item_b, difference (posterior mean), sd, lower and upper (central interval of this
     difference), lower_all and upper_all (intervals that hold all differences of the table at once with probability
-    `level`), and p_greater, P(utility of item_a > utility of item_b). The simultaneous intervals reach equally many sd
-    to either side: the quantile of the largest standardised distance from the mean (Besag, Green, Higdon and Mengersen
-    1995, Statistical Science 10, 3-41; for independent items of one variance this is Tukey's studentised range).
+    `level`; see `simultaneous.at_once`), and p_greater, P(utility of item_a > utility of item_b).
 
     Raises
     ------
@@ -75,26 +72,9 @@ def _of_one(utility: NDArray[np.float64], items: tuple[str, ...], level: float, 
         base = items.index(reference)
         a = order[order != base]
         b = np.full(len(a), base)
-    covariance = np.cov(utility, rowvar=False)
-    sd = np.sqrt(np.maximum(covariance[a, a] + covariance[b, b] - 2 * covariance[a, b], 0))
-    tails = [(1 - level) / 2, (1 + level) / 2]
-    lower, upper, ahead = np.empty(len(a)), np.empty(len(a)), np.empty(len(a))
-    furthest = np.zeros(len(utility))
-    step = max(_AT_ONCE // len(utility), 1)
-    for start in range(0, len(a), step):
-        part = slice(start, start + step)
-        apart = utility[:, a[part]] - utility[:, b[part]]
-        lower[part], upper[part] = np.quantile(apart, tails, axis=0)
-        ahead[part] = (apart > 0).mean(0)
-        far = np.abs(apart - apart.mean(0)) / np.where(sd[part] > 0, sd[part], np.inf)
-        furthest = np.maximum(furthest, far.max(1, initial=0.0))
-    reach = np.quantile(furthest, level) * sd
+    found = at_once(lambda part: utility[:, a[part]] - utility[:, b[part]], len(a), len(utility), level)
     labels = np.array(items, dtype=object)
-    return pd.DataFrame({
-        "item_a": labels[a], "item_b": labels[b], "difference": mean[a] - mean[b], "sd": sd, "lower": lower,
-        "upper": upper, "lower_all": mean[a] - mean[b] - reach, "upper_all": mean[a] - mean[b] + reach,
-        "p_greater": ahead,
-    })  # fmt: skip
+    return pd.concat([pd.DataFrame({"item_a": labels[a], "item_b": labels[b]}), found], axis=1)
 
 
 def quasi_variances(post: Draws) -> pd.DataFrame:

@@ -17,6 +17,7 @@ from prefdensity.data.grades import scores
 from prefdensity.errors import DataError, ProgramError
 from prefdensity.posterior import files, groups
 from prefdensity.posterior.appraisal import appraisal
+from prefdensity.posterior.by_group import Groups, by_group
 from prefdensity.posterior.draws import Draws
 from prefdensity.posterior.predict import outcome_probabilities
 from prefdensity.posterior.signature import Ask, require_same, signature_of
@@ -183,6 +184,13 @@ class Posterior(Draws):
         square[np.triu_indices(len(names), 1)] = wins
         square[np.tril_indices(len(names), -1)] = 1 - square.T[np.tril_indices(len(names), -1)]
         return pd.DataFrame(square, index=names, columns=names)
+
+    def by(self, label: str, level: float = 0.9, reference: str | None = None) -> Groups:
+        """Return a ranking for each group of a label that the program reads, and how far groups differ.
+
+        See `by_group.by_group`.
+        """
+        return by_group(self, label, level, reference)
 
     def quality(self) -> list[str]:
         """Return sentences on how far this fit can be trusted."""

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from prefdensity.posterior.draws import Draws
-from prefdensity.programs.cells import Cells
+from prefdensity.programs.cells import CODED, Cells, contrasts
 from prefdensity.programs.layers import Program
 from prefdensity.programs.running import run
 
@@ -64,8 +64,13 @@ def question_cells(
     for name, words in {**post.labels_of, "annotator": post.annotators}.items():
         of_items = name.startswith("item.")
         sizes[name] = len(words) if name in given or of_items else 1
-        if name in program.needs and not of_items:
+        if (name in post.labels_of or name in program.needs) and not of_items:
             labels[name] = torch.as_tensor(np.asarray(given.get(name, 0 * ones)), dtype=torch.int64)
+    codes = {}
+    for name in (post.full_name(need.removeprefix(CODED)) for need in program.needs if need.startswith(CODED)):
+        if name in labels:  # of a level that nobody has met nothing is known: the middle of all
+            met = contrasts(len(post.labels_of[name]))
+            codes[name] = met[labels[name]] if name in given else met.new_zeros(len(a), met.shape[1])
     of_rows = (*post.units, *(name for name in post.attributes if not name.startswith("item.")))
     numbers = [name for name in of_rows if name not in post.labels_of]
     return Cells(
@@ -75,11 +80,13 @@ def question_cells(
         outcomes=post.outcomes,
         sizes=sizes,
         labels=labels,
+        codes=codes,
         numbers={name: ones * torch.as_tensor(np.asarray(given.get(name, 0.0))) for name in numbers},
         attributes=attributes,
         first=first * ones if "first" in program.needs else None,
         covariates=torch.zeros(len(a), covariates, dtype=torch.float64) if covariates else None,
         covariate_scale=torch.ones(covariates, dtype=torch.float64) if covariates else None,
+        covariate_names=post.covariate_names,
         measures={name: torch.tensor(values, dtype=torch.float64) for name, values in post.measures.items()},
         feature_scale=None if features is None else torch.ones(features.shape[1], dtype=torch.float64),
         features=None if features is None else torch.tensor(features, dtype=torch.float64),

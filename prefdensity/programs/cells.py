@@ -16,7 +16,9 @@ from prefdensity.programs.tables import entries, joined
 
 # The columns of `Cells`, [comparison, ...], and the mappings whose values are such columns.
 _COLUMNS = ("item_a", "item_b", "first", "covariates", "total", "choice", "outcome")
-_NAMED = ("labels", "numbers")
+_NAMED = ("labels", "numbers", "codes")
+# What a program says that it needs of a column which it reads by `Cells.coded`.
+CODED = "codes of "
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +44,8 @@ class Cells:
     numbers
         name -> [comparison], in standard deviations over the judgements of the table from their mean: a date, ...; and
         "annotator.age" for an attribute of who judged.
+    codes
+        name -> [comparison, contrast], of labels that the program reads by `coded`.
     attributes
         "annotator.age" -> [entry], what is known of items, annotators and other labels: numbers in standard deviations
         from their mean, or int64 codes of categories.
@@ -49,8 +53,8 @@ class Cells:
         [comparison]: +1 item_a shown first, -1 item_b, 0 neither or unknown; None = order not recorded.
     covariates
         [comparison, covariate], or None; positive values speak for side a. A unit is the covariate's root mean square.
-    covariate_scale
-        That root mean square in the users' units [covariate], or None.
+    covariate_scale, covariate_names
+        That root mean square in the users' units [covariate], or None; and what covariates are called.
     features
         Standardised [item, feature], or None.
     feature_scale
@@ -82,10 +86,12 @@ class Cells:
     sizes: Mapping[str, int]
     labels: Mapping[str, Tensor] = field(default_factory=dict)
     numbers: Mapping[str, Tensor] = field(default_factory=dict)
+    codes: Mapping[str, Tensor] = field(default_factory=dict)
     attributes: Mapping[str, Tensor] = field(default_factory=dict)
     first: Tensor | None = None
     covariates: Tensor | None = None
     covariate_scale: Tensor | None = None
+    covariate_names: tuple[str, ...] = ()
     features: Tensor | None = None
     feature_scale: Tensor | None = None
     measures: Mapping[str, Tensor] = field(default_factory=dict)
@@ -160,6 +166,20 @@ class Cells:
         """Return a number [comparison], in standard deviations from its mean: a date, "annotator.age" of who judged."""
         return _known(self.numbers, name, "numbers")
 
+    def coded(self, name: str) -> Tensor:
+        """Return what is known of each comparison under this name as numbers to regress on, [comparison, column].
+
+        A number is one column, in standard deviations from its mean; labels are as many as `contrasts` has. A layer
+        that reads them needs the name, and `CODED` before it.
+        """
+        found = {each: held.unsqueeze(-1) for each, held in self.numbers.items()}
+        return _known({**found, **self.codes}, name, "numbers or categories")
+
+    def levels(self, name: str) -> int:
+        """Return how many levels a category has that is read by `coded`; 0 of a number."""
+        numeric = any(each == name or each.endswith(f".{name}") for each in self.numbers)
+        return 0 if numeric else self.coded(name).shape[-1] + 1
+
     def attribute(self, of: str, name: str) -> Tensor:
         """Return what is known of every item, annotator or other label [entry]: `data.attribute("annotator", "age")`.
 
@@ -173,6 +193,16 @@ class Cells:
         if name not in self.measures:
             raise DataError(f"there is no item measure {name!r}; the data have {', '.join(self.measures) or 'none'}")
         return self.measures[name]
+
+    def covariate(self, name: str) -> tuple[Tensor, Tensor]:
+        """Return a covariate [comparison], in units of its root mean square, and that unit as the users measure it."""
+        if name not in self.covariate_names:
+            known = ", ".join(self.covariate_names)
+            raise ProgramError(f"a layer asks for the covariate {name!r}, and the data have {known}")
+        assert self.covariates is not None  # refused without covariates
+        assert self.covariate_scale is not None
+        k = self.covariate_names.index(name)
+        return self.covariates[..., k], self.covariate_scale[k]
 
     def covariate_sum(self, effect: Tensor) -> Tensor:
         """Return the sum of covariates times effects [..., covariate], per comparison [..., comparison]."""
@@ -260,7 +290,19 @@ class Cells:
         return table if self.outcome is None else table.to(self.outcome.dtype)
 
 
+def contrasts(levels: int) -> Tensor:
+    """Return the contrasts of so many levels, [level, level - 1]: orthonormal columns that sum to 0.
+
+    Effects of levels are contrasts times coefficients; with independent coefficients of one variance no level is apart.
+    """
+    below = torch.ones(levels, levels - 1, dtype=torch.float64).triu()
+    below[1:].diagonal().copy_(-torch.arange(1.0, levels))
+    return below / torch.linalg.vector_norm(below, dim=0)
+
+
 def _known(held: Mapping[str, Any], name: str, what: str) -> Any:
+    if name not in held:  # "age" for "annotator.age"
+        name = next((each for each in held if each.endswith(f".{name}")), name)
     if name not in held:  # a layer that reads what it does not list in its needs
         known = ", ".join(held) or "none"
         raise ProgramError(f"a layer asks for the {what} of {name!r}, and has those of {known}; name it in its needs")

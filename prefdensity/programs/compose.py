@@ -96,8 +96,10 @@ def _require_room(layers: Sequence[Layer]) -> None:
         raise ProgramError(f"{strong[0]} is about strengths of preference, and {plain[0]} knows none; use {GRADES}")
     tall = [each.label for each in layers if each.tall]
     types = [each.label for each in layers if each.stage == "types"]
-    if len(tall) + len(types) > 1:
-        raise ProgramError(f"{' and '.join([*types, *tall])} both split annotators or items further; a program has one")
+    if tall and types:
+        raise ProgramError(
+            f"{' and '.join([*types, tall[0]])} both split annotators or items further; a program has one"
+        )
 
 
 def _default(name: str) -> Layer:

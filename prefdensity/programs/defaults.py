@@ -7,6 +7,8 @@ SCALE = "utility_scale"  # where a utility layer takes a scale
 TIES = "davidson"  # the choice rule where a layer is about ties
 GRADES = "graded"  # and where one is about strengths of preference
 
+BY = "tastes"  # what differs between groups that are asked for, where no layer reads them
+
 # Of help and errors: a first program, one of several layers, and one with arguments.
 FIRST, LONGER, LONGEST = "bradley_terry", "davidson+position_bias", "davidson+position_bias+reliability"
 WITH_ARGUMENTS = "annotator_types(k=3)+davidson"

@@ -125,10 +125,15 @@ class JudgedCells:
         spread = hidden.unsqueeze(-2).expand(*hidden.shape[:-1], self.n_nodes, hidden.shape[-1]).flatten(-2)
         return torch.cat([per_unit[..., : self.n_seen], spread], -1)
 
-    def of(self, name: str, table: Tensor) -> Tensor:
-        """Return the entry [..., judgement] of a table [..., annotator] for who judged, `name` being "annotator"."""
+    def size(self, name: str) -> int:
+        """Return how many annotators there are, `name` being "annotator"."""
         if name != "annotator":
             raise ProgramError(f"judged units know of no {name!r}, of annotators alone")
+        return self.n_annotators
+
+    def of(self, name: str, table: Tensor) -> Tensor:
+        """Return the entry [..., judgement] of a table [..., annotator] for who judged, `name` being "annotator"."""
+        self.size(name)  # refused else
         return table.index_select(-1, self.annotator)
 
     @cached_property

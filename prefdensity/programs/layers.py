@@ -14,6 +14,7 @@ from typing import Any
 
 from prefdensity.errors import ProgramError
 from prefdensity.programs.cells import Cells
+from prefdensity.programs.effect_names import declared
 from prefdensity.programs.mends import FINDINGS, Mend
 from prefdensity.programs.mirrors import Mirror
 from prefdensity.programs.tables import plain
@@ -41,6 +42,8 @@ MARGIN_ORDER = {
     "whole": "changes all of the margin",
 }
 _OF_ITEMS = ("utility", "behaviour")
+# What arguments of a layer are written as in a composition; a call with anything else in front runs the layer.
+_LITERALS = (str, bool, int, float, tuple, list)
 _LARGEST = 10_000  # of sizes in a name: more types, dimensions or units than that are a slip of the pen
 # Who is shown what every layer returns; see `watched`.
 _WATCHER: ContextVar[Callable[[Layer, Any], None] | None] = ContextVar("watcher", default=None)
@@ -60,6 +63,9 @@ def watched(watcher: Callable[[Layer, Any], None]) -> Iterator[None]:
 class Layer:
     """One stage of a program: a function with Pyro sites, and what the library must know about it.
 
+    The arguments of the function that have defaults are the layer's options, given in a composition or by a call; what
+    is declared below may be a function of some of them, as in ``needs=lambda by: by``.
+
     Attributes
     ----------
     needs
@@ -71,7 +77,7 @@ class Layer:
     mirror
         The layer has a `Mirror`.
     place
-        For margins: where in `MARGIN_ORDER` it applies; or a function of the layer's options that says so.
+        For margins: where in `MARGIN_ORDER` it applies.
     hyper
         Scalar sites that shape the posterior of the rest; Laplace integrates them on a grid.
     tall
@@ -97,6 +103,8 @@ class Layer:
         site -> what it measures, for tables.
     options
         Literal arguments given in the name, as in ``utility_scale(fixed=1.5)``.
+    rules
+        Declarations that hang on options: attribute -> function of some options.
     """
 
     name: str
@@ -106,7 +114,7 @@ class Layer:
     outcomes: tuple[str, ...] = ()
     unimodal: bool = True
     mirror: Mirror | None = None
-    place: str | Callable[..., str] = "situation"
+    place: str = "situation"
     hyper: tuple[str, ...] = ()
     tall: bool = False
     per: str = "annotator"
@@ -119,12 +127,13 @@ class Layer:
     mends: tuple[Mend, ...] = ()
     meanings: dict[str, str] = field(default_factory=dict, hash=False)
     options: tuple[tuple[str, Any], ...] = ()
+    rules: dict[str, Callable[..., Any]] = field(default_factory=dict, hash=False, repr=False)
 
     def __call__(self, *args: Any, **options: Any) -> Any:
-        """Run the stage on its inputs; with keywords only, return the layer with these arguments."""
-        if options and not args:
-            return self._configured(options)
-        found = self.function(*args, **dict(self.options), **options)
+        """Run the stage on its inputs; with options only, return the layer with these arguments."""
+        if options and not args or args and isinstance(args[0], _LITERALS):
+            return self._configured(args, options)
+        found = self.function(*args, **self.arguments, **options)
         if self.stage not in _OF_ITEMS:  # what has an entry for each comparison is no table of a site any more
             found = plain(found)
         watcher = _WATCHER.get()
@@ -132,19 +141,48 @@ class Layer:
             watcher(self, found)
         return found
 
-    def _configured(self, options: dict[str, Any]) -> Layer:
-        parameters = inspect.signature(self.function).parameters.values()
-        known = {p.name: p.default for p in parameters if p.default is not p.empty}
+    def _configured(self, args: tuple[Any, ...], options: dict[str, Any]) -> Layer:
+        known = self._defaults()
+        if len(args) > len(known):
+            raise ProgramError(f"{self.name} takes {len(known)} arguments, not {len(args)}: {', '.join(known)}")
+        for key, value in zip(known, args, strict=False):
+            if key in options:
+                raise ProgramError(f"{self.name} is given {key!r} twice; give it once")
+            options[key] = value
         for key, value in options.items():
             if key not in known:
                 raise ProgramError(f"{self.name} has no argument {key!r}; it takes {', '.join(known) or 'none'}")
-            _require_like(known[key], value, f"{key} of {self.name}")
-        return replace(self, options=tuple(sorted({**dict(self.options), **options}.items())))
+            options[key] = _like(known[key], value, f"{key} of {self.name}")
+        return self._under({**dict(self.options), **options})
+
+    def _under(self, options: dict[str, Any]) -> Layer:
+        """Return the layer with these arguments, and what it declares under them."""
+        found = replace(self, options=tuple(sorted(options.items())))
+        known = self._defaults() | found.arguments
+        said = {name: rule(**{key: known[key] for key in _parameters(rule)}) for name, rule in self.rules.items()}
+        made = replace(found, **said | {name: tuple(said.get(name, ())) for name in ("needs", "hyper")})
+        if made.place not in MARGIN_ORDER:
+            raise ProgramError(f"{made.label} has no place {made.place!r}; places are {', '.join(MARGIN_ORDER)}")
+        return made
+
+    def _defaults(self) -> dict[str, Any]:
+        parameters = inspect.signature(self.function).parameters.values()
+        return {each.name: each.default for each in parameters if each.default is not each.empty}
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What the function is called with beside its inputs: on what alone leaves out by whom."""
+        given = dict(self.options)
+        return {"by": (), **given} if "on" in given and self.takes("by") else given
 
     def bare(self, **options: Any) -> Layer:
         """Return the layer with these arguments alone."""
-        plain = replace(self, options=())
+        plain = self._under({})
         return plain(**options) if options else plain
+
+    def argument(self, name: str) -> Any:
+        """Return what an argument is, given or not."""
+        return (self._defaults() | self.arguments)[name]
 
     def default(self, argument: str) -> Any:
         """Return what an argument is where it is not given."""
@@ -157,21 +195,13 @@ class Layer:
     @property
     def rank(self) -> tuple[int, int]:
         """Where the layer applies: its stage, and its place within it."""
-        within = list(MARGIN_ORDER).index(self.place_name) if self.stage == "margin" else 0
+        within = list(MARGIN_ORDER).index(self.place) if self.stage == "margin" else 0
         return list(STAGES).index(self.stage), within
-
-    @property
-    def place_name(self) -> str:
-        """The place among margins, under the layer's options."""
-        place = self.place if isinstance(self.place, str) else self.place(**dict(self.options))
-        if place not in MARGIN_ORDER:
-            raise ProgramError(f"{self.label} has no place {place!r}; places are {', '.join(MARGIN_ORDER)}")
-        return place
 
     @property
     def label(self) -> str:
         """The name with its arguments, as it is written in a composition."""
-        inside = ", ".join(f"{key}={value!r}" for key, value in self.options)
+        inside = ", ".join(f"{key}={_written(value)}" for key, value in self.options)
         return f"{self.name}({inside})" if inside else self.name
 
     @property
@@ -181,13 +211,30 @@ class Layer:
         return inspect.cleandoc((module and module.__doc__) or self.function.__doc__ or "")
 
 
-def _require_like(default: Any, value: Any, what: str) -> None:
-    """Refuse an argument unlike its default: a name, a yes or no, a whole number, a number; positive if that is."""
+def _parameters(function: Callable[..., Any]) -> list[str]:
+    return list(inspect.signature(function).parameters)
+
+
+def _written(value: Any) -> str:
+    """Return an argument as a composition has it: one name by itself, several as a list."""
+    if isinstance(value, tuple):
+        return repr(value[0]) if len(value) == 1 else repr(list(value))
+    return repr(value)
+
+
+def _like(default: Any, value: Any, what: str) -> Any:
+    """Return an argument, refused if unlike its default: names, a name, a yes or no, a whole number, a number."""
     said = f"{what} is {shortened(repr(value))}; it must be"
+    if isinstance(default, tuple):
+        names = (value,) if isinstance(value, str) else value
+        good = isinstance(names, tuple | list) and names and all(isinstance(each, str) and each for each in names)
+        if not good or len(set(names)) < len(names):
+            raise ProgramError(f"{said} a name in quotes, or a list of different ones like ['annotator', 'category']")
+        return tuple(names)
     if isinstance(default, str | bool):
         if type(value) is not type(default):
             raise ProgramError(f"{said} {'True or False' if isinstance(default, bool) else 'a name in quotes'}")
-        return
+        return value
     number = isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
     least: float = 0 if default is None or default > 0 else -math.inf
     whole = number and isinstance(value, numbers.Integral)
@@ -195,29 +242,39 @@ def _require_like(default: Any, value: Any, what: str) -> None:
         raise ProgramError(f"{said} a whole number from {'1' if least == 0 else '-infinity'} to {_LARGEST}")
     if value is not default and not (number and value > least):
         raise ProgramError(f"{said} a {'positive' if least == 0 else 'finite'} number")
+    return value
 
 
 def layer(
     stage: str,
     *,
-    needs: Sequence[str] = (),
+    needs: Sequence[str] | Callable[..., Sequence[str]] = (),
     outcomes: Sequence[str] = (),
     unimodal: bool = True,
-    mirror: Mirror | None = None,
+    mirror: Mirror | Callable[..., Mirror | None] | None = None,
     place: str | Callable[..., str] = "situation",
-    hyper: Sequence[str] = (),
+    hyper: Sequence[str] | Callable[..., Sequence[str]] = (),
     tall: bool = False,
     per: str = "annotator",
     sets: bool = False,
     ties: bool = False,
     luce: bool = False,
     starts: Callable[..., Any] | None = None,
-    null: dict[str, float] | None = None,
-    spread: dict[str, str] | None = None,
+    null: dict[str, float] | Callable[..., dict[str, float]] | None = None,
+    spread: dict[str, str] | Callable[..., dict[str, str]] | None = None,
     mends: str | Mend | Sequence[str | Mend] = (),
-    meanings: dict[str, str] | None = None,
+    meanings: dict[str, str] | Callable[..., dict[str, str]] | None = None,
+    varies: dict[str, str] | None = None,
 ) -> Callable[[Callable[..., Any]], Layer]:
     """Turn a function into a `Layer` of `stage` that carries the function's name.
+
+    Parameters
+    ----------
+    varies
+        Effect -> what it is in words, of effects that vary by whom (see `effects.varying`): what these need and
+        declare under the layer's argument `by` is added to the rest.
+    needs, mirror, place, hyper, null, spread, meanings
+        As in `Layer`, or a function of some of the layer's options.
 
     Raises
     ------
@@ -234,31 +291,45 @@ def layer(
     for each in answered:
         if each.finding not in FINDINGS:
             raise ProgramError(f"there is no finding {each.finding!r} to mend; findings are {', '.join(FINDINGS)}")
+    said = dict(
+        needs=needs, hyper=hyper, mirror=mirror, place=place, null=null or {}, spread=spread or {},
+        meanings=meanings or {},
+    )  # fmt: skip
+    rules = {name: _rule(name, value, varies or {}) for name, value in said.items()}
 
     def wrap(function: Callable[..., Any]) -> Layer:
         return Layer(
             name=function.__name__,
             stage=stage,
             function=function,
-            needs=tuple(needs),
             outcomes=tuple(outcomes),
             unimodal=unimodal,
-            mirror=mirror,
-            place=place,
-            hyper=tuple(hyper),
             tall=tall,
             per=per,
             sets=sets,
             ties=ties,
             luce=luce,
             starts=starts,
-            null=null or {},
-            spread=spread or {},
             mends=answered,
-            meanings=meanings or {},
-        )
+            rules=rules,
+        ).bare()
 
     return wrap
+
+
+def _rule(name: str, value: Any, varies: dict[str, str]) -> Callable[..., Any]:
+    """Return what a layer declares as a function of its options."""
+
+    def by_whom(by: tuple[str, ...]) -> Any:
+        found = value
+        for effect, what in varies.items():
+            more = declared(effect, by, what)[name]
+            found = {**found, **more} if isinstance(more, dict) else (*found, *more)
+        return found
+
+    if callable(value):
+        return value
+    return by_whom if varies and name in ("needs", "hyper", "spread", "meanings") else lambda: value
 
 
 @dataclass(frozen=True)

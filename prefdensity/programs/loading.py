@@ -12,7 +12,7 @@ from types import ModuleType
 
 from prefdensity.errors import ProgramError
 from prefdensity.programs.compose import compose
-from prefdensity.programs.defaults import LONGER
+from prefdensity.programs.defaults import BY, LONGER
 from prefdensity.programs.layers import Layer, Program
 from prefdensity.programs.shelf import LISTED, find
 from prefdensity.words import shortened
@@ -66,6 +66,21 @@ def spells(program: Program) -> bool:
         return False
 
 
+def reading(program: Program, label: str) -> Program:
+    """Return a program whose utilities differ by a label: as it is if it reads the label, with tastes by it otherwise.
+
+    Raises
+    ------
+    ProgramError
+        If it is a user's own program and does not read the label.
+    """
+    if label in program.needs or any(each.endswith(f".{label}") for each in program.needs):
+        return program
+    if not spells(program):
+        raise ProgramError(f"{program.name} reads no {label!r}; let one of its layers read it, or name shipped layers")
+    return shipped(f"{program.name}+{BY}(by={label!r})")
+
+
 def _terms(text: str) -> list[ast.expr]:
     try:
         node = ast.parse(text, mode="eval").body
@@ -83,9 +98,10 @@ def _terms(text: str) -> list[ast.expr]:
 def _parse(node: ast.expr) -> Layer | Program:
     if isinstance(node, ast.Name):
         return find(node.id)
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.args:
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
         found = find(node.func.id)
         try:
+            given = [ast.literal_eval(each) for each in node.args]
             options = {str(k.arg): ast.literal_eval(k.value) for k in node.keywords}
         except (ValueError, TypeError, RecursionError, MemoryError):
             raise ProgramError(f"arguments in {shortened(repr(ast.unparse(node)))} must be literals like k=3") from None
@@ -93,7 +109,7 @@ def _parse(node: ast.expr) -> Layer | Program:
             raise ProgramError(f"{shortened(repr(ast.unparse(node)))} gives an argument twice; give it once")
         if isinstance(found, Program):
             raise ProgramError(f"{found.name} is a composition; give arguments to its layers: {_written(found)}")
-        return found(**options) if options else found
+        return found(*given, **options) if given or options else found
     written = shortened(repr(ast.unparse(node)))
     raise ProgramError(f"cannot read {written}; write a name, or a name with arguments like name(k=3)")
 

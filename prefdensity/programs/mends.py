@@ -40,7 +40,9 @@ class Mend:
     beside
         Another finding: only where a layer of the program answers it.
     options
-        Arguments with which a layer that is already there answers the finding; it is not added for it.
+        Arguments with which the layer answers the finding, also one that is already there.
+    adds
+        Whether the layer is added for the finding where it is not there already.
     """
 
     finding: str
@@ -48,3 +50,4 @@ class Mend:
     instead_of: str = ""
     beside: str = ""
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    adds: bool = True

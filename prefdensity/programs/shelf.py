@@ -7,7 +7,6 @@ import difflib
 import importlib
 import pkgutil
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from prefdensity.errors import ProgramError
@@ -72,7 +71,7 @@ def _those(wanted: Callable[[Layer], bool]) -> str:
 
 def on_shelf(layer: Layer) -> bool:
     """Say whether a layer is the shipped one of its name, with whatever arguments."""
-    return layer.name in (*names(), *judge_names()) and replace(layer, options=()) == find(layer.name)
+    return layer.name in (*names(), *judge_names()) and layer.bare() == find(layer.name)
 
 
 def _restored(name: str, options: dict[str, Any]) -> Layer:

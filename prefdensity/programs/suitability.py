@@ -10,6 +10,7 @@ from prefdensity.data.choices import Choices
 from prefdensity.data.comparisons import Comparisons
 from prefdensity.data.declared import ROW
 from prefdensity.errors import ProgramError
+from prefdensity.programs.cells import CODED
 from prefdensity.programs.defaults import GRADES
 from prefdensity.programs.layers import Layer, Program
 from prefdensity.programs.shelf import set_rules, tie_rules
@@ -47,7 +48,9 @@ def suit(program: Program, data: Comparisons | Choices) -> list[str]:
     if any(each.stage == "judge" for each in program.layers):
         raise ProgramError(f"{program.name} explains labels and verdicts of judged units; fit it with fit_judge")
     for need in program.needs:
-        if not _has(data, need):
+        if need.startswith(CODED):
+            _require_levels(program, data, need.removeprefix(CODED))
+        elif not _has(data, need):
             raise ProgramError(f"{program.name} {_wanted(data, need)}")
     if _has(data, "grades") and "grades" not in program.needs:
         raise ProgramError(
@@ -90,8 +93,19 @@ def _has(data: Comparisons | Choices, need: str) -> bool:
     """Say whether a table has what a program needs: a column, or an attribute as in "annotator.age"."""
     if need == "ratings":
         return data.ratings is not None
-    per, _, name = need.rpartition(".")
+    per, _, name = data.full_name(need).rpartition(".")
     return data.column(*_COLUMN.get(need, (name, per or ROW))) is not None
+
+
+def _require_levels(program: Program, data: Comparisons | Choices, name: str) -> None:
+    """Refuse to regress on what does not differ, or on what describes items."""
+    full = data.full_name(name)
+    per, _, own = full.rpartition(".")
+    held = data.column(own, per or ROW)
+    if per == "item":
+        raise ProgramError(f"{program.name} regresses on {full!r}, which describes items; give it as item_features=...")
+    if held is not None and len(np.unique(held.values)) < 2:
+        raise ProgramError(f"{program.name} regresses on {name!r}, and the data have one value of it; leave it out")
 
 
 def _wanted(data: Comparisons | Choices, need: str) -> str:
@@ -104,7 +118,7 @@ def _wanted(data: Comparisons | Choices, need: str) -> str:
     named = [each.column.name for each in data.more if each.column.per == ROW]
     return (
         f"needs the column {need!r}, and the table was read with {', '.join(named) or 'no such columns'}; name it with "
-        f"groups=[{need!r}] (--groups {need}) if it holds labels, or numbers=[{need!r}] (--numbers {need}) if it holds "
+        f"groups=[{need!r}] (--group {need}) if it holds labels, or numbers=[{need!r}] (--number {need}) if it holds "
         "numbers or dates"
     )
 

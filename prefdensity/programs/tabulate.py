@@ -17,7 +17,7 @@ from prefdensity.data.comparisons import OUTCOMES, Comparisons
 from prefdensity.data.declared import ROW, Column, Held, Table, exchanged, said, same_key
 from prefdensity.data.grades import mirror
 from prefdensity.errors import DataError
-from prefdensity.programs.cells import Cells, RatingCells
+from prefdensity.programs.cells import CODED, Cells, RatingCells, contrasts
 
 # Above this many possible keys a sort is cheaper than a table of all of them.
 _DENSE_KEYS = 1 << 25
@@ -60,6 +60,7 @@ def _of_comparisons(
     dtype: torch.dtype = torch.float64,
     device: str = "cpu",
 ) -> Cells:
+    needs = in_full(data, needs)
     flip = data.item_a > data.item_b
     kept = [each for each in said(data, "outcome") if each.column.name in ("item_a", "item_b", *needs)]
     read = {each.column.name: each for each in exchanged(kept, flip)}
@@ -85,6 +86,7 @@ def _of_comparisons(
         first=None if first is None else make.reals(first.values[rows]),
         covariates=None if covariates is None else make.reals(covariates.values[rows] / data.covariate_scale),
         covariate_scale=None if covariates is None else make.reals(data.covariate_scale),
+        covariate_names=() if covariates is None else data.covariate_names,
         measures={name: make.reals(values) for name, values in measures(data).items()},
         # laid out outcome by outcome, like the tables of `outcomes.by_outcome`
         outcome=None if code is None else make.reals(np.ascontiguousarray(counts.T)).T,
@@ -102,6 +104,7 @@ def _of_choices(
     dtype: torch.dtype = torch.float64,
     device: str = "cpu",
 ) -> Cells:
+    needs = in_full(data, needs)
     read = [*(each for each in said(data) if each.column.name in needs), *_through_labels(data, needs)]
     sets, of_row = _in_order(same_key([data.column("sets"), *read])[0])  # type: ignore[list-item]
     rows = _alternatives(data, sets, of_row)
@@ -117,6 +120,14 @@ def _of_choices(
         term=make.codes(rows["term"] * len(outcomes)),
         **make.known(data, read, sets[rows["choice"]], needs),
     )
+
+
+def in_full(data: Table, needs: Sequence[str]) -> list[str]:
+    """Return what programs need by the full names of columns: "age" is "annotator.age" where annotators have one."""
+    coded = {need for need in needs if need.startswith(CODED)}
+    names = [need.removeprefix(CODED) for need in needs]
+    full = [data.full_name(name) for name in names]
+    return [f"{CODED}{name}" if need in coded else name for need, name in zip(needs, full, strict=True)]
 
 
 def _through_labels(data: Table, needs: Sequence[str]) -> list[Held]:
@@ -163,6 +174,11 @@ class _Tensors:
         features = data.item_features
         return {
             "sizes": sizes,
+            "codes": {
+                each.column.name: contrasts(len(each.words)).to(self.reals(()))[self.codes(each.values[rows])]
+                for each in labels
+                if f"{CODED}{each.column.name}" in needs
+            },
             "labels": {each.column.name: self.codes(each.values[rows]) for each in labels},
             "numbers": {each.column.name: self.numbers(each, each.values[rows]) for each in named if each.unit},
             "attributes": attributes,
@@ -173,6 +189,7 @@ class _Tensors:
 
 def known_of(data: Table, needs: Sequence[str]) -> dict[str, Any]:
     """Return what a posterior keeps of labels and numbers that a program reads: labels_of, attributes and units."""
+    needs = in_full(data, needs)
     labels: dict[str, tuple[str, ...]] = {}
     labels |= {name: words for name, words in data.vocabularies().items() if name in needs and name != "annotator"}
     attributes: dict[str, tuple[float, ...]] = {}
