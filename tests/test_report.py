@@ -112,6 +112,9 @@ def test_tables_say_what_was_counted_and_how_items_differ(tmp_path):
     ):
         assert row[0] == item
         assert row[6:8] == [f"{votes:g}", share(rate)]
+    checked = prefdensity.check(post, data).table
+    said = [row[-1] for row in rows(text, "Check")]
+    assert said == list(checked["meaning"][checked["verdict"] != "not available"])  # whole, however long
     table = prefdensity.differences(post)
     found = rows(text, "Differences")
     assert [row[:2] for row in found] == table[["item_a", "item_b"]].to_numpy().tolist()

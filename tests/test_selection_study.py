@@ -126,7 +126,8 @@ def test_command_writes_curves_and_a_picture(tmp_path):
     said = CliRunner().invoke(main.app, ["select-study", *more])
     assert said.exit_code == 0, said.output
     assert "against entropy" in said.stdout
-    assert sorted(path.name for path in out.iterdir()) == ["curves.csv", "learning_curves.svg", "table.csv"]
+    written = sorted(path.name for path in out.iterdir())
+    assert written == ["curves.csv", "learning_curves.svg", "report.html", "table.csv"]
     refused = CliRunner().invoke(main.app, ["select-study", "--budgets", "many"])
     assert refused.exit_code == 2
     assert "--budgets many" in refused.stderr

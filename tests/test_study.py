@@ -145,5 +145,6 @@ def test_the_command_writes_a_table_and_pictures(tmp_path):
         app, ["judge-study", *few.split(), "--units", "300", "--out", str(tmp_path / "study"), "--quiet"]
     )
     assert done.exit_code == 0, done.output
-    assert sorted(path.name for path in (tmp_path / "study").iterdir()) == ["coverage.svg", "lengths.svg", "table.csv"]
+    written = sorted(path.name for path in (tmp_path / "study").iterdir())
+    assert written == ["coverage.svg", "lengths.svg", "report.html", "table.csv"]
     assert len(pd.read_csv(tmp_path / "study" / "table.csv")) == 2 * 2 * len(CALIBRATIONS)

@@ -141,6 +141,7 @@ def measure(
 ) -> None:
     """Estimate from all rungs of a ladder; probabilities are in columns NAME_probability, as plan writes them."""
     from prefdensity.pcal.ladder import ladder
+    from prefdensity.reporting.ladder_report import write_ladder_report
 
     if against is not None and stage is None:
         raise DataError("--against is for rounds; name the column of the round with --stage")
@@ -159,6 +160,7 @@ def measure(
         found.summary().to_csv(folder / "estimate.csv", index=False)
         found.comparison().to_csv(folder / "comparison.csv", index=False)
         found.purchase_tests().to_csv(folder / "purchases.csv", index=False)
+        write_ladder_report(found, folder / "report.html", collected.name)
         if stage is not None:
             _rounds(found, against, folder)
         names = sorted(path.name for path in folder.iterdir())

@@ -52,6 +52,9 @@ def select(
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of all random numbers.", min=0)] = 0,
     out: Annotated[Path | None, typer.Option(help="csv to write; otherwise it is printed.", metavar="FILE.csv")] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Page to write about the batch: which pairs and why.", metavar="FILE.html")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.")] = False,
 ) -> None:
     """Choose the pairs to ask next, with the reason for each; FILE holds the votes so far."""
@@ -80,6 +83,10 @@ def select(
         progress=show,
     )
     _write(batch, out)
+    if report is not None:
+        from prefdensity.reporting.selection_report import write_batch_report
+
+        typer.echo(f"wrote {write_batch_report(batch, report, Path(data.source).name)}", err=out is None)
 
 
 def _posterior(
@@ -161,12 +168,15 @@ def select_study(
     candidates: Annotated[str, typer.Option(help="all; in the world of prompts also within, across.")] = "all",
     draws: Annotated[int | None, typer.Option(help="Posterior draws to use; default: Laplace.", min=8)] = None,
     seed: Annotated[int, typer.Option(help="Seed of all random numbers.", min=0)] = 0,
-    out: Annotated[Path, typer.Option(help="Folder for curves.csv, table.csv and a picture.")] = Path("select-study"),
+    out: Annotated[Path, typer.Option(help="Folder for curves.csv, table.csv, a picture and a report.")] = Path(
+        "select-study"
+    ),
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.")] = False,
 ) -> None:
     """Simulate rounds of choosing, answering and refitting, to see whether choosing pairs pays."""
     from prefdensity.posterior.posterior import load_posterior
     from prefdensity.reporting import selection_plots
+    from prefdensity.reporting.selection_report import write_selection_study_report
     from prefdensity.selection import study
 
     try:
@@ -190,6 +200,8 @@ def select_study(
         folder.mkdir()
         found.curves.to_csv(folder / "curves.csv", index=False)
         found.table.to_csv(folder / "table.csv", index=False)
+        name = world if saved is None else saved.name
+        write_selection_study_report(found, folder / "report.html", f"Which pairs to ask: {name}")
         selection_plots.learning_curves(found).savefig(folder / "learning_curves.svg")
         written = sorted(path.name for path in folder.iterdir())
     typer.echo(f"wrote {out}: {', '.join(written)}")

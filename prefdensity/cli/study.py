@@ -19,12 +19,13 @@ def judge_study(
     shift: Annotated[float, typer.Option(help="By how much output 2 is too high; 0: symmetric, as published.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Seed of all random numbers.", min=0)] = 0,
     jobs: Annotated[int, typer.Option(help="Processes.", min=1)] = 1,
-    out: Annotated[Path, typer.Option(help="Folder for table.csv and pictures.")] = Path("judge-study"),
+    out: Annotated[Path, typer.Option(help="Folder for table.csv, pictures and a report.")] = Path("judge-study"),
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.")] = False,
 ) -> None:
     """Simulate what a wrong model of the judge costs: lengths, coverage, bias of a coefficient under a budget."""
     from prefdensity.pcal import study
     from prefdensity.reporting import study_plots
+    from prefdensity.reporting.study_report import write_study_report
 
     with staged(out):
         pass  # a folder that cannot be written is better known before the work than after it
@@ -45,6 +46,7 @@ def judge_study(
     with staged(out) as folder:
         folder.mkdir()
         found.table.to_csv(folder / "table.csv", index=False)
+        write_study_report(found.table, found.settings, folder / "report.html", "What a wrong model of the judge costs")
         study_plots.lengths(found.table).savefig(folder / "lengths.svg")
         study_plots.coverage(found.table).savefig(folder / "coverage.svg")
         written = sorted(path.name for path in folder.iterdir())

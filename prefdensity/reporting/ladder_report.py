@@ -12,10 +12,12 @@ from prefdensity.reporting.canvas import COLOURS, FAINT
 from prefdensity.reporting.pages import Page, Section, svg
 from prefdensity.reporting.parts import Picture, Points, plain
 from prefdensity.reporting.pcal_plots import bare
+from prefdensity.reporting.pcal_report import against_labels
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from prefdensity.pcal.ladder import LadderEstimate
     from prefdensity.pcal.ladder_plan import LadderPlan
 
 _WAYS = {
@@ -103,5 +105,45 @@ def write_plan_report(plan: LadderPlan, curve: pd.DataFrame, path: str | os.Path
     ]
     page = Page(
         title, "plan for a ladder of measurements", headline(plan), plot=drawn, next=CHECKLIST[:1], sections=sections
+    )
+    return page.write(path)
+
+
+def write_ladder_report(estimate: LadderEstimate, path: str | os.PathLike[str], title: str) -> Path:
+    """Write a self-contained page about an estimate from a ladder: intervals, and whether purchases went by the plan.
+
+    Parameters
+    ----------
+    estimate
+        From `prefdensity.pcal.ladder`.
+    path
+        File to write. It appears whole or not at all.
+    title
+        Heading of the page.
+    """
+    comparison, warned = estimate.comparison(), estimate.warnings
+    se = comparison.pivot_table(index="parameter", columns="method", values="se", sort=False)
+    ratio = se["ladder"] / se["labels only"]
+    low, high = f"{ratio.min():.0%}", f"{ratio.max():.0%}"
+    table = estimate.summary()
+    first = table.iloc[0]
+    known = f"{first['parameter']} is {first['estimate']:.4g} ({first['lower']:.4g} to {first['upper']:.4g})"
+    page = Page(
+        title,
+        "estimate from a ladder of measurements",
+        [
+            f"{known}{f'; {len(table) - 1} more parameters are below' if len(table) > 1 else ''}.",
+            f"{estimate.level:.0%} intervals are {low if low == high else f'{low} to {high}'} as long as those of the "
+            "same labels alone.",
+        ],
+        verdict=list(warned) or ["No test of the purchases speaks against the plan."],
+        next=["Settle the warnings before using the intervals." if warned else "Report the intervals of the ladder."],
+        stands=None if warned else True,
+        plot=against_labels(comparison, estimate.level),
+        sections=[
+            Section("Intervals", parts=[plain("The same purchases, by how much of them is used.", comparison)]),
+            Section("Purchases", parts=[plain("Small p-values speak against the plan.", estimate.purchase_tests())]),
+            Section("What it rests on", parts=[Points(CHECKLIST[:4])]),
+        ],
     )
     return page.write(path)

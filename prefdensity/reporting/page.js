@@ -42,7 +42,7 @@
     bar.append(find);
     heads.forEach((head, column) => {
       if (!("filter" in head.dataset)) return;
-      const pick = make("select"), value = (row) => row.cells[column].textContent;
+      const pick = make("select"), value = (row) => row.cells[column].firstChild?.textContent ?? "";
       pick.setAttribute("aria-label", "Show only this " + head.textContent);
       pick.append(new Option("any " + head.textContent, ""));
       for (const each of new Set(rows.map(value).filter(Boolean))) pick.append(new Option(each, each));

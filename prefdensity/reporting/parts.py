@@ -45,7 +45,7 @@ class PageColumn(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Words:
-    """Texts, told apart however long they are; `names` head their row, and of `filters` one may be chosen."""
+    """Texts, cut so that they are told apart unless `long`; `names` head their row, of `filters` one may be chosen."""
 
     heading: str
     texts: Sequence[str]
@@ -58,7 +58,7 @@ class Words:
 
     def __post_init__(self) -> None:
         each = list(dict.fromkeys(map(str, self.texts)))
-        short = dict(zip(each, distinct(each, _LONGEST), strict=True))
+        short = dict(zip(each, each if self.long else distinct(each, _LONGEST), strict=True))
         self._shown.extend(short[str(text)] for text in self.texts)
 
     def head(self) -> str:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from prefdensity.pcal.plan import PcalDesign
 
 _ALONE = "labels only"
-_KINDS = {_ALONE: "plain", "labels and unlabelled": "third"}
+_KINDS = {_ALONE: "plain", "labels and unlabelled": "third", "labels and free measures": "third"}
 _BUYING = (
     "Buy by lot with the probabilities that units.csv (or PcalDesign.assign) gives, keep these columns, and leave "
     "cells empty where nothing was bought; then estimate from the whole list.",
@@ -151,14 +151,14 @@ def write_estimate_report(
         verdict=[found if warned else stands],
         next=[_WARNED if warned else _FINE],
         stands=None if warned else True,
-        plot=_intervals(comparison, estimate.level),
+        plot=against_labels(comparison, estimate.level),
         cautions=warned,
         sections=sections,
     )
     return page.write(path)
 
 
-def _intervals(comparison: pd.DataFrame, level: float) -> Part:
+def against_labels(comparison: pd.DataFrame, level: float) -> Part:
     """Return the intervals of all methods, drawn in half lengths of that of labels alone."""
     alone = comparison[comparison["method"] == _ALONE].set_index("parameter").loc[comparison["parameter"]]
     half = ((alone["upper"] - alone["lower"]) / 2).to_numpy()

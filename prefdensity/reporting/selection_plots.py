@@ -25,7 +25,7 @@ def learning_curves(study: SelectionStudy) -> Figure:
     study
         From `selection_study`.
     """
-    figure = Figure(figsize=(6.8, 4.2), layout="constrained")
+    figure = Figure(figsize=(4.6, 4.0), layout="constrained")
     ax = figure.subplots()
     table = study.table
     others = [rule for rule in dict.fromkeys(table["rule"]) if rule not in _PLAIN]
