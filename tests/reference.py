@@ -94,8 +94,8 @@ def noisy(layers, sites, data, row, share):
             habit = sites["annotator_strengths_spread"] * sites["annotator_strengths_offset"][data.annotator[row]]
             share = share * np.exp(habit * np.array([1, 0, 0, 0, 1]))  # two strengths and a tie
             share = share / share.sum()
-        if name == "crowd_bt":
-            meant = sites["accuracy"][data.annotator[row]]
+        if name in ("crowd_bt", "flips"):
+            meant = sites["accuracy"][data.annotator[row]] if name == "crowd_bt" else 1 - sites["flip_rate"]
             other = [1, 0, 2][: len(share)] if len(share) < 4 else slice(None, None, -1)
             share = meant * share + (1 - meant) * share[other]
     return share
@@ -298,6 +298,7 @@ PRIORS = {
         _log_log_normal(s["tie_excess"], -0.5, 0.7) + np.sum(_log_log_normal(s["strength_step"], 0, 0.7))
     ),
     "rao_kupper": lambda s: _log_log_normal(s["tie_excess"], -0.5, 0.7),
+    "flips": lambda s, **o: stats.beta.logpdf(s["flip_rate"], 1, 9),
     "lapse": lambda s, **o: stats.beta.logpdf(s["lapse"], 1, 9) + log_own(o, s, "lapse", 1.0),
     "tastes": lambda s: (
         stats.halfnorm.logpdf(s["annotator_taste_spread"]) + stats.norm.logpdf(s["annotator_taste_offset"]).sum()
@@ -365,7 +366,7 @@ POSITIVE = (
     "strength_step", "strength_weight", "annotator_ties_spread", "annotator_strengths_spread",
     "annotator_c_effect_spread", "annotator_lapse_spread", "factor_scale", "ideal_scale", "noise_spread",
 )  # fmt: skip
-SHARES = ("lapse", "accuracy", "stick")
+SHARES = ("lapse", "accuracy", "flip_rate", "stick")
 
 
 def log_jacobian(sites):

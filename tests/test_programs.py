@@ -354,9 +354,8 @@ def test_reliability_multiplies_the_biases_where_it_says_so():
 def test_a_place_that_does_not_exist_is_refused():
     with pytest.raises(ProgramError, match=r"scales='bias'.*'wants' .*'margin'"):
         load_program("reliability(scales='bias')")
-    nowhere = layer("margin", place="first")(lambda margin, data: margin)
     with pytest.raises(ProgramError, match="no place 'first'; places are wants, weight, situation, whole"):
-        compose(nowhere)
+        layer("margin", place="first")(lambda margin, data: margin)
 
 
 def test_compositions_are_the_same_however_spelled():

@@ -18,8 +18,9 @@ QUANTITIES = 10  # of one program, at most
 HELD = dict.fromkeys(
     (
         "adjacent_categories", "best_worst", "bradley_terry", "covariate", "crowd_bt", "davidson", "dpo",
-        "geometric", "gp", "graded", "items", "length_normalised", "linear", "logit", "luce_choice", "plackett_luce",
-        "position_bias", "probit", "rao_kupper", "student_items", "tempered", "thurstone", "utility_scale",
+        "flips", "geometric", "gp", "graded", "items", "length_normalised", "linear", "logit", "luce_choice",
+        "plackett_luce", "position_bias", "probit", "rao_kupper", "student_items", "tempered", "thurstone",
+        "utility_scale",
     ),
     200,
 ) | dict.fromkeys(
