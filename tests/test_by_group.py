@@ -129,3 +129,22 @@ def test_a_program_that_reads_the_label_is_left_as_it_is():
     own = prefdensity.compose("davidson", name="mine.py")
     with pytest.raises(ProgramError, match="reads no 'category'"):
         reading(own, "category")
+
+
+def test_maximum_likelihood_does_not_pool(tmp_path):
+    """Groups that have nothing in common but what is said of all: the difference is that of two fits."""
+    path = tmp_path / "votes.csv"
+    frame = votes(rows=600)
+    frame.to_csv(path, index=False)
+    ask = ["fit", str(path), "--group", "category", "--model", "bradley_terry", "--by", "category", "--method", "mle"]
+    done = CliRunner().invoke(app, [*ask, "--reference", "elm", "--out", str(tmp_path / "out"), "--quiet"])
+    assert done.exit_code == 0, done.output
+    post = prefdensity.load_posterior(tmp_path / "out" / "fit.nc")
+    assert post.program_name == "bradley_terry+tastes(on='category')"
+    found = pd.read_csv(tmp_path / "out" / "group_differences.csv").set_index(["item", "group_a", "group_b"])
+    alone = {}
+    for name in ("code", "prose"):
+        data = Comparisons.from_frame(frame[frame["category"] == name].drop(columns=["category", "shown"]))
+        u = prefdensity.fit("bradley_terry", data, method="mle", progress=False).point["utility"]
+        alone[name] = u[data.items.index("ash")] - u[data.items.index("elm")]
+    assert found.loc[("ash", "code", "prose"), "difference"] == pytest.approx(alone["code"] - alone["prose"], abs=1e-5)

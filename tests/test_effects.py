@@ -12,9 +12,11 @@ from prefdensity.models.covariate import covariate
 from prefdensity.models.position_bias import position_bias
 from scipy.optimize import minimize
 from scipy.stats import chi2
+from typer.testing import CliRunner
 
 import prefdensity
 from prefdensity import Comparisons
+from prefdensity.cli.main import app
 from prefdensity.data.declared import Column, Held
 from prefdensity.errors import ProgramError
 from prefdensity.inference.curvature import dense_hessian, local_curvature
@@ -260,3 +262,20 @@ def test_spanish_speakers_and_barcelona(shared_data):
     assert free.labels_of["spanish"] == ("good", "poor")
     assert effect(free) == pytest.approx(1.618, abs=0.005)
     assert 0 < effect(pooled) < effect(free)
+
+
+def test_spanish_speakers_and_barcelona_in_one_command(shared_data, tmp_path):
+    ask = ["fit", str(shared_data / "cems.csv"), "--group", "spanish", "--model", "davidson", "--by", "spanish"]
+    found = {}
+    for method in ("mle", "laplace"):
+        out = tmp_path / method
+        done = CliRunner().invoke(
+            app, [*ask, "--reference", "Stockholm", "--method", method, "--out", str(out), "--quiet"]
+        )
+        assert done.exit_code == 0, done.output
+        rows = pd.read_csv(out / "group_differences.csv").set_index(["item", "group_a", "group_b"])
+        found[method] = rows.loc[("Barcelona", "good", "poor")]
+    assert found["mle"]["difference"] == pytest.approx(1.618, abs=0.005)
+    assert 0 < found["laplace"]["difference"] < found["mle"]["difference"]
+    assert found["mle"]["real"]
+    assert found["laplace"]["real"]

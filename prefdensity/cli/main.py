@@ -131,7 +131,9 @@ def fit(
     by: Annotated[
         str | None,
         typer.Option(
-            help="A ranking for each group of this column, one of --group, partially pooled.", metavar="COLUMN"
+            help="A ranking for each group of this column, one of --group: partially pooled, or each by itself with "
+            "--method mle.",
+            metavar="COLUMN",
         ),
     ] = None,
     reference: Annotated[
@@ -149,7 +151,7 @@ def fit(
         pass  # a folder that cannot be written is better known before the fit than after it
     program = load_program(model)
     post = fitting.fit(
-        program if by is None else reading(program, by),
+        program if by is None else reading(program, by, "on" if method is Method.mle else "by"),
         data,
         method=method.value,
         seed=seed,

@@ -66,8 +66,16 @@ def spells(program: Program) -> bool:
         return False
 
 
-def reading(program: Program, label: str) -> Program:
+def reading(program: Program, label: str, argument: str = "by") -> Program:
     """Return a program whose utilities differ by a label: as it is if it reads the label, with tastes by it otherwise.
+
+    Parameters
+    ----------
+    program, label
+        What is fitted, and what groups are of.
+    argument
+        Of tastes: "by", partially pooled with a spread that is learned; "on", a regression, which has a likelihood of
+        its own without priors, as maximum likelihood asks.
 
     Raises
     ------
@@ -78,7 +86,7 @@ def reading(program: Program, label: str) -> Program:
         return program
     if not spells(program):
         raise ProgramError(f"{program.name} reads no {label!r}; let one of its layers read it, or name shipped layers")
-    return shipped(f"{program.name}+{BY}(by={label!r})")
+    return shipped(f"{program.name}+{BY}({argument}={label!r})")
 
 
 def _terms(text: str) -> list[ast.expr]:
