@@ -177,3 +177,21 @@ def test_chains_are_measured_by_their_longest() -> None:
 def test_third_parties_have_homes(library: str) -> None:
     homes = {part(i.source) for i in imports() if i.target.split(".")[0] == library and not i.typing}
     assert homes <= set(HOMES[library].split())
+
+
+def sizes() -> Iterator[tuple[str, int]]:
+    """Yield how many lines every function has, its signature and its documentation aside: a screen holds the rest."""
+    for module, path in modules().items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                done = node.body[1:] if ast.get_docstring(node) else node.body
+                yield f"{module}.{node.name}", (node.end_lineno or 0) - done[0].lineno + 1 if done else 0
+
+
+def test_files_are_read_at_one_sitting() -> None:
+    lines = {module: len(path.read_text(encoding="utf-8").splitlines()) for module, path in modules().items()}
+    assert {module: count for module, count in lines.items() if count > 400} == {}
+
+
+def test_functions_fit_on_a_screen() -> None:
+    assert [(name, count) for name, count in sizes() if count > 50] == []

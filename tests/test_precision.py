@@ -7,11 +7,12 @@ import torch
 import prefdensity
 from prefdensity.data.comparisons import Comparisons
 from prefdensity.inference import curvature, krylov
+from prefdensity.inference.arrow import Arrow
 from prefdensity.inference.climber import Climber
 from prefdensity.inference.krylov import Pattern, Sparse
 from prefdensity.inference.laplace import laplace
 from prefdensity.inference.mode import first_guess
-from prefdensity.inference.precision import Arrow, Dense
+from prefdensity.inference.precision import Dense
 from prefdensity.inference.types_curvature import TypesCurvature
 from prefdensity.inference.view import View
 from prefdensity.programs.tabulate import cells_of
@@ -28,11 +29,13 @@ def matrix(seed=0):
         return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
     order = torch.randperm(SIZE, generator=generator)
-    tip, corner = normal(PEOPLE, OWN, OWN), normal(REST, REST)
-    tip = tip @ tip.mT + 3 * torch.eye(OWN, dtype=torch.float64)
+    blocks, corner = normal(PEOPLE, OWN, OWN), normal(REST, REST)
+    blocks = blocks @ blocks.mT + 3 * torch.eye(OWN, dtype=torch.float64)
     corner = corner @ corner.T + 60 * torch.eye(REST, dtype=torch.float64)
-    arm = 0.3 * normal(PEOPLE, OWN, REST)
-    return Arrow(tip, arm, corner, order[: PEOPLE * OWN].reshape(PEOPLE, OWN), order[PEOPLE * OWN :]), normal(5, SIZE)
+    border = 0.3 * normal(PEOPLE, OWN, REST)
+    return Arrow(blocks, border, corner, order[: PEOPLE * OWN].reshape(PEOPLE, OWN), order[PEOPLE * OWN :]), normal(
+        5, SIZE
+    )
 
 
 def forms():
@@ -47,19 +50,19 @@ def test_a_form_is_its_matrix(which):
     full, x, *both = forms()
     form = both[which == "sparse"]
     torch.testing.assert_close(form.times(x), x @ full, atol=1e-12, rtol=1e-12)
-    assert form.largest() == float(full.diagonal().max())
+    assert form.largest_diagonal() == float(full.diagonal().max())
     for damping in (0.0, 7.0):
         exact = torch.linalg.solve(full + damping * torch.eye(SIZE, dtype=full.dtype), x[0])
-        torch.testing.assert_close(form.climb(x[0], damping), exact, atol=1e-9, rtol=1e-9)
-    assert form.climb(x[0], -float(full.diagonal().min())) is None
+        torch.testing.assert_close(form.newton_step(x[0], damping), exact, atol=1e-9, rtol=1e-9)
+    assert form.newton_step(x[0], -float(full.diagonal().min())) is None
 
 
 @pytest.mark.parametrize("which", ["arrow", "sparse"])
 def test_a_form_has_parts(which):
     full, x, *both = forms()
-    held = both[0].inner[[3, 7]]
+    held = both[0].rest_at[[3, 7]]
     free = torch.tensor([k for k in range(SIZE) if k not in held.tolist()])
-    rest, cross = both[which == "sparse"].part(free, held)
+    rest, cross = both[which == "sparse"].partition(free, held)
     torch.testing.assert_close(rest.times(x[:, free]), x[:, free] @ full[free][:, free], atol=1e-12, rtol=1e-12)
     torch.testing.assert_close(cross, full[free][:, held])
 
@@ -94,13 +97,13 @@ def test_dear_draws_come_in_single_precision_with_the_common_level_apart(monkeyp
         scale = torch.linalg.inv(full).diagonal().sqrt()
         gap = (frame @ frame.T - torch.linalg.inv(full)) / torch.outer(scale, scale)
         assert float(gap.abs().max()) < 1e-3
-        assert (found._slow is not None) == apart
+        assert (found._lowest is not None) == apart
 
 
 def test_a_saddle_is_mended_or_refused():
     arrow, x = matrix()
-    saddle = Arrow(arrow.tip, arrow.arm, arrow.corner - 100 * torch.eye(REST), arrow.outer, arrow.inner)
-    assert saddle.climb(x[0], 0.0) is None
+    saddle = Arrow(arrow.blocks, arrow.border, arrow.corner - 100 * torch.eye(REST), arrow.own_at, arrow.rest_at)
+    assert saddle.newton_step(x[0], 0.0) is None
     values = torch.linalg.eigvalsh(saddle.dense())
     mended = saddle.gaussian()
     assert mended.log_det == pytest.approx(-0.5 * float(torch.where(values > 1e-3, values, 1.0).log().sum()), abs=1e-9)
@@ -189,11 +192,13 @@ def test_hidden_types_have_exact_derivatives(name, known):
     view = View(program, cells_of(votes(items=7, people=12, rows=80), program.outcomes, program.needs))
     generator = torch.Generator().manual_seed(2)
     z = 0.7 * torch.randn(view.dimension, generator=generator, dtype=torch.float64)
-    belongs = torch.randn(1, view.n_types, 12, generator=generator, dtype=torch.float64).softmax(1) if known else None
-    local = TypesCurvature(view, belongs)
+    responsibility = (
+        torch.randn(1, view.n_types, 12, generator=generator, dtype=torch.float64).softmax(1) if known else None
+    )
+    local = TypesCurvature(view, responsibility)
 
     def density(x):
-        return torch.stack(view.log_parts(x[None], belongs)).sum()
+        return torch.stack(view.log_parts(x[None], responsibility)).sum()
 
     value, gradient, precision = local(z)
     assert value == pytest.approx(float(density(z)), rel=1e-12)
@@ -217,7 +222,7 @@ def test_a_climb_with_hidden_types_ends_on_a_peak():
         float(
             torch.linalg.eigvalsh(
                 climber.curvature(mode.z)[2]
-                .part(climber.free, climber.held)[0]
+                .partition(climber.free, climber.held)[0]
                 .times(torch.eye(view.dimension - len(view.hyper), dtype=mode.z.dtype))
             ).min()
         )

@@ -140,7 +140,7 @@ class Climber:
     def parts(self, precision: Precision) -> tuple[Precision, Tensor]:
         """Return the part of the free coordinates and [free, held], the last ones kept with their factor."""
         if self._parts is None or self._parts[0] is not precision:
-            self._parts = precision, precision.part(self.free, self.held)
+            self._parts = precision, precision.partition(self.free, self.held)
         return self._parts[1]
 
     def _within(self, solve: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
@@ -175,9 +175,9 @@ class Climber:
 
 def _ascent(precision: Precision, gradient: Tensor) -> Tensor:
     """Solve precision x = gradient, damped until the matrix is positive definite."""
-    damping, top = 0.0, precision.largest()
+    damping, top = 0.0, precision.largest_diagonal()
     for _ in range(40):
-        step = precision.climb(gradient, damping)
+        step = precision.newton_step(gradient, damping)
         if step is not None:
             return step
         damping = max(4 * damping, 1e-4 * top)

@@ -1,9 +1,22 @@
 """Exact second derivatives of a program's log density.
 
-`LocalCurvature` uses that a comparison feels the parameters only through its own margin, its annotator's
-entries and the scalars: with those as separate leaves per cell, a handful of backward passes gives every
-second derivative, and scatter-adds assemble the Hessian. A check against an automatic Hessian-vector product
-decides whether that holds for a program; `dense_hessian` serves the others.
+The log posterior is f(z) = sum_c l_c + log p(z). Comparison c depends on z through few local parameters, its leaves
+h_ck = (J_k z)_c (`prefdensity.inference.leaves`), so with l_c a function of K + 1 numbers
+
+    gradient    g = sum_k J_k^T s_k + g_prior                s_k  [comparison]   dl_c / dh_ck
+    Hessian     H = sum_kl J_k^T diag(w_kl) J_l + H_prior    w_kl [comparison]   d^2 l_c / dh_ck dh_cl
+
+s and w come from K + 1 backward passes over all comparisons, whatever the dimension of z: leaves of different
+comparisons do not meet, so the Hessian of sum_c l_c by all leaves is diagonal in c, and the gradient of sum_c s_ck is
+row k of it for every comparison at once. Given the scalars, the prior's entries are independent: H_prior is a diagonal
+and a row for each scalar (`prefdensity.inference.prior`). That is `LocalCurvature`.
+
+H has an entry where two coordinates meet in a comparison. It is kept as its zeros allow: a full matrix; annotators'
+blocks and a border (`Arrow`); a sparse matrix known by its products (`Sparse`).
+
+What the leaves are is found by running the program (`prefdensity.inference.felt`). That they are all of it is checked
+by an automatic Hessian-vector product at one point (`prefdensity.inference.locality`). Other programs get
+`dense_hessian`, a backward pass for each coordinate.
 """
 
 from __future__ import annotations
@@ -17,11 +30,12 @@ import torch
 from torch import Tensor
 
 from prefdensity.errors import ProgramError
+from prefdensity.inference.arrow import Arrow
 from prefdensity.inference.felt import PASS, Felt
 from prefdensity.inference.krylov import Pattern, Sparse
 from prefdensity.inference.leaves import Leaf
 from prefdensity.inference.locality import PROBE, UNTOLD, agrees, sample, sites_of
-from prefdensity.inference.precision import DENSE, Arrow, Dense, Precision
+from prefdensity.inference.precision import DENSE, Dense, Precision
 from prefdensity.inference.prior import add_rows, log_prior_rows
 from prefdensity.inference.view import Site, View
 from prefdensity.programs.cells import Cells
@@ -115,15 +129,15 @@ class LocalCurvature:
 
     def _arrow(self, blocks: list[Block], rows: list[tuple[Site, Tensor]]) -> Arrow:
         """Return minus the Hessian with the annotators' entries apart."""
-        outer, inner = self._order()
+        own_at, rest_at = self._order()
         people = {part.site.name for part in self.felt.parts if part.is_own}
         place = torch.empty(self.view.dimension, dtype=torch.int64, device=self.view.device)
-        place[inner] = torch.arange(len(inner), device=place.device)
+        place[rest_at] = torch.arange(len(rest_at), device=place.device)
         spot = torch.empty_like(place)  # of an annotator's entry among its own
-        spot[outer] = torch.arange(outer.shape[1], device=place.device)
+        spot[own_at] = torch.arange(own_at.shape[1], device=place.device)
         zeros = functools.partial(torch.zeros, dtype=self.view.dtype, device=self.view.device)
-        tip, corner = zeros(*outer.shape, outer.shape[1]), zeros(len(inner), len(inner))
-        arm = zeros(*outer.shape, len(inner))
+        within, corner = zeros(*own_at.shape, own_at.shape[1]), zeros(len(rest_at), len(rest_at))
+        border = zeros(*own_at.shape, len(rest_at))
 
         def where(at: slice, index: Tensor) -> slice:
             start = int(index[at.start])
@@ -136,13 +150,13 @@ class LocalCurvature:
         for first, second, values in blocks:
             one, two = (first, second) if first.own or not second.own else (second, first)
             if one.own and two.own:
-                block = one.within(two, values)
-                tip[:, mine(one.at, one.own), mine(two.at, two.own)] -= block
+                block = one.own_blocks(two, values)
+                within[:, mine(one.at, one.own), mine(two.at, two.own)] -= block
                 if one is not two:
-                    tip[:, mine(two.at, two.own), mine(one.at, one.own)] -= block.mT
+                    within[:, mine(two.at, two.own), mine(one.at, one.own)] -= block.mT
             elif one.own:
-                block = one.block(two, values)[0].reshape(len(outer), one.own, -1)
-                arm[:, mine(one.at, one.own), where(two.at, place)] -= block
+                block = one.block(two, values)[0].reshape(len(own_at), one.own, -1)
+                border[:, mine(one.at, one.own), where(two.at, place)] -= block
             else:
                 block = one.block(two, values)[0]
                 corner[where(one.at, place), where(two.at, place)] -= block
@@ -151,16 +165,16 @@ class LocalCurvature:
         for site, row in rows:
             if site.is_scalar:
                 k = int(place[site.at.start])
-                corner[k] -= row[0][inner]
-                corner[:, k] -= row[0][inner]
+                corner[k] -= row[0][rest_at]
+                corner[:, k] -= row[0][rest_at]
                 corner[k, k] += row[0][site.at.start]
-                arm[..., k] -= row[0][outer]
+                border[..., k] -= row[0][own_at]
             elif site.name in people:
-                own = mine(site.at, (site.at.stop - site.at.start) // len(outer))
-                tip.diagonal(dim1=-2, dim2=-1)[:, own] -= row[0][site.at].reshape(len(outer), -1)
+                own = mine(site.at, (site.at.stop - site.at.start) // len(own_at))
+                within.diagonal(dim1=-2, dim2=-1)[:, own] -= row[0][site.at].reshape(len(own_at), -1)
             else:
                 corner.diagonal()[where(site.at, place)] -= row[0][site.at]
-        return Arrow(tip, arm, corner, outer, inner)
+        return Arrow(within, border, corner, own_at, rest_at)
 
     def _order(self) -> tuple[Tensor, Tensor]:
         """Return the coordinates of annotators' entries [annotator, own] and of the rest [rest]."""
@@ -169,18 +183,18 @@ class LocalCurvature:
             everything[part.site.at].reshape(self.view.cells.n_annotators, -1)
             for part in self.felt.parts if part.is_own
         ]  # fmt: skip
-        outer = torch.cat(own, 1)
+        own_at = torch.cat(own, 1)
         stays = torch.ones_like(everything, dtype=torch.bool)
-        stays[outer] = False
-        return outer, everything[stays]
+        stays[own_at] = False
+        return own_at, everything[stays]
 
     def _sparse(self, blocks: list[Block], rows: list[tuple[Site, Tensor]]) -> Sparse:
         """Return minus the Hessian, each entry that any comparison touches."""
         places: list[tuple[Tensor, Tensor]] = []
         entries: list[Tensor] = []
         for leaf, other, values in blocks:
-            for k, (mine, weight) in enumerate(leaf.signed):
-                for theirs, their_weight in other.signed[k if other is leaf else 0 :]:
+            for k, (mine, weight) in enumerate(leaf.terms):
+                for theirs, their_weight in other.terms[k if other is leaf else 0 :]:
                     places.append((mine + leaf.at.start, theirs + other.at.start))
                     entries.append(-weight * their_weight * values[0])
         everything = torch.arange(self.view.dimension, device=self.view.device)
@@ -205,15 +219,15 @@ class LocalCurvature:
 
     def _margin(self, z: Tensor) -> Leaf:
         cells, site = self.view.cells, self.utility
-        signed = ((cells.item_a, 1.0), (cells.item_b, -1.0))
+        terms = ((cells.item_a, 1.0), (cells.item_b, -1.0))
         if self.batches:
-            return Leaf(site.at, cells.contrast(z[:, site.at]), signed)
+            return Leaf(site.at, cells.contrast(z[:, site.at]), terms)
         (alone,) = z
         table = self._table(alone[site.at], alone)
         slope = torch.autograd.functional.jacobian(
             lambda part: self._table(part, alone), alone[site.at], vectorize=True
         )
-        return Leaf(site.at, cells.contrast(table)[None], signed, through=slope)
+        return Leaf(site.at, cells.contrast(table)[None], terms, through=slope)
 
     def _table(self, part: Tensor, z: Tensor) -> Tensor:
         """Return utilities [item] as a function of the utility site's entries."""
@@ -267,7 +281,7 @@ def summed(leaves: list[Leaf], parts: list[Derivatives], z: Tensor) -> tuple[Ten
     totals, firsts, seconds = zip(*parts, strict=True)
     gradient = torch.zeros_like(z)
     for leaf, *slopes in zip(leaves, *firsts, strict=True):
-        gradient[:, leaf.at] += leaf.pull(torch.cat(slopes, -1))
+        gradient[:, leaf.at] += leaf.pullback(torch.cat(slopes, -1))
     blocks = [
         (leaves[k], leaves[m], torch.cat([second[k, m] for second in seconds], -1)) for k, m in sorted(seconds[0])
     ]

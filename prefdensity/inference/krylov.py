@@ -1,9 +1,21 @@
 """Precision matrices too large to factor: steps, draws and log determinants from products alone.
 
-After scaling to a unit diagonal the spectrum of a comparison graph that is not too thin lies near 1, and a few
-dozen products settle everything to rounding: steps by conjugate gradients, draws as P^-1/2 e by the Lanczos process
-(Chow and Saad 2014, SIAM J. Sci. Comput. 36, A588-A608), log det P by stochastic Lanczos quadrature (Ubaru, Chen
-and Saad 2017, SIAM J. Matrix Anal. Appl. 38, 1075-1099).
+P [dimension, dimension] is sparse: an entry for each pair of coordinates that meet in a comparison. All is asked of
+A = D^-1/2 P D^-1/2 with D the diagonal of P. The spectrum of A for a comparison graph that is not too thin lies near
+1, so a few dozen products settle everything to rounding.
+
+- Newton's step P^-1 g by conjugate gradients, preconditioned with D. A direction d with d^T P d <= 0 that they meet
+  shows that P is not positive definite.
+- Draws x = D^-1/2 A^-1/2 e of N(0, P^-1) by the Lanczos process (Chow and Saad 2014, SIAM J. Sci. Comput. 36,
+  A588-A608): from e it builds an orthonormal basis Q_m and a tridiagonal T_m = Q_m^T A Q_m, and
+  f(A) e ~ |e| Q_m f(T_m) e_1, with f(t) = t^-1/2 taken on the eigenvalues (Ritz values) of T_m.
+- log det A = tr log A by stochastic Lanczos quadrature (Ubaru, Chen and Saad 2017, SIAM J. Matrix Anal. Appl. 38,
+  1075-1099): for random signs v, E v^T log(A) v = tr log A, and v^T log(A) v ~ dimension * sum_i t_i^2 log theta_i
+  with theta_i the Ritz values and t_i the first entries of their eigenvectors: the nodes and squared weights of a
+  Gauss quadrature. Its standard error over the probes is told.
+
+The common level of utilities is nearly free: one eigenvalue far below the rest costs most of the products. It is found
+by inverse iteration and treated apart (deflation).
 """
 
 from __future__ import annotations
@@ -89,11 +101,11 @@ class Sparse:
         whole[:, self.free] = x
         return (self.side @ whole.T).T[:, self.free] + self.diagonal * x
 
-    def largest(self) -> float:
+    def largest_diagonal(self) -> float:
         """See `Precision`."""
         return float(self.diagonal.abs().max())
 
-    def climb(self, gradient: Tensor, damping: float) -> Tensor | None:
+    def newton_step(self, gradient: Tensor, damping: float) -> Tensor | None:
         """See `Precision`; by conjugate gradients, which notice a direction without curvature that they meet."""
         diagonal = self.diagonal + damping
         if float(diagonal.min()) <= 0:
@@ -116,7 +128,7 @@ class Sparse:
             before = size
         return x
 
-    def part(self, free: Tensor, held: Tensor) -> tuple[Sparse, Tensor]:
+    def partition(self, free: Tensor, held: Tensor) -> tuple[Sparse, Tensor]:
         """See `Precision`; of a whole matrix."""
         pick = self.whole_diagonal.new_zeros(len(held), len(self.whole_diagonal))
         pick[torch.arange(len(held)), held] = 1.0
@@ -144,7 +156,7 @@ class Krylov:
     precision: Sparse
 
     @cached_property
-    def _roughly(self) -> tuple[float, float, bool]:
+    def _quadrature(self) -> tuple[float, float, bool]:
         """Return log |det F|, its standard error, and whether P looked positive definite, from random signs."""
         diagonal = self.precision.diagonal
         generator = torch.Generator().manual_seed(0)  # the same probes for every matrix: differences are smooth
@@ -159,20 +171,20 @@ class Krylov:
     @property
     def log_det(self) -> float:
         """See `Gaussian`."""
-        return self._roughly[0]
+        return self._quadrature[0]
 
     @property
     def log_det_error(self) -> float:
         """See `Gaussian`."""
-        return self._roughly[1]
+        return self._quadrature[1]
 
     @property
     def positive(self) -> bool:
         """Whether P is positive definite as far as random vectors tell."""
-        return self._roughly[2]
+        return self._quadrature[2]
 
     @cached_property
-    def _slow(self) -> tuple[Tensor, float] | None:
+    def _lowest(self) -> tuple[Tensor, float] | None:
         """The direction [dimension] in which A is least and its value there, where it stands apart.
 
         By inverse iteration. The common level of utilities, which the prior alone holds, is one: most products would
@@ -193,12 +205,12 @@ class Krylov:
         out = torch.empty_like(noise)
         dear = len(self.precision.side.values()) > _DEAR
         short = Krylov(self.precision.single()) if dear else self
-        slow = self._slow if dear else None
+        lowest = self._lowest if dear else None
         for part, place in zip(noise.split(step), out.split(step), strict=True):
             rest, along = part, torch.zeros_like(part)
-            if slow is not None:
-                share = torch.outer(part @ slow[0], slow[0])
-                rest, along = part - share, share * slow[1] ** -0.5
+            if lowest is not None:
+                share = torch.outer(part @ lowest[0], lowest[0])
+                rest, along = part - share, share * lowest[1] ** -0.5
             place.copy_(short._lanczos(rest.to(short.precision.diagonal), torch.rsqrt)[0] + along)
         return out.mul_(self.precision.diagonal.rsqrt())
 
@@ -208,7 +220,7 @@ class Krylov:
 
     def covariance(self, x: Tensor) -> Tensor:
         """See `Gaussian`."""
-        found = self.precision.climb(x, 0.0)
+        found = self.precision.newton_step(x, 0.0)
         assert found is not None  # positive definite
         return found
 

@@ -1,4 +1,19 @@
-"""Quantities that the likelihood of a comparison feels, and sums of its derivatives over comparisons."""
+"""Local parameters of comparisons, and sums of derivatives over comparisons.
+
+The log likelihood is a sum over comparisons, l(z) = sum_c l_c(m_c, h_c1, ..., h_cK), in which comparison c depends on
+the parameters z through few numbers: the margin m_c = u_a - u_b and, say, its annotator's log weight or a common bias.
+A `Leaf` is one of these, for all comparisons at once: h = J z_at, linear in the coordinates z_at of one site. With
+first derivatives s = dl_c/dh_c and second derivatives w = d^2 l_c / dh_c dh'_c per comparison, the chain rule gives
+
+    gradient of z_at              J^T s                    `pullback`
+    Hessian of z_at and z_at'     J^T diag(w) J'           `block`, `own_blocks`
+    Cov(h_c, h'_c)                row c of J Sigma J'^T    `covariance_with`, for z ~ N(., Sigma)
+
+J is never formed where its rows are sparse. A row then is a sum of few terms, weight times entry: +1 at item a and -1
+at item b of a margin. So a gradient is a scatter-add over comparisons, a Hessian one over pairs of terms; for margins
+it is the weighted Laplacian of the comparison graph. Where utilities are linear in other coordinates (features,
+a Gaussian process), J = T K with T sparse, and K, `through`, is applied to the sums.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +29,7 @@ Weight = float | Tensor
 class Leaf:
     """A quantity with one value per fit and cell, J z of some coordinates z: what a likelihood feels of them.
 
-    J is a dense `matrix` [comparison, size], or each of its rows has a few entries: `signed` has the places of the
+    J is a dense `matrix` [comparison, size], or each of its rows has a few entries: `terms` has the places of the
     first of each row int64 [comparison] with their weights (a number, or [comparison]), those of the second, ... The
     entries may still be linear functions of z: `through` [entry, size]. `own`: the entries are those of annotators, so
     many for each.
@@ -22,7 +37,7 @@ class Leaf:
 
     at: slice
     value: Tensor  # [fit, comparison]
-    signed: tuple[tuple[Tensor, Weight], ...] = ()
+    terms: tuple[tuple[Tensor, Weight], ...] = ()
     through: Tensor | None = None
     matrix: Tensor | None = None
     own: int = 0
@@ -32,24 +47,24 @@ class Leaf:
         """How many entries comparisons meet."""
         return self.at.stop - self.at.start if self.through is None else len(self.through)
 
-    def pull(self, values: Tensor) -> Tensor:
+    def pullback(self, values: Tensor) -> Tensor:
         """Return J^T values [fit, size] of values [fit, comparison]."""
         if self.matrix is not None:
             return values @ self.matrix
         out = values.new_zeros(len(values), self.entries)
-        for place, weight in self.signed:
+        for place, weight in self.terms:
             out.index_add_(-1, place, _weighed(values, weight))
         return out if self.through is None else out @ self.through
 
     def block(self, other: Leaf, values: Tensor) -> Tensor:
         """Return J^T diag(values) J_other [fit, size, size of other]."""
         if other.matrix is not None:
-            return torch.stack([self.pull(values * column) for column in other.matrix.T], -1)
+            return torch.stack([self.pullback(values * column) for column in other.matrix.T], -1)
         if self.matrix is not None:
             return other.block(self, values).mT
         flat = values.new_zeros(len(values), self.entries * other.entries)
-        for mine, weight in self.signed:
-            for theirs, their_weight in other.signed:
+        for mine, weight in self.terms:
+            for theirs, their_weight in other.terms:
                 weighed = _weighed(_weighed(values, weight), their_weight)
                 flat.index_add_(-1, mine * other.entries + theirs, weighed)
         out = flat.reshape(-1, self.entries, other.entries)
@@ -57,7 +72,7 @@ class Leaf:
             out = self.through.T @ out
         return out if other.through is None else out @ other.through
 
-    def together(self, other: Leaf, covariance: Tensor) -> Tensor:
+    def covariance_with(self, other: Leaf, covariance: Tensor) -> Tensor:
         """Return the covariance [comparison] of both leaves, given that of z [dimension, dimension]."""
         part = covariance[self.at, other.at]
         part = part if self.through is None else self.through @ part
@@ -66,19 +81,19 @@ class Leaf:
             return ((self.matrix @ part) * other.matrix).sum(-1)
         if self.matrix is not None:
             left = self.matrix @ part
-            return sum((w * left.gather(1, place[:, None])[:, 0] for place, w in other.signed), torch.zeros(()))
+            return sum((w * left.gather(1, place[:, None])[:, 0] for place, w in other.terms), torch.zeros(()))
         if other.matrix is not None:
-            return other.together(self, covariance)
+            return other.covariance_with(self, covariance)
         flat, size = part.flatten(), part.shape[1]
-        pairs = ((a, v, b, w) for a, v in self.signed for b, w in other.signed)
+        pairs = ((a, v, b, w) for a, v in self.terms for b, w in other.terms)
         return sum((v * w * flat.index_select(0, a * size + b) for a, v, b, w in pairs), flat.new_zeros(()))
 
-    def within(self, other: Leaf, values: Tensor) -> Tensor:
+    def own_blocks(self, other: Leaf, values: Tensor) -> Tensor:
         """Return what annotators' entries have in J^T diag(values) J_other [annotator, own, own of other]."""
         people = (self.at.stop - self.at.start) // self.own
         flat = values.new_zeros(people * self.own * other.own)
-        for mine, weight in self.signed:
-            for theirs, their_weight in other.signed:
+        for mine, weight in self.terms:
+            for theirs, their_weight in other.terms:
                 weighed = _weighed(_weighed(values[0], weight), their_weight)
                 flat.index_add_(0, mine * other.own + theirs % other.own, weighed)
         return flat.reshape(people, self.own, other.own)

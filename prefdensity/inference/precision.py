@@ -1,8 +1,19 @@
-"""Precision matrices (minus the Hessian of a log density), and the Gaussians that have them.
+"""Precision matrices, minus the Hessian of a log density, and the Gaussians that have them.
 
-`Dense` is a matrix. `Arrow` has small blocks, one for each annotator, that meet only the rest: eliminating the
-annotators first costs time linear in their number (Rue and Held 2005, Gaussian Markov Random Fields, section 2.4).
-What is too large for either is known by its products alone: `prefdensity.inference.krylov`.
+With P the precision [dimension, dimension] at a point z of a log density f with gradient g, three things are asked:
+
+- the Newton step (P + lambda I)^-1 g, by Cholesky's P + lambda I = L L^T; the factor exists where the matrix is
+  positive definite, and damping (Levenberg and Marquardt's) is raised until it is;
+- the Gaussian N(0, P^-1): draws x = F e with F = L^-T, so that Cov x = F F^T = P^-1; log |det F| = -sum log L_kk,
+  which is the determinant of Laplace's evidence; squares x^T P x = |L^T x|^2 of its log density;
+- conditioning: P in blocks [[P_ff, P_fh], [P_hf, P_hh]] of free and held coordinates. Given those held, the free ones
+  have precision P_ff and move by -P_ff^-1 P_fh per unit of them.
+
+A direction of hardly any curvature (a saddle, a rotation that changes no probability) has no width that data tell.
+There P = V diag(v) V^T, and eigenvalues up to a floor are taken for 1, the curvature of a unit prior.
+
+`Dense` is a full matrix. `prefdensity.inference.arrow` keeps annotators' blocks apart, `prefdensity.inference.krylov`
+knows a matrix by its products alone; `prefdensity.inference.curvature` says which is made.
 """
 
 from __future__ import annotations
@@ -19,9 +30,9 @@ from prefdensity.errors import FitError
 # Largest dimension for which a full matrix is formed (200 MB in float64).
 DENSE = 5000
 # Curvature of a posterior below this (a standard deviation of 30) is no curvature: priors are tighter.
-_FLAT = 1e-3
+FLAT = 1e-3
 # Largest matrix that is decomposed into eigenvalues when it is not positive definite.
-_SPECTRAL = 5000
+SPECTRAL = 5000
 
 
 class Gaussian(Protocol):
@@ -62,13 +73,13 @@ class Precision(Protocol):
     def times(self, x: Tensor) -> Tensor:
         """Return P x [row, dimension] of each row of x [row, dimension]."""
 
-    def climb(self, gradient: Tensor, damping: float) -> Tensor | None:
+    def newton_step(self, gradient: Tensor, damping: float) -> Tensor | None:
         """Return (P + damping I)^-1 gradient [dimension]; None where that matrix is not positive definite."""
 
-    def largest(self) -> float:
+    def largest_diagonal(self) -> float:
         """Return the largest entry of the diagonal."""
 
-    def part(self, free: Tensor, held: Tensor) -> tuple[Precision, Tensor]:
+    def partition(self, free: Tensor, held: Tensor) -> tuple[Precision, Tensor]:
         """Return P of the coordinates `free`, and P[free, held] [free, held]."""
 
     def gaussian(self) -> Gaussian | None:
@@ -141,7 +152,7 @@ class Dense:
         """See `Precision`."""
         return x @ self.matrix
 
-    def climb(self, gradient: Tensor, damping: float) -> Tensor | None:
+    def newton_step(self, gradient: Tensor, damping: float) -> Tensor | None:
         """See `Precision`."""
         lower = self._lower if damping == 0 else self._root(damping)
         return None if lower is None else torch.cholesky_solve(gradient[:, None], lower)[:, 0]
@@ -156,24 +167,24 @@ class Dense:
         lower, failed = torch.linalg.cholesky_ex(damped)
         return None if failed else lower
 
-    def largest(self) -> float:
+    def largest_diagonal(self) -> float:
         """See `Precision`."""
         return float(self.matrix.diagonal().abs().max())
 
-    def part(self, free: Tensor, held: Tensor) -> tuple[Dense, Tensor]:
+    def partition(self, free: Tensor, held: Tensor) -> tuple[Dense, Tensor]:
         """See `Precision`."""
-        rest = self.matrix[_run(free)]
-        return Dense(rest[:, _run(free)].contiguous()), rest[:, held]
+        rest = self.matrix[as_slice(free)]
+        return Dense(rest[:, as_slice(free)].contiguous()), rest[:, held]
 
     def gaussian(self) -> Triangle | Axes:
         """See `Precision`; directions that are nearly flat get the curvature of a unit prior."""
         lower = self._lower
-        if lower is not None and _is_steep(lower, _FLAT):
+        if lower is not None and _is_steep(lower, FLAT):
             return Triangle(lower)
-        return Axes(*_axes(self.matrix, _FLAT))
+        return Axes(*_axes(self.matrix, FLAT))
 
 
-def factor(precision: Tensor, floor: float = _FLAT) -> Tensor:
+def factor(precision: Tensor, floor: float = FLAT) -> Tensor:
     """Return F [dimension, dimension] with F F^T = precision^-1.
 
     Directions of curvature below `floor` (a saddle, a rotation that changes nothing) get that of a unit prior.
@@ -199,186 +210,6 @@ def _axes(precision: Tensor, floor: float) -> tuple[Tensor, float]:
     return vectors * values.rsqrt(), -0.5 * float(values.log().sum())
 
 
-@dataclass(frozen=True, eq=False)
-class Arrow:
-    """Blocks of annotators that meet only the rest: the matrix [[tip, arm], [arm^T, corner]] in some order.
-
-    Attributes
-    ----------
-    tip
-        [annotator, own, own].
-    arm
-        [annotator, own, rest].
-    corner
-        [rest, rest].
-    outer
-        Coordinates of the annotators' own entries, int [annotator, own].
-    inner
-        Coordinates of the rest, int [rest].
-    """
-
-    factors: ClassVar[bool] = True
-
-    tip: Tensor
-    arm: Tensor
-    corner: Tensor
-    outer: Tensor
-    inner: Tensor
-
-    @property
-    def dimension(self) -> int:
-        """Of the whole matrix."""
-        return self.outer.numel() + len(self.inner)
-
-    def times(self, x: Tensor) -> Tensor:
-        """See `Precision`."""
-        own, rest = x[:, self.outer], x[:, self.inner]  # [row, annotator, own], [row, rest]
-        out = torch.empty_like(x)
-        out[:, self.inner] = rest @ self.corner + own.flatten(1) @ self.arm.flatten(0, 1)
-        across = (rest @ self.arm.flatten(0, 1).T).reshape(own.shape)
-        out[:, self.outer] = across + torch.einsum("rjo,jop->rjp", own, self.tip)
-        return out
-
-    def climb(self, gradient: Tensor, damping: float) -> Tensor | None:
-        """See `Precision`."""
-        found = self._exact if damping == 0 else self._factored(damping)
-        return None if found is None else found.covariance(gradient)
-
-    def largest(self) -> float:
-        """See `Precision`."""
-        return float(max(self.tip.diagonal(dim1=-2, dim2=-1).abs().max(), self.corner.diagonal().abs().max()))
-
-    def part(self, free: Tensor, held: Tensor) -> tuple[Arrow, Tensor]:
-        """See `Precision`; none of `held` is an annotator's."""
-        place = torch.full((self.dimension,), -1, device=self.inner.device)
-        place[free] = torch.arange(len(free), device=free.device)
-        stays = _run(torch.nonzero(place[self.inner] >= 0).flatten())
-        spot = torch.empty_like(place)
-        spot[self.inner] = torch.arange(len(self.inner), device=place.device)
-        away = spot[held]
-        cross = torch.empty(len(free), len(held), dtype=self.corner.dtype, device=self.corner.device)
-        cross[place[self.inner[stays]]] = self.corner[stays][:, away]
-        cross[place[self.outer]] = self.arm[..., away]
-        rest = Arrow(
-            self.tip,
-            self.arm[..., stays],
-            self.corner[stays][:, stays],
-            place[self.outer],
-            place[self.inner[stays]],
-        )
-        return rest, cross
-
-    def gaussian(self) -> Gaussian | None:
-        """See `Precision`."""
-        found = self._exact
-        if found is not None and found.least > _FLAT:
-            return found
-        return Dense(self.dense()).gaussian() if self.dimension <= _SPECTRAL else None
-
-    def dense(self) -> Tensor:
-        """Return the matrix [dimension, dimension]."""
-        out = self.corner.new_zeros(self.dimension, self.dimension)
-        out[self.inner[:, None], self.inner[None]] = self.corner
-        out[self.outer[:, :, None], self.outer[:, None, :]] = self.tip
-        out[self.outer[:, :, None], self.inner] = self.arm
-        out[self.inner[:, None, None], self.outer] = self.arm.permute(2, 0, 1)
-        return out
-
-    @cached_property
-    def _exact(self) -> Eliminated | None:
-        return self._factored(0.0)
-
-    def _factored(self, damping: float) -> Eliminated | None:
-        tip, corner = self.tip.clone(), self.corner.clone()
-        tip.diagonal(dim1=-2, dim2=-1).add_(damping)
-        corner.diagonal().add_(damping)
-        lower, failed = torch.linalg.cholesky_ex(tip)
-        if failed.any():
-            return None
-        reach = torch.linalg.solve_triangular(lower, self.arm, upper=False)
-        flat = reach.flatten(0, 1)
-        for rows in torch.arange(len(corner)).chunk(4):  # Cholesky reads the lower triangle only
-            here, ahead = slice(int(rows[0]), int(rows[-1]) + 1), slice(0, int(rows[-1]) + 1)
-            corner[here, ahead] -= flat[:, here].T @ flat[:, ahead]
-        schur, failed = torch.linalg.cholesky_ex(corner)
-        if failed.any():
-            return None
-        diagonal = torch.empty(self.dimension, dtype=corner.dtype, device=corner.device)
-        diagonal[self.inner] = self.corner.diagonal()
-        diagonal[self.outer] = self.tip.diagonal(dim1=-2, dim2=-1)
-        return Eliminated(lower, reach, schur, self.outer, self.inner, diagonal)
-
-
-@dataclass(frozen=True, eq=False)
-class Eliminated:
-    """The Gaussian of an `Arrow`, annotators eliminated first: P = L L^T, L = [[lower, 0], [reach^T, schur]].
-
-    Attributes
-    ----------
-    lower
-        [annotator, own, own].
-    reach
-        [annotator, own, rest].
-    schur
-        [rest, rest].
-    outer, inner
-        As in `Arrow`.
-    diagonal
-        Of P [dimension].
-    """
-
-    lower: Tensor
-    reach: Tensor
-    schur: Tensor
-    outer: Tensor
-    inner: Tensor
-    diagonal: Tensor
-    log_det_error: float = 0.0
-
-    @property
-    def log_det(self) -> float:
-        """See `Gaussian`."""
-        tips = self.lower.diagonal(dim1=-2, dim2=-1).log().sum()
-        return -float(tips + self.schur.diagonal().log().sum())
-
-    @property
-    def least(self) -> float:
-        """The smallest squared pivot."""
-        return float(min(self.lower.diagonal(dim1=-2, dim2=-1).min(), self.schur.diagonal().min())) ** 2
-
-    def scale(self, noise: Tensor) -> Tensor:
-        """See `Gaussian`: F = L^-T."""
-        rest = _backward(self.schur, noise[:, self.inner].T).T
-        own = noise[:, self.outer] - (rest @ self.reach.flatten(0, 1).T).reshape(-1, *self.outer.shape)
-        out = torch.empty_like(noise)
-        out[:, self.inner] = rest
-        out[:, self.outer] = _backward(self.lower, own.permute(1, 2, 0)).permute(2, 0, 1)
-        return out
-
-    def square(self, x: Tensor) -> Tensor:
-        """See `Gaussian`."""
-        rest = x[:, self.inner]
-        across = (rest @ self.reach.flatten(0, 1).T).reshape(-1, *self.outer.shape)
-        own = torch.einsum("rjo,jop->rjp", x[:, self.outer], self.lower) + across
-        return (own**2).flatten(1).sum(-1) + ((rest @ self.schur) ** 2).sum(-1)
-
-    def covariance(self, x: Tensor) -> Tensor:
-        """See `Gaussian`."""
-        own = torch.linalg.solve_triangular(self.lower, x[self.outer].unsqueeze(-1), upper=False).squeeze(-1)
-        rest = x[self.inner] - own.flatten() @ self.reach.flatten(0, 1)
-        noise = torch.empty_like(x)
-        noise[self.outer] = own
-        noise[self.inner] = torch.linalg.solve_triangular(self.schur, rest[:, None], upper=False)[:, 0]
-        return self.scale(noise[None])[0]
-
-    def frame(self) -> Tensor:
-        """See `Gaussian`."""
-        if len(self.diagonal) > _SPECTRAL:
-            return self.diagonal.rsqrt()
-        eye = torch.eye(len(self.diagonal), dtype=self.schur.dtype, device=self.schur.device)
-        return self.scale(eye).T
-
-
 def gaussian_of(precision: Precision) -> Gaussian:
     """Return the Gaussian with this precision.
 
@@ -393,12 +224,7 @@ def gaussian_of(precision: Precision) -> Gaussian:
     return found
 
 
-def _backward(lower: Tensor, x: Tensor) -> Tensor:
-    """Return lower^-T x."""
-    return torch.linalg.solve_triangular(lower.mT, x, upper=True)
-
-
-def _run(index: Tensor) -> Tensor | slice:
+def as_slice(index: Tensor) -> Tensor | slice:
     """Return an ascending index as a slice where it is a run: what is sliced need not be copied."""
     if not len(index):
         return index

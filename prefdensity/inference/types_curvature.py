@@ -1,9 +1,23 @@
 """Exact second derivatives for programs whose annotators have hidden types.
 
-Were the types known, comparisons would be independent and `Leaf` sums would give everything. With r the types'
-probabilities given the data, the gradient is that of the complete data weighted by r (Fisher's identity), and the
-Hessian is that of the complete data plus, summed over annotators, the covariance under r of their scores (Louis
-1982, JRSS-B 44, 226-233). Only annotators whose type is in doubt have any.
+Annotator j is of type k with probability pi_k, and then has log likelihood l_jk(z), the sum over their comparisons.
+The types are summed out:
+
+    l(z) = sum_j log sum_k pi_k exp l_jk          responsibilities  r_jk = pi_k exp l_jk / sum_m pi_m exp l_jm
+
+With the scores s_jk, gradients of log pi_k + l_jk in z, the gradient and the Hessian are (Louis 1982, JRSS-B 44,
+226-233)
+
+    g = sum_jk r_jk s_jk                                                   (Fisher's identity)
+    H = sum_jk r_jk d^2 (log pi_k + l_jk)  +  sum_j Cov_r_j(s_jk)
+
+The first term of H is minus the information of complete data, in which types were known: comparisons are independent,
+leaves give it as in `prefdensity.inference.curvature`, and utilities of different types do not meet, so it is an
+`Arrow` with a block for each type. The second, the missing information, is of the scores s_jk [annotator, support]:
+only annotators whose type is in doubt have any, and each adds r_jk (1[k = m] - r_jm) s_jk s_jm^T over pairs of types.
+
+Minus H need not be positive definite far from a mode. Steps then use complete data alone, which is a generalised EM
+step and climbs; near the mode they are Newton's.
 """
 
 from __future__ import annotations
@@ -17,10 +31,11 @@ import torch
 from torch import Tensor
 
 from prefdensity.errors import ProgramError
+from prefdensity.inference.arrow import Arrow
 from prefdensity.inference.felt import Felt
 from prefdensity.inference.leaves import Leaf
 from prefdensity.inference.locality import PROBE, UNTOLD, agrees, sample, sites_of
-from prefdensity.inference.precision import DENSE, Arrow, Dense, Gaussian, Precision
+from prefdensity.inference.precision import DENSE, Dense, Gaussian, Precision
 from prefdensity.inference.prior import log_prior_rows
 from prefdensity.inference.view import Site, View
 
@@ -63,21 +78,21 @@ class TypesPrecision:
         """See `Precision`."""
         return self.whole.times(x)
 
-    def climb(self, gradient: Tensor, damping: float) -> Tensor | None:
+    def newton_step(self, gradient: Tensor, damping: float) -> Tensor | None:
         """See `Precision`; far from the top, or on a saddle, the step of an EM algorithm."""
-        step = self.complete.climb(gradient, damping)
+        step = self.complete.newton_step(gradient, damping)
         if damping > 0 or step is None or float(gradient @ step) > _FAR:
             return step
-        newton = self.whole.climb(gradient, 0.0)
+        newton = self.whole.newton_step(gradient, 0.0)
         return step if newton is None else newton
 
-    def largest(self) -> float:
+    def largest_diagonal(self) -> float:
         """See `Precision`."""
-        return self.complete.largest()
+        return self.complete.largest_diagonal()
 
-    def part(self, free: Tensor, held: Tensor) -> tuple[Precision, Tensor]:
+    def partition(self, free: Tensor, held: Tensor) -> tuple[Precision, Tensor]:
         """See `Precision`; none of `held` is felt by the judgements, so doubt about the types leaves it alone."""
-        complete, cross = self.complete.part(free, held)
+        complete, cross = self.complete.partition(free, held)
 
         def missing() -> Tensor | None:
             everything = self.doubt
@@ -119,9 +134,9 @@ class TypesCurvature:
         assert cells.annotator is not None
         table = cell.detach().new_zeros(*cell.shape[:-1], cells.n_annotators)
         joint = table.index_add(-1, cells.annotator, cell.detach()) + log_weight.detach()[:, None]
-        belongs = joint.softmax(0) if self.assignment is None else self.assignment[0]
-        value = (joint.logsumexp(0) if self.assignment is None else (belongs * joint).sum(0)).sum()
-        gradient, hessian = self._complete(z, leaves, free, cell, belongs)
+        responsibility = joint.softmax(0) if self.assignment is None else self.assignment[0]
+        value = (joint.logsumexp(0) if self.assignment is None else (responsibility * joint).sum(0)).sum()
+        gradient, hessian = self._complete(z, leaves, free, cell, responsibility)
         prior, slope, rows = log_prior_rows(self.view, z[None])
         for site, row in rows:
             k = site.at.start
@@ -134,7 +149,7 @@ class TypesCurvature:
 
         @torch.enable_grad()  # also when draws are weighed
         def missing() -> Tensor | None:
-            return None if self.assignment is not None else self._missing(z, leaves, free, cell, belongs)
+            return None if self.assignment is not None else self._missing(z, leaves, free, cell, responsibility)
 
         return float(value + prior[0]), gradient + slope[0], TypesPrecision(self._apart(-hessian), missing)
 
@@ -164,16 +179,16 @@ class TypesCurvature:
         return slice(start, start + self.view.cells.n_items)
 
     def _complete(
-        self, z: Tensor, leaves: list[Leaf], free: list[Tensor], cell: Tensor, belongs: Tensor
+        self, z: Tensor, leaves: list[Leaf], free: list[Tensor], cell: Tensor, responsibility: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return gradient and Hessian of the likelihood of complete data, annotators' types weighted by `belongs`."""
+        """Return gradient and Hessian of the likelihood of complete data, weighted by `responsibility`."""
         cells, types = self.view.cells, range(self.view.n_types)
         assert cells.annotator is not None
         gradient, hessian = torch.zeros_like(z), z.new_zeros(len(z), len(z))
-        weighted = (cell * belongs.index_select(-1, cells.annotator)).sum()
+        weighted = (cell * responsibility.index_select(-1, cells.annotator)).sum()
         first = torch.autograd.grad(weighted, free, create_graph=True)
         for at, (leaf, slope) in enumerate(zip(leaves, first, strict=True)):
-            pulled = leaf.pull(slope.detach())
+            pulled = leaf.pullback(slope.detach())
             if at == 0:
                 gradient[self.utility.at] = pulled.flatten()
             else:
@@ -194,7 +209,7 @@ class TypesCurvature:
                     hessian[mine, theirs] += block[k]
                     if other is not leaf:
                         hessian[theirs, mine] += block[k].T
-        share = belongs.sum(-1)
+        share = responsibility.sum(-1)
         part = z[self.weight.at].detach()
         gradient[self.weight.at] = torch.autograd.functional.jacobian(lambda x: share @ self._log_weight(x), part)
         hessian[self.weight.at, self.weight.at] = torch.autograd.functional.hessian(
@@ -206,28 +221,28 @@ class TypesCurvature:
         return self.weight.transform(part).log()  # type: ignore[no-any-return]
 
     def _missing(
-        self, z: Tensor, leaves: list[Leaf], free: list[Tensor], cell: Tensor, belongs: Tensor
+        self, z: Tensor, leaves: list[Leaf], free: list[Tensor], cell: Tensor, responsibility: Tensor
     ) -> Tensor | None:
         """Return the covariance of annotators' scores under their types' probabilities, summed over annotators."""
         cells, types = self.view.cells, self.view.n_types
         assert cells.annotator is not None
-        if float(belongs.amax(0).min()) >= 1 - _SURE:
+        if float(responsibility.amax(0).min()) >= 1 - _SURE:
             return None
         out = z.new_zeros(len(z), len(z))
         scores = [score.detach() for score in torch.autograd.grad(cell.sum(), free)]
         slope = torch.autograd.functional.jacobian(self._log_weight, z[self.weight.at].detach())
         judged = torch.zeros(cells.n_annotators, dtype=torch.bool, device=z.device)
         judged[cells.annotator] = True
-        idle = belongs[:, ~judged]  # who judged nothing has a score of the weights alone
+        idle = responsibility[:, ~judged]  # who judged nothing has a score of the weights alone
         spread = torch.diag(idle.sum(-1)) - idle @ idle.T
         out[self.weight.at, self.weight.at] = slope.T @ spread @ slope
-        doubt = torch.nonzero(judged & (belongs.amax(0) < 1 - _SURE)).flatten()
+        doubt = torch.nonzero(judged & (responsibility.amax(0) < 1 - _SURE)).flatten()
         at = [self._support(k) for k in range(types)]
         for some in doubt.split(max(1, _SCORES // (len(at[0]) * types))):
             place = torch.full((cells.n_annotators,), -1, device=z.device)
             place[some] = torch.arange(len(some), device=z.device)
             rows = torch.nonzero(place[cells.annotator] >= 0).flatten()
-            who, share = place[cells.annotator[rows]], belongs[:, some]
+            who, share = place[cells.annotator[rows]], responsibility[:, some]
             table = [
                 self._scores(leaves, [each[k, rows] for each in scores], rows, who, len(some)) for k in range(types)
             ]
@@ -259,7 +274,7 @@ class TypesCurvature:
                 wide = slope.new_zeros(people, leaf.matrix.shape[1])
                 wide.index_add_(0, who, slope[:, None] * leaf.matrix[rows])
                 out.reshape(people, size)[:, start : start + wide.shape[1]] = wide
-            for entry, sign in leaf.signed:
+            for entry, sign in leaf.terms:
                 out.index_add_(0, who * size + start + entry[rows], sign * slope)
         return out.reshape(people, size)
 

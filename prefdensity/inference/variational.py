@@ -122,8 +122,8 @@ class Expected:
         whole = self.whole(covariance)
         leaves = self.local.leaves(mean[None])
         count = len(self.view.cells)
-        felt = [k for k, leaf in enumerate(leaves) if bool((leaf.together(leaf, whole) > _SURE).any())]
-        root = _roots([[leaves[j].together(leaves[k], whole).expand(count) for k in felt] for j in felt])
+        felt = [k for k, leaf in enumerate(leaves) if bool((leaf.covariance_with(leaf, whole) > _SURE).any())]
+        root = _roots([[leaves[j].covariance_with(leaves[k], whole).expand(count) for k in felt] for j in felt])
         at, weight = (each.to(mean) for each in nodes(len(felt)))
         step = max(1, PASS // len(at))
         parts = []
