@@ -233,6 +233,29 @@ def test_layers_of_ones_own_are_tried():
     assert "moods: " in str(report)
 
 
+def test_what_needs_other_arguments_is_left_out():
+    """Of all covariates together nothing varies by annotator; that of one alone would."""
+    data = contract.suited(load_program("covariate"), rows=60)
+    post = prefdensity.fit("covariate", data, method="laplace", draws=100)
+    untried = scores(post, data)[1]
+    assert untried["covariate"] == "is in the program"
+    assert untried["ties"] == "it has other outcomes, a, b, tie"
+
+
+@layer("utility")
+def alike(data):
+    """Alike: no item is worth more than another."""
+    return torch.zeros(data.n_items)
+
+
+def test_where_all_items_are_alike_nothing_scales_their_margins():
+    data = contract.table(rows=60)
+    post = prefdensity.fit(compose(alike, "position_bias"), data, method="laplace", draws=100)
+    found, untried = scores(post, data)
+    assert untried["reliability"].endswith("it changes no probability here")
+    assert "position_bias(by='annotator')" in [each.extension.layer.label for each in found]
+
+
 def test_what_takes_the_place_of_a_layer_keeps_its_sites():
     """Own position biases beside a common one that the program has: the common one is not asked again."""
     post, data = small()

@@ -74,15 +74,18 @@ def extensions(
 def _by_whom(layer: Layer, data: Comparisons) -> Iterator[Layer]:
     """Yield a layer as it is, and with its effect varying by each label of the data."""
     yield layer
-    for label in _labels(layer, data):
-        with suppress(ProgramError):  # it varies only under other arguments
-            yield layer(by=label)
+    yield from _varying(layer, [[label] for label in _labels(layer, data)])
 
 
 def _by_whom_else(there: Layer, data: Comparisons) -> Iterator[Layer]:
     """Yield a layer that is there with its effect varying by one label more."""
-    for label in _labels(there, data):
-        yield there(by=[*there.argument("by"), label])
+    yield from _varying(there, [[*there.argument("by"), label] for label in _labels(there, data)])
+
+
+def _varying(layer: Layer, ways: list[list[str]]) -> Iterator[Layer]:
+    for by in ways:
+        with suppress(ProgramError):  # it varies only under other arguments
+            yield layer(by=by)
 
 
 def _labels(layer: Layer, data: Comparisons) -> list[str]:
@@ -117,4 +120,6 @@ def _ways(program: Program, layer: Layer, data: Comparisons, there: Layer | None
             continue
         if made.outcomes == program.outcomes:
             ways.append(Extension(layer, made, out))
+        else:
+            why = why or f"it has other outcomes, {', '.join(made.outcomes)}"
     return ways, why

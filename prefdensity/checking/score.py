@@ -39,6 +39,7 @@ Index = NDArray[np.intp]
 _INSIDE = 1e-8  # how far from the end of its range a parameter is looked at that says nothing at the end
 _SAME = 1e-8  # how far log probabilities at a null point may be from those of the program without the layer
 _SEEN = 0.05  # tail from which on a spread is seen
+_NOTHING = "what is estimated already can stand for all of it, or it changes no probability here"
 _LEFT = 1e-6  # share of the information of an effect that must be left when all else is projected out
 
 
@@ -207,7 +208,7 @@ def _single(effects: Effects, some: Index) -> tuple[float, int, float, float]:
     value, vectors = np.linalg.eigh(v / np.outer(root, root))
     kept = value > _LEFT
     if not kept.any():
-        raise ProgramError("what is estimated already can stand for all of it")
+        raise ProgramError(_NOTHING)
     along = (vectors.T @ (score / root))[kept] / np.sqrt(value[kept])
     statistic, df = float(along @ along), int(kept.sum())
     if len(some) == 1 and side[0]:  # at the end of its range an effect has one direction
@@ -234,7 +235,10 @@ def _spread(effects: Effects, one: Index, many: Index) -> tuple[Spectrum, float]
         v = own.toarray() - cross @ answer + bent @ bent.T - beside.T @ beside
         return (v + v.T) / 2
 
-    return spectrum(score, times, dense), _excess(effects, many)
+    found = spectrum(score, times, dense)
+    if found.mean <= _LEFT * own.trace():
+        raise ProgramError(_NOTHING)
+    return found, _excess(effects, many)
 
 
 def _excess(effects: Effects, many: Index) -> float:
