@@ -134,7 +134,7 @@ def programs() -> list[Case]:
         "k none": "annotator_types(k=None)", "k fraction": "annotator_types(k=2.5)", "k list": "annotator_types(k=[2])",
         "k true": "annotator_types(k=True)", "k huge": "annotator_types(k=1000000000)",
         "k twice": "annotator_types(k=2, k=3)",
-        "k formula": "annotator_types(k=2**9)", "k positional": "annotator_types(2)",
+        "k formula": "annotator_types(k=2**9)", "k by place and name": "annotator_types(2, k=3)",
         "k unknown": "annotator_types(q=2)",
         "scale 0": "utility_scale(fixed=0)", "scale -1": "utility_scale(fixed=-1)",
         "scale inf": "utility_scale(fixed=1e999)",

@@ -270,7 +270,8 @@ def test_the_command_line_fits_rankings(tmp_path):
     out = ["--out", str(tmp_path / "out")]
     result = shell("fit", "--rank", "place", "--model", "plackett_luce", *out)
     assert result.exit_code == 0, result.output
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["fit.nc", "parameters.csv", "summary.csv"]
+    written = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert written == ["fit.nc", "parameters.csv", "report.html", "summary.csv"]
     post = prefdensity.load_posterior(tmp_path / "out" / "fit.nc")
     assert post.data_fingerprint == Choices.from_rankings(table, answer="race", rank="place").fingerprint()
     assert pd.read_csv(tmp_path / "out" / "summary.csv")["item"].tolist()[::3] == ["i0", "i3"]

@@ -75,8 +75,8 @@ def test_what_is_displaced_has_the_means_and_errors_that_hold():
     off = (checked.z.mean(0) - float(digamma(20.0))).abs() / sd
     error = checked.error["worth"]
     assert checked.tempering == 0
-    # a bound for nine of ten: 900 of them, three standard errors
-    assert float((off < error).double().mean()) > 0.87
+    # a bound for nineteen of twenty: 900 of them, three standard errors
+    assert float((off < error).double().mean()) > 0.928
     assert float(off.mean()) < abs(target.off) / 2
     assert float(error.max()) < 0.25
 
@@ -99,8 +99,8 @@ def test_an_approximation_that_is_right_is_left_alone():
 
     checked = check_mixture(Same(), exact, 1000, torch.Generator().manual_seed(0))
     assert torch.equal(checked.z, exact.draw(1000, torch.Generator().manual_seed(0))[0])
-    # Monte-Carlo error alone: 1.645 / sqrt(1000)
-    torch.testing.assert_close(checked.error["u"], torch.full((size,), 0.0520, dtype=torch.float64), atol=1e-3, rtol=0)
+    # Monte-Carlo error alone: 1.96 / sqrt(1000)
+    torch.testing.assert_close(checked.error["u"], torch.full((size,), 0.0620, dtype=torch.float64), atol=1e-3, rtol=0)
 
 
 def test_the_response_of_a_mixture_is_the_covariance_with_a_function():
@@ -204,12 +204,12 @@ def test_errors_are_those_of_what_is_left_of_the_displacement():
     zero = torch.zeros(5, dtype=z.dtype)
     first, second = (torch.tensor(each, dtype=z.dtype) * z.std(0) for each in ([0, 0.5, -0.5, 0, 0], [0, 0, 0, 0.3, 0]))
     seen = Displacement(first, second, zero, zero)
-    plain = 1.645 / 1000**0.5
+    plain = 1.96 / 1000**0.5
     for added, off in ((True, [0, 0, 0, 0.3, 0]), (False, [0, 0.5, 0.5, 0.3, 0])):
         error = errors_of_displaced(view, z, seen, added, 1000)["worth"]
         assert error.tolist() == pytest.approx(np.hypot(off, plain).tolist(), rel=0.1)  # the sd is that of 256 draws
     noisy = errors_of_displaced(view, z, Displacement(zero, zero, 0.1 * z.std(0), zero), True, 1000)["worth"]
-    assert noisy.tolist() == pytest.approx([np.hypot(1.645 * 0.1, plain)] * 5, rel=0.1)
+    assert noisy.tolist() == pytest.approx([np.hypot(1.96 * 0.1, plain)] * 5, rel=0.1)
 
 
 def test_ranks_are_those_of_sorting_twice():

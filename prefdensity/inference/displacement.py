@@ -63,7 +63,7 @@ def displacement(view: View, mixture: Mixture, z: Tensor, pick: Tensor) -> Displ
 def errors_of_displaced(view: View, z: Tensor, seen: Displacement, added: bool, draws: int) -> dict[str, Tensor]:
     """Return for each site the error [...] of means over `draws` draws such as z [draw, dimension].
 
-    A 90 % bound of the Monte-Carlo error and of the noise of the displacement, with what is left of the displacement
+    A 95 % bound of the Monte-Carlo error and of the noise of the displacement, with what is left of the displacement
     beyond its noise: the second term, and the first where it was not `added` to the draws. A row has at least the usual
     noise of its site.
     """

@@ -18,7 +18,7 @@ from prefdensity.posterior.psis import HOPELESS, USABLE, tempered
 
 # Values of quantities held at once; beyond this nothing is said of them.
 _HELD = 4e7
-BOUND = 1.645  # standard errors: nine of ten errors are below
+BOUND = 1.96  # standard errors: nineteen of twenty errors are below
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def errors_of_weighed(
 ) -> dict[str, Tensor]:
     """Return for each site the error [...] of means over draws that were resampled from proposals.
 
-    A 90 % bound of the Monte-Carlo error. Where k-hat says that the weights miss part of the posterior, or they were
+    A 95 % bound of the Monte-Carlo error. Where k-hat says that the weights miss part of the posterior, or they were
     tempered, also the distance from a second estimate, which leans less on weights: see `_second_estimate`. Infinite
     where k-hat is above 1: weights without a mean tell nothing, neither of the posterior nor of their own error.
 
@@ -126,7 +126,7 @@ def _second_estimate(off: Tensor, gap: Tensor, power: float, log_weight: Tensor)
 def errors_of_chains(quantities: Quantities, groups: int, draws: int, together: int = 1) -> dict[str, Tensor]:
     """Return for each site the error [...] of means over chains.
 
-    A 90 % bound of the Monte-Carlo error, or what split R-hat leaves between groups of chains if that is more. Draws
+    A 95 % bound of the Monte-Carlo error, or what split R-hat leaves between groups of chains if that is more. Draws
     come group by group, then by transition, then by chain of the group; `draws` of them are kept.
     """
     out = {}
