@@ -37,7 +37,7 @@ _HOME = {
     "fit_judge": "judged.fit",
     "fit_many": "inference",
     "item_table": "posterior.people",
-    "judge_names": "programs.shelf",
+    "judge_names": "programs.listing",
     "judge_study": "pcal.study",
     "kfold": "comparison.compare",
     "layer": "programs.layers",
@@ -47,7 +47,7 @@ _HOME = {
     "load_posterior": "posterior.posterior",
     "load_program": "programs.loading",
     "loo": "comparison.elpd",
-    "names": "programs.shelf",
+    "names": "programs.listing",
     "quasi_variances": "posterior.pairwise",
     "rater_study": "selection.rater_study",
     "read": "data.readers",
@@ -108,8 +108,8 @@ if TYPE_CHECKING:
     from prefdensity.programs import outcomes as outcomes
     from prefdensity.programs.compose import compose as compose
     from prefdensity.programs.layers import Program as Program, layer as layer
+    from prefdensity.programs.listing import judge_names as judge_names, names as names
     from prefdensity.programs.loading import load_program as load_program
-    from prefdensity.programs.shelf import judge_names as judge_names, names as names
     from prefdensity.reporting import plots as plots
     from prefdensity.reporting.report import write_report as write_report
     from prefdensity.reward.annotate import annotate as annotate

@@ -11,8 +11,8 @@ from prefdensity.data.comparisons import Comparisons
 from prefdensity.data.rating_table import Ratings
 from prefdensity.data.strengths import grade_codes
 from prefdensity.inference.view import View
+from prefdensity.programs.listing import names
 from prefdensity.programs.loading import load_program
-from prefdensity.programs.shelf import names
 from prefdensity.programs.tabulate import cells_of
 
 # Beside every name of models/: compositions of each pair of stages that meet.

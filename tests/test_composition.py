@@ -9,8 +9,8 @@ import prefdensity
 from prefdensity.errors import ProgramError
 from prefdensity.programs.compose import compose
 from prefdensity.programs.layers import Layer, layer
+from prefdensity.programs.listing import names, summaries
 from prefdensity.programs.loading import load_program
-from prefdensity.programs.shelf import names
 
 IMPOSSIBLE = [
     ("bradely_terry", "no program called 'bradely_terry'; did you mean bradley_terry"),
@@ -211,3 +211,7 @@ def test_programs_that_would_be_silently_wrong_are_refused(tmp_path, body, messa
     path.write_text(PLAIN.format(body=body))
     with pytest.raises(ProgramError, match=message):
         prefdensity.fit(path, table(), method=method)
+
+
+def test_a_listed_summary_is_that_of_the_program():
+    assert summaries() == {name: load_program(name).summary for name in names()}

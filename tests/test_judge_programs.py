@@ -23,8 +23,9 @@ from prefdensity.judged.scale import Scale
 from prefdensity.judged.units import Judged
 from prefdensity.pcal.allocation import allocate, allocate_worst_case
 from prefdensity.programs.judged_cells import label_grid
+from prefdensity.programs.listing import judge_names, names
 from prefdensity.programs.loading import load_program
-from prefdensity.programs.shelf import find, judge_names, names
+from prefdensity.programs.shelf import find
 
 GAUSSIAN = ("gaussian+distance", "gaussian+distance+lapse+position_bias", "gaussian+squared_distance+probit+lapse")
 PROGRAMS = (*GAUSSIAN, "gaussian+distance+davidson", "gaussian+distance+rao_kupper", "student+distance+lapse",

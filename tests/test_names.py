@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 import prefdensity
-from prefdensity.programs.shelf import find, judge_names
+from prefdensity.programs.listing import judge_names
+from prefdensity.programs.shelf import find
 
 ROOT = Path(__file__).parents[1]
 ONE_PLACE = "programs/defaults.py"

@@ -135,8 +135,9 @@ def test_importing_costs_nothing(tmp_path: Path) -> None:
     assert heavy & set(python("-c", code, cwd=tmp_path).split()) == set()
 
 
-def test_help_is_light(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("asked", "answered"), [("--help", "Usage"), ("models", "davidson ")])
+def test_help_and_lists_are_light(tmp_path: Path, asked: str, answered: str) -> None:
     code = "import sys\nfrom prefdensity.cli.main import main\ntry: main()\nfinally: print(*sys.modules)"
-    said = python("-c", code, "--help", cwd=tmp_path)
-    assert "Usage" in said
+    said = python("-c", code, asked, cwd=tmp_path)
+    assert answered in said
     assert {"torch", "pyro", "pandas", "matplotlib"} & set(said.split()) == set()

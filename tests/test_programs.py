@@ -29,9 +29,10 @@ from prefdensity.inference.curvature import LocalCurvature, dense_hessian
 from prefdensity.inference.mode import first_guess
 from prefdensity.programs.compose import compose
 from prefdensity.programs.layers import layer
+from prefdensity.programs.listing import names
 from prefdensity.programs.loading import load_program
 from prefdensity.programs.running import Substitute, environment
-from prefdensity.programs.shelf import find, names
+from prefdensity.programs.shelf import find
 from prefdensity.programs.tabulate import cells_of
 
 PLATES = {"item", "annotator", "type", "feature", "covariate", "break", "comparison", "rating", "gap", "cut", "factor"}

@@ -22,7 +22,8 @@ from prefdensity.density import implicit
 from prefdensity.errors import PrefDensityError
 from prefdensity.judged.simulate import JudgedWorld
 from prefdensity.programs.layers import Layer
-from prefdensity.programs.shelf import find, judge_names
+from prefdensity.programs.listing import judge_names
+from prefdensity.programs.shelf import find
 from prefdensity.reward import Exact, reward
 from prefdensity.selection.select import select
 

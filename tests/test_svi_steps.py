@@ -13,9 +13,9 @@ from prefdensity.data import simulate
 from prefdensity.inference import svi, view as views
 from prefdensity.inference.traced import traced
 from prefdensity.inference.view import View
+from prefdensity.programs.listing import names
 from prefdensity.programs.loading import load_program
 from prefdensity.programs.running import environment
-from prefdensity.programs.shelf import names
 from prefdensity.programs.tabulate import cells_of
 
 ROWS = 3000

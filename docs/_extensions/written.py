@@ -20,8 +20,9 @@ import prefdensity
 from prefdensity.cli.main import app as command_line
 from prefdensity.data.formats import FORMATS
 from prefdensity.programs.layers import STAGES, Layer, Program
+from prefdensity.programs.listing import judge_names, names
 from prefdensity.programs.loading import load_program
-from prefdensity.programs.shelf import find, judge_names, names
+from prefdensity.programs.shelf import find
 
 WHOLE = "whole program"
 

@@ -12,8 +12,9 @@ import numpy as np
 from prefdensity.checking.remedies import extended
 from prefdensity.errors import ProgramError
 from prefdensity.programs.layers import Layer, Program
+from prefdensity.programs.listing import names
 from prefdensity.programs.running import run
-from prefdensity.programs.shelf import find, names
+from prefdensity.programs.shelf import find
 from prefdensity.programs.suitability import suit
 from prefdensity.programs.tabulate import cells_of
 

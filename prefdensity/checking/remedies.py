@@ -10,9 +10,10 @@ from typing import Any
 from prefdensity.errors import ProgramError
 from prefdensity.programs.compose import compose
 from prefdensity.programs.layers import Layer, Program
+from prefdensity.programs.listing import names
 from prefdensity.programs.loading import shipped, spells
 from prefdensity.programs.mends import Mend
-from prefdensity.programs.shelf import find, names, on_shelf
+from prefdensity.programs.shelf import find, on_shelf
 
 _ONE_OF = ("utility", "choice")  # stages that no program is without: another layer takes the place of the one there
 

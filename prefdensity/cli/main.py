@@ -81,15 +81,16 @@ def models(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Model whose story to print.")] = None,
 ) -> None:
     """List the annotator models, or tell the story of one: what it assumes and cannot express."""
-    from prefdensity.programs.loading import load_program
-    from prefdensity.programs.shelf import names
-
     if name is not None:
+        from prefdensity.programs.loading import load_program
+
         typer.echo(load_program(name).doc.strip())
         return
-    known = names()
-    for each in known:
-        typer.echo(f"{each:<{max(map(len, known))}}  {load_program(each).summary}")
+    from prefdensity.programs.listing import summaries
+
+    known = summaries()
+    for each, summary in known.items():
+        typer.echo(f"{each:<{max(map(len, known))}}  {summary}")
     typer.echo(f"\nJoin them with +: {LONGEST}, {WITH_ARGUMENTS}.")
 
 

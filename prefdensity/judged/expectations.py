@@ -26,9 +26,9 @@ from prefdensity.posterior.signature import signature_of
 from prefdensity.posterior.status import FitStatus
 from prefdensity.programs.judged_cells import at_nodes
 from prefdensity.programs.layers import Layer, Program
+from prefdensity.programs.listing import judge_names
 from prefdensity.programs.loading import load_program
 from prefdensity.programs.running import run
-from prefdensity.programs.shelf import judge_names
 
 if TYPE_CHECKING:
     from prefdensity.programs.cells import Cells
