@@ -124,7 +124,10 @@ BAD_FILES = [
     ("blank.csv", "\n\n", "is empty: it has no header"),
     ("header.csv", "item_a,item_b,outcome\n", "header.csv has no rows; at least one comparison is needed"),
     ("blank.jsonl", "\n\n", "has no rows"),
-    ("votes.txt", CSV, r"must end in .csv, .tsv, .parquet, .jsonl or .json .* not in '.txt'"),
+    ("votes.xml", CSV, r"must end in .csv, .tsv, .txt, .parquet, .jsonl or .json .* not in '.xml'"),
+    ("title.csv", "Votes of 2024,,\n" + CSV, "line 1 is 'Votes of 2024', one cell, .* with skip=1"),
+    ("words.txt", "x y\na,b;c\n", "say what stands between them, as in separator='tab'"),
+    ("packed.zip", CSV, "not in '.zip'; unpack it first"),
     ("votes", CSV, "not in 'nothing'"),
     ("votes.parquet.gz", CSV, "not in '.parquet.gz'"),
     ("corrupt.parquet", "item_a,item_b", "corrupt.parquet cannot be read as parquet"),
@@ -158,7 +161,7 @@ def test_a_bad_file_gets_one_clear_sentence(tmp_path, name, content, message):
 def test_what_is_no_file_is_said(tmp_path, votes):
     with pytest.raises(DataError, match="there is no file .*nowhere.csv"):
         read(tmp_path / "nowhere.csv")
-    with pytest.raises(DataError, match="is a directory; give one file"):
+    with pytest.raises(DataError, match="is a directory; give a file, or a pattern"):
         read(tmp_path)
     with pytest.raises(DataError, match="a list of dicts or a dict of columns, not list: rows in a list are dicts"):
         read([1])

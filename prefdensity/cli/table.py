@@ -79,6 +79,9 @@ def _written() -> Iterator[inspect.Parameter]:
         "records": "In a JSON object, the key of the list of rows.",
     }.items():
         yield _parameter(name, str | None, None, _option(f"--{name}", words, "WHAT"))
+    skip = typer.Option("--skip", help="Lines before the header to leave out.", metavar="LINES", min=0,
+                        rich_help_panel=_READING)  # fmt: skip
+    yield _parameter("skip", int | None, None, skip)
     words = "The first line is a row; columns are called 1, 2, 3, ..."
     yield _parameter("header", bool, False, _option("--no-header", words, None))
 

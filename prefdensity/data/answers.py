@@ -6,16 +6,17 @@ pairs become comparisons.
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from prefdensity.data import pairings, quantities
+from prefdensity.data import pair_names, pairings, quantities
 from prefdensity.data.columns import empty, listed, numbers, shown
 from prefdensity.data.layout import Layout, listing
-from prefdensity.data.nesting import with_columns
+from prefdensity.data.nesting import parsed, with_columns
 from prefdensity.data.pairings import Given, Turned
 from prefdensity.data.rankings import finished
 from prefdensity.errors import DataError
@@ -25,9 +26,8 @@ _NO_ITEM = {  # names of columns that describe a row: none is taken for an item 
     "rater", "user", "respondent", "resp", "participant", "voter", "prompt", "question", "task", "context", "date",
     "time", "timestamp", "set", "block", "version", "group",
 }  # fmt: skip
+_IN_BRACKETS = re.compile(r"(.*\S)\s*\[([^\[\]]+)\]\s*")
 _PICKED = {"best": "best", "worst": "worst", "1": "best", "-1": "worst", "0": None, "most": "best", "least": "worst"}
-_WON = {"1": "a", "-1": "b", "0": "tie", ">": "a", "<": "b", "=": "tie", "a": "a", "b": "b", "tie": "tie"}
-_BETWEEN = (":", " vs ", " v ", "|", ">", "/", ".", "-", "_")
 ANSWER, RANK, PICK = pairings.ROW, "rank in the row", "pick in the row"
 
 
@@ -86,11 +86,32 @@ def _picks(values: pd.Series, source: str) -> pd.Series:
     return texts.str.casefold().map(_PICKED).astype(object).where(~none, None)
 
 
+def _flags(frame: pd.DataFrame, layout: Layout, given: Given, source: str, notes: list[str]) -> Turned:
+    """One row for each item of each answer, with 1 in a column for the best, and perhaps in one for the worst."""
+    ends = [numbers(frame[str(name)], source, valid=lambda x: np.isin(x, (0, 1)), expected="1 for that item and 0 else",
+                    blank=True) == 1 for name in (layout.best, layout.worst) if name is not None]  # fmt: skip
+    if len(ends) == 2:
+        word = np.full(len(frame), None, dtype=object)
+        word[ends[0]], word[ends[1]] = "best", "worst"
+        if (ends[0] & ends[1]).any():
+            row = int(frame.index[int((ends[0] & ends[1]).argmax())]) + 1
+            raise DataError(f"{source}: row {row} is both the best and the worst; one item cannot be both")
+        frame = with_columns(frame, {PICK: pd.Series(word, index=frame.index, dtype=object)})
+        return long(frame, replace(layout, best=None, worst=None, pick=PICK), given, source, notes)
+    rank = pd.Series(np.where(ends[0], 1.0, np.nan), index=frame.index)
+    unranked = replace(layout, best=None, rank=RANK, unranked=layout.unranked or "last")
+    return long(with_columns(frame, {RANK: rank}), unranked, given, source, notes)
+
+
 def best_of_shown(frame: pd.DataFrame, layout: Layout, given: Given, source: str, notes: list[str]) -> Turned:
     """One row for each answer: which items were shown, and which of them was best, and worst."""
+    if layout.answer is not None and not layout.shown and layout.best is not None:
+        return _flags(frame, layout, given, source, notes)
     if not layout.shown or layout.best is None:
         raise DataError("answers in one row need the columns of the items shown=... and of the best one, best=...")
     columns = [str(name) for name in layout.shown]
+    if len(columns) == 1:
+        frame, columns = _unpacked(frame, columns[0], "item shown", notes)
     if len(columns) < 2:
         raise DataError(f"shown=... names one column, {columns[0]!r}; a choice is among two or more")
     frame = _with_ends(_numbered(frame, layout, source), layout, source, notes)
@@ -108,6 +129,19 @@ def best_of_shown(frame: pd.DataFrame, layout: Layout, given: Given, source: str
         return finished(table, layout, given, (ANSWER, "item of it", PICK), source, notes, "best_worst")
     table = with_columns(table, {RANK: np.where(table[PICK] == "best", 1.0, np.nan)})
     return finished(table, layout, given, (ANSWER, "item of it", RANK), source, notes, "rankings")
+
+
+def _unpacked(frame: pd.DataFrame, name: str, called: str, notes: list[str]) -> tuple[pd.DataFrame, list[str]]:
+    """Return columns for the entries of a column of lists; the column itself where its cells are none."""
+    lists = [parsed(cell) for cell in frame[name]]
+    if not any(isinstance(cell, list | tuple | np.ndarray) for cell in lists):
+        return frame, [name]
+    entries = [list(cell) if isinstance(cell, list | tuple | np.ndarray) else [] for cell in lists]
+    longest = max(map(len, entries))
+    columns = [f"{called} {place}" for place in range(1, longest + 1)]
+    filled = [[*each, *[None] * (longest - len(each))] for each in entries]
+    notes.append(f"{name} holds lists of items")
+    return with_columns(frame, {c: [row[k] for row in filled] for k, c in enumerate(columns)}), columns
 
 
 def _with_ends(frame: pd.DataFrame, layout: Layout, source: str, notes: list[str]) -> pd.DataFrame:
@@ -152,10 +186,11 @@ def _place(frame: pd.DataFrame, members: pd.DataFrame, name: str, source: str, n
     if all(each in set(members.columns) for each in said):
         notes.append(f"{name} names the column of the item")
         return np.array([list(members.columns).index(str(each)) for each in said])
-    places = [str(k + 1) for k in range(len(members.columns))]
+    first = 0 if "0" in said else 1  # whoever counts from 1 has no 0
+    places = [str(k + first) for k in range(len(members.columns))]
     if all(each in places for each in said) and not by_item.any():
-        notes.append(f"{name} is the number of the item shown, from 1")
-        return np.array([int(str(each)) - 1 for each in said])
+        notes.append(f"{name} is the number of the item shown, from {first}")
+        return np.array([int(str(each)) - first for each in said])
     row = int((~by_item.any(0)).argmax())
     raise DataError(
         f"{source}: column {name!r} holds {shown(frame[name].iloc[row])} in row {int(frame.index[row]) + 1}, which is "
@@ -172,23 +207,30 @@ def _labels(values: pd.Series) -> list[str | None]:
 def in_order(frame: pd.DataFrame, layout: Layout, given: Given, source: str, notes: list[str]) -> Turned:
     """One row for each answer: items in columns, the best first; empty cells end the ranking."""
     frame = _numbered(frame, layout, source)
-    if len(layout.ranked) == 1:
-        frame = _spelled(frame, str(layout.ranked[0]))
+    columns = [str(name) for name in layout.ranked]
+    if len(columns) == 1:
+        frame, columns = _unpacked(frame, columns[0], "place", notes)
+    if len(columns) == 1:
+        frame = _spelled(frame, columns[0], notes)
         return finished(frame, layout, given, (ANSWER, "item of it", RANK), source, notes, "rankings")
     parts = []
-    for place, name in enumerate(layout.ranked, 1):
+    for place, name in enumerate(columns, 1):
         part = with_columns(frame, {"item of it": frame[name], RANK: float(place)})
         parts.append(part[~empty(frame[name])])
     table = pd.concat(parts).sort_index(kind="stable")
     return finished(table, layout, given, (ANSWER, "item of it", RANK), source, notes, "rankings")
 
 
-def _spelled(frame: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Return a row for each item of rankings that are spelled in one cell: elm > fir = oak."""
+def _spelled(frame: pd.DataFrame, name: str, notes: list[str]) -> pd.DataFrame:
+    """Return a row for each item of rankings that are spelled in one cell: elm > fir = oak, or elm, fir, oak."""
     rows, found, ranks = [], [], []
+    cells = [str(cell) for none, cell in zip(empty(frame[name]), frame[name], strict=True) if not none]
+    sign = next((each for each in (">", ";", "|", ",") if any(each in cell for cell in cells)), ">")
+    if sign != ">":
+        notes.append(f"{name} lists items with {sign!r} between them, read as the best first")
     for row, (none, cell) in enumerate(zip(empty(frame[name]), frame[name], strict=True)):
-        for rank, tied in enumerate([] if none else str(cell).split(">"), 1):
-            for item in tied.split("="):
+        for rank, tied in enumerate([] if none else str(cell).split(sign), 1):
+            for item in tied.split("=") if sign == ">" else [tied]:
                 rows.append(row)
                 found.append(item.strip())
                 ranks.append(float(rank))
@@ -199,9 +241,9 @@ def wide(frame: pd.DataFrame, layout: Layout, given: Given, source: str, notes: 
     """Items, or pairs of items, as columns."""
     if layout.wide == "wins":
         return _square(frame, layout, given, source, notes)
-    columns = _items(frame, layout, source, notes)
+    frame, columns = _short(frame, _items(frame, layout, source, notes), notes)
     if layout.wide == "pairs":
-        return _pairs(frame, columns, layout, given, source, notes)
+        return pair_names.from_columns(frame, columns, layout, given, source, notes)
     if layout.wide in ("rank", "score"):
         read = quantities.scores if layout.wide == "score" else _ranks
         frame = with_columns(frame, {name: read(frame[name], layout, source) for name in columns})
@@ -248,7 +290,7 @@ def _items(frame: pd.DataFrame, layout: Layout, source: str, notes: list[str]) -
     }
     rest = [str(name) for name in frame.columns if str(name) not in used and str(name) != ANSWER]
     if layout.wide == "pairs":
-        rest = [name for name in rest if any(name.count(sign) == 1 for sign in _BETWEEN)]
+        rest = [name for name in rest if pair_names.is_pair(name)]
     odd = [name for name in rest if name.casefold() in _NO_ITEM]
     if odd:
         raise DataError(
@@ -260,58 +302,27 @@ def _items(frame: pd.DataFrame, layout: Layout, source: str, notes: list[str]) -
     return rest
 
 
-def _pairs(
-    frame: pd.DataFrame, columns: list[str], layout: Layout, given: Given, source: str, notes: list[str]
-) -> Turned:
-    sign = _sign(columns, source)
-    if not layout.columns:
-        _require_linked(columns, sign, source)
-    left = [str(name) for name in frame.columns if str(name) not in columns]
-    unread = [name for name in left if name not in {n for named in layout.columns_named().values() for n in named}]
-    if unread:
-        notes.append(f"columns that are no pairs are not read: {', '.join(unread)}")
-    parts = []
-    for name in columns:
-        a, b = (each.strip() for each in name.split(sign))
-        parts.append(with_columns(frame[left], {"item_a": a, "item_b": b, "outcome": frame[name]}))
-    table = pd.concat(parts).sort_index(kind="stable")
-    none = empty(table["outcome"])
-    if none.any():
-        notes.append(f"{int(none.sum())} rows of a judge and a pair are empty: nobody judged them")
-        table = table[~none]
-    cells = pd.Series(_labels(table["outcome"]), index=table.index, dtype=object)
-    if layout.labels is None:
-        given["labels"] = {word: side for word, side in _WON.items() if word in set(cells)} or {"a": "a"}
-        notes.append("1 (or >) is for the item named first, -1 (or <) for the other, 0 (or =) a tie")
-    given |= {"item_a": "item_a", "item_b": "item_b", "outcome": "outcome"}
-    return pairings.plain(table.assign(outcome=cells), layout, given, source, notes)
-
-
-def _require_linked(columns: list[str], sign: str, source: str) -> None:
-    """Refuse a column of two items that are in no other pair: it more likely says something of the judge."""
-    sides = [[each.strip() for each in name.split(sign)] for name in columns]
-    every = [item for pair in sides for item in pair]
-    alone = [name for name, pair in zip(columns, sides, strict=True) if all(every.count(item) == 1 for item in pair)]
-    if alone and len(columns) > len(alone):
-        raise DataError(
-            f"{source}: column {alone[0]!r} names two items that are in no other pair; if it is one, name the columns "
-            "of the pairs with columns=..., and else say what it is"
-        )
-
-
-def _sign(columns: list[str], source: str) -> str:
-    """Return what stands between the items of every column, so that every item is in more than one if it can be."""
-    fits = [sign for sign in _BETWEEN if all(name.count(sign) == 1 and name.strip(sign) == name for name in columns)]
-    if not fits:
-        raise DataError(
-            f"{source}: columns such as {columns[0]!r} do not all name two items with one sign between them, as in "
-            "larch:maple; name the columns of the pairs with columns=..."
-        )
-    return fits[0]
+def _short(frame: pd.DataFrame, columns: list[str], notes: list[str]) -> tuple[pd.DataFrame, list[str]]:
+    """Return names of columns without the question before them, as forms write a grid: Which is better? [elm]."""
+    found = [_IN_BRACKETS.fullmatch(name) for name in columns]
+    short = [each[2].strip() for each in found if each is not None]
+    if len(short) < len(columns) or len({each[1] for each in found if each is not None}) > 1:
+        return frame, columns
+    if len(set(short)) < len(short) or set(short) & set(map(str, frame.columns)):
+        return frame, columns
+    notes.append(f"of names such as {columns[0]!r} what is in brackets is read")
+    return frame.rename(columns=dict(zip(columns, short, strict=True))), short
 
 
 def _square(frame: pd.DataFrame, layout: Layout, given: Given, source: str, notes: list[str]) -> Turned:
     """How often the item of a row beat the item of a column."""
+    if (
+        layout.item is None
+        and len(frame) == len(frame.columns)
+        and not set(_labels(frame.iloc[:, 0])) & set(map(str, frame.columns))
+    ):
+        notes.append("rows are those of the items of the columns, in their order")
+        frame = pd.concat([pd.Series(list(map(str, frame.columns)), index=frame.index, name=ANSWER), frame], axis=1)
     name = str(layout.item or frame.columns[0])
     require(frame, name, "item", source)
     columns = [str(each) for each in layout.columns or [c for c in frame.columns if str(c) != name]]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import math
 import numbers as kinds
+import re
 import reprlib
 import unicodedata
 import uuid
@@ -26,6 +27,8 @@ from prefdensity.errors import DataError
 EXACT = 2.0**53
 # Squares of larger numbers overflow in what is computed from a column.
 _LARGEST = 1e100
+
+_GROUPED = re.compile(r"[+-]?\d{1,3}(?:[.,' ]\d{3})+(?:[.,]\d+)?")  # 1,234.5 and 1.234,5
 
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 60
@@ -178,6 +181,7 @@ def numbers(
         place = f"{where} {label + 1}" if where == "in row" else f"{where} {label!r}"
         raise DataError(
             f"{source}: column {values.name!r} must hold {expected}, and holds {shown(values.iloc[row])} {place}"
+            + ("; write numbers without signs for thousands" if _GROUPED.fullmatch(str(values.iloc[row])) else "")
         )
     return number
 

@@ -69,7 +69,7 @@ def require_flat(frame: pd.DataFrame, columns: Mapping[str, str], source: str) -
         if nested is not None:
             raise DataError(
                 f"{source}: column {name!r} holds a {type(values[nested]).__name__} in row {nested + 1}; "
-                f"it may hold plain labels or numbers only"
+                f"it may hold plain labels or numbers only (read takes each entry of a list as {name!r}[])"
             )
 
 
@@ -87,6 +87,7 @@ def drop_missing(
             raise DataError(
                 f"{source}: column {column!r} ({role}) is empty in {int(here.sum())} rows, first in row "
                 f"{int(here.argmax()) + 1}; fill them, or drop such rows with missing='drop'"
+                + (", or say what an empty cell means, as in labels={'': 'tie'}" if role == "outcome" else "")
             )
         gone |= here
     if gone.any():
@@ -140,10 +141,11 @@ def outcome_codes(
     unknown = [value for value in uniques if value not in labels]
     if unknown:
         sizes = np.bincount(values[values >= 0], minlength=len(uniques))
+        known = ", ".join(map(shown, {str(label): label for label in labels}.values()))
         found = ", ".join(f"{shown(value)} ({sizes[list(uniques).index(value)]} rows)" for value in unknown[:8])
         raise DataError(
-            f"{source}: column {column!r} holds unknown outcomes: {found}; known are "
-            f"{', '.join(repr(label) for label in labels)}. {_translation(frame, column, unknown, sides)}"
+            f"{source}: column {column!r} holds unknown outcomes: {found}; known are {known}. "
+            f"{_translation(frame, column, unknown, sides)}"
         )
     targets = [labels[value] for value in uniques]
     codes = np.array([OUTCOMES.index(t) if t in OUTCOMES else -1 for t in targets], np.int8)[values]

@@ -23,9 +23,12 @@ _MARKS = {
 }
 _SEPARATORS = {",": "','", ";": "';'", "\t": "a tab", "|": "'|'"}
 _SPELLED = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "space": " "}
-_QUOTED = re.compile(r'"(?:[^"]|"")*"')
+_QUOTED = re.compile(r'"(?:[^"]|"")*"')  # a cell in quotes, which may go over lines
+_SAID = re.compile(r'"?sep=(.)"?\s*')  # the first line that Excel reads and writes
 _COMMA = r"[+-]?\d+(?:,\d+)?"
+_SIGNED = r"[+\u2212-]?\d+(?:[.,]\d+)?\s*%?"
 _LOOKED_AT = 20  # lines from which a separator is found
+_START = 200_000  # characters from which those lines come
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class Dialect:
     encoding: str | None = None
     decimal: str | None = None
     header: bool = True
+    skip: int = 0
     records: str | None = None
 
     def __post_init__(self) -> None:
@@ -44,6 +48,8 @@ class Dialect:
             raise DataError(f"separator={self.separator!r} must be one character, or tab, semicolon, comma, pipe")
         if self.decimal not in (None, ".", ","):
             raise DataError(f"decimal={self.decimal!r} is unknown; use '.' or ','")
+        if not isinstance(self.skip, int) or self.skip < 0:
+            raise DataError(f"skip={self.skip!r} must be how many lines to leave out before the header, 0 or more")
         if self.encoding is not None:
             try:
                 codecs.lookup(self.encoding)
@@ -69,23 +75,52 @@ class Dialect:
             notes.append(f"the file is {found.upper()} by its byte order mark")
         return found
 
-    def separated(self, path: Path, encoding: str, usual: str, notes: list[str]) -> str:
-        """Return the separator of a file: the one said, that of its ending, or the only other one that fits."""
+    def laid_out(self, path: Path, encoding: str, usual: str | None, notes: list[str]) -> dict[str, Any]:
+        """Return how pandas is to read a text: its separator, lines left out before the header, blanks after signs.
+
+        The separator is the one said, that of the file's ending (`usual`), or the only other one that fits.
+        """
+        with opened(path, "rt", encoding=encoding) as file:
+            for _ in range(self.skip):
+                file.readline()
+            text = file.read(_START)
+        said = _SAID.fullmatch(text.partition("\n")[0])
+        if said and len(text) > len(said[0]):
+            notes.append(f"the first line says that cells are separated by {_SEPARATORS.get(said[1], repr(said[1]))}")
+            text = text.partition("\n")[2]
+        whole = [line for line in _QUOTED.sub('""', text).splitlines() if line.strip()][:_LOOKED_AT]
+        separator = said[1] if said and self.separator is None else self._separator(path, whole, usual, notes)
+        blanks = [line.count(f"{separator} ") == line.count(separator) > 0 for line in whole]
+        if spaced := separator != " " and bool(blanks) and all(blanks):
+            notes.append(f"blanks after {_SEPARATORS.get(separator, repr(separator))} left out")
+        cells = [line.strip(separator).count(separator) + 1 for line in whole[:2]]
+        other = any(sign in whole[0] for sign in _SEPARATORS if sign != separator) if whole else False
+        if self.header and not said and not other and cells[:1] == [1] and cells[1:] > [1]:
+            raise DataError(
+                f"{path}: line {self.skip + 1} is {whole[0].strip(separator)[:60]!r}, one cell, and the next line has "
+                f"{cells[1]}; leave out lines before the header with skip={self.skip + 1}"
+            )
+        return {"sep": separator, "skiprows": self.skip + bool(said), "skipinitialspace": spaced}
+
+    def _separator(self, path: Path, whole: list[str], usual: str | None, notes: list[str]) -> str:
         if self.separator is not None:
             return _SPELLED.get(self.separator, self.separator)
-        with opened(path, "rt", encoding=encoding) as file:
-            lines = [line for _, line in zip(range(_LOOKED_AT), file, strict=False)]
-        whole = [_QUOTED.sub("", line) for line in lines if line.strip()]
-        if not whole or _fits(whole, usual):
+        if usual is not None and (not whole or _fits(whole, usual)):
             return usual
         others = [each for each in _SEPARATORS if each != usual and _fits(whole, each)]
-        if len(others) != 1:
-            return usual
-        notes.append(f"cells are separated by {_SEPARATORS[others[0]]}")
-        return others[0]
+        if len(others) == 1:
+            notes.append(f"cells are separated by {_SEPARATORS[others[0]]}")
+            return others[0]
+        if usual is None:
+            raise DataError(
+                f"{path}: nothing cuts every line into as many cells; say what stands between them, as in "
+                "separator='tab' or separator='space'"
+            )
+        return usual
 
     def plain_numbers(self, frame: pd.DataFrame, separator: str, notes: list[str]) -> pd.DataFrame:
         """Return the cells of a text file with decimal points in columns whose numbers have decimal commas."""
+        frame = _plain_signs(frame, notes)
         if self.decimal == "." or (self.decimal is None and separator == ","):
             return frame
         changed: dict[Any, pd.Series] = {}
@@ -101,6 +136,18 @@ class Dialect:
     def named(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Return a frame without a header with columns called 1, 2, 3, ..."""
         return frame.set_axis([str(k) for k in np.arange(len(frame.columns)) + 1], axis=1)
+
+
+def _plain_signs(frame: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
+    """Return the cells of columns of numbers without % behind them, and with the minus of keyboards."""
+    changed: dict[Any, pd.Series] = {}
+    for sign, plain, what in (("%", "", "the sign % left out"), ("\u2212", "-", "typographic minus signs read")):
+        for name in frame.columns:
+            texts = changed.get(name, frame[name]).dropna()
+            if texts.str.contains(sign, regex=False).any() and texts.str.fullmatch(_SIGNED).all():
+                changed[name] = changed.get(name, frame[name]).str.replace(sign, plain, regex=False).str.strip()
+                notes.append(f"{what} in {name!r}")
+    return frame.assign(**changed) if changed else frame
 
 
 def _fits(lines: list[str], separator: str) -> bool:

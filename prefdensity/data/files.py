@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
 
 Pick = Callable[[Sequence[str]], Iterable[str]]
-_ENDINGS = ".csv, .tsv, .parquet, .jsonl or .json (csv, tsv and jsonl also as .gz)"
+_ENDINGS = ".csv, .tsv, .txt, .parquet, .jsonl or .json (all but parquet also as .gz)"
+_TEXTS = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".txt": None, ".dat": None}  # ending -> the usual separator
 _INSTEAD = {  # endings that people have, and the way through
     ".xlsx": "save the sheet as csv",
     ".xls": "save the sheet as csv",
@@ -32,6 +33,13 @@ _INSTEAD = {  # endings that people have, and the way through
     ".arrow": "write it as parquet",
     ".pkl": "write it as parquet: a pickle runs code when it is read",
     ".rds": "write it as csv",
+    ".zip": "unpack it first",
+    ".bz2": "unpack it first",
+    ".xz": "unpack it first",
+    ".zst": "unpack it first",
+    ".wmg": "read the orders that it was made from (.soc, .soi, .toc, .toi)",
+    ".mjg": "read the orders that it was made from (.soc, .soi, .toc, .toi)",
+    ".tog": "read the orders that it was made from (.soc, .soi, .toc, .toi)",
 }
 
 
@@ -68,9 +76,9 @@ def read_rows(
     kind = ending.removesuffix(".gz")
     if kind == ".parquet" and ending == kind:
         frame = _parquet(path, pick)
-    elif kind in (".csv", ".tsv"):
-        frame = _csv(path, "," if kind == ".csv" else "\t", dialect, notes)
-    elif kind in (".jsonl", ".ndjson") or ending == ".json":
+    elif kind in _TEXTS:
+        frame = _csv(path, _TEXTS[kind], dialect, notes)
+    elif kind in (".jsonl", ".ndjson", ".json"):
         frame = _json(path, dialect, known, notes)
     elif kind in (*ORDERS, EDGES):
         frame = preflib_frame(path, _lines(path, dialect, notes))
@@ -91,7 +99,7 @@ def require_file(path: Path) -> None:
     except (OSError, ValueError) as error:
         raise DataError(f"{str(path)!r} names no file that can be read: {_said(error)}") from None
     if stat.S_ISDIR(found.st_mode):
-        raise DataError(f"{path} is a directory; give one file")
+        raise DataError(f"{path} is a directory; give a file, or a pattern of several in quotes, as in '{path}/*.json'")
     if not stat.S_ISREG(found.st_mode):
         raise DataError(f"{path} is a device or a pipe; give a file")
     if found.st_size == 0:
@@ -121,15 +129,15 @@ def parsing(path: Path, kind: str) -> Iterator[None]:
         raise DataError(f"{path} cannot be read as {kind}: {_said(error)}") from error
 
 
-def _csv(path: Path, usual: str, dialect: Dialect, notes: list[str]) -> pd.DataFrame:
+def _csv(path: Path, usual: str | None, dialect: Dialect, notes: list[str]) -> pd.DataFrame:
     # Every column is read, as text: choosing columns would make pandas accept rows with too many fields
     options: dict[str, Any] = {"dtype": str, "keep_default_na": False, "na_values": [""]}
     with parsing(path, "UTF-8 text"):
         options["encoding"] = dialect.encoded(path, notes)
     kind = f"{_called(options['encoding'])} text with separator"
     with parsing(path, f"{kind} {usual!r}"):
-        separator = dialect.separated(path, options["encoding"], usual, notes)
-    options["sep"] = separator
+        options |= dialect.laid_out(path, options["encoding"], usual, notes)
+    separator = options["sep"]
     try:
         with parsing(path, f"{kind} {separator!r}"):
             header = pd.read_csv(path, header=None, nrows=1, **options).iloc[0].dropna()

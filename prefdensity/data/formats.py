@@ -260,9 +260,10 @@ FORMATS: dict[str, Recipe] = {
          "drop": {"answer": ("reject", "ignore")}},
     ),
     "lm_eval": Recipe(
-        "Samples of lm-evaluation-harness (--log_samples), one file for each model: of two models on one document the "
-        "higher score wins.",
-        {"item": ("model", "model_name", "file"), "score": _SCORED, "context": ("doc_id+filter", "doc_id")},
+        "Samples of lm-evaluation-harness (--log_samples), one file, or folder, for each model: of two models on one "
+        "document the higher score wins.",
+        {"item": ("model", "model_name", "folder", "file"), "score": _SCORED,
+         "context": ("doc_hash+filter", "doc_hash", "doc_id+filter", "doc_id")},
         options={"metric": Option("the score, such as acc", free={"score": "{metric}"})},
     ),
     "inspect": Recipe(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,12 @@ import pandas as pd
 from prefdensity.data.columns import listed
 from prefdensity.data.dialect import Dialect
 from prefdensity.errors import DataError
+
+_BLANK = re.compile(r"[ \t\n\r]*")
+UNNAMED = (
+    "; lists need a first one that names the columns asked for, or say header=False and call columns by their number: "
+    "1, 2"
+)
 
 
 def json_rows(
@@ -27,7 +34,7 @@ def json_rows(
         Naming the line that is no JSON, or saying what the file holds in the place of rows.
     """
     rows = _values(path, lines)
-    if len(rows) == 1 and isinstance(rows[0], list) and (not rows[0] or isinstance(rows[0][0], list | dict)):
+    while len(rows) == 1 and isinstance(rows[0], list) and (not rows[0] or isinstance(rows[0][0], list | dict)):
         rows = rows[0]
     if len(rows) == 1 and isinstance(rows[0], dict):
         rows, names = _within(path, rows[0], dialect.records, known, notes)
@@ -35,27 +42,36 @@ def json_rows(
             return rows, names
     elif dialect.records is not None:
         raise DataError(f"{path} is a list of rows already; records={dialect.records!r} is for lists within an object")
-    if not dialect.header and rows and all(isinstance(row, list) for row in rows):
-        return rows, [str(k + 1) for k in range(max(map(len, rows)))]
+    if rows and all(isinstance(row, list) for row in rows):
+        if not dialect.header:
+            return rows, [str(k + 1) for k in range(max(map(len, rows)))]
+        if names_columns(rows[0], known):
+            notes.append("the first list names the columns")
+            return rows[1:], rows[0]
     for place, row in enumerate(rows, 1):
         if not isinstance(row, dict):
-            named = "; say header=False, and call columns by their number: 1, 2" if isinstance(row, list) else ""
+            named = UNNAMED if isinstance(row, list) else ""
             raise DataError(f"{path}: row {place} is not an object with named columns, but {str(row)[:40]}{named}")
     return rows, None
 
 
+def names_columns(row: Any, known: AbstractSet[str]) -> bool:
+    """Return whether a list is a header: different texts, of which one at least is asked for as a column."""
+    return all(isinstance(cell, str) for cell in row) and len(set(row)) == len(row) and not known.isdisjoint(row)
+
+
 def _values(path: Path, lines: list[str]) -> list[Any]:
-    """Return the values of a file: one on each line, or a single one over all lines."""
+    """Return the values of a file: one on each line, or over several lines each."""
     first = next((line for line in lines if line.strip()), "")
     alone = first.lstrip()[:1] in ("[", "{") and path.name.lower().removesuffix(".gz").endswith(".json")
     if alone and sum(1 for line in lines if line.strip()) > 1:
         try:
             json.loads(first)
         except ValueError:
-            return [_parsed(path, 1, "".join(lines))]
+            return _parsed(path, 1, "".join(lines))
         except RecursionError:
             raise DataError(f"{path}: line 1 is nested too deeply") from None
-    return [_parsed(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    return [value for number, line in enumerate(lines, 1) for value in _parsed(path, number, line)]
 
 
 def _within(
@@ -72,10 +88,12 @@ def _within(
     if isinstance(whole.get("columns"), list) and isinstance(whole.get("data"), list):
         notes.append("rows are lists under 'data', named by 'columns'")
         return whole["data"], whole["columns"]
+    if path.name.lower().removesuffix(".gz").endswith("l"):
+        return [whole], None
     columns = _by_column(path, whole, known, notes)
     if columns is not None:
         return columns, None
-    if path.name.lower().removesuffix(".gz").endswith("l") or not known.isdisjoint(whole):
+    if not known.isdisjoint(whole):
         return [whole], None
     found = _lists(whole)
     if len(found) > 1:
@@ -100,12 +118,12 @@ def _by_column(path: Path, whole: dict[str, Any], known: AbstractSet[str], notes
         return [dict(zip(whole, row, strict=True)) for row in zip(*values, strict=True)]
     if not all(isinstance(each, dict) and each for each in values):
         return None
-    if any(isinstance(cell, dict) for each in values for cell in each.values()):
-        return None
     keys = set(values[0])
     if any(set(each) != keys for each in values):
         return None
     named_columns, named_rows = (not known.isdisjoint(each) for each in (whole, keys))
+    if any(isinstance(cell, dict) for each in values for cell in each.values()) and not named_rows:
+        return None
     if named_columns == named_rows:
         named_rows, named_columns = (all(str(k).isdigit() for k in each) for each in (whole, keys))
     if named_columns == named_rows:
@@ -130,16 +148,24 @@ def _lists(whole: dict[str, Any]) -> list[tuple[str, list[Any]]]:
     return []
 
 
-def _parsed(path: Path, number: int, text: str) -> Any:
-    """Return the JSON value of a text that begins in a line."""
+def _parsed(path: Path, number: int, text: str) -> list[Any]:
+    """Return the JSON values of a text that begins in a line, one after another."""
+    decoder = json.JSONDecoder(object_pairs_hook=_named_once)
+    values: list[Any] = []
+    text = text.rstrip()
     try:
-        return json.loads(text.rstrip(), object_pairs_hook=_named_once)
+        at = _BLANK.match(text, 0).end()  # type: ignore[union-attr]
+        while at < len(text):
+            value, at = decoder.raw_decode(text, at)
+            values.append(value)
+            at = _BLANK.match(text, at).end()  # type: ignore[union-attr]
     except json.JSONDecodeError as error:
         raise DataError(f"{path}: line {number + error.lineno - 1} is not valid JSON: {error.msg}") from error
     except RecursionError:
         raise DataError(f"{path}: line {number} is nested too deeply") from None
     except ValueError as error:  # whole numbers of thousands of digits, names given twice
         raise DataError(f"{path}: line {number} cannot be read: {str(error).strip().rstrip('.')}") from None
+    return values
 
 
 def _named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -34,6 +34,7 @@ class Layout:
     # who was compared, and who won
     item_a: Path | None = _said(COLUMN, "Column of one item.")
     item_b: Path | None = _said(COLUMN, "Column of the other item.")
+    pair: Path | None = _said(COLUMN, "In the place of both: column that names two items, as in elm:fir or elm vs fir.")
     outcome: Path | None = _said(COLUMN, "Column of the judgement: a, b or tie.")
     winner: Path | None = _said(COLUMN, "Column that names who won; '-' or 'draw' is a tie.")
     loser: Path | None = _said(COLUMN, "With winner, in the place of item_a and item_b: column of who lost.")
@@ -43,6 +44,7 @@ class Layout:
     wins_a: Path | None = _said(COLUMN, "Column of how often item_a won; for one row per pair.")
     wins_b: Path | None = _said(COLUMN, "Column of how often item_b won.")
     drawn: Path | None = _said(COLUMN, "Column of how often neither won.")
+    total: Path | None = _said(COLUMN, "In the place of wins_b: column of how often the pair was judged in all.")
     one_hot: bool = _said(FLAG, "wins_a, wins_b and drawn hold one 1 in every row, and 0 else.")
     score_a: Path | None = _said(COLUMN, "Column of a score of item_a; the higher score wins, equal ones tie.")
     score_b: Path | None = _said(COLUMN, "Column of a score of item_b.")
@@ -101,7 +103,7 @@ class Layout:
         "Texts or lists of messages, called by their beginning and a hash: items, or the context alone.",
         ("items", "context"),
     )
-    count: Path | None = _said(COLUMN, "Column of how many judgements a row holds.")
+    count: Path | None = _said(COLUMN, "Column of how many judgements a row holds, or how many a share is of.")
     ordered: bool = _said(FLAG, "item_a was shown first (left, at home) in every row.")
     first: Path | None = _said(COLUMN, "Column of the side shown first: a, b, neither.")
     first_labels: Mapping[Any, str] | None = _said(

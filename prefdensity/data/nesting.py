@@ -7,6 +7,7 @@ plain values; two such lists of one row belong together, entry by entry.
 
 from __future__ import annotations
 
+import ast
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -153,12 +154,20 @@ def _step(value: Any, keys: Sequence[str], path: str, source: str, row: int) -> 
 
 
 def parsed(value: Any) -> Any:
-    """Return the object or list that a cell of a csv spells in JSON, or the cell."""
-    if isinstance(value, str) and value[:1] in "[{":
-        try:
-            return json.loads(value)
-        except (ValueError, RecursionError):
-            return value
+    """Return the object or list that a cell of a csv spells in JSON, or as pandas writes it (['a']), or the cell."""
+    if isinstance(value, str) and value[:1] in ("[", "{"):
+        for read in (json.loads, _literal):
+            try:
+                return read(value)
+            except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+                continue
+    return value
+
+
+def _literal(text: str) -> Any:
+    """Return what Python wrote, of literals alone: nothing runs. What JSON could not hold is text."""
+    value = ast.literal_eval(text)
+    json.dumps(value)
     return value
 
 

@@ -15,6 +15,7 @@ from prefdensity.data.columns import empty, label_text, listed, numbers, shown
 from prefdensity.data.layout import Layout
 from prefdensity.data.look_alikes import looks
 from prefdensity.data.nesting import with_columns
+from prefdensity.data.spelling import meaning, with_empty_words
 from prefdensity.errors import DataError
 
 Turned = tuple[pd.DataFrame, dict[str, Any], str]
@@ -41,12 +42,13 @@ def plain(frame: pd.DataFrame, layout: Layout, given: Given, source: str, notes:
     if bare:
         raise DataError(f"the label {bare[0]!r} has no strength, and others have: write it as {labels[bare[0]]}1")
     column = layout.outcome or "outcome"
-    split = {str(word): _GRADE.fullmatch(str(target)) for word, target in labels.items()}
-    given["labels"] = {word: found[1] if (found := split[str(word)]) else labels[word] for word in labels}
-    strength = {word: int(found[2]) if found else 0 for word, found in split.items()}
+    split = {word: _GRADE.fullmatch(str(target)) for word, target in labels.items()}
+    given["labels"] = {word: found[1] if (found := split[word]) else labels[word] for word in labels}
+    strength = meaning({word: int(found[2]) if found else 0 for word, found in split.items()})
     if column in frame.columns:
         name = f"strength of {column}"
-        frame = with_columns(frame, {name: frame[column].map(lambda cell: strength.get(str(cell), np.nan))})
+        words = with_empty_words(frame[column], labels)
+        frame = with_columns(frame, {name: pd.Series(map(strength, words), index=frame.index, dtype=float)})
         given["strength"] = name
     return frame, given, "comparisons"
 
@@ -57,7 +59,7 @@ def by_winner(frame: pd.DataFrame, layout: Layout, given: Given, source: str, no
         raise DataError("winner=... says who won; leave out outcome=..., and with loser=... also labels=...")
     if layout.loser is None:
         frame = texts.in_place(frame, layout, given, source)
-        return _named_winner(frame, layout, given, source, notes)
+        return named_winner(frame, layout, given, source, notes)
     if layout.item_a is not None or layout.item_b is not None:
         raise DataError("winner=... and loser=... name both items; leave out item_a=... and item_b=...")
     if layout.ordered:
@@ -104,7 +106,8 @@ def _chosen(frame: pd.DataFrame, layout: Layout, source: str, notes: list[str]) 
     return outcome
 
 
-def _named_winner(frame: pd.DataFrame, layout: Layout, given: Given, source: str, notes: list[str]) -> Turned:
+def named_winner(frame: pd.DataFrame, layout: Layout, given: Given, source: str, notes: list[str]) -> Turned:
+    """Rows of two items and a column that names who won, or a word for a tie."""
     winner = str(layout.winner)
     sides = [str(layout.item_a or "item_a"), str(layout.item_b or "item_b")]
     for role, name in zip(("item_a", "item_b"), sides, strict=True):
@@ -140,11 +143,13 @@ def _by_name(
 ) -> NDArray[np.object_]:
     """Return a, b, tie, a word for what is dropped, or None where nobody is named [row]."""
     outcome = np.full(len(frame), None, dtype=object)
+    meant = meaning(said)
     for row, (one, other, who) in enumerate(zip(*names, strict=True)):
-        if who is None:
+        if who is None and "" not in said:
             continue
-        if who in said:
-            outcome[row] = f"drop {who}" if said[who] == "drop" else said[who]
+        who = who or ""
+        if (target := meant(who)) is not None:
+            outcome[row] = f"drop {who}" if target == "drop" else target
         elif who in (one, other):
             outcome[row] = "a" if who == one else "b"
         elif who in ties:

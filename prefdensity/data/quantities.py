@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,16 +15,21 @@ from prefdensity.data.comparison_columns import TIE, A, B, require_both_signs
 from prefdensity.data.layout import Layout, listing
 from prefdensity.data.nesting import with_columns
 from prefdensity.data.pairings import DEPENDENT, ROW, Given, Turned, by_winner
+from prefdensity.data.spelling import meaning, with_empty_words
 from prefdensity.errors import DataError
 
 
 def by_counts(frame: pd.DataFrame, layout: Layout, given: Given, source: str, notes: list[str]) -> Turned:
     """Rows that hold how often each side won: one row for each outcome that was counted."""
-    if layout.wins_a is None or layout.wins_b is None:
-        raise DataError("counts need both wins_a=... and wins_b=... (and drawn=..., if there were any)")
+    if layout.wins_a is None or (layout.wins_b is None) == (layout.total is None):
+        raise DataError(
+            "counts need both wins_a=... and wins_b=..., or total=... in its place (and drawn=..., if there were any)"
+        )
     for other in ("outcome", "labels", "strength", "count"):
         if getattr(layout, other) is not None:
             raise DataError(f"wins_a=... and wins_b=... count judgements; leave out {other}=...")
+    if layout.total is not None:
+        frame, layout = _rest(frame, layout, source)
     columns = {"a": layout.wins_a, "b": layout.wins_b, "tie": layout.drawn}
     if layout.one_hot:
         _require_one_hot(frame, [str(name) for name in columns.values() if name is not None], source)
@@ -37,6 +43,22 @@ def by_counts(frame: pd.DataFrame, layout: Layout, given: Given, source: str, no
         raise DataError(f"{source}: every count is 0; at least one comparison is needed")
     given |= {"outcome": "who won", "count": "how often"}
     return table, given, "comparisons"
+
+
+def _rest(frame: pd.DataFrame, layout: Layout, source: str) -> tuple[pd.DataFrame, Layout]:
+    """Return the frame with the wins of item_b: what all judgements leave after the wins of item_a and the draws."""
+    names = [str(name) for name in (layout.total, layout.wins_a, layout.drawn) if name is not None]
+    total, *others = (numbers(frame[name], source, valid=counting(layout), expected=counts(layout)) for name in names)
+    used = np.sum(others, axis=0)
+    rest = total - used
+    if (rest < 0).any():
+        row = int((rest < 0).argmax())
+        raise DataError(
+            f"{source}: {' and '.join(names[1:])} of row {int(frame.index[row]) + 1} are {used[row]:g} of "
+            f"{total[row]:g} judgements in {names[0]!r}"
+        )
+    name = f"rest of {names[0]}"
+    return with_columns(frame, {name: rest}), replace(layout, wins_b=name, total=None)
 
 
 def _require_one_hot(frame: pd.DataFrame, names: list[str], source: str) -> None:
@@ -80,8 +102,8 @@ def by_scores(frame: pd.DataFrame, layout: Layout, given: Given, source: str, no
 def scores(values: pd.Series, layout: Layout, source: str) -> NDArray[np.float64]:
     """Return scores [row], NaN of rows to be dropped; words are the numbers that they stand for."""
     if layout.score_labels is not None:
-        stands = {str(word): number for word, number in layout.score_labels.items()}
-        values = values.astype(object).map(lambda cell: stands.get(str(cell), cell))
+        stands = meaning(layout.score_labels)
+        values = values.astype(object).map(lambda cell: cell if stands(cell) is None else stands(cell))
     low, high = (-np.inf, np.inf) if layout.scale is None else sorted(ends(layout.scale))
     expected = "numbers" if layout.scale is None else f"scores from {low:g} to {high:g}"
     return numbers(
@@ -105,6 +127,8 @@ def by_share(frame: pd.DataFrame, layout: Layout, given: Given, source: str, not
     given.pop("higher", None)
     given.pop("labels", None)
     soft = ~np.isnan(share) & ~np.isin(share, (0.0, 0.5, 1.0))
+    if layout.count is not None and soft.any() and layout.fractional in (None, "error"):
+        return _counted_shares(frame, layout, share, given, source, notes)
     if soft.any() and layout.fractional in (None, "error"):
         mean, ahead = np.nanmean(share), np.nanmean(np.sign(share - 0.5) / 2 + 0.5)
         row = int(frame.index[int(soft.argmax())]) + 1
@@ -119,7 +143,7 @@ def by_share(frame: pd.DataFrame, layout: Layout, given: Given, source: str, not
             notes.append(f"{name} reduced to a, b or tie: its strength is not used")
         return with_columns(frame, {name: signs(share - 0.5)}), given, "comparisons"
     if layout.count is not None:
-        raise DataError("shares are weights of one judgement each; leave out count=...")
+        raise DataError("shares are weights of one judgement each; leave out count=... or fractional=...")
     sure = np.isnan(share) | (share == 0.5)
     whole = with_columns(frame, {name: signs(share - 0.5), "how often": 1.0})[sure]
     parts = [with_columns(frame, {name: side, "how often": part})[~sure & (part > 0)]
@@ -128,13 +152,38 @@ def by_share(frame: pd.DataFrame, layout: Layout, given: Given, source: str, not
     return pd.concat([whole, *parts]).sort_index(kind="stable"), given, "comparisons"
 
 
+def _counted_shares(
+    frame: pd.DataFrame, layout: Layout, share: NDArray[np.float64], given: Given, source: str, notes: list[str]
+) -> Turned:
+    """Rows with the share of one side among so many judgements: counts of both, where these are whole."""
+    name = str(layout.count)
+    total = numbers(frame[name], source, valid=lambda x: (x >= 0) & (x == np.round(x)),
+                    expected="how many judgements a share is of, a whole number")  # fmt: skip
+    won = share * total
+    odd = np.abs(won - np.round(won)) > 1e-6 * np.maximum(total, 1)
+    if odd.any():
+        row = int(odd.argmax())
+        raise DataError(
+            f"{source}: a share of {share[row]:g} of the {total[row]:g} judgements in row {int(frame.index[row]) + 1} "
+            f"is no whole number; give the counts themselves (wins_a=..., total={name!r}), or leave out count=... and "
+            "read shares as weights with fractional='weights'"
+        )
+    notes.append(f"shares of {name} read as counts; draws within a share are not known")
+    parts = [
+        with_columns(frame, {"who won": side, "how often": size})[size > 0]
+        for side, size in (("a", np.round(won)), ("b", total - np.round(won)))
+    ]
+    given |= {"outcome": "who won", "count": "how often"}
+    return pd.concat(parts).sort_index(kind="stable"), given, "comparisons"
+
+
 def _shares(frame: pd.DataFrame, layout: Layout, source: str) -> tuple[NDArray[np.float64], str]:
     """Return the share [row] of side a, NaN where the cell is empty; special words are those of labels."""
     name = str(layout.share)
     nobody, everybody = (0.0, 1.0) if layout.scale is None else ends(layout.scale)
     low, high = min(nobody, everybody), max(nobody, everybody)
-    special = {str(word): {"a": 1.0, "b": 0.0, "tie": 0.5}[side] for word, side in (layout.labels or {}).items()}
-    fixed = frame[name].map(lambda cell: special.get(_as_whole(cell), np.nan)).to_numpy(float)
+    special = meaning({word: {"a": 1.0, "b": 0.0, "tie": 0.5}[side] for word, side in (layout.labels or {}).items()})
+    fixed = with_empty_words(frame[name], layout.labels).map(special).to_numpy(float)
     cells = frame[name].astype(object).where(np.isnan(fixed), None)
     value = numbers(
         cells,
@@ -146,10 +195,6 @@ def _shares(frame: pd.DataFrame, layout: Layout, source: str) -> tuple[NDArray[n
     share = (value - nobody) / (everybody - nobody)
     share = 1 - share if layout.higher == "b" else share
     return np.where(np.isnan(fixed), share, fixed), name
-
-
-def _as_whole(cell: Any) -> str:
-    return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)
 
 
 def ends(given: Any) -> tuple[float, float]:

@@ -82,7 +82,10 @@ def _tidied(
     """
     answer, item, said = columns
     if kind == "rankings":
-        expected = "ranks, whole numbers from 1, or nothing for items that came after all ranked ones"
+        expected = (
+            "ranks, whole numbers from 1, or nothing for items that came after all ranked ones (ranks from 0 are read "
+            f"as scores: score={said!r}, lower_wins=True)"
+        )
         valid: Callable[[NDArray[np.float64]], Any] = lambda x: (x >= 1) & (x == np.round(x)) & (x < EXACT)  # noqa: E731
         frame = with_columns(frame, {said: numbers(frame[said], source, valid=valid, expected=expected, blank=True)})
     alone = frame.groupby(answer, sort=False)[item].transform("size") < 2

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import glob
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from importlib import resources
@@ -19,13 +18,15 @@ from prefdensity.data.columns import listed
 from prefdensity.data.comparisons import Comparisons
 from prefdensity.data.dialect import Dialect
 from prefdensity.data.feature_files import label_table
-from prefdensity.data.files import Pick, plain_frame, read_rows, row_groups
+from prefdensity.data.files import Pick, read_rows, row_groups
 from prefdensity.data.folding import gather
 from prefdensity.data.formats import recipe
+from prefdensity.data.in_memory import frame_of
 from prefdensity.data.layout import Layout, layout_of
 from prefdensity.data.preflib import EDGES, ORDERS
 from prefdensity.data.reading import Reading
 from prefdensity.data.recipes import cooked
+from prefdensity.data.spelling import meaning
 from prefdensity.data.tabulate import Tabulated, tabulated
 from prefdensity.errors import DataError
 
@@ -64,10 +65,11 @@ def read(source: Any, /, *, format: str | None = None, **given: Any) -> Comparis
     Parameters
     ----------
     source
-        A file (csv, tsv, parquet, jsonl, json; csv, tsv and jsonl also as .gz; .soc, .soi, .toc, .toi, .wmd), or
+        A file (csv, tsv, txt, parquet, jsonl, json; all but parquet also as .gz; .soc, .soi, .toc, .toi, .wmd), or
         several as one table: a list of files, or a pattern such as `results/*.json`. A data frame of pandas, or of any
-        library that speaks Arrow or the dataframe interchange (polars); a `datasets.Dataset`; a list of dicts, a dict
-        of columns. "example:NAME" with a name of `EXAMPLES`.
+        library that speaks Arrow or the dataframe interchange (polars); a `datasets.Dataset`; rows as a list of dicts,
+        of named tuples, of data classes, or of lists with a header; a dict of columns; an array with named fields.
+        "example:NAME" with a name of `EXAMPLES`.
     format
         None for a table that the other arguments describe, or a public format: a name of
         `prefdensity.data.formats.FORMATS`, whose recipe they then change.
@@ -76,7 +78,7 @@ def read(source: Any, /, *, format: str | None = None, **given: Any) -> Comparis
         `both_bad="tie"`; fields of `prefdensity.data.dialect.Dialect`, which say how a text file is written; and
         `attributes`, tables of what is known of labels (see `Comparisons.from_frame`). `item_features`, `item_measures`
         and `attributes` may be files whose first column holds the labels. With several files the column "file" names
-        the one that a row comes from.
+        the one that a row comes from, and "folder" its folder where they lie in several.
 
     Returns
     -------
@@ -219,52 +221,21 @@ def _frame(
         if len(frames) == 1:
             return frames[0]
         return _one_below_another(frames, files, notes)
-    if isinstance(source, pd.DataFrame):
-        return source
-    if isinstance(source, list | tuple) and source and all(isinstance(row, Mapping) for row in source):
-        return pd.DataFrame(list(source), dtype=object)
-    if isinstance(source, list | tuple) and source and not dialect.header:
-        return dialect.named(pd.DataFrame(list(source), dtype=object))
-    if isinstance(source, Mapping):
-        try:
-            return pd.DataFrame(dict(source))
-        except ValueError as error:
-            raise DataError(f"a dict of columns needs columns of one length: {error}") from None
-    return _foreign(source)
-
-
-def _foreign(source: Any) -> pd.DataFrame:
-    """Return the frame of another library: by its own word, by Arrow, or by the dataframe interchange."""
-    if hasattr(source, "to_list") and hasattr(source, "features"):  # datasets.Dataset: lists stay lists
-        return pd.DataFrame(source.to_list(), dtype=object)
-    if hasattr(source, "__arrow_c_stream__"):
-        try:
-            import pyarrow
-        except ImportError:
-            pyarrow = None
-        if pyarrow is not None:
-            return plain_frame(pyarrow.table(source))
-    if hasattr(source, "__dataframe__"):
-        with warnings.catch_warnings():  # pandas means to give it up; libraries without Arrow speak nothing else
-            warnings.simplefilter("ignore", DeprecationWarning)
-            return pd.api.interchange.from_dataframe(source)
-    several = ": rows in a list are dicts, or say header=False" if isinstance(source, list | tuple) else ""
-    raise DataError(
-        f"read() takes a path, 'example:NAME', a data frame, a list of dicts or a dict of columns, not "
-        f"{type(source).__name__}{several}"
-    )
+    return frame_of(source, dialect, known)
 
 
 def _one_below_another(frames: list[pd.DataFrame], files: list[str], notes: list[str]) -> pd.DataFrame:
-    """Return several files as one table, with a column that names the file."""
+    """Return several files as one table, with a column for the file, and one for the folder if there are several."""
+    apart = len({Path(file).absolute().parent.name for file in files}) > 1
     columns = {str(name) for frame in frames for name in frame.columns}
     parts = []
     for frame, file in zip(frames, files, strict=True):
         lacking = sorted(columns - set(map(str, frame.columns)))
         if lacking:
             notes.append(f"{file} has no column {', '.join(map(repr, lacking[:4]))}")
-        stem = Path(file).name.split(".")[0]
-        parts.append(frame.astype(object).assign(**({} if "file" in columns else {"file": stem})))
+        path = Path(file)
+        said = {"file": path.name.split(".")[0]} | ({"folder": path.absolute().parent.name} if apart else {})
+        parts.append(frame.astype(object).assign(**{name: each for name, each in said.items() if name not in columns}))
     notes.append(f"{len(files)} files read as one table")
     return pd.concat(parts, ignore_index=True)
 
@@ -275,7 +246,7 @@ def _paths(given: Mapping[str, Any], format: str | None) -> set[str]:
     paths = {str(path) for each in named.values() for path in each}
     if format is not None:
         about = recipe(format)
-        paths |= {*about.kept, "file"}
+        paths |= {*about.kept, "file", "folder"}
         choices = [change for option in about.options.values() for change in (*option.values.values(), option.free)]
         for changes in (about.layout, *about.parts.values(), *about.instead.values(), *choices):
             named = Layout(**{name: value for name, value in changes.items() if name in _LAYOUT}).columns_named()
@@ -343,17 +314,17 @@ def _require_arguments(known: Sequence[str], given: Mapping[str, Any], format: s
 
 
 def _labels_as_read(frame: pd.DataFrame, columns: Mapping[str, Any]) -> dict[Any, str]:
-    """Let labels={1: "a"} match a csv, which holds text, and labels={"1": "a"} a parquet of integers."""
+    """Let labels={1: "a"} match a csv, which holds text, and labels={"1": "a"} a parquet of integers, or 1.0."""
     labels = dict(columns["labels"])
     column = columns.get("outcome", "outcome")
-    by_text = {str(value): target for value, target in labels.items()}
+    meant = meaning(labels)
     try:
         values = pd.unique(frame[column].dropna()) if column in frame.columns else ()
     except TypeError:  # nested values: from_frame says so
         values = ()
     for value in values:
-        if str(value) in by_text:
-            labels.setdefault(value, by_text[str(value)])
+        if (target := meant(value)) is not None:
+            labels.setdefault(value, target)
     return labels
 
 

@@ -22,6 +22,8 @@ from prefdensity.data.comparison_columns import (
     signed_columns,
 )
 from prefdensity.data.named import columns_of, read_named, require_free
+from prefdensity.data.nesting import with_columns
+from prefdensity.data.spelling import with_empty_words
 from prefdensity.data.strengths import grade_codes
 from prefdensity.errors import DataError
 
@@ -80,17 +82,19 @@ class Reading:
         source = self.source
         frame, columns = self._found(frame)
         notes: list[str] = []
+        outcome = columns["outcome"]
+        frame = with_columns(frame, {outcome: with_empty_words(frame[outcome], self.labels)})
         required = [each.name for each in COLUMNS if each.kind in ("label", "outcome") and each.name in columns]
         wanted = {role: columns[role] for role in required} | self.named
         frame = drop_missing(frame, wanted, self.missing, source, notes)
         sides = (self.item_a, self.item_b)
-        frame, codes = outcome_codes(frame, columns["outcome"], sides, self.labels, source, notes)
+        frame, codes = outcome_codes(frame, outcome, sides, self.labels, source, notes)
         items, (side_a, side_b) = encode_labels(frame, sides, source)
         kept = kept_pairs(items, side_a, side_b, frame.index, self.identical, source, notes)
         if not kept.all():
             frame, codes = frame[kept], codes[kept]
             items, (side_a, side_b) = encode_labels(frame, sides, source)
-        require_sides(frame[columns["outcome"]], codes, items, side_a, side_b, self.labels, source)
+        require_sides(frame[outcome], codes, items, side_a, side_b, self.labels, source)
         arrays: dict[str, Any] = {"items": items, "item_a": side_a, "item_b": side_b, "outcome": codes}
         if "strength" in columns:
             arrays["grades"], arrays["grade"] = grade_codes(frame[columns["strength"]], codes, source)

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from prefdensity.data import answers, pairings, quantities
+from prefdensity.data import answers, pair_names, pairings, quantities
 from prefdensity.data.columns import empty, is_blank, listed, numbers
 from prefdensity.data.layout import Layout, listing, two_columns
 from prefdensity.data.nesting import flattened, is_missing, with_columns
+from prefdensity.data.spelling import meaning, spelt
 from prefdensity.errors import DataError
 
 _FIRST = "side shown first"
@@ -86,6 +87,8 @@ def _shape(frame: pd.DataFrame, layout: Layout, source: str, notes: list[str]) -
         raise DataError("higher=... is for signed_strength=... and for share=...; name the column of one of them")
     if "wide" in kinds or (layout.answer and not {"long", "shown", "ranked", "score"} & set(kinds)):
         kinds = kinds or ["long"]
+    if layout.pair is not None:
+        frame = pair_names.from_column(frame, layout, source)
     frame, given, kind = (_STEPS[kinds[0]] if kinds else pairings.plain)(frame, layout, given, source, notes)
     return Tabulated(frame, given, kind)
 
@@ -93,7 +96,7 @@ def _shape(frame: pd.DataFrame, layout: Layout, source: str, notes: list[str]) -
 # which named columns tell of which shape, and what turns it into rows
 _SHAPES = {
     "winner": ("winner",),
-    "counts": ("wins_a", "wins_b", "drawn"),
+    "counts": ("wins_a", "wins_b", "drawn", "total"),
     "scores": ("score_a", "score_b"),
     "share": ("share",),
     "signed": ("signed_strength",),
@@ -210,8 +213,8 @@ def _dropped(frame: pd.DataFrame, layout: Layout, source: str, notes: list[str])
         for name, value in rule.items():
             if name not in frame.columns:
                 raise DataError(_absent(frame, name, role, source, None))
-            words = {str(each).casefold() for each in listing(value)}
-            there = frame[name].map(lambda cell, w=words: _whole(cell).casefold() in w).to_numpy(bool)
+            words = {spelt(each).casefold() for each in listing(value)}
+            there = frame[name].map(lambda cell, w=words: spelt(cell).casefold() in w).to_numpy(bool)
             gone = there if role == "drop" else ~there
             if gone.any():
                 said = "is" if role == "drop" else "is not"
@@ -255,10 +258,10 @@ def _translated_first(frame: pd.DataFrame, layout: Layout, source: str) -> pd.Da
     name = layout.first or "first"
     if name not in frame.columns:
         raise DataError(_absent(frame, str(name), "first", source, None))
-    meaning = {str(word): side for word, side in (layout.first_labels or {}).items()}
-    wrong = sorted(set(meaning.values()) - {"a", "b", "neither"})
+    said = {str(word): side for word, side in (layout.first_labels or {}).items()}
+    wrong = sorted(set(said.values()) - {"a", "b", "neither"})
     if wrong:
         raise DataError(f"first_labels may translate to a, b or neither, not to {wrong[0]!r}")
-    other = meaning.pop("*", None)
-    known = frame[name].map(lambda cell: meaning.get(str(cell), cell if other is None else other))
+    other, side = said.pop("*", None), meaning(said)
+    known = frame[name].map(lambda cell: side(cell) or (cell if other is None else other))
     return with_columns(frame, {_FIRST: known.where(~empty(frame[name]), frame[name])})

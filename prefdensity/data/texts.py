@@ -12,11 +12,12 @@ import numpy as np
 import pandas as pd
 
 from prefdensity.data.layout import Layout
-from prefdensity.data.nesting import is_missing, with_columns
+from prefdensity.data.nesting import is_missing, parsed, with_columns
 from prefdensity.errors import DataError
 
 _ASSISTANT = "\n\nAssistant:"
 _UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # what no label may hold
+_MESSAGES = re.compile(r"""\[\s*\{\s*["'](?:role|from|content|value)["']\s*:""")  # as a csv holds them
 _SHORT = 40  # characters of a prompt that is its own label
 _ROLES, _WORDS = ("role", "from"), ("content", "value")  # as OpenAI and as ShareGPT call them
 
@@ -77,6 +78,8 @@ def _turns(cell: Any, name: Any, row: int, source: str) -> Any:
     cell = cell.tolist() if isinstance(cell, np.ndarray) else cell
     if isinstance(cell, dict):
         cell = [cell]
+    if isinstance(cell, str) and _MESSAGES.match(cell) and isinstance(spelled := parsed(cell), list):
+        cell = spelled
     if is_missing(cell) or isinstance(cell, str):
         return cell
     whole = isinstance(cell, list) and bool(cell) and all(isinstance(turn, dict) for turn in cell)
