@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 import prefdensity
 from prefdensity.checking import check
+from prefdensity.checking.causes import RULES, Suspicion, ranked
 from prefdensity.checking.remedies import remedies
 from prefdensity.cli import main
 from prefdensity.errors import DataError
@@ -41,6 +42,32 @@ def test_nothing_is_named_where_the_program_is_true():
     tails = pd.concat([report.table.set_index("check")["tail"] for report in reports], axis=1)
     assert (tails.drop(["ties", "tie habits"]) <= 0.05).mean(axis=1).max() <= 0.5
     assert "Nothing here speaks against bradley_terry" in str(next(r for r in reports if not r.causes))
+
+
+def test_a_tail_counts_the_data_among_the_tables():
+    """Of 20 replications none lies as far out: 1 in 21, the smallest tail that so few can show, and never 0."""
+    report = prefdensity.check(*fitted("position", 4), replicates=20)
+    tails = report.table["tail"].dropna()
+    assert tails.min() == pytest.approx(1 / 21)
+    np.testing.assert_allclose(tails * 21, np.round(tails * 21), atol=1e-9)
+
+
+def test_what_another_suspect_brings_about_counts_half():
+    rules = {rule.finding: rule for rule in RULES}
+    care, tastes, order = (Suspicion(rules[name], z, np.nan) for name, z in CARE_BEHIND.items())
+    assert [each.rule.finding for each in ranked([order, care])] == ["care", "order"]
+    # half of 5 is less than either of the others
+    assert [each.rule.finding for each in ranked([care, order, tastes])] == ["order", "tastes", "care"]
+    # half the squared evidence is a gain in nats: 5 is worth 12.5, and 2.5 a quarter of it
+    for gain, first in ((12.4, "care"), (12.6, "order")):
+        told = replace(order, gain=gain)
+        assert ranked([told, care])[0].rule.finding == first
+    for gain, last in ((3.1, "order"), (3.2, "care")):
+        told = replace(order, gain=gain)
+        assert ranked([told, care, tastes])[-1].rule.finding == last
+
+
+CARE_BEHIND = {"care": 5.0, "tastes": 3.0, "order": 3.5}
 
 
 def test_careless_annotators_are_at_the_top_of_the_list():

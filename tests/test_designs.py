@@ -82,6 +82,17 @@ def test_nothing_to_gain_spends_evenly(drops):
     np.testing.assert_allclose(allocate(drops, (9.0, 1.0), 3.0), 0.3)
 
 
+@pytest.mark.parametrize("floor", [0.02, 0.1, 0.2])
+def test_nobody_falls_below_the_floor(floor):
+    """Of one level: the square root of what is gained, the floor where that is less; the others share the rest."""
+    drops = np.array([100.0, 81.0, 1e-6, 1e-8])[:, None]
+    p = allocate(drops, (1.0,), 0.3, floor)[:, 0]
+    left = 4 * 0.3 - 2 * floor
+    np.testing.assert_allclose(p, [left * 10 / 19, left * 9 / 19, floor, floor], rtol=1e-12)
+    without = allocate(drops, (1.0,), 0.3)[:, 0]
+    assert without[2] < 1e-3
+
+
 def test_one_unit_with_everything_to_gain_does_not_starve_the_rest():
     drops = np.zeros((50, 2))
     drops[0] = 1.0

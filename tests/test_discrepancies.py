@@ -154,6 +154,24 @@ def test_directions_and_refitted_residuals_are_blind_to_utilities():
     assert of.leaning("order")(r, d).sum(0)[0] == pytest.approx(r.e[:, 0] @ h / np.sqrt(r.v[:, 0] @ h**2))
 
 
+def test_fit_by_pairs_is_told_without_the_curve_of_choice():
+    """What a cube of the margins explains is taken off every pair alike; without a cube there is nothing to take."""
+    r, _, d = residuals("bradley_terry", small(ties=False))
+    refitted, h = d.tangent.refitted(r), d.along["calibration"]
+    pairs = {}
+    for cell, pair in enumerate(zip(r.design.cells.item_a.tolist(), r.design.cells.item_b.tolist(), strict=True)):
+        pairs.setdefault(pair, []).append(cell)
+    chi2 = np.array([refitted[cells].sum(0) ** 2 / r.v[cells].sum(0) for cells in pairs.values()])
+    curve = (r.e * h).sum(0) ** 2 / (r.v * h**2).sum(0)
+    assert of.pair_fit(r, d).sum(0) == pytest.approx(chi2.sum(0))
+    found = of.form_fit(r, d)
+    assert found.sum(0) == pytest.approx(chi2.sum(0) - curve)
+    assert curve.min() > 0
+    assert found / of.pair_fit(r, d) == pytest.approx(np.tile(1 - curve / chi2.sum(0), (len(found), 1)))
+    del d.along["calibration"]
+    np.testing.assert_array_equal(of.form_fit(r, d), of.pair_fit(r, d))
+
+
 def test_cycles_equal_counting_triads():
     data = small()
     r, _, d = residuals("davidson", data)

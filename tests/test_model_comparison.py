@@ -9,7 +9,7 @@ import torch
 
 import prefdensity
 from prefdensity.comparison.compare import kfold, pseudo_bma_weights, stacking_weights
-from prefdensity.comparison.elpd import loo, unit_log_lik
+from prefdensity.comparison.elpd import loo, standard_error, unit_log_lik
 from prefdensity.data import simulate
 from prefdensity.errors import DataError
 from prefdensity.posterior.psis import smooth
@@ -86,6 +86,16 @@ def test_loo_is_arvizs_on_nuts_draws():
     ours = loo(post, data)
     np.testing.assert_allclose(ours.elpd_i, theirs.loo_i.values, atol=1e-8)
     np.testing.assert_allclose(ours.k_hat, theirs.pareto_k.values, atol=1e-8)
+
+
+def test_the_error_of_a_sum_is_that_of_its_units():
+    """sqrt(n) times the standard deviation of n units, with n - 1; what counts twice is two units."""
+    values, count = np.array([-0.2, -1.0, -0.7, -2.5]), np.array([1, 3, 2, 1])
+    rows = np.repeat(values, count)
+    expected = np.sqrt(7) * rows.std(ddof=1)
+    assert standard_error(rows, np.ones(7)) == pytest.approx(expected, rel=1e-12)
+    assert standard_error(values, count.astype(float)) == pytest.approx(expected, rel=1e-12)
+    assert np.isnan(standard_error(values[:1], np.ones(1)))  # one unit tells no error
 
 
 def test_types_are_summed_out_of_a_comparisons_density(table):

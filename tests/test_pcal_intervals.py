@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy.linalg import block_diag, sqrtm
-from scipy.stats import norm
+from scipy.stats import gaussian_kde, norm
 
 from prefdensity.errors import DataError, FitError
 from prefdensity.judged.simulate import COEFFICIENT, JudgedWorld, buy
@@ -92,6 +92,21 @@ def test_a_quantile_of_labels_alone_inverts_the_score_test(p):
     kept = [v for k, v in enumerate(value) if score[k + 1] >= -Z and score[k] <= Z]
     assert (found["lower"], found["upper"]) == (min(kept), max(kept))
     assert found["estimate"] == value[int(np.ceil(p * 150)) - 1]
+
+
+def test_the_density_behind_errors_of_quantiles_is_a_kernel_estimate():
+    """A Gaussian kernel as wide as Silverman says at the effective number of labels, by SciPy."""
+    rng = np.random.default_rng(5)
+    full = JudgedWorld.draw(0).units(2000, 3)
+    weight = rng.gamma(2.0, size=2000)
+    found = Quantile((0.1, 0.5, 0.8))
+    theta = found.start(full, weight)
+    expected = gaussian_kde(full.label, "silverman", weights=weight)(theta)
+    np.testing.assert_allclose(np.diag(found.slope(full, theta, weight)), expected, rtol=1e-3)
+    # a peak is lower the wider the kernel: of two values it is 1 / (width sqrt(2 pi)) / 2
+    object.__setattr__(full, "label", np.where(np.arange(2000) < 1000, -1000.0, 1000.0))
+    density = found.slope(full, np.array([1000.0]), np.ones(2000))[0, 0]
+    assert density == pytest.approx(0.5 / (1.06 * 1000 * 2000**-0.2 * np.sqrt(2 * np.pi)), rel=1e-6)
 
 
 def test_quantiles_of_ratings_are_ratings():

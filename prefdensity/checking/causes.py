@@ -195,7 +195,7 @@ def suspects(
         found.append(_suspicion(rule, 0.0, steps[steps["layer"] == row["layer"]], most))
     return tuple(
         _cause(each.rule, each.z, each.meaning or meanings[each.rule.check], parts, program, data, own)
-        for each in _ranked([each for each in found if each is not None])
+        for each in ranked([each for each in found if each is not None])
     )
 
 
@@ -229,7 +229,7 @@ def covariate_rules(checks: Iterable[str]) -> list[Rule]:
     ]
 
 
-def _ranked(found: list[Suspicion]) -> list[Suspicion]:
+def ranked(found: list[Suspicion]) -> list[Suspicion]:
     """Sort by expected gain; where no score tells it, half the squared evidence is the guess.
 
     Evidence counts half where another suspect also brings it about.
