@@ -8,6 +8,7 @@ import reference
 import torch
 
 from prefdensity.data.comparisons import Comparisons
+from prefdensity.data.declared import Column, Held
 from prefdensity.data.rating_table import Ratings
 from prefdensity.data.strengths import grade_codes
 from prefdensity.inference.view import View
@@ -48,6 +49,9 @@ COMPOSITIONS = [
     "annotator_types+ties",
     "annotator_factors(rank=2)+davidson",
     "ideal_points(dim=2)+davidson",
+    "drift(waves=2)+davidson+reliability",
+    "reliability(over='date')+davidson+position_bias",
+    "reliability(by='annotator', over='date')+lapse(over='date')",
     "thurstone_case3+reliability",
     "annotator_types+neural(width=3, depth=3)",
     "graded+position_bias+lapse",
@@ -84,6 +88,7 @@ def table(outcomes=("a", "b"), seed=0, n_items=5, n_annotators=4, rows=40, count
         covariates=rng.integers(-1, 2, size=(rows, 2)).astype(float),
         measure_names=("length", "log_reference"),
         item_measures=np.stack([rng.integers(1, 9, n_items) / 2.0, -rng.exponential(2, n_items)], 1),
+        more=(Held(Column("date", "number"), rng.integers(100, size=rows).astype(float)),),
         ratings=Ratings((1, 2, 3, 4), *(rng.integers(k, size=15) for k in (n_items, 4, n_annotators))),
     )
 

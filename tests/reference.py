@@ -31,6 +31,20 @@ def own(options, sites, effect, who):
     return sites[f"annotator_{effect}_spread"] * sites[f"annotator_{effect}_offset"][who]
 
 
+def slope(options, sites, data, effect, row):
+    """How far an effect has changed over a number at one row."""
+    if not options.get("over"):
+        return 0.0
+    values = data.column(options["over"]).values
+    x = (values - np.average(values, weights=data.count)) / np.sqrt(np.cov(values, aweights=data.count, ddof=0))
+    return sites[f"{options['over']}_{effect}"] * x[row]
+
+
+def log_slope(options, sites, effect):
+    """Log prior of the change of an effect over a number."""
+    return stats.norm.logpdf(sites[f"{options['over']}_{effect}"], 0, 0.5) if options.get("over") else 0.0
+
+
 def log_own(options, sites, effect, scale):
     """Log prior of annotators' own effects."""
     if not options.get("by"):
@@ -49,10 +63,21 @@ def margins(layers, sites, data, row, utility):
         if name == "position_bias":
             margin = margin + (sites["position_bias"] + own(options, sites, "position_bias", who)) * data.first[row]
         if name == "reliability":
-            margin = margin * (1 + sites["annotator_reliability_spread"] * sites["annotator_reliability_offset"][who])
+            if not options.get("over") or options.get("by"):
+                margin = margin * (
+                    1 + sites["annotator_reliability_spread"] * sites["annotator_reliability_offset"][who]
+                )
+            margin = margin * np.exp(slope(options, sites, data, "reliability", row))
         if name == "tastes":
             taste = sites["annotator_taste_spread"] * sites["annotator_taste_offset"][who]
             margin = margin + taste[a] - taste[b]
+        if name == "drift":
+            over, waves = options.get("over", "date"), options.get("waves", 8)
+            values = data.column(over).values
+            t = (values[row] - values.min()) / (values.max() - values.min())
+            for k in range(1, waves + 1):
+                walk = np.sqrt(2) / (k * np.pi) * np.cos(k * np.pi * t) * sites[f"{over}_drift_offset"][k - 1]
+                margin = margin + sites[f"{over}_drift_spread"] * (walk[a] - walk[b])
         if name == "covariate" and options:
             c = options["name"]
             x = data.covariates[row] / data.covariate_scale
@@ -84,7 +109,11 @@ def noisy(layers, sites, data, row, share):
     """Outcome shares of one row after lapses and reversals."""
     for name, options in layers:
         if name == "lapse":
-            rate = special.expit(special.logit(sites["lapse"]) + own(options, sites, "lapse", data.annotator[row]))
+            rate = special.expit(
+                special.logit(sites["lapse"])
+                + own(options, sites, "lapse", data.annotator[row])
+                + slope(options, sites, data, "lapse", row)
+            )
             share = (1 - rate) * share + rate / len(share)
         if name == "ties":
             habit = sites["annotator_ties_spread"] * sites["annotator_ties_offset"][data.annotator[row]]
@@ -286,9 +315,8 @@ PRIORS = {
     ).sum(),
     "annotator_types": lambda s, k=2: _log_dirichlet(s["type_weight"], 2.0),
     "position_bias": lambda s, **o: stats.norm.logpdf(s["position_bias"], 0, 0.5) + log_own(o, s, "position_bias", 0.5),
-    "reliability": lambda s, scales="wants": (
-        stats.halfnorm.logpdf(s["annotator_reliability_spread"], scale=0.5)
-        + stats.norm.logpdf(s["annotator_reliability_offset"]).sum()
+    "reliability": lambda s, scales="wants", by=None, over="": (
+        log_own({"by": by or not over}, s, "reliability", 0.5) + log_slope({"over": over}, s, "reliability")
     ),
     "davidson": lambda s: _log_log_normal(s["tie_strength"], 0, 0.7),
     "adjacent_categories": lambda s: (
@@ -299,9 +327,14 @@ PRIORS = {
     ),
     "rao_kupper": lambda s: _log_log_normal(s["tie_excess"], -0.5, 0.7),
     "flips": lambda s, **o: stats.beta.logpdf(s["flip_rate"], 1, 9),
-    "lapse": lambda s, **o: stats.beta.logpdf(s["lapse"], 1, 9) + log_own(o, s, "lapse", 1.0),
+    "lapse": lambda s, **o: (
+        stats.beta.logpdf(s["lapse"], 1, 9) + log_own(o, s, "lapse", 1.0) + log_slope(o, s, "lapse")
+    ),
     "tastes": lambda s: (
         stats.halfnorm.logpdf(s["annotator_taste_spread"]) + stats.norm.logpdf(s["annotator_taste_offset"]).sum()
+    ),
+    "drift": lambda s, over="date", **o: (
+        stats.halfnorm.logpdf(s[f"{over}_drift_spread"]) + stats.norm.logpdf(s[f"{over}_drift_offset"]).sum()
     ),
     "covariate": lambda s, name="", **o: (
         stats.norm.logpdf(s[f"{name or 'covariate'}_offset"], 0, 0.5).sum() + log_own(o, s, f"{name}_effect", 0.5)
@@ -364,7 +397,8 @@ POSITIVE = (
     "tie_strength", "tie_excess", "annotator_reliability_spread", "annotator_position_bias_spread",
     "annotator_taste_spread", "curl_scale", "utility_scale", "concentration", "rating_step", "rating_slope",
     "strength_step", "strength_weight", "annotator_ties_spread", "annotator_strengths_spread",
-    "annotator_c_effect_spread", "annotator_lapse_spread", "factor_scale", "ideal_scale", "noise_spread",
+    "annotator_c_effect_spread", "annotator_lapse_spread", "date_drift_spread", "factor_scale", "ideal_scale",
+    "noise_spread",
 )  # fmt: skip
 SHARES = ("lapse", "accuracy", "flip_rate", "stick")
 

@@ -152,8 +152,13 @@ def frames_once() -> pd.DataFrame:
 
 def test_units_of_numbers_and_levels_of_categories():
     data = Comparisons.from_frame(frames_once().assign(count=1), **COLUMNS, **TABLES)
-    assert data.column("day").unit == (19875.0, 1.0)  # 2024-06-01 in days since 1970, and a day either way
-    assert data.column("age", "annotator").unit == pytest.approx((40.0, np.std([20, 30, 70])))
+    assert data.column("day").unit == (
+        19875.0,
+        1.0,
+        19874.0,
+        19876.0,
+    )  # 2024-06-01 in days since 1970, a day either way
+    assert data.column("age", "annotator").unit == pytest.approx((40.0, np.std([20, 30, 70]), 20.0, 70.0))
     assert data.column("land", "annotator").words == ("(missing)", "de", "fr")
     assert "1 empty cells in 'land' of attributes of annotator are a level of their own, (missing)" in data.notes
     assert list(data.column("seen", "item").values) == [18262.0, 18628.0, 18444.0]

@@ -79,7 +79,7 @@ def test_what_a_layer_declares_follows_its_options():
         ("position_bias(who='annotator')", "has no argument 'who'; it takes by"),
         ("covariate(by='annotator')", "name the covariate whose effect varies by annotator"),
         ("covariate('length', name='length')", "is given 'name' twice"),
-        ("lapse('annotator', 'category')", "lapse takes 1 arguments, not 2: by"),
+        ("lapse('annotator', 'trial', 'x')", "lapse takes 2 arguments, not 3: by, over"),
         ("tastes+tastes", "two margin layers"),
         ("tastes+tastes(by='category')+annotator_types", "both split"),
     ],

@@ -33,6 +33,7 @@ OTHERWISE = {
     "density/asking.py": {"weight"},  # a place among margins
     "inference/engines.py": {"ratings"},  # a column of tables
     "judged/simulate.py": {"noise_free", "lapse", "position_bias"},  # true judges
+    "pcal/__init__.py": {"drift"},  # of judges between rounds
     "pcal/study.py": {"linear"},  # a nuisance
     "posterior/draws.py": {"covariate"},  # a plate
     "posterior/people.py": {"ties"},  # a column of tables

@@ -36,7 +36,7 @@ from prefdensity.programs.shelf import find
 from prefdensity.programs.tabulate import cells_of
 
 PLATES = {"item", "annotator", "type", "feature", "covariate", "break", "comparison", "rating", "gap", "cut", "factor"}
-PLATES |= {"axis", "weight"}
+PLATES |= {"axis", "wave", "weight"}
 # its utilities are seen outside comparisons
 _RATED = {"ratings"}
 every_program = pytest.mark.parametrize("name", PROGRAMS)

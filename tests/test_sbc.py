@@ -25,7 +25,7 @@ HELD = dict.fromkeys(
     200,
 ) | dict.fromkeys(
     (
-        "tastes", "annotator_types", "lapse", "ratings", "reliability", "strengths", "ties",
+        "drift", "tastes", "annotator_types", "lapse", "ratings", "reliability", "strengths", "ties",
     ),
     100,
 )  # fmt: skip

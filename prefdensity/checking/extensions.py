@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from prefdensity.checking.remedies import extended
+from prefdensity.data.declared import ROW
 from prefdensity.errors import ProgramError
 from prefdensity.programs.layers import Layer, Program
 from prefdensity.programs.listing import names
@@ -63,7 +64,7 @@ def extensions(
         there = next((each for each in program.layers if each.function == layer.function), None)
         if there is not None:
             untried[there.label] = "is in the program"
-        for new in _by_whom(layer, data) if there is None else _by_whom_else(there, data):
+        for new in _forms(layer, data) if there is None else _more_of(there, data):
             ways, why = _ways(program, new, data, there)
             if ways:
                 found.append(ways)
@@ -72,21 +73,30 @@ def extensions(
     return found, untried
 
 
-def _by_whom(layer: Layer, data: Comparisons) -> Iterator[Layer]:
-    """Yield a layer as it is, and with its effect varying by each label of the data."""
-    yield layer
-    yield from _varying(layer, [[label] for label in _labels(layer, data)])
+def _forms(layer: Layer, data: Comparisons) -> Iterator[Layer]:
+    """Yield a layer as it is, and with its effect by each label, on each attribute and over each number of the data."""
+    over = _numbers(layer, data)
+    if not (over and layer.argument("over")):  # one that is over something in any case is over what there is
+        yield layer
+    forms: list[dict[str, Any]] = [{"by": label} for label in _labels(layer, data)]
+    forms += [{"on": name} for name in _attributes(layer, data)]
+    yield from _formed(layer, [*forms, *({"over": name} for name in over)])
 
 
-def _by_whom_else(there: Layer, data: Comparisons) -> Iterator[Layer]:
-    """Yield a layer that is there with its effect varying by one label more."""
-    yield from _varying(there, [[*there.argument("by"), label] for label in _labels(there, data)])
+def _more_of(there: Layer, data: Comparisons) -> Iterator[Layer]:
+    """Yield a layer that is there with its effect by one label, on one attribute or over one number more."""
+    whom = {"by": there.argument("by")} if there.takes("by") and there.argument("by") else {}
+    forms: list[dict[str, Any]] = [{"by": [*there.argument("by"), label]} for label in _labels(there, data)]
+    forms += [{"on": [*there.argument("on"), name], **whom} for name in _attributes(there, data)]
+    if there.takes("over") and not there.argument("over"):
+        forms += [{"over": name, **whom} for name in _numbers(there, data)]
+    yield from _formed(there, forms)
 
 
-def _varying(layer: Layer, ways: list[list[str]]) -> Iterator[Layer]:
-    for by in ways:
+def _formed(layer: Layer, forms: Sequence[dict[str, Any]]) -> Iterator[Layer]:
+    for form in forms:
         with suppress(ProgramError):  # it varies only under other arguments
-            yield layer(by=by)
+            yield layer(**form)
 
 
 def _labels(layer: Layer, data: Comparisons) -> list[str]:
@@ -96,6 +106,22 @@ def _labels(layer: Layer, data: Comparisons) -> list[str]:
     known = {"item", *layer.argument("by")}
     some = {name for name, words in data.vocabularies().items() if 1 < len(words) <= data.n_judgements / _EACH}
     return [name for name in data.vocabularies() if name not in known and name in some | {"annotator"}]
+
+
+def _attributes(layer: Layer, data: Comparisons) -> list[str]:
+    """Return what an effect could be regressed on and is not: numbers of judgements, what is known of who judged."""
+    if not layer.takes("on"):
+        return []
+    known = {data.full_name(name) for name in layer.argument("on")}
+    named = [each for each in data.more if each.unit is not None or each.column.per not in (ROW, "item")]
+    full = [each.column.name if each.column.per == ROW else f"{each.column.per}.{each.column.name}" for each in named]
+    return [name for name in full if name not in known and not name.startswith("item.")]
+
+
+def _numbers(layer: Layer, data: Comparisons) -> list[str]:
+    """Return the numbers of judgements that the effect of a layer could change with."""
+    numbers = [each.column.name for each in data.more if each.unit is not None and each.column.per == ROW]
+    return numbers if layer.takes("over") else []
 
 
 def _on_shelves() -> Iterator[Layer]:

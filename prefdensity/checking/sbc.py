@@ -34,7 +34,7 @@ _BINS = (20, 10, 8, 5, 4, 2)  # divisors of the number of ranks
 _MOST = 0.5  # of the fits
 _METHODS = ("auto", "laplace", "variational", "svi", "nuts")
 # plates whose entries mean nothing by themselves: items and types up to a gauge, axes up to a rotation
-_WITHOUT_MEANING = {"item", "type", "break", "factor", "axis", "weight"}
+_WITHOUT_MEANING = {"item", "type", "break", "factor", "axis", "wave", "weight"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,11 +118,12 @@ def sbc(
     if method not in _METHODS:
         raise FitError(f"method={method!r} gives no posterior to rank in; use {', '.join(_METHODS)}")
     program = load_program(program)
-    suit(program, replace(data, outcome=np.zeros(len(data), np.int8)))
-    cells = cells_of(data, program.outcomes, program.needs).without_outcomes()
+    blank = replace(data, **columns(program.outcomes, np.zeros(len(data), np.intp)))
+    suit(program, blank)
+    design, cells = _distinct(program, blank)
     rows, k_hats = [], []
     for number, stream in enumerate(np.random.SeedSequence(seed).generate_state(replicates)):
-        made, truth, chance = _simulated(program, data, cells, int(stream))
+        made, truth, chance = _simulated(program, design, cells, int(stream))
         post = fit(program, made, method=method, seed=number, draws=_DRAWS, chains=1, progress=False)
         like_a_draw = {name: truth[name].reshape(1, *post.draws[name].shape[1:]) for name in truth}
         drawn, exact = _quantities(post.draws, post.dims), _quantities(like_a_draw, post.dims)
@@ -135,10 +136,22 @@ def sbc(
     return RankReport(ranks, _uniformity(ranks), float((known < K_USABLE).mean()) if len(known) else np.nan)
 
 
+def _distinct(program: Program, data: Comparisons) -> tuple[Comparisons, Cells]:
+    """Return one row for each of the comparisons that the program tells apart, and these as cells to be judged."""
+    oriented = data.swapped(data.item_a > data.item_b)
+    cells = cells_of(oriented, program.outcomes, program.needs)
+    assert cells.term is not None  # somebody judged
+    _, rows = np.unique(cells.term.numpy() // len(cells.outcomes), return_index=True)
+    return oriented.take(rows), cells.without_outcomes()
+
+
 def _simulated(
     program: Program, design: Comparisons, cells: Cells, seed: int
 ) -> tuple[Comparisons, dict[str, Array], Array]:
-    """Return judgements of a truth drawn from the prior, the truth by site, and its chance of the first outcome."""
+    """Return judgements of a truth drawn from the prior, the truth by site, and its chance of the first outcome.
+
+    `design` has a row for each of the cells.
+    """
     met = run(program, cells, {}, 1, seed=seed).met
     latent = {name: site for name, site in met.items() if site["deterministic"] or not site["is_observed"]}
     truth = {name: site["value"].detach().numpy() for name, site in latent.items() if name != "outcome"}
@@ -147,16 +160,10 @@ def _simulated(
     table = OutcomeTable(slice(0, 1), fn.outcome_log_prob.expand(1, -1, -1, -1), log_weight, torch.zeros(1))
     count = met["outcome"]["value"].reshape(len(cells), -1).numpy()
     rows, outcome = np.nonzero(count)
-    kept = {name: getattr(cells, name) for name in ("item_a", "item_b", "annotator", "first", "covariates")}
-    picked = {name: values.numpy()[rows] for name, values in kept.items() if values is not None}
-    if "first" in picked:
-        picked["first"] = picked["first"].astype(np.int8)
-    if "covariates" in picked:
-        picked["covariates"] = picked["covariates"] * design.covariate_scale
-    picked |= columns(cells.outcomes, outcome) | {"count": count[rows, outcome]}
+    given = columns(cells.outcomes, outcome) | {"count": count[rows, outcome]}
     if "rating" in met:
-        picked["ratings"] = _rated(design, cells, met["rating"]["fn"], seed)
-    return replace(design, context=None, contexts=(), **picked), truth, _first(table)
+        given["ratings"] = _rated(design, cells, met["rating"]["fn"], seed)
+    return replace(design.take(rows), **given), truth, _first(table)
 
 
 def _rated(design: Comparisons, cells: Cells, fn: Any, seed: int) -> Ratings:

@@ -81,13 +81,14 @@ class Held:
         Labels that codes index, or names of numbers side by side.
     unit
         Of a number that users named: where programs count from and in which unit, mean and standard deviation over the
-        judgements of the whole table, or over the labels described. Parts of a table keep that of the whole.
+        judgements of the whole table, or over the labels described, and the least and greatest value. Parts of a table
+        keep that of the whole.
     """
 
     column: Column
     values: Array
     words: tuple[str, ...] = ()
-    unit: tuple[float, float] | None = None
+    unit: tuple[float, float, float, float] | None = None
 
     def at(self, rows: Array | slice) -> Held:
         """Return the column at these rows; what describes labels stays whole."""
@@ -100,7 +101,8 @@ class Held:
         weight = count if self.column.per == ROW else np.ones(len(self.values))
         middle = float(np.average(self.values, weights=weight)) if weight.sum() > 0 else 0.0
         spread = float(np.sqrt(np.average((self.values - middle) ** 2, weights=weight))) if weight.sum() > 0 else 0.0
-        return replace(self, unit=(middle, spread if spread > 0 else 1.0))
+        ends = (float(self.values.min()), float(self.values.max())) if len(self.values) else (middle, middle)
+        return replace(self, unit=(middle, spread if spread > 0 else 1.0, *ends))
 
     def content(self) -> bytes:
         """Return bytes that tell these values from others."""

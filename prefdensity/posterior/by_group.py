@@ -113,7 +113,7 @@ def by_group(post: Draws, label: str, level: float = 0.9, reference: str | None 
         raise DataError("annotators of this fit have types, each with a ranking of its own; groups have one each")
     name = post.full_name(label)
     names = _groups(post, post.program, name)
-    utilities = utilities_in(post, name, len(names))
+    utilities = utilities_in(post, name, np.arange(len(names)))
     utilities -= utilities.mean(-1, keepdims=True)
     counted = utilities if reference is None else utilities - utilities[..., [post.items.index(reference)]]
     kept = [k for k, item in enumerate(post.items) if item != reference]
@@ -142,10 +142,13 @@ def _groups(post: Draws, program: Program, name: str) -> tuple[str, ...]:
     )
 
 
-def utilities_in(post: Draws, name: str, groups: int) -> Array:
-    """Return utilities [draw, group, item] over the first item, as the average annotator has them in each group."""
-    items = len(post.items)
-    a, group = np.tile(np.arange(items), groups), np.repeat(np.arange(groups), items)
+def utilities_in(post: Draws, name: str, places: NDArray[Any]) -> Array:
+    """Return utilities [draw, place, item] over the first item, as the average annotator has them at each place.
+
+    `places` are codes of labels, or of a number values in standard deviations from its mean.
+    """
+    items, groups = len(post.items), len(places)
+    a, group = np.tile(np.arange(items), groups), np.repeat(places, items)
     who = group if name == "annotator" else None
     at = {} if name == "annotator" else {name: group}
     cells = question_cells(post, post.program, a, np.zeros_like(a), who, at=at)

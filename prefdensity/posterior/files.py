@@ -226,8 +226,9 @@ def _require_whole(post: Draws) -> None:
             raise ValueError(f"the attribute {name} is not one number for each of {described}")
         if name in post.labels_of and not set(known) <= set(range(sizes[name])):
             raise ValueError(f"the attribute {name} has codes beyond its labels")
-    if any(len(unit) != 2 or not np.isfinite(unit).all() or not unit[1] > 0 for unit in post.units.values()):
-        raise ValueError("the units of its numbers are no means and standard deviations")
+    for unit in post.units.values():
+        if len(unit) != 4 or not np.isfinite(unit).all() or not unit[1] > 0 or not unit[2] <= unit[3]:
+            raise ValueError("the units of its numbers are no mean, standard deviation, least and greatest")
     vocabularies = {"item": post.items, "annotator": post.annotators, "outcome": post.outcomes, **post.labels_of}
     for kind, labels in vocabularies.items():
         if len(set(labels)) < len(labels):

@@ -18,6 +18,7 @@ from prefdensity.errors import DataError, ProgramError
 from prefdensity.posterior import files, groups
 from prefdensity.posterior.appraisal import appraisal
 from prefdensity.posterior.by_group import Groups, by_group
+from prefdensity.posterior.courses import course_of
 from prefdensity.posterior.draws import Draws
 from prefdensity.posterior.predict import outcome_probabilities
 from prefdensity.posterior.signature import Ask, require_same, signature_of
@@ -191,6 +192,15 @@ class Posterior(Draws):
         See `by_group.by_group`.
         """
         return by_group(self, label, level, reference)
+
+    def over(
+        self, name: str, at: Sequence[Any] | None = None, level: float = 0.9, reference: str | None = None
+    ) -> pd.DataFrame:
+        """Return the utilities of the items at some dates, or values of another number that the program reads.
+
+        See `courses.course_of`.
+        """
+        return course_of(self, name, at, level, reference)
 
     def quality(self) -> list[str]:
         """Return sentences on how far this fit can be trusted."""

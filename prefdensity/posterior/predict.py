@@ -59,7 +59,7 @@ def _place(post: Draws, name: str, value: Any) -> float:
     if name not in post.units:
         known = ", ".join((*post.labels_of, *post.units)) or "none"
         raise DataError(f"{post.program_name} reads no column {name!r} that could be asked about; it reads {known}")
-    middle, spread = post.units[name]
+    middle, spread, *_ = post.units[name]
     (number,) = numbers_or_dates(pd.Series([value], name=name, dtype=object), "at")
     return float((number - middle) / spread)
 

@@ -82,6 +82,7 @@ def question_cells(
         labels=labels,
         codes=codes,
         numbers={name: ones * torch.as_tensor(np.asarray(given.get(name, 0.0))) for name in numbers},
+        spans={name: _span(post, name) for name in numbers},
         attributes=attributes,
         first=first * ones if "first" in program.needs else None,
         covariates=torch.zeros(len(a), covariates, dtype=torch.float64) if covariates else None,
@@ -91,6 +92,15 @@ def question_cells(
         feature_scale=None if features is None else torch.ones(features.shape[1], dtype=torch.float64),
         features=None if features is None else torch.tensor(features, dtype=torch.float64),
     )
+
+
+def _span(post: Draws, name: str) -> Tensor:
+    """Return the least and the greatest [2] of a number, in standard deviations from its mean."""
+    if name in post.units:
+        middle, spread, *ends = post.units[name]
+        return (torch.tensor(ends, dtype=torch.float64) - middle) / spread
+    known = post.attributes[name]
+    return torch.tensor((min(known), max(known)), dtype=torch.float64)
 
 
 def padded(post: Draws, name: str, values: Tensor) -> Tensor:

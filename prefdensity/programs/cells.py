@@ -44,6 +44,8 @@ class Cells:
     numbers
         name -> [comparison], in standard deviations over the judgements of the table from their mean: a date, ...; and
         "annotator.age" for an attribute of who judged.
+    spans
+        name -> [2]: the least and the greatest of each of `numbers` in the whole table.
     codes
         name -> [comparison, contrast], of labels that the program reads by `coded`.
     attributes
@@ -86,6 +88,7 @@ class Cells:
     sizes: Mapping[str, int]
     labels: Mapping[str, Tensor] = field(default_factory=dict)
     numbers: Mapping[str, Tensor] = field(default_factory=dict)
+    spans: Mapping[str, Tensor] = field(default_factory=dict)
     codes: Mapping[str, Tensor] = field(default_factory=dict)
     attributes: Mapping[str, Tensor] = field(default_factory=dict)
     first: Tensor | None = None
@@ -165,6 +168,14 @@ class Cells:
     def number(self, name: str) -> Tensor:
         """Return a number [comparison], in standard deviations from its mean: a date, "annotator.age" of who judged."""
         return _known(self.numbers, name, "numbers")
+
+    def course(self, name: str) -> Tensor:
+        """Return a number [comparison] between 0, its least in the whole table, and 1, its greatest.
+
+        What lies outside, such as a date that is asked about and comes later, is at the end that is nearer.
+        """
+        least, greatest = _known(self.spans, name, "numbers").unbind()
+        return ((self.number(name) - least) / (greatest - least).clamp_min(1e-12)).clamp(0.0, 1.0)
 
     def coded(self, name: str) -> Tensor:
         """Return what is known of each comparison under this name as numbers to regress on, [comparison, column].

@@ -11,18 +11,26 @@ def sites_of(label: str, effect: str) -> tuple[str, str, str]:
     return own, f"{own}_spread", f"{own}_offset"
 
 
-def declared(effect: str, by: tuple[str, ...], what: str, shown: bool = True) -> dict[str, Any]:
-    """Return what a layer declares of an effect that varies by these labels.
+def trend_of(over: str, effect: str) -> str:
+    """Return what the change of an effect over a number is called."""
+    return f"{over}_{effect}"
 
-    `what` the effect is, in words; `shown`: each one's own effect is a site.
+
+def declared(effect: str, by: tuple[str, ...], what: str, shown: bool = True, over: str = "") -> dict[str, Any]:
+    """Return what a layer declares of an effect that varies by these labels, and changes over a number.
+
+    `what` the effect is, in words; `shown`: each one's own effect is a site; `over`: "" for no number.
     """
-    meanings: dict[str, str] = {}
+    numbers = (over,) if over else ()
+    trends = {trend_of(name, effect): 0.0 for name in numbers}
+    meanings = dict.fromkeys(trends, f"change for one standard deviation of {over}: {what}")
     for label in by:
         own, spread, _ = sites_of(label, effect)
         meanings |= {own: f"of this {label}: {what}"} if shown else {}
         meanings[spread] = f"standard deviation by {label}: {what}"
     return {
-        "needs": by,
+        "needs": (*by, *numbers),
+        "null": trends,
         "hyper": tuple(sites_of(label, effect)[1] for label in by),
         "spread": dict(sites_of(label, effect)[1:] for label in by),
         "meanings": meanings,

@@ -1,4 +1,4 @@
-"""Effects by whom: one number for everybody, or one for each annotator, category, ... about it, partially pooled.
+"""Effects by whom, on what and over what: one number for everybody, or one that depends on who judges, and when.
 
 A layer with an argument `by` lets what it is about vary: ``by="annotator"``, or several labels, whose effects add up
 (``by=["annotator", "category"]``). Each label has a scale of its own, learned, so that what varies little is drawn
@@ -15,7 +15,7 @@ import pyro.distributions as dist
 from torch import Tensor
 
 from prefdensity.programs.cells import Cells, contrasts
-from prefdensity.programs.effect_names import sites_of
+from prefdensity.programs.effect_names import sites_of, trend_of
 
 
 def varying(
@@ -52,6 +52,15 @@ def varying(
             pyro.deterministic(own, shown(middle + away))
         total = total + data.of(label, away)
     return total
+
+
+def trend(data: Cells, over: str, effect: str) -> Tensor:
+    """Return how far an effect has changed at each comparison, [comparison], in a straight line over a number.
+
+    The site `effect_names.trend_of`, one for everybody, is the change for one standard deviation of the number; at the
+    mean of the number nothing has changed.
+    """
+    return pyro.sample(trend_of(over, effect), dist.Normal(0.0, 0.5)) * data.number(over)
 
 
 def regressed(data: Cells, name: str, effect: str, scale: float = 1.0) -> Any:

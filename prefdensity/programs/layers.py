@@ -159,7 +159,10 @@ class Layer:
         """Return the layer with these arguments, and what it declares under them."""
         found = replace(self, options=tuple(sorted(options.items())))
         known = self._defaults() | found.arguments
-        said = {name: rule(**{key: known[key] for key in _parameters(rule)}) for name, rule in self.rules.items()}
+        said = {
+            name: rule(**{key: known[key] for key in _parameters(rule) if key in known})
+            for name, rule in self.rules.items()
+        }
         made = replace(found, **said | {name: tuple(said.get(name, ())) for name in ("needs", "hyper")})
         if made.place not in MARGIN_ORDER:
             raise ProgramError(f"{made.label} has no place {made.place!r}; places are {', '.join(MARGIN_ORDER)}")
@@ -171,9 +174,9 @@ class Layer:
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """What the function is called with beside its inputs: on what alone leaves out by whom."""
+        """What the function is called with beside its inputs: on what, or over what, alone leaves out by whom."""
         given = dict(self.options)
-        return {"by": (), **given} if "on" in given and self.takes("by") else given
+        return {"by": (), **given} if {"on", "over"} & given.keys() and self.takes("by") else given
 
     def bare(self, **options: Any) -> Layer:
         """Return the layer with these arguments alone."""
@@ -320,16 +323,16 @@ def layer(
 def _rule(name: str, value: Any, varies: dict[str, str]) -> Callable[..., Any]:
     """Return what a layer declares as a function of its options."""
 
-    def by_whom(by: tuple[str, ...]) -> Any:
+    def by_whom(by: tuple[str, ...], over: str = "") -> Any:
         found = value
         for effect, what in varies.items():
-            more = declared(effect, by, what)[name]
+            more = declared(effect, by, what, over=over)[name]
             found = {**found, **more} if isinstance(more, dict) else (*found, *more)
         return found
 
     if callable(value):
         return value
-    return by_whom if varies and name in ("needs", "hyper", "spread", "meanings") else lambda: value
+    return by_whom if varies and name in ("needs", "hyper", "null", "spread", "meanings") else lambda: value
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,8 @@ def suit(program: Program, data: Comparisons | Choices) -> list[str]:
             _require_levels(program, data, need.removeprefix(CODED))
         elif not _has(data, need):
             raise ProgramError(f"{program.name} {_wanted(data, need)}")
+        else:
+            _require_course(program, data, need)
     if _has(data, "grades") and "grades" not in program.needs:
         raise ProgramError(
             f"{program.name} knows no strength of preference, and the data record {len(data.grades) // 2} strengths; "
@@ -106,6 +108,15 @@ def _require_levels(program: Program, data: Comparisons | Choices, name: str) ->
         raise ProgramError(f"{program.name} regresses on {full!r}, which describes items; give it as item_features=...")
     if held is not None and len(np.unique(held.values)) < 2:
         raise ProgramError(f"{program.name} regresses on {name!r}, and the data have one value of it; leave it out")
+
+
+def _require_course(program: Program, data: Comparisons | Choices, need: str) -> None:
+    """Refuse a number that users named and that is the same throughout."""
+    full = data.full_name(need)
+    per, _, own = full.rpartition(".")
+    held = data.column(own, per or ROW)
+    if held is not None and held.unit is not None and len(held.values) and np.ptp(held.values) == 0:
+        raise ProgramError(f"{program.name} reads {need!r}, and the data have one value of it; leave it out")
 
 
 def _wanted(data: Comparisons | Choices, need: str) -> str:

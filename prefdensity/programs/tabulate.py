@@ -181,6 +181,7 @@ class _Tensors:
             },
             "labels": {each.column.name: self.codes(each.values[rows]) for each in labels},
             "numbers": {each.column.name: self.numbers(each, each.values[rows]) for each in named if each.unit},
+            "spans": {each.column.name: self.numbers(each, np.array(each.unit[2:])) for each in named if each.unit},
             "attributes": attributes,
             "features": None if features is None else self.reals(standardised(features)),
             "feature_scale": None if features is None else self.reals(spread(features)),
@@ -203,7 +204,7 @@ def known_of(data: Table, needs: Sequence[str]) -> dict[str, Any]:
         if each.unit is not None and each.column.per == ROW:
             units[name] = each.unit
         if each.column.per != ROW:
-            middle, size = each.unit or (0.0, 1.0)
+            middle, size = (each.unit or (0.0, 1.0))[:2]
             attributes[name] = tuple(((each.values - middle) / size).tolist())
     return {"labels_of": labels, "attributes": attributes, "units": units}
 

@@ -1,0 +1,71 @@
+"""How utilities change over a number that a program reads, a date as a rule."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from prefdensity.data.named import numbers_or_dates
+from prefdensity.errors import DataError
+from prefdensity.posterior.by_group import utilities_in
+from prefdensity.posterior.draws import Draws
+
+_POINTS = 13
+
+
+def course_of(
+    post: Draws, name: str, at: Sequence[Any] | None = None, level: float = 0.9, reference: str | None = None
+) -> pd.DataFrame:
+    """Return the utilities of the items at some dates, or values of another number, as the average annotator has them.
+
+    The program is asked as it is for groups (`by_group.by_group`).
+
+    Parameters
+    ----------
+    post
+        A fit of a program that reads the number, without types of annotators.
+    name
+        A number that the program reads: "date".
+    at
+        Dates or numbers to ask about, as they are in the table; None: 13 between the first and the last.
+    level
+        Probability of the central intervals.
+    reference
+        Item from which utilities are counted; None: the average item.
+
+    Returns
+    -------
+    Frame with a column of the number's name as it was asked, item, mean, sd, lower, upper, and p_best.
+
+    Raises
+    ------
+    DataError
+        If the program does not read the number, annotators have types, the fit has no spread (map), or the reference
+        is no item.
+    """
+    if not 0 < level < 1:
+        raise DataError(f"level={level!r} must lie between 0 and 1, like 0.9")
+    if post.is_point:
+        raise DataError("a posterior mode has no spread, so there are no intervals; fit with another method")
+    if reference is not None and reference not in post.items:
+        raise DataError(f"there is no item {reference!r}; there are {', '.join(post.items[:20])}")
+    if "type_weight" in post.draws:
+        raise DataError("annotators of this fit have types, each with a ranking of its own; a course has one")
+    if name not in post.units:
+        raise DataError(f"{post.program_name} reads no number {name!r}, only {', '.join(post.units) or 'none'}")
+    middle, spread, least, greatest = post.units[name]
+    asked = list(np.linspace(least, greatest, _POINTS)) if at is None else list(at)
+    place = (numbers_or_dates(pd.Series(asked, name=name, dtype=object), "at") - middle) / spread
+    found = utilities_in(post, name, place)  # [draw, point, item]
+    best = (found == found.max(-1, keepdims=True)).mean(0)
+    found = found - (found.mean(-1, keepdims=True) if reference is None else found[..., [post.items.index(reference)]])
+    lower, upper = np.quantile(found, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    items = len(post.items)
+    return pd.DataFrame({
+        name: [each for each in asked for _ in range(items)], "item": list(post.items) * len(asked),
+        "mean": found.mean(0).ravel(), "sd": found.std(0, ddof=1).ravel(), "lower": lower.ravel(),
+        "upper": upper.ravel(), "p_best": best.ravel(),
+    })  # fmt: skip

@@ -1,0 +1,150 @@
+"""Utilities that drift, annotators who tire: what the layers say, that it comes back, and that checks find it."""
+
+import numpy as np
+import pandas as pd
+import pyro
+import pytest
+import torch
+from scipy.stats import chi2
+
+import prefdensity
+from prefdensity import Comparisons
+from prefdensity.errors import DataError, ProgramError
+from prefdensity.programs.loading import load_program
+from prefdensity.programs.pipeline import margins
+from prefdensity.programs.running import environment
+from prefdensity.programs.tabulate import cells_of
+from prefdensity.reporting.course_plots import course
+
+ITEMS = np.array(["ash", "elm", "fir", "oak", "yew"])
+
+
+def votes(seed, utility, rows=2000, weight=lambda t: 1.0):
+    """Judgements at times from 0 to 1 of utilities [row, item] at each time, `weight` being how much they matter."""
+    rng = np.random.default_rng(seed)
+    t = rng.random(rows)
+    a = rng.integers(5, size=rows)
+    b = (a + rng.integers(1, 5, size=rows)) % 5
+    u, row = utility(t), np.arange(rows)
+    won = rng.random(rows) < 1 / (1 + np.exp(weight(t) * (u[row, b] - u[row, a])))
+    day = pd.Timestamp("2024-01-01") + pd.to_timedelta((365 * t).round(), "D")
+    return pd.DataFrame({
+        "item_a": ITEMS[a], "item_b": ITEMS[b], "outcome": np.where(won, "a", "b"),
+        "date": day.strftime("%Y-%m-%d"), "trial": (100 * t).round(), "who": rng.integers(20, size=rows).astype(str),
+    })  # fmt: skip
+
+
+WORTH = np.array([0.8, 0.4, 0.0, -0.4, -0.8])
+MOVES = np.array([-1.2, 0.0, 0.3, 0.0, 0.9])
+
+
+def moving(t):
+    """Utilities [time, item] that move smoothly, the first item down and the last up."""
+    return WORTH + np.sin(np.pi * (t - 0.5))[:, None] * MOVES
+
+
+def read(frame, *numbers):
+    return Comparisons.from_frame(frame, numbers=list(numbers), annotator="who")
+
+
+@pytest.fixture(scope="module")
+def drifting():
+    data = read(votes(0, moving), "date")
+    return prefdensity.fit("bradley_terry+drift", data, method="laplace", draws=500, progress=False), data
+
+
+def test_with_many_waves_drift_is_brownian_motion_about_its_average():
+    """Of Brownian motion less its average over (0, 1) the covariance is 1/3 + (s^2 + t^2) / 2 - max(s, t)."""
+    days = np.linspace(0, 200, 21)
+    frame = pd.DataFrame({"item_a": "ash", "item_b": "elm", "outcome": "a", "date": days, "who": "Ann"})
+    program = load_program("bradley_terry+drift(waves=400)")
+    cells = cells_of(read(frame, "date"), program.outcomes, program.needs)
+    rows = []
+    for k in range(400):
+        one = np.zeros((400, 2))
+        one[k, 0] = 1.0
+        fixed = {"utility": [0.0, 0.0], "date_drift_spread": 1.0, "date_drift_offset": one}
+        fixed = {site: cells.total.new_tensor(value) for site, value in fixed.items()}
+        with environment(torch.float64, seed=0), pyro.poutine.condition(data=fixed):
+            rows.append(margins(program.layers, cells)[0].numpy())
+    found, t = np.array(rows).T @ np.array(rows), days[cells.number("date").argsort()] / 200
+    s, t = np.meshgrid(t, t)
+    np.testing.assert_allclose(found, 1 / 3 + (s**2 + t**2) / 2 - np.maximum(s, t), atol=1e-3)
+
+
+def test_a_drift_comes_back(drifting):
+    post, _ = drifting
+    assert post.status.trusted
+    found = post.over("date", at=["2024-01-31", "2024-06-30", "2024-11-30"])
+    truth = moving(np.array([30, 181, 334]) / 365)
+    mean, sd = (found[name].to_numpy().reshape(3, 5) for name in ("mean", "sd"))
+    z = (mean - (truth - truth.mean(1, keepdims=True))) / sd
+    assert (z**2).sum() < chi2.isf(1e-4, 12) * 15 / 12  # twelve of fifteen are free
+    assert (sd < 0.35).all()
+    change = post.parameters().set_index(["parameter", "index"]).loc["date_drift", "mean"]
+    assert change["ash"] < -1
+    assert change["yew"] > 0.8
+
+
+def test_a_course_is_that_of_the_draws_and_ends_with_the_table(drifting):
+    post, _ = drifting
+    found = post.over("date", reference="elm")
+    ends = found.groupby("item")["mean"].agg(["first", "last"])
+    change = post.draws["date_drift"].mean(0)
+    change = dict(zip(post.items, change - change[list(post.items).index("elm")], strict=True))
+    assert (ends["last"] - ends["first"]).to_dict() == pytest.approx(change, abs=1e-9)
+    later = post.over("date", at=["2024-12-30", "2026-01-01"], reference="elm")
+    assert later["mean"][:5].tolist() == pytest.approx(later["mean"][5:].tolist(), abs=0.05)
+    assert found.groupby("date")["p_best"].sum().to_numpy() == pytest.approx(1)
+    with pytest.raises(DataError, match="reads no number 'trial', only date"):
+        post.over("trial")
+    figure = course(found, most=3)
+    assert len(figure.axes[0].lines) == 4
+
+
+def test_a_saved_drift_is_asked_as_before(drifting, tmp_path):
+    post, _ = drifting
+    again = prefdensity.load_posterior(post.save(tmp_path / "fit.nc"))
+    pd.testing.assert_frame_equal(again.over("date"), post.over("date"))
+
+
+def test_checks_find_what_drifts():
+    """A straight trend would do for what only rises or falls; there and back again it takes a walk."""
+
+    def swinging(t):
+        return WORTH + np.cos(2 * np.pi * t)[:, None] * MOVES
+
+    data = read(votes(1, swinging), "date")
+    post = prefdensity.fit("bradley_terry", data, method="laplace", progress=False)
+    steps = prefdensity.check(post, data, replicates=20).steps
+    assert steps["layer"][0] == "drift(over='date')"
+    assert steps["p_adjusted"][0] < 1e-6
+
+
+def test_fatigue_comes_back_and_is_found():
+    def still(t):
+        return np.broadcast_to(2 * WORTH, (len(t), 5))
+
+    data = read(votes(2, still, rows=3000, weight=lambda t: np.exp(1.5 * (0.5 - t))), "trial")
+    post = prefdensity.fit("reliability(over='trial')", data, method="laplace", progress=False)
+    slope = post.draws["trial_reliability"]
+    truth = -1.5 * data.column("trial").unit[1] / 100
+    assert abs(slope.mean() - truth) < 4 * slope.std()
+    assert slope.mean() < -5 * slope.std()
+    plain = prefdensity.fit("bradley_terry", data, method="laplace", progress=False)
+    steps = prefdensity.check(plain, data, replicates=20).steps
+    assert steps["layer"][0] == "reliability(over='trial')"
+
+
+def test_over_what_goes_with_by_whom():
+    both = load_program("reliability(by='annotator', over='trial')")
+    assert both.needs == ("annotator", "trial")
+    assert load_program("reliability(over='trial')").needs == ("trial",)
+    assert load_program("reliability(over='trial')").mirrors == ()
+    assert len(both.mirrors) == 1
+
+
+def test_a_number_with_one_value_is_refused():
+    frame = votes(3, moving, rows=50).assign(trial=7)
+    with pytest.raises(ProgramError, match="reads 'trial', and the data have one value of it; leave it out"):
+        prefdensity.fit("bradley_terry+drift(over='trial')", read(frame, "trial"))
