@@ -14,7 +14,6 @@ from prefdensity.programs.loading import load_program
 from prefdensity.programs.pipeline import margins
 from prefdensity.programs.running import environment
 from prefdensity.programs.tabulate import cells_of
-from prefdensity.reporting.course_plots import course
 
 ITEMS = np.array(["ash", "elm", "fir", "oak", "yew"])
 
@@ -98,7 +97,7 @@ def test_a_course_is_that_of_the_draws_and_ends_with_the_table(drifting):
     assert found.groupby("date")["p_best"].sum().to_numpy() == pytest.approx(1)
     with pytest.raises(DataError, match="reads no number 'trial', only date"):
         post.over("trial")
-    figure = course(found, most=3)
+    figure = prefdensity.plots.course(found, most=3)
     assert len(figure.axes[0].lines) == 4
 
 

@@ -22,6 +22,8 @@ from prefdensity.reporting.canvas import (
     item_order,
     row_figure,
 )
+from prefdensity.reporting.course_plots import course as course
+from prefdensity.reporting.group_plots import groups as groups
 from prefdensity.reporting.labels import distinct
 from prefdensity.words import percent
 
