@@ -13,7 +13,7 @@ from subprocess import PIPE
 import numpy as np
 import pytest
 
-from benchmarks import curves, svi_steps
+from benchmarks import curves, estimator_worlds, estimators, svi_steps
 from benchmarks.annotators import METHODS as ANNOTATOR_METHODS, recovered
 from benchmarks.bradley_terry import METHODS
 from benchmarks.end_to_end import JOBS
@@ -284,3 +284,25 @@ def test_ctrl_c_keeps_what_was_measured(tmp_path):
     assert run.returncode == 1
     assert said.strip().splitlines()[-1] == f"stopped: what was measured is in {Path(tmp_path) / 'results.csv'}"
     assert [row["method"] for row in Results(tmp_path).rows()] == ["scipy Newton-CG"]
+
+
+# -------------------------------------------------------------------------------------------------------- estimators
+
+
+@pytest.mark.parametrize("name", estimator_worlds.WORLDS)
+def test_worlds_of_estimators_have_their_truth(name):
+    world = estimator_worlds.WORLDS[name]
+    means = [world.draw(np.random.default_rng(seed), 2000, 0)[0].mean() for seed in range(40)]
+    assert np.mean(means) == pytest.approx(world.truth, abs=4 * np.std(means) / 40**0.5)
+    label, said = estimator_worlds.units(name, "60", 0)
+    assert said.shape == (len(label), len(world.prices))
+
+
+def test_estimators_are_set_beside_the_best_of_those_that_cover():
+    rows = estimators.ours("informative", "60", 12)
+    table = estimators.summary(rows, 0.5)
+    assert table.loc["labels only", "length"] == 1
+    assert table.loc["ladder", "length"] < table.loc["ladder by rounds", "length"] < 1
+    assert estimators.against_the_best(rows, table, "60")[:2] == ("ladder", "labels only")
+    table.loc["ladder", "coverage"] = 0.5
+    assert estimators.against_the_best(rows, table, "60")[0] == "ladder by rounds"

@@ -15,7 +15,7 @@ from prefdensity.judged.measured import Measured
 from prefdensity.judged.rungs import Rung
 from prefdensity.judged.simulate import JudgedWorld, buy
 from prefdensity.pcal import GivenNuisance, LinearRegression, Mean, Quantile, RungRegression, ladder, ladder_plan, pcal
-from prefdensity.pcal.allocation import allocate, draw
+from prefdensity.pcal.allocation import allocate, allocate_beside, draw
 from prefdensity.pcal.calibration import brackets, influence, multipliers
 
 PRICES = {"model": 0.02, "crowd": 0.6, "panel": 2.0, "label": 8.0}
@@ -111,6 +111,27 @@ def test_four_rungs_are_allocated_as_by_slsqp(seed):
     np.testing.assert_allclose(p, best.x, atol=1e-5)  # at a flat optimum the value is known better than the place
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_purchases_beside_what_is_owned_are_allocated_as_by_slsqp(seed):
+    rng = np.random.default_rng(seed)
+    drops, prices, owned = rng.uniform(0.05, 3, 4), rng.uniform(0.2, 5, 4), np.sort(rng.uniform(0, 100, 4))
+    money = rng.uniform(0.1, 0.7) * prices.sum() * 200
+    p = allocate_beside(drops, prices, money, 200, owned)
+    steps = [{"type": "ineq", "fun": lambda q, k=k: q[k + 1] - q[k]} for k in range(3)]
+    steps.append({"type": "eq", "fun": lambda q: q @ prices - money / 200})
+    best = minimize(
+        lambda q: (drops / (owned / 200 + q)).sum(), np.full(4, money / 200 / prices.sum()),
+        jac=lambda q: -drops / (owned / 200 + q) ** 2, bounds=[(0, 1)] * 4, constraints=steps, method="SLSQP",
+        options={"ftol": 1e-15, "maxiter": 1000},
+    )  # fmt: skip
+    assert 200 * p @ prices == pytest.approx(money, rel=1e-12)
+    assert (np.diff(p) >= -1e-12).all()
+    assert (drops / (owned / 200 + p)).sum() <= best.fun * (1 + 1e-8)
+    np.testing.assert_allclose(
+        allocate_beside(drops, prices, money, 200, np.zeros(4)), allocate([drops], prices, money / 200)[0], atol=1e-8
+    )
+
+
 def test_the_budget_is_met_to_one_purchase():
     p = np.array([0.1234, 0.2345, 0.4567, 0.789])
     reached = draw(np.tile(p, (997, 1)), 3)
@@ -182,6 +203,17 @@ def test_every_rung_shortens_the_interval_and_a_useless_ladder_costs_nothing():
     assert not found.warnings
 
 
+def test_where_nothing_is_free_unlabelled_units_say_nothing():
+    """Means of labels outside a fold fall where those within rise: no multiplier is to be learned from that."""
+    rng = np.random.default_rng(2)
+    frame = pd.DataFrame({"label": rng.normal(size=500)})
+    table = Measured.from_frame(frame).bought(np.array([0.1]), 1 - draw(np.tile([0.1], (500, 1)), 3))
+    found = ladder(table)
+    y = table.label[table.labelled]
+    assert found.theta[0] == pytest.approx(y.mean(), rel=1e-12)
+    assert found.standard_error[0] == pytest.approx(y.std(ddof=1) / len(y) ** 0.5, rel=1e-9)
+
+
 def test_functionals_and_clusters_go_with_ladders():
     table = bought(1500, 8)
     for functional in (LinearRegression(), Quantile((0.5,))):
@@ -237,6 +269,33 @@ def test_the_plan_is_the_best_of_all_ladders_and_beats_labels(plan):
     labels = 2000 / 8
     frame = units(400_000, 11)
     assert ways["labels only"] == pytest.approx(norm.ppf(0.95) * frame["label"].std() / labels**0.5, rel=0.05)
+
+
+def test_judges_who_are_worse_than_they_looked_cost_precision(plan):
+    table, ways = plan.worse((0.0, 0.5, 1.0)), plan.ways().set_index("way")["half"]
+    assert table["half"][0] == pytest.approx(plan.half()) == pytest.approx(table["best"][0])
+    assert table["half"][2] == pytest.approx(ways["ladder, judges useless"])
+    assert table["half"].is_monotonic_increasing
+    assert table["best"][2] == pytest.approx(ways["labels and free measures"])
+    assert (table["best"] <= table["half"] * (1 + 1e-9)).all()
+    with pytest.raises(DataError, match="shares hold 2; what is not told lies between 0 and 1"):
+        plan.worse([2.0])
+
+
+def test_what_is_kept_counts_and_new_money_goes_where_it_is_missing():
+    pilot = measured(units(200, 16)).without("panel", "model")
+    alone = ladder_plan(pilot, money=1000.0, units=3000)
+    beside = ladder_plan(pilot, money=1000.0, units=3000, kept=pilot)
+    assert beside.half() < alone.half()
+    assert beside.shopping()["cost"].sum() == pytest.approx(1000)
+    option, p = beside.best()
+    other = alone.best()[1]
+    assert option.names == alone.best()[0].names == ("label", "crowd")
+    assert p[0] < other[0]  # labels are there already
+    share = [option.share(each, 3000) for each in (p, other)]
+    assert option.variance(share[0]) < option.variance(share[1])
+    with pytest.raises(DataError, match="kept has another ladder than the pilot"):
+        ladder_plan(pilot, money=1000.0, units=3000, kept=pilot.without("crowd"))
 
 
 def test_a_useless_ladder_is_not_bought():

@@ -10,7 +10,7 @@ from prefdensity.errors import DataError
 from prefdensity.judged.measured import Measured
 from prefdensity.pcal import LinearRegression, ladder, ladder_plan
 from prefdensity.pcal.allocation import draw
-from prefdensity.pcal.rounds import anytime, decided, drift, together
+from prefdensity.pcal.rounds import anytime, decided, drift, pooled, together
 
 
 def units(n, rng, shift=0.0, effect=0.0):
@@ -50,6 +50,21 @@ def test_a_design_that_learned_and_earlier_rounds_are_kept():
     assert min(a.theta[0] for a in alone) < found.theta[0] < max(a.theta[0] for a in alone)
     assert ladder_plan(together([first, second]), money=300.0, units=500).half() > 0  # plans from what was bought
     assert option.names == ("label", "judge")
+
+
+def test_rounds_that_are_alike_are_one_purchase():
+    rng = np.random.default_rng(8)
+    pilot, rest = buy(units(100, rng), (1.0, 1.0), rng), buy(units(900, rng), (0.1, 0.5), rng)
+    one, two = ladder(pooled([pilot, rest])), ladder(together([pilot, rest]))
+    assert one.judged.label_probability == pytest.approx(0.19)
+    assert one.standard_error[0] < 0.97 * two.standard_error[0]
+    assert abs(one.theta[0]) < 4 * one.standard_error[0]
+    halves = [buy(units(300, rng), (0.3, 0.7), rng) for _ in range(2)]
+    assert pooled(halves).stage is None
+    np.testing.assert_allclose(pooled(halves).probabilities, together(halves).probabilities)
+    uneven = np.where(np.arange(300)[:, None] < 150, [0.9, 0.2], [0.9, 0.5])
+    with pytest.raises(DataError, match="round 2 was bought with probabilities that differ between units"):
+        pooled([halves[0], units(300, rng).bought(uneven, np.full(300, 1))])
 
 
 def test_a_large_effect_is_decided_and_none_is_open():

@@ -20,7 +20,7 @@ from prefdensity.pcal.plan import PcalDesign, pcal_design
 from prefdensity.pcal.program_nuisance import MovedNuisance, ProgramNuisance
 from prefdensity.pcal.purchase_checks import Purchases
 from prefdensity.pcal.quantiles import Quantile
-from prefdensity.pcal.rounds import anytime, decided, drift, together
+from prefdensity.pcal.rounds import anytime, decided, drift, pooled, together
 
 __all__ = [
     "ConfusionJudge",
@@ -51,6 +51,7 @@ __all__ = [
     "ladder_plan",
     "pcal",
     "pcal_design",
+    "pooled",
     "together",
     "weigh_returns",
 ]

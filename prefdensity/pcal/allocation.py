@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import brentq
 
 from prefdensity.errors import DataError
 
@@ -66,6 +67,74 @@ def allocate(drops: ArrayLike, prices: ArrayLike, budget: float, floor: float = 
             break
         scale = nearer
     return np.asarray(p)
+
+
+def allocate_beside(drops: ArrayLike, prices: ArrayLike, money: float, units: int, owned: ArrayLike) -> Array:
+    """Return the best probabilities [level] of new units, beside what is owned of others and kept.
+
+    Minimise sum T_l / (owned_l + units p_l) for units sum k_l p_l = money and p increasing: at a price of variance,
+    adjacent levels that are out of order are pooled, and the price is bisected.
+
+    Parameters
+    ----------
+    drops
+        T [level]; negative ones count as 0.
+    prices
+        As in `allocate`.
+    money, units
+        To be spent on new units, and their number.
+    owned
+        How often each level was bought before [level], increasing.
+
+    Raises
+    ------
+    DataError
+        If the money is not positive.
+    """
+    gain: Array = np.maximum(np.asarray(drops, float), 0.0)
+    price, have = np.asarray(prices, float), np.asarray(owned, float) / units
+    budget = money / units
+    require_budget(budget, float(price.sum()), 0.0)
+    if budget >= price.sum():
+        return np.ones(len(gain))
+    gain = gain / (gain.max() or 1.0)
+
+    def excess(log_rate: float) -> float:
+        return float(_blocks(gain, price, have, float(np.exp(log_rate))) @ price - budget)
+
+    ends = float(np.log(1e-12)), float(np.log(1e12))  # of the price of variance: all is bought below, nothing above
+    rate = ends[0] if excess(ends[0]) <= 0 else brentq(excess, *ends, xtol=1e-15, rtol=1e-15)
+    p = _blocks(gain, price, have, float(np.exp(rate)))
+    room = 1 - p  # what rounding, or drops of 0, leave is spent evenly on what can still be bought
+    return np.asarray(p + room * max(budget - float(p @ price), 0.0) / float(room @ price))
+
+
+def _blocks(drops: Array, prices: Array, owned: Array, price: float) -> Array:
+    """Return the probabilities [level] that make sum T / (owned + p) + price k p least: increasing, in [0, 1]."""
+    starts: list[int] = []
+    values: list[float] = []
+    for level in range(len(drops)):
+        starts.append(level)
+        values.append(_best(drops[level:level + 1], prices[level], owned[level:level + 1], price))  # fmt: skip
+        while len(values) > 1 and values[-2] > values[-1]:
+            starts.pop()
+            values.pop()
+            block = slice(starts[-1], level + 1)
+            values[-1] = _best(drops[block], prices[block].sum(), owned[block], price)
+    return np.repeat(values, np.diff([*starts, len(drops)]))
+
+
+def _best(drops: Array, cost: float, owned: Array, price: float) -> float:
+    """Return the p in [0, 1] that makes sum T / (owned + p) + price cost p least."""
+
+    def slope(p: float) -> float:
+        return float(price * cost - (drops / np.maximum(owned + p, 1e-150) ** 2).sum())
+
+    if len(drops) == 1:
+        return float(np.clip(np.sqrt(drops[0] / (price * cost)) - owned[0], 0.0, 1.0))
+    if slope(0.0) >= 0:
+        return 0.0
+    return 1.0 if slope(1.0) <= 0 else float(brentq(slope, 0.0, 1.0, xtol=1e-15))
 
 
 def _pooled(drops: Array, prices: Array) -> Array:

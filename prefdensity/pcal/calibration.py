@@ -120,11 +120,11 @@ def multipliers(
     return [[number * np.eye(size) for number in each.scalars(metric, count)] for each in moments]
 
 
-def learned(parts: list[Bracket], labelled: Array, calibration: str) -> int:
+def learned(psi: Array, parts: list[Bracket], labelled: Array, calibration: str) -> int:
     """Return how many multipliers are learned from labels for each parameter, those of collinear guesses once."""
     count = 0
     for part in parts:
-        guesses = [guess[labelled] for guess in part.guesses]
+        guesses = [_telling(psi[labelled], guess[labelled]) for guess in part.guesses]
         if calibration == "scalar":
             count += _rank(np.column_stack([guess.ravel() for guess in guesses]))
         elif calibration == "split":
@@ -132,6 +132,11 @@ def learned(parts: list[Bracket], labelled: Array, calibration: str) -> int:
         elif calibration == "single":
             count = max(count, _rank(np.hstack(guesses)))
     return count
+
+
+def _telling(psi: Array, guess: Array) -> Array:
+    """Return the guess [unit, parameter], 0 for a parameter of which it is 0 but for rounding."""
+    return np.asarray(guess * ((guess**2).sum(0) > _ZERO**2 * (psi**2).sum(0)))
 
 
 def _rank(columns: Array) -> int:
@@ -148,7 +153,7 @@ class _Moments:
 
     @classmethod
     def of(cls, psi: Array, weight: Array, guesses: list[Array]) -> _Moments:
-        stacked = np.hstack(guesses)
+        stacked = np.hstack([_telling(psi, guess) for guess in guesses])
         weighted = stacked * weight[:, None]
         return cls(psi.T @ weighted, stacked.T @ weighted)
 

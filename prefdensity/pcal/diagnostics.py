@@ -145,7 +145,7 @@ def few(estimate: Solved) -> list[str]:
                 f"only {clusters} clusters with labels for {parameters}: intervals are rough below "
                 f"{size + _FEW_CLUSTERS}"
             )
-    most = max(learned(stage.parts, stage.weight > 0, estimate.calibration) for stage in estimate.stages)
+    most = max(learned(stage.psi, stage.parts, stage.weight > 0, estimate.calibration) for stage in estimate.stages)
     if most > labels / _LABELS_A_MULTIPLIER:
         out.append(
             f"calibration={estimate.calibration!r} learns {most} multipliers for each parameter from {labels:.0f} "

@@ -15,51 +15,16 @@ from scipy.stats import t
 
 from prefdensity.errors import DataError
 from prefdensity.judged.measured import Measured
-from prefdensity.judged.rungs import Rung
-from prefdensity.pcal import criteria
-from prefdensity.pcal.allocation import allocate, draw
-from prefdensity.pcal.calibration import brackets, multipliers, residuals
+from prefdensity.pcal.allocation import draw
 from prefdensity.pcal.criteria import Criterion
 from prefdensity.pcal.estimate import CrossFitted
 from prefdensity.pcal.functionals import Functional, Mean
 from prefdensity.pcal.ladder import RungRegression
-from prefdensity.pcal.nuisances import folds_of
+from prefdensity.pcal.ladder_option import LadderOption, learn_option
 
 Array = NDArray[Any]
 
 _MOST_RUNGS = 8
-
-
-@dataclass(frozen=True, eq=False)
-class LadderOption:
-    """One ladder that may be bought from, and what a pilot says of it.
-
-    Attributes
-    ----------
-    names, prices
-        Of the rungs, from the label down; what each adds to the price.
-    whole
-        Variance of the criterion in one unit, of labels for everybody.
-    left
-        Variance that is left by what the next rung knows, of each rung: of the last, by free measures.
-    """
-
-    names: tuple[str, ...]
-    prices: Array
-    whole: float
-    left: Array
-
-    def probabilities(self, budget: float) -> Array:
-        """Return the best probabilities [rung] at a mean cost of a unit: see `allocation.allocate`."""
-        return np.asarray(allocate([np.diff(self.left, prepend=0.0)], self.prices, budget)[0])
-
-    def variance(self, p: Array) -> float:
-        """Return the variance of the criterion in one unit at probabilities [rung]."""
-        return float(self.whole + self.left @ (1 / p - 1 / np.append(p[1:], 1.0)))
-
-    def variance_if_useless(self, p: Array) -> float:
-        """Return it where bought measures tell nothing that free ones do not."""
-        return float(self.whole + self.left[-1] * (1 / p[0] - 1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,26 +86,54 @@ class LadderPlan:
     def half(self, money: float | None = None) -> float:
         """Return the expected half length of the interval."""
         option, p = self.best(money)
-        return self._half(option.variance(p), p)
+        return self._half(option, option.variance(option.share(p, self.units)), p)
 
     def ways(self) -> pd.DataFrame:
-        """Return what the same money buys: way, labels, half, loss.
+        """Return what the same money buys: way, labels, half.
 
         "labels only" uses nothing else, "labels and free measures" is prediction-powered inference, "ladder" is the
-        plan, "ladder, judges useless" what is left of it if all that is bought beside labels tells nothing.
+        plan, "ladder, judges useless" what is left of it if all that is bought beside labels tells nothing. Labels that
+        are kept from earlier rounds count everywhere.
         """
-        bare = next(each for each in self.options if len(each.names) == 1)
         option, p = self.best()
-        alone = self._best([bare], self.money)[1]
+        bare, alone = self._alone()
+        share, all_alone = option.share(p, self.units), bare.share(alone, self.units)
         rows = [
-            ("labels only", alone[0], bare.whole / alone[0]),
-            ("labels and free measures", alone[0], bare.variance(alone)),
-            ("ladder", p[0], option.variance(p)),
-            ("ladder, judges useless", p[0], option.variance_if_useless(p)),
+            ("labels only", bare, alone, bare.whole / all_alone[0]),
+            ("labels and free measures", bare, alone, bare.variance(all_alone)),
+            ("ladder", option, p, option.variance(share)),
+            ("ladder, judges useless", option, p, option.variance(share, worse=1.0)),
         ]
-        table = pd.DataFrame(rows, columns=["way", "labels", "half"])
-        table["half"] = [self._half(variance, np.array([share])) for _, share, variance in rows]
-        return table.assign(labels=table["labels"] * self.units)
+        table = [(way, each.owned[0] + q[0] * self.units, self._half(each, v, q)) for way, each, q, v in rows]
+        return pd.DataFrame(table, columns=["way", "labels", "half"])
+
+    def worse(self, shares: ArrayLike = (0.0, 0.25, 0.5, 0.75, 1.0)) -> pd.DataFrame:
+        """Return what is lost if the judges are worse than they looked: worse, half, best, labels_and_free.
+
+        Parameters
+        ----------
+        shares
+            Of what bought measures told in the pilot beyond free ones, that they do not tell in the end.
+
+        Returns
+        -------
+        DataFrame
+            half: of the interval that the plan then gives; best: had it been known; labels_and_free: had no judge been
+            asked.
+        """
+        option, p = self.best()
+        bare, alone = self._alone()
+        without = self._half(bare, bare.variance(bare.share(alone, self.units)), alone)
+        rows = []
+        for worse in np.asarray(shares, float):
+            if not 0 <= worse <= 1:
+                raise DataError(f"shares hold {worse:g}; what is not told lies between 0 and 1")
+            left = [replace(each, left=each.left + worse * (each.left[-1] - each.left)) for each in self.options]
+            known, best = self._best(left, self.money)
+            half = self._half(option, option.variance(option.share(p, self.units), worse), p)
+            least = self._half(known, known.variance(known.share(best, self.units)), best)
+            rows.append((float(worse), half, least, without))
+        return pd.DataFrame(rows, columns=["worse", "half", "best", "labels_and_free"])
 
     def curve(self, moneys: ArrayLike) -> pd.DataFrame:
         """Return one row per sum of money: money, ladder, labels_and_free, labels_only (half lengths)."""
@@ -217,26 +210,30 @@ class LadderPlan:
             return 0.0
         return float(brentq(gain, least, most)) if gain(most) > 0 else most
 
+    def _alone(self) -> tuple[LadderOption, Array]:
+        """Return the option without rungs, and its probabilities."""
+        return self._best([next(each for each in self.options if len(each.names) == 1)], self.money)
+
     def _variance(self, options: Sequence[LadderOption]) -> float:
         option, p = self._best(options, self.money)
-        return option.variance(p)
+        return option.variance(option.share(p, self.units))
 
     def _best(self, options: Sequence[LadderOption], money: float) -> tuple[LadderOption, Array]:
         if not (np.isfinite(money) and money > 0):
             raise DataError(f"money={money!r} must be positive")
-        found = [(each, each.probabilities(money / self.units)) for each in options]
-        enough = [(each, p) for each, p in found if p[0] * self.units > self.parameters + 1]
+        found = [(each, each.probabilities(money, self.units)) for each in options]
+        enough = [(each, p) for each, p in found if each.owned[0] + p[0] * self.units > self.parameters + 1]
         if not enough:
             need = (self.parameters + 2) * min(each.prices.sum() for each in options)
             raise DataError(
                 f"money={money:g} buys too few labels for {self.parameters} parameters; {need:g} are needed"
             )
-        return min(enough, key=lambda pair: pair[0].variance(pair[1]))
+        return min(enough, key=lambda pair: pair[0].variance(pair[0].share(pair[1], self.units)))
 
-    def _half(self, variance: float, p: Array) -> float:
-        labels = p[0] * self.units
+    def _half(self, option: LadderOption, variance: float, p: Array) -> float:
+        labels = option.owned[0] + p[0] * self.units
         critical = t.ppf(0.5 + self.level / 2, labels - self.parameters)
-        return float(critical * np.sqrt(variance / self.units))
+        return float(critical * np.sqrt(variance / (option.kept + self.units)))
 
 
 def ladder_plan(
@@ -244,6 +241,7 @@ def ladder_plan(
     *,
     money: float,
     units: int,
+    kept: Measured | None = None,
     functional: Functional | None = None,
     nuisance: CrossFitted | None = None,
     criterion: Criterion = "relative",
@@ -264,7 +262,10 @@ def ladder_plan(
     money
         To be spent, in the currency of the prices.
     units
-        To buy from.
+        To buy from, new ones.
+    kept
+        What was bought before and stays in the estimate, of units like the new ones (see `rounds.pooled`), such as the
+        pilot itself; None: nothing. It counts in the intervals, and new money goes where it is missing.
     functional, nuisance, criterion, calibration, level, folds, seed
         As in `ladder.ladder`; the criterion must be one contrast for half lengths: a parameter's name, where there are
         several.
@@ -284,39 +285,20 @@ def ladder_plan(
         raise DataError(f"the pilot has {pilot.labelled.sum()} labels; more than {len(names) + 1} are needed")
     if units < 2:
         raise DataError(f"units={units!r} must be at least 2")
+    if kept is not None and kept.ladder != pilot.ladder:
+        raise DataError(f"kept has another ladder than the pilot: {kept.ladder}, not {pilot.ladder}")
+    owned = np.zeros(len(pilot.ladder)) if kept is None else kept.probabilities.sum(0)
     inner = pilot.ladder[:-1]
-    skips = [skip for size in range(len(inner) + 1) for skip in combinations(inner, size)]
+    # from the shortest ladder on: what is no better is not bought
+    skips = [skip for size in range(len(inner), -1, -1) for skip in combinations(inner, size)]
     options = tuple(
-        _option(pilot.without(*skip), functional, nuisance, criterion, calibration, folds, seed) for skip in skips
-    )
+        replace(
+            learn_option(pilot.without(*skip), functional, nuisance, criterion, calibration, folds, seed),
+            kept=0 if kept is None else len(kept),
+            owned=owned[[name not in skip for name in pilot.ladder]][::-1],
+        )
+        for skip in skips
+    )  # fmt: skip
     plan = LadderPlan(options, money, units, level, len(names), pilot)
     plan.best()
     return plan
-
-
-def _option(
-    pilot: Measured, functional: Functional, nuisance: CrossFitted, criterion: Criterion, calibration: str, folds: int,
-    seed: int,
-) -> LadderOption:  # fmt: skip
-    """Return what a pilot says of its ladder."""
-    weight = pilot.labelled / pilot.label_probability
-    theta = functional.start(pilot, weight)
-    function = functional.label_function(theta)
-    back = np.linalg.pinv(functional.slope(pilot, theta, weight)).T
-    psi = functional.moment(pilot, np.nan_to_num(function.at_labels(pilot)), theta) @ back * pilot.labelled[:, None]
-    names = functional.names(pilot)
-    metric = criteria.metric(criterion, names, psi, weight)
-    if np.linalg.matrix_rank(metric) > 1:
-        raise DataError(f"criterion={criterion!r} is no single contrast; name one of {', '.join(names)}")
-    expected = nuisance.cross_fit(pilot, function, folds_of(pilot, folds, seed))
-    # what a rung leaves, as if every bracket had the same weight
-    n = len(pilot)
-    rungs = tuple(Rung(name, np.ones(n, bool), np.full(n, 1 / (2.0 + k))) for k, name in enumerate(pilot.ladder))[::-1]
-    parts = brackets(rungs, [(functional.moment(pilot, h, theta) @ back,) for h in expected])
-    matrices = multipliers(psi, weight, parts, calibration, metric)
-    left = [
-        criteria.size(residuals(psi, part, each), metric, weight) for part, each in zip(parts, matrices, strict=True)
-    ]
-    whole = criteria.size(psi, metric, weight)
-    assert pilot.prices is not None  # asked for before
-    return LadderOption(pilot.ladder[::-1], pilot.prices[::-1], whole, np.minimum(left, whole))

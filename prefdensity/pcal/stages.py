@@ -172,7 +172,7 @@ def _solve(
         raise FitError(f"{type(functional).__name__} has no root near the estimate from labels alone; buy more labels")
     values = values - values.mean(0)
     at = _Equation(judged, functional, theta, back)
-    lost = learned(parts, judged.labelled, rule.calibration)
+    lost = learned(psi, parts, judged.labelled, rule.calibration)
     large = at.corrected(values, weight, parts, matrices, lost)
     full = at.corrected(psi * np.sqrt(weight)[:, None], weight, [], [], 0)
     df = at.cluster_degrees(values, weight, parts, matrices)

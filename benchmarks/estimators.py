@@ -1,0 +1,179 @@
+"""Estimators of a mean beside each other on the same units, at equal cost: coverage, length, CPU.
+
+    python -m benchmarks.estimators --environments FOLDER --replicates 1000
+    python -m benchmarks.estimators --worlds drift weak --sizes 60
+
+Everyone has the same pilot, in which all is measured, pays for it, and keeps its labels. With the money that is left
+`labels only` buys labels; `ladder` plans from the pilot, buys, and takes both as one purchase, `ladder by rounds` as
+two between which judges may change; GLIDE buys by its cost-optimal sampler, and GLIDE, ppi-python and evalstats
+estimate from that purchase. Without the environment of the peers they are left out.
+
+The bar: no longer than the best of the others by more than 1 % and twice its Monte-Carlo error. A method whose coverage
+is short by more than .02 (.03 at 60 labels) and twice its error is no interval to be compared with; where that is the
+ladder, its place is taken by the ladder by rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.estimator_worlds import CLUSTERS, LABEL, LEVEL, SIZES, WORLDS, Array, units
+from benchmarks.measuring import ENVIRONMENT, ROOT
+from prefdensity.errors import FitError
+from prefdensity.judged.measured import Measured
+from prefdensity.pcal import ladder, ladder_plan, pooled, together
+from prefdensity.pcal.allocation import draw
+
+
+def table(world: str, size: str, replicate: int) -> tuple[Measured, Measured]:
+    """Return the pilot and what there is to buy from, all seen."""
+    y, said = units(world, size, replicate)
+    names = [f"judge {k}" for k in range(said.shape[1])]
+    frame = pd.DataFrame(dict(zip(names, said.T, strict=True))).assign(label=y, cluster=np.arange(len(y)) % CLUSTERS)
+    prices = {**dict(zip(names, WORLDS[world].prices, strict=True)), "label": LABEL}
+    cluster = "cluster" if WORLDS[world].clusters else None
+    every = Measured.from_frame(frame, ladder={name: name for name in names}, prices=prices, cluster=cluster)
+    pilot = SIZES[size].pilot
+    return every.take(slice(0, pilot)), every.take(slice(pilot, None))
+
+
+def interval(found: pd.DataFrame) -> tuple[float, float]:
+    """Return the ends of the only interval."""
+    return float(found["lower"].iloc[0]), float(found["upper"].iloc[0])
+
+
+def labels_only(pilot: Measured, pool: Measured, size: str, seed: int) -> tuple[float, float]:
+    """Return the interval of labels alone, all money spent on them."""
+    given = SIZES[size]
+    p = np.array([given.money / LABEL / given.units])
+    bare = [each.without(*each.ladder[:-1]) for each in (pilot, pool)]
+    second = bare[1].bought(p, 1 - draw(np.tile(p, (given.units, 1)), seed))
+    return interval(ladder(together([bare[0], second]), calibration="none", level=LEVEL).summary())
+
+
+def planned(pilot: Measured, pool: Measured, size: str, seed: int, kept: bool) -> tuple[Measured, Measured]:
+    """Return the pilot and what was bought by a plan from it: the rungs that it chose."""
+    given = SIZES[size]
+    plan = ladder_plan(pilot, money=given.money, units=given.units, kept=pilot if kept else None, level=LEVEL)
+    option, p = plan.best()
+    skipped = set(pool.ladder) - set(option.names)
+    reached = len(p) - draw(np.tile(p, (given.units, 1)), seed)
+    return pilot.without(*skipped), pool.without(*skipped).bought(p[::-1], reached)
+
+
+def as_one(pilot: Measured, pool: Measured, size: str, seed: int) -> tuple[float, float]:
+    """Return the interval of a ladder, the pilot and what it led to taken as bought at once: judges do not change."""
+    return interval(ladder(pooled(planned(pilot, pool, size, seed, kept=True)), level=LEVEL).summary())
+
+
+def by_rounds(pilot: Measured, pool: Measured, size: str, seed: int) -> tuple[float, float]:
+    """Return the interval of a ladder, the pilot a round of its own: judges may change."""
+    return interval(ladder(together(planned(pilot, pool, size, seed, kept=False)), level=LEVEL).summary())
+
+
+METHODS = {"labels only": labels_only, "ladder": as_one, "ladder by rounds": by_rounds}
+
+
+def ours(world: str, size: str, replicates: int) -> pd.DataFrame:
+    """Return one row per method and replicate: method, replicate, lower, upper, seconds."""
+    rows = []
+    for replicate in range(replicates):
+        pilot, pool = table(world, size, replicate)
+        for name, method in METHODS.items():
+            began = time.process_time()
+            try:
+                ends = method(pilot, pool, size, replicate)
+            except FitError:  # a rate with no event among all labels
+                ends = (np.nan, np.nan)
+            rows.append((name, replicate, *ends, time.process_time() - began))
+    return pd.DataFrame(rows, columns=["method", "replicate", "lower", "upper", "seconds"])
+
+
+def peers(world: str, size: str, replicates: int, python: Path) -> pd.DataFrame:
+    """Return the same of the peers, from their environment."""
+    words = [str(python), "-m", "benchmarks.estimator_peers", world, size, str(replicates)]
+    done = subprocess.run(words, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=True)
+    return pd.DataFrame([json.loads(line) for line in done.stdout.splitlines()])
+
+
+def summary(rows: pd.DataFrame, truth: float) -> pd.DataFrame:
+    """Return one row per method: length, its standard error, coverage, failed, seconds; lengths over labels only."""
+    length = (rows["upper"] - rows["lower"]).rename("length")
+    inside = (rows["lower"] <= truth) & (truth <= rows["upper"])
+    wide = rows.assign(length=length).pivot(index="replicate", columns="method", values="length")
+    out = []
+    for name, mine in rows.assign(length=length, inside=inside).groupby("method", sort=False):
+        there = mine["length"].notna()
+        out.append((name, *ratio(wide[name], wide["labels only"]), mine.loc[there, "inside"].mean(), (~there).sum(),
+                    mine["seconds"].mean()))  # fmt: skip
+    names = ["method", "length", "error", "coverage", "failed", "seconds"]
+    return pd.DataFrame(out, columns=names).set_index("method")
+
+
+def ratio(one: Array, other: Array) -> tuple[float, float]:
+    """Return the ratio of mean lengths over replicates where both have one, and its Monte-Carlo error."""
+    pair = pd.concat([one, other], axis=1).dropna().to_numpy()
+    value = pair[:, 0].mean() / pair[:, 1].mean()
+    rest = pair[:, 0] - value * pair[:, 1]
+    return float(value), float(rest.std() / pair[:, 1].mean() / len(pair) ** 0.5)
+
+
+def against_the_best(rows: pd.DataFrame, table: pd.DataFrame, size: str) -> tuple[str, str, float, float]:
+    """Return which of ours, the best of the others by length, the ratio of their lengths, and the ratio's error."""
+    wide = rows.assign(length=rows["upper"] - rows["lower"]).pivot(index="replicate", columns="method", values="length")
+    off = 0.03 if size == "60" else 0.02
+    error = (LEVEL * (1 - LEVEL) / len(wide)) ** 0.5
+    covers = (table["coverage"] > LEVEL - off - 2 * error) & (table["failed"] < 0.01 * len(wide))
+    mine = "ladder" if covers["ladder"] else "ladder by rounds"
+    others = [name for name in wide if not name.startswith("ladder") and (covers[name] or name == "labels only")]
+    best = wide[others].mean().idxmin()
+    return mine, best, *ratio(wide[mine], wide[best])
+
+
+def main() -> None:
+    """Print one row per world and size."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--replicates", type=int, default=1000)
+    parser.add_argument("--worlds", nargs="+", choices=list(WORLDS), default=list(WORLDS), metavar="WORLD")
+    parser.add_argument("--sizes", nargs="+", choices=list(SIZES), default=list(SIZES), metavar="LABELS")
+    parser.add_argument("--environments", type=Path, metavar="FOLDER", help="where the peers' environments are")
+    said = parser.parse_args()
+    python = None if said.environments is None else said.environments / "estimators" / "bin" / "python"
+    print("| world | labels | method | length over labels only | coverage | failed | CPU ms |")
+    print("|---|---|---|---|---|---|---|")
+    bars, versions = [], ""
+    for size in said.sizes:
+        for world in said.worlds:
+            rows = ours(world, size, said.replicates)
+            if python is not None:
+                theirs = peers(world, size, said.replicates, python)
+                each = theirs.drop_duplicates("method")
+                versions = ", ".join(f"{a} {b}" for a, b in zip(each["method"], each["version"], strict=True))
+                rows = pd.concat([rows, theirs], ignore_index=True)
+            found = summary(rows, WORLDS[world].truth)
+            for name, row in found.iterrows():
+                print(
+                    f"| {world} | {size} | {name} | {row['length']:.3f} ({row['error']:.3f}) | {row['coverage']:.3f} | "
+                    f"{row['failed']:.0f} | {1000 * row['seconds']:.2f} |", flush=True,
+                )  # fmt: skip
+            bars.append((world, size, *against_the_best(rows, found, size)))
+    print("\n| world | labels | ours | best of the others | length over it | bar |")
+    print("|---|---|---|---|---|---|")
+    for world, size, mine, best, value, error in bars:
+        print(f"| {world} | {size} | {mine} | {best} | {value:.3f} ({error:.3f}) | {_verdict(value, error)} |")
+    print(f"\n{said.replicates} replicates. {versions}")
+
+
+def _verdict(value: float, error: float) -> str:
+    return "shorter" if value < 1 - 2 * error else "met" if value <= 1.01 + 2 * error else "missed"
+
+
+if __name__ == "__main__":
+    main()
