@@ -10,21 +10,24 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from prefdensity.data.columns import column_names, empty as is_empty, shown
+from prefdensity.data.columns import column_names
 from prefdensity.errors import DataError
-from prefdensity.judged.columns import (
-    as_names,
-    first_row,
-    read_columns,
-    read_groups,
-    read_numbers,
-    require_columns,
+from prefdensity.judged.columns import as_names, first_row, read_groups, require_columns
+from prefdensity.judged.measures import (
+    by_rung,
+    came,
+    read_chances,
+    read_features,
+    read_label,
+    read_measures,
+    read_prices,
+    read_sides,
+    read_subgroups,
 )
 from prefdensity.judged.rungs import Rung
 
 Array = NDArray[Any]
 
-_MOST_CATEGORIES = 20
 LABEL = "label"
 
 
@@ -91,6 +94,7 @@ class Measured:
         values: Mapping[str, float] | None = None,
         covariates: Sequence[str] = (),
         by: str | None = None,
+        between: tuple[str, str] | None = None,
         free: Sequence[str] = (),
         probabilities: Mapping[str, str] | None = None,
         prices: Mapping[str, float] | None = None,
@@ -119,8 +123,12 @@ class Measured:
             Column with words or numbers that name a subgroup. Covariates are then its indicators, "column=word", for
             all subgroups: `LinearRegression(intercept=False)` is about the mean in each, and
             `prefdensity.pcal.Solved.contrast` about their differences.
+        between
+            Two columns that name the items of a comparison, of which the label is the share for the first: 1, 0, or
+            between. For `prefdensity.pcal.BradleyTerry`; covariates are then 1 and -1 for the items compared.
         covariates, free
-            Numeric columns without empty cells.
+            Columns without empty cells, of numbers or of up to 20 words: indicators "column=word", of covariates for
+            all but the first word in their order.
         probabilities
             For each rung, and "label", the column with its probability. None: a pilot, where all is bought.
         prices
@@ -139,16 +147,23 @@ class Measured:
         if LABEL in rungs or not all(rungs.values()):
             raise DataError(f"ladder={dict(ladder or {})!r} needs columns for every rung, and none called {LABEL!r}")
         names = (*rungs, LABEL)
-        chances = _named(probabilities, names, "probabilities")
-        optional = [name for name in (cluster, stage, minus, by) if name]
-        if by and covariates:
-            raise DataError(f"by={by!r} makes the covariates; covariates={list(covariates)} cannot be given with it")
+        chances = by_rung(probabilities, names, "probabilities")
+        optional = [name for name in (cluster, stage, minus, by, *(between or ())) if name]
+        made = [f"{name}={value!r}" for name, value in (("by", by), ("between", between)) if value]
+        if len(made) > 1 or (made and covariates):
+            other = made[1] if len(made) > 1 else f"covariates={list(covariates)}"
+            raise DataError(f"{made[0]} makes the covariates; {other} cannot be given with it")
         bought = [column for columns in rungs.values() for column in columns]
         require_columns(frame, [*covariates, *free, *bought, label, *dict.fromkeys(chances), *optional], source)
-        y = _label(frame, label, minus, values, source)
-        names_of, x = _groups(frame, by, source) if by else (tuple(covariates), read_columns(frame, covariates, source))
-        parts = [_measures(frame, columns, source) for columns in rungs.values()]
-        seen = [_there(part) for part in parts] + [~np.isnan(y)]
+        y = read_label(frame, label, minus, values, source)
+        if by:
+            names_of, x = read_subgroups(frame, by, source)
+        elif between:
+            names_of, x = read_sides(frame, between, source)
+        else:
+            names_of, x = read_features(frame, covariates, source, baseline=True)
+        parts = [read_measures(frame, columns, source) for columns in rungs.values()]
+        seen = [came(part) for part in parts] + [~np.isnan(y)]
         for (low, under), (high, above) in zip(
             zip(names, seen, strict=True), zip(names[1:], seen[1:], strict=False), strict=False
         ):
@@ -156,9 +171,9 @@ class Measured:
                 row = first_row(above & ~under)
                 raise DataError(f"{source} has {high} but no {low} in row {row}; a rung is bought with all below it")
         return cls(
-            covariates=x, outputs=read_columns(frame, free, source),
-            measures=tuple(parts), label=y, probabilities=_chances(frame, chances, names, seen, source), ladder=names,
-            prices=_prices(prices, names), covariate_names=column_names([*names_of], source),
+            covariates=x, outputs=read_features(frame, free, source, baseline=False)[1],
+            measures=tuple(parts), label=y, probabilities=read_chances(frame, chances, names, seen, source),
+            ladder=names, prices=read_prices(prices, names), covariate_names=column_names([*names_of], source),
             cluster=None if cluster is None else read_groups(frame, cluster, source),
             stage=None if stage is None else read_groups(frame, stage, source), source=source,
         )  # fmt: skip
@@ -176,7 +191,7 @@ class Measured:
     @property
     def rungs(self) -> tuple[Rung, ...]:
         """The ladder, from the label down."""
-        seen = [_there(part) for part in self.measures] + [self.labelled]
+        seen = [came(part) for part in self.measures] + [self.labelled]
         every = [Rung(n, s, p) for n, s, p in zip(self.ladder, seen, self.probabilities.T, strict=True)]
         return tuple(every[::-1])
 
@@ -227,6 +242,35 @@ class Measured:
             probabilities=self.probabilities[:, kept], prices=None if self.prices is None else self.prices[kept],
         )  # fmt: skip
 
+    @property
+    def any_order(self) -> bool:
+        """Whether rungs below the label were bought together, so that none need be below another."""
+        return bool((np.ptp(self.probabilities[:, :-1], axis=1) == 0).all()) if len(self.ladder) > 2 else True
+
+    def only(self, *names: str) -> Measured:
+        """Return the table with these rungs below the label, in this order from the poorest.
+
+        Raises
+        ------
+        DataError
+            For a rung that the ladder does not have, or another order where rungs were not bought together.
+        """
+        inner = self.ladder[:-1]
+        kept = self.without(*(name for name in inner if name not in names))
+        for name in names:
+            if name not in inner:
+                raise DataError(f"{name!r} is no rung of this ladder; these are {', '.join(inner)}")
+        if names == kept.ladder[:-1]:
+            return kept
+        if not kept.any_order:
+            raise DataError(f"rungs that were not bought together have one order, {', '.join(kept.ladder[:-1])}")
+        order = [kept.ladder.index(name) for name in names]
+        at = [*order, len(order)]
+        return replace(
+            kept, ladder=(*names, LABEL), measures=tuple(kept.measures[k] for k in order),
+            probabilities=kept.probabilities[:, at], prices=None if kept.prices is None else kept.prices[at],
+        )  # fmt: skip
+
     def bought(self, probabilities: Array, reached: Array) -> Measured:
         """Return a table where all was seen as it would look had only this been bought.
 
@@ -241,127 +285,3 @@ class Measured:
         measures = tuple(np.where((reached > k)[:, None], part, np.nan) for k, part in enumerate(self.measures))
         label = np.where(reached == len(self.ladder), self.label, np.nan)
         return replace(self, measures=measures, label=label, probabilities=p)
-
-
-def _label(
-    frame: pd.DataFrame, label: str, minus: str | None, values: Mapping[str, float] | None, source: str
-) -> Array:  # fmt: skip
-    """Return the label [unit], NaN where it is empty."""
-    columns = []
-    for column in (label, minus) if minus else (label,):
-        if values is not None:
-            given = frame[column].reset_index(drop=True)
-            none = is_empty(given)
-            strange = ~none & ~given.isin(list(values)).to_numpy()
-            if strange.any():
-                row = first_row(strange)
-                raise DataError(
-                    f"{source}: column {column!r} holds {shown(given[row - 1])} in row {row}; values are known of "
-                    f"{', '.join(map(repr, values))}"
-                )
-            columns.append(given.map(values).to_numpy(float))
-        else:
-            columns.append(read_numbers(frame, column, source, empty=True))
-    if minus:
-        alone = np.isnan(columns[0]) != np.isnan(columns[1])
-        if alone.any():
-            raise DataError(f"{source}: only one of {label!r} and {minus!r} has a value in row {first_row(alone)}")
-        return np.asarray(columns[0] - columns[1])
-    return columns[0]
-
-
-def _groups(frame: pd.DataFrame, by: str, source: str) -> tuple[tuple[str, ...], Array]:
-    """Return names of subgroups and their indicators [unit, group]."""
-    code = read_groups(frame, by, source)
-    first = [frame[by].iloc[int(np.argmax(code == k))] for k in range(int(code.max()) + 1)]
-    if len(first) > _MOST_CATEGORIES:
-        raise DataError(f"{source}: column {by!r} names {len(first)} subgroups; at most {_MOST_CATEGORIES} are taken")
-    return tuple(f"{by}={value}" for value in first), np.eye(len(first))[code]
-
-
-def _there(part: Array) -> Array:
-    """Return whether a rung was bought [unit]."""
-    return np.asarray(~np.isnan(part).any(1))
-
-
-def _named(given: Mapping[str, Any] | None, names: tuple[str, ...], what: str) -> list[Any]:
-    """Return what is given for each rung; nothing if nothing is."""
-    if given is None:
-        return []
-    if set(given) != set(names):
-        raise DataError(f"{what}={dict(given)!r} must name every rung and no other: {', '.join(names)}")
-    return [given[name] for name in names]
-
-
-def _prices(given: Mapping[str, float] | None, names: tuple[str, ...]) -> Array | None:
-    prices = _named(given, names, "prices")
-    wrong = [name for name, price in zip(names, prices, strict=bool(prices)) if not 0 < price < np.inf]
-    if wrong:
-        raise DataError(f"the price of {wrong[0]!r} must be positive; what is free belongs to free=, not to a rung")
-    return np.array(prices, float) if prices else None
-
-
-def _measures(frame: pd.DataFrame, columns: tuple[str, ...], source: str) -> Array:
-    """Return the measures of a rung as numbers [unit, k], all NaN where every cell is empty."""
-    parts, nothing = [], np.ones(len(frame), bool)
-    for column in columns:
-        given = frame[column].reset_index(drop=True)
-        none = is_empty(given)
-        nothing &= none
-        part = _numbers_or_words(frame, column, given, none, source)
-        part[none] = 0.0
-        parts += [part, none.astype(float)[:, None]]
-    out = np.hstack(parts)
-    told = (out[~nothing] != 0).any(0)
-    out = out[:, told] if told.any() else out[:, :1]
-    out[nothing] = np.nan
-    return out
-
-
-def _numbers_or_words(frame: pd.DataFrame, column: str, given: pd.Series, none: Array, source: str) -> Array:
-    """Return numbers [unit, 1], or one column for each of a few words."""
-    as_number = pd.to_numeric(given.where(~none), errors="coerce").notna().to_numpy()
-    if as_number[~none].all():
-        return np.array(read_numbers(frame, column, source, empty=True)[:, None])
-    if as_number.any():
-        row = first_row(~as_number & ~none)
-        raise DataError(
-            f"{source}: column {column!r} holds {shown(given[row - 1])} in row {row} among numbers; numbers or words "
-            "are needed, not both"
-        )
-    words = sorted({str(value) for value in given[~none]})
-    if len(words) > _MOST_CATEGORIES:
-        raise DataError(
-            f"{source}: column {column!r} holds {len(words)} different words; up to {_MOST_CATEGORIES} are taken as "
-            "categories, numbers as they are"
-        )
-    return np.column_stack([(given.astype(str) == word).to_numpy(float) for word in words])
-
-
-def _chances(
-    frame: pd.DataFrame, columns: list[str], names: tuple[str, ...], seen: list[Array], source: str
-) -> Array:  # fmt: skip
-    if not columns:
-        for name, each in zip(names, seen, strict=True):
-            if not each.all():
-                raise DataError(
-                    f"{source} has no {name} in row {first_row(~each)} and no probabilities; name the columns of the "
-                    "probabilities that the rungs were bought with"
-                )
-        return np.ones((len(frame), len(names)))
-    p = read_columns(frame, columns, source)
-    for name, column, chance, each in zip(names, columns, p.T, seen, strict=True):
-        wrong = ~((chance > 0) & (chance <= 1)) | ((chance == 1) & ~each)
-        if wrong.any():
-            row = first_row(wrong)
-            raise DataError(
-                f"{source}: column {column!r} holds {chance[row - 1]:g} in row {row}; a probability in (0, 1] is "
-                f"needed, 1 only where {name} was bought"
-            )
-    for low, high, less, more in zip(names, names[1:], p.T, p.T[1:], strict=False):
-        if (more > less).any():
-            raise DataError(
-                f"{source}: the probability of {high} exceeds that of {low} in row {first_row(more > less)}; a rung is "
-                "bought with all below it"
-            )
-    return p

@@ -5,6 +5,7 @@ What is decided here: what to buy, how a target is estimated from what came back
 
 from prefdensity.pcal.estimate import PcalEstimate, pcal
 from prefdensity.pcal.functionals import (
+    BradleyTerry,
     EstimatingEquation,
     LinearRegression,
     LogisticRegression,
@@ -20,9 +21,11 @@ from prefdensity.pcal.plan import PcalDesign, pcal_design
 from prefdensity.pcal.program_nuisance import MovedNuisance, ProgramNuisance
 from prefdensity.pcal.purchase_checks import Purchases
 from prefdensity.pcal.quantiles import Quantile
+from prefdensity.pcal.ranks import jointly, ranks
 from prefdensity.pcal.rounds import anytime, decided, drift, pooled, together
 
 __all__ = [
+    "BradleyTerry",
     "ConfusionJudge",
     "PcalDesign",
     "EstimatingEquation",
@@ -47,11 +50,13 @@ __all__ = [
     "anytime",
     "decided",
     "drift",
+    "jointly",
     "ladder",
     "ladder_plan",
     "pcal",
     "pcal_design",
     "pooled",
+    "ranks",
     "together",
     "weigh_returns",
 ]

@@ -229,6 +229,27 @@ class LogisticRegression(Regression):
 
 
 @dataclass(frozen=True)
+class BradleyTerry(LogisticRegression):
+    """Utilities of items from comparisons, of a table that was read with `between`: log odds of being preferred.
+
+    The last item is the one that the others are set against, at 0; `ranks.ranks` asks for none. Where utilities do not
+    explain all odds they are those that come nearest, in the comparisons at hand.
+    """
+
+    intercept: bool = False
+
+    def names(self, judged: Purchased) -> tuple[str, ...]:
+        """See `Functional`; all items but the last."""
+        x = judged.covariates
+        if x.shape[1] < 2 or not (np.isin(x, (-1.0, 0.0, 1.0)).all() and (x.sum(1) == 0).all()):
+            raise DataError("utilities are of items that were compared; read the table with between=(first, second)")
+        return judged.covariate_names[:-1]
+
+    def design(self, judged: Purchased) -> Array:  # noqa: D102
+        return judged.covariates[:, :-1]
+
+
+@dataclass(frozen=True)
 class PoissonRegression(Regression):
     """Counts, log link."""
 

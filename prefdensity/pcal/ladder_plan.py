@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import combinations, permutations
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from scipy.optimize import brentq
 from scipy.stats import t
 
 from prefdensity.errors import DataError
-from prefdensity.judged.measured import Measured
+from prefdensity.judged.measured import LABEL, Measured
 from prefdensity.pcal.allocation import draw
 from prefdensity.pcal.criteria import Criterion
 from prefdensity.pcal.estimate import CrossFitted
@@ -24,7 +24,7 @@ from prefdensity.pcal.ladder_option import LadderOption, learn_option
 
 Array = NDArray[Any]
 
-_MOST_RUNGS = 8
+_MOST_RUNGS, _MOST_ORDERED = 8, 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +34,7 @@ class LadderPlan:
     Attributes
     ----------
     options
-        All ladders with some of the rungs below the label, or none.
+        All ladders with some of the rungs below the label, or none; in every order where that is free.
     money
         To be spent on `units`.
     units
@@ -288,17 +288,25 @@ def ladder_plan(
     if kept is not None and kept.ladder != pilot.ladder:
         raise DataError(f"kept has another ladder than the pilot: {kept.ladder}, not {pilot.ladder}")
     owned = np.zeros(len(pilot.ladder)) if kept is None else kept.probabilities.sum(0)
-    inner = pilot.ladder[:-1]
-    # from the shortest ladder on: what is no better is not bought
-    skips = [skip for size in range(len(inner), -1, -1) for skip in combinations(inner, size)]
     options = tuple(
         replace(
-            learn_option(pilot.without(*skip), functional, nuisance, criterion, calibration, folds, seed),
+            learn_option(pilot.only(*rungs), functional, nuisance, criterion, calibration, folds, seed),
             kept=0 if kept is None else len(kept),
-            owned=owned[[name not in skip for name in pilot.ladder]][::-1],
+            owned=owned[[pilot.ladder.index(name) for name in (*rungs, LABEL)]][::-1],
         )
-        for skip in skips
-    )  # fmt: skip
+        for rungs in _ladders(pilot, kept)
+    )
     plan = LadderPlan(options, money, units, level, len(names), pilot)
     plan.best()
     return plan
+
+
+def _ladders(pilot: Measured, kept: Measured | None) -> Iterator[tuple[str, ...]]:
+    """Yield the rungs of every ladder that may be bought, from the shortest: what is no better is not bought.
+
+    Rungs come in every order where the pilot allows it and they are few: which judge to ask first is part of the plan.
+    """
+    inner = pilot.ladder[:-1]
+    free = len(inner) <= _MOST_ORDERED and pilot.any_order and (kept is None or kept.any_order)
+    for size in range(len(inner) + 1):
+        yield from (permutations if free else combinations)(inner, size)
