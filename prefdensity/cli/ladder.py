@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prefdensity.cli.shell import staged
+from prefdensity.cli.shell import require_writable, results
 from prefdensity.errors import DataError
 
 if TYPE_CHECKING:
@@ -80,8 +80,7 @@ def plan(
     from prefdensity.pcal.ladder_plan import ladder_plan
     from prefdensity.reporting.ladder_report import cost_curve, headline, write_plan_report
 
-    with staged(out):
-        pass  # a folder that cannot be written is better known before the work than after it
+    require_writable(out)
     rungs = _rungs(rung)
     table = _measured(
         pilot, rungs, free, covariate, label, minus=minus, values=_values(value), by=by,
@@ -98,8 +97,7 @@ def plan(
     if want is not None:
         typer.echo(f"+- {want:g} needs {found.money_for(want):,.6g}")
     curve = found.curve(found.moneys(30))
-    with staged(out) as folder:
-        folder.mkdir()
+    with results(out) as folder:
         found.shopping().to_csv(folder / "shopping.csv", index=False)
         found.ways().to_csv(folder / "ways.csv", index=False)
         found.break_even().to_csv(folder / "break_even.csv", index=False)
@@ -107,8 +105,6 @@ def plan(
         curve.to_csv(folder / "curve.csv", index=False)
         cost_curve(found, curve).savefig(folder / "curve.svg")
         write_plan_report(found, curve, folder / "report.html", pilot.name)
-        names = sorted(path.name for path in folder.iterdir())
-    typer.echo(f"wrote {out}: {', '.join(names)}")
 
 
 def measure(
@@ -145,8 +141,7 @@ def measure(
 
     if against is not None and stage is None:
         raise DataError("--against is for rounds; name the column of the round with --stage")
-    with staged(out):
-        pass
+    require_writable(out)
     rungs = _rungs(rung)
     chances = {name: f"{name}_probability" for name in (*rungs, "label")}
     table = _measured(
@@ -155,16 +150,13 @@ def measure(
     )  # fmt: skip
     found = ladder(table, _functional(target, by), criterion=criterion, level=level, seed=seed)
     typer.echo(found.summary().to_string(index=False, float_format=lambda value: f"{value:.4g}"))
-    with staged(out) as folder:
-        folder.mkdir()
+    with results(out) as folder:
         found.summary().to_csv(folder / "estimate.csv", index=False)
         found.comparison().to_csv(folder / "comparison.csv", index=False)
         found.purchase_tests().to_csv(folder / "purchases.csv", index=False)
         write_ladder_report(found, folder / "report.html", collected.name)
         if stage is not None:
             _rounds(found, against, folder)
-        names = sorted(path.name for path in folder.iterdir())
-    typer.echo(f"wrote {out}: {', '.join(names)}")
     for sentence in found.warnings:
         typer.echo(f"warning: {sentence}", err=True)
 

@@ -96,7 +96,6 @@ def tables(
         found["annotators"] = annotator_table(post, data)
     groups = None if by is None else post.by(by, level, reference)
     with staged(out) as folder:
-        folder.mkdir()
         for name, table in found.items():
             spreadsheet_safe(table).to_csv(folder / f"{name}.csv", index=False)
         if groups is not None:

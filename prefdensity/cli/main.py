@@ -20,7 +20,7 @@ from prefdensity.cli.leaderboard import leaderboard, tables
 from prefdensity.cli.pcal import design, estimate
 from prefdensity.cli.ratio import likelihood_ratio
 from prefdensity.cli.select import select, select_study
-from prefdensity.cli.shell import INTERRUPTED, one_sentence, staged
+from prefdensity.cli.shell import INTERRUPTED, one_sentence, require_writable, results, staged
 from prefdensity.cli.study import judge_study
 from prefdensity.cli.table import reads_a_table
 from prefdensity.errors import DataError
@@ -148,8 +148,7 @@ def fit(
 
     if reference is not None and (by is None or reference not in data.items):
         raise DataError(f"--reference {reference} must name an item of the table, beside --by")
-    with staged(out):
-        pass  # a folder that cannot be written is better known before the fit than after it
+    require_writable(out)
     program = load_program(model)
     post = fitting.fit(
         program if by is None else reading(program, by, "on" if method is Method.mle else "by"),
@@ -180,7 +179,6 @@ def _write_fit(
     ranked = "utility" in post.draws  # a user's own program may know no single utility
     checked = check(post, data)
     with staged(out) as folder:
-        folder.mkdir()
         post.save(folder / "fit.nc")
         post.parameters(level=level).to_csv(folder / "parameters.csv", index=False)
         if ranked:
@@ -259,14 +257,11 @@ def check(
     typer.echo(str(found))
     typer.echo(next_step(found))
     if out is not None:
-        with staged(out) as folder:
-            folder.mkdir()
+        with results(out) as folder:
             found.table.to_csv(folder / "check.csv", index=False)
             found.suspects().to_csv(folder / "suspects.csv", index=False)
             plots.check(found).savefig(folder / "check.svg")
             plots.calibration_curve(found.calibration_curve).savefig(folder / "calibration.svg")
-            written = sorted(path.name for path in folder.iterdir())
-        typer.echo(f"wrote {out}: {', '.join(written)}")
 
 
 @app.command(epilog=f"Example: prefdensity compare votes.csv --models {TIES} {LONGER} --ordered")
@@ -312,14 +307,11 @@ def compare(
     found = compare.compare(posts, data, unit=unit, refit=refit, seed=seed, progress=show)
     typer.echo(str(found))
     if out is not None:
-        with staged(out) as folder:
-            folder.mkdir()
+        with results(out) as folder:
             found.table.to_csv(folder / "compare.csv", index=False)
             plots.comparison(found).savefig(folder / "compare.svg")
-            files = {name: f"{name.replace('/', '_')}.nc" for name in posts} if arviz else {}
-            for name, file in files.items():
-                found.save_arviz(name, folder / file)
-        typer.echo(f"wrote {out}: {', '.join(['compare.csv', 'compare.svg', *files.values()])}")
+            for name in posts if arviz else ():
+                found.save_arviz(name, folder / f"{name.replace('/', '_')}.nc")
 
 
 app.command(epilog="Example: prefdensity leaderboard results/fit.nc votes.csv --as markdown --anchor gpt-4=1114")(

@@ -1,13 +1,12 @@
 """The commands `pcal design` and `pcal estimate`: whom to label and compare, and what it tells in the end."""
 
-from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prefdensity.cli.shell import staged
+from prefdensity.cli.shell import require_writable, results
 from prefdensity.errors import DataError
 from prefdensity.programs.defaults import STUDIED
 from prefdensity.words import share
@@ -126,8 +125,7 @@ def design(
     from prefdensity.reporting import pcal_plots
     from prefdensity.reporting.pcal_report import write_design_report
 
-    with staged(out):
-        pass  # a folder that cannot be written is better known before the work than after it
+    require_writable(out)
     table = _judged(
         read_rows(pilot), str(pilot), covariate, output, preference, label, cost, judge=judge or None,
         labellers=labeller or (),
@@ -150,7 +148,7 @@ def design(
             f"{level:.0%} interval of {criterion} from {len(frame)} units: length {plan.length(len(frame), level):.4g}"
         )
 
-    def write(folder: Path) -> None:
+    with results(out) as folder:
         if units is not None:
             planned.to_csv(folder / "units.csv", index=False)
         plan.curve(len(frame), plan.budgets(40), level).to_csv(folder / "curve.csv", index=False)
@@ -159,8 +157,6 @@ def design(
         if plan.single:
             pcal_plots.cost_precision(plan, len(frame), level).savefig(folder / "curve.svg")
         write_design_report(plan, planned, folder / "report.html", pilot.name, level=level, judge=fitted)
-
-    _write(out, write)
 
 
 def estimate(
@@ -225,8 +221,7 @@ def estimate(
     from prefdensity.reporting import pcal_plots
     from prefdensity.reporting.pcal_report import write_estimate_report
 
-    with staged(out):
-        pass  # a folder that cannot be written is better known before the work than after it
+    require_writable(out)
     frame = read_rows(collected)
     table = _judged(
         frame, str(collected), covariate, output, preference, label, cost, label_probability=label_probability,
@@ -247,7 +242,7 @@ def estimate(
     for name, count in table.aside:
         typer.echo(f"{count:,} verdicts of {name} are set aside")
 
-    def write(folder: Path) -> None:
+    with results(out) as folder:
         found.summary().to_csv(folder / "estimate.csv", index=False)
         found.bands(seed=seed).to_csv(folder / "bands.csv", index=False)
         comparison.to_csv(folder / "comparison.csv", index=False)
@@ -261,8 +256,6 @@ def estimate(
         type(frame)(influence).to_csv(folder / "influence.csv", index=False)
         pcal_plots.interval_comparison(comparison).savefig(folder / "comparison.svg")
         write_estimate_report(found, folder / "report.html", collected.name, judge=fitted)
-
-    _write(out, write)
     for sentence in warnings:
         typer.echo(f"warning: {sentence}", err=True)
 
@@ -317,12 +310,3 @@ def _nuisance(name: str, table: "Judged", seed: int) -> "tuple[Nuisance, JudgeFi
         return (GaussianNuisance() if name == "gaussian" else LinearNuisance()), None
     judge = fit_judge(name, table, method="laplace", seed=seed)
     return MovedNuisance(judge), judge
-
-
-def _write(out: Path, write: Callable[[Path], None]) -> None:
-    """Write a folder, whole or not at all."""
-    with staged(out) as folder:
-        folder.mkdir()
-        write(folder)
-        names = sorted(path.name for path in folder.iterdir())
-    typer.echo(f"wrote {out}: {', '.join(names)}")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prefdensity.cli.shell import staged
+from prefdensity.cli.shell import results
 from prefdensity.cli.table import reads_a_table
 
 if TYPE_CHECKING:
@@ -32,7 +32,5 @@ def likelihood_ratio(
     table = likelihood_ratios(posts, data)
     typer.echo(table.astype({"df": float}).to_string(index=False, na_rep="", float_format=lambda value: f"{value:.4g}"))
     if out is not None:
-        with staged(out) as folder:
-            folder.mkdir()
+        with results(out) as folder:
             table.to_csv(folder / "likelihood_ratio.csv", index=False)
-        typer.echo(f"wrote {out}: likelihood_ratio.csv")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prefdensity.cli.shell import staged, whole
+from prefdensity.cli.shell import require_writable, results, whole
 from prefdensity.cli.table import reads_a_table
 from prefdensity.errors import DataError
 
@@ -183,8 +183,7 @@ def select_study(
         steps = [int(text) for text in budgets.split(",")]
     except ValueError:
         raise DataError(f"--budgets {budgets} must be whole numbers with commas, like 50,100,200") from None
-    with staged(out):
-        pass  # a folder that cannot be written is better known before the work than after it
+    require_writable(out)
     found = study.selection_study(
         world if saved is None else load_posterior(saved),
         [name.strip() for name in rules.split(",")],
@@ -196,12 +195,9 @@ def select_study(
         progress=False if quiet else None,
     )
     typer.echo(str(found))
-    with staged(out) as folder:
-        folder.mkdir()
+    with results(out) as folder:
         found.curves.to_csv(folder / "curves.csv", index=False)
         found.table.to_csv(folder / "table.csv", index=False)
         name = world if saved is None else saved.name
         write_selection_study_report(found, folder / "report.html", f"Which pairs to ask: {name}")
         selection_plots.learning_curves(found).savefig(folder / "learning_curves.svg")
-        written = sorted(path.name for path in folder.iterdir())
-    typer.echo(f"wrote {out}: {', '.join(written)}")

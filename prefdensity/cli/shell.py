@@ -129,22 +129,35 @@ def whole(out: Path) -> Iterator[Path]:
             os.replace(path, out)
 
 
-@contextmanager
-def staged(out: Path) -> Iterator[Path]:
-    """Yield a path to build a folder at; what was built there becomes `out` when all of it succeeded."""
+def require_writable(out: Path) -> Path:
+    """Return the folder that `out` is, or will be, in; what cannot be written is better known before the work."""
     home = next(path for path in (out, *out.absolute().parents) if path.exists())
     if not home.is_dir():
         raise DataError(f"{home} is a file; --out names a folder")
     if not os.access(home, os.W_OK | os.X_OK):
         raise DataError(f"{home} may not be written to; choose another --out")
-    with tempfile.TemporaryDirectory(prefix=".prefdensity-", dir=home) as scratch:
+    return home
+
+
+@contextmanager
+def staged(out: Path) -> Iterator[Path]:
+    """Yield a folder to write into; what was written there is in `out` when all of it succeeded."""
+    with tempfile.TemporaryDirectory(prefix=".prefdensity-", dir=require_writable(out)) as scratch:
         folder = Path(scratch) / "new"
+        folder.mkdir()
         yield folder
-        if not folder.exists():
-            return
         out.parent.mkdir(parents=True, exist_ok=True)
         if not out.exists():
             folder.rename(out)
         else:
             for path in sorted(folder.iterdir()):
                 os.replace(path, out / path.name)
+
+
+@contextmanager
+def results(out: Path) -> Iterator[Path]:
+    """Yield a folder as `staged` does, and say in the end what was written."""
+    with staged(out) as folder:
+        yield folder
+        names = sorted(path.name for path in folder.iterdir())
+    typer.echo(f"wrote {out}: {', '.join(names)}")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from prefdensity.cli.shell import staged
+from prefdensity.cli.shell import require_writable, results
 
 
 def judge_study(
@@ -27,8 +27,7 @@ def judge_study(
     from prefdensity.reporting import study_plots
     from prefdensity.reporting.study_report import write_study_report
 
-    with staged(out):
-        pass  # a folder that cannot be written is better known before the work than after it
+    require_writable(out)
     found = study.judge_study(
         truths=tuple(study.TRUTHS) if truths is None else [name.strip() for name in truths.split(",")],
         nuisances=study.NUISANCES if nuisances is None else [name.strip() for name in nuisances.split(",")],
@@ -43,11 +42,8 @@ def judge_study(
         progress=False if quiet else None,
     )
     typer.echo(str(found))
-    with staged(out) as folder:
-        folder.mkdir()
+    with results(out) as folder:
         found.table.to_csv(folder / "table.csv", index=False)
         write_study_report(found.table, found.settings, folder / "report.html", "What a wrong model of the judge costs")
         study_plots.lengths(found.table).savefig(folder / "lengths.svg")
         study_plots.coverage(found.table).savefig(folder / "coverage.svg")
-        written = sorted(path.name for path in folder.iterdir())
-    typer.echo(f"wrote {out}: {', '.join(written)}")
