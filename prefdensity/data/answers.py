@@ -241,7 +241,7 @@ def wide(frame: pd.DataFrame, layout: Layout, given: Given, source: str, notes: 
     """Items, or pairs of items, as columns."""
     if layout.wide == "wins":
         return _square(frame, layout, given, source, notes)
-    frame, columns = _short(frame, _items(frame, layout, source, notes), notes)
+    frame, columns = _short(frame, _items(frame, layout, source), notes)
     if layout.wide == "pairs":
         return pair_names.from_columns(frame, columns, layout, given, source, notes)
     if layout.wide in ("rank", "score"):
@@ -281,7 +281,7 @@ def _ask_unranked(cells: int, source: str) -> None:
     )
 
 
-def _items(frame: pd.DataFrame, layout: Layout, source: str, notes: list[str]) -> list[str]:
+def _items(frame: pd.DataFrame, layout: Layout, source: str) -> list[str]:
     """Return the columns that are items, or pairs: those said, or all that have no other use and describe no row."""
     if layout.columns:
         return [str(name) for name in layout.columns]

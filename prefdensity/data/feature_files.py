@@ -65,7 +65,7 @@ def _array_table(path: Path, kind: str, labels: Any, per: str) -> pd.DataFrame:
     if len(tables) == 1:
         values = next(iter(tables.values()))
         words = [value for value in arrays.values() if value.ndim == 1 and len(value) == len(values)]
-        index = _row_labels(labels, words, len(values), path, per)
+        index = _row_labels(labels, words, len(values), path)
     elif not tables and len({len(value) for value in vectors.values()}) == 1:
         values, index = np.array(list(vectors.values())), list(vectors)
     else:
@@ -89,7 +89,7 @@ def _arrays(path: Path, kind: str) -> dict[str, np.ndarray]:
         return {name: found[name] for name in found.files} if kind == ".npz" else {path.stem: found}
 
 
-def _row_labels(labels: Any, words: list[np.ndarray], rows: int, path: Path, per: str) -> list[str]:
+def _row_labels(labels: Any, words: list[np.ndarray], rows: int, path: Path) -> list[str]:
     if labels is not None:
         table = read_rows(Path(labels))
         found = [str(each) for each in table.iloc[:, 0]]

@@ -39,7 +39,7 @@ def finished(
     frame = _repeated(frame.reset_index(drop=True), layout, answer, source)
     frame = _tidied(frame, layout, (answer, item, said), kind, source, notes)
     if layout.as_pairs:
-        return _implied(frame, layout, given, (answer, item, said), source, notes, kind)
+        return _implied(frame, layout, given, (answer, item, said), notes, kind)
     people = {"annotator": layout.annotator} if layout.annotator is not None else {}
     role = "rank" if kind == "rankings" else "pick"
     return frame, {"answer": answer, "item": item, role: said} | people, kind
@@ -141,7 +141,6 @@ def _implied(
     layout: Layout,
     given: Given,
     columns: tuple[str, str, str],
-    source: str,
     notes: list[str],
     kind: str,
 ) -> Turned:

@@ -56,7 +56,6 @@ _ROWS = [each.name for each in fields(Reading)]  # arguments that say how rows a
 _DESCRIBED = ("item_features", "feature_labels", "item_measures", "attributes")  # what describes labels
 _DIALECT = [each.name for each in fields(Dialect)]
 _LAYOUT = [each.name for each in fields(Layout)]
-Source = str | Path | pd.DataFrame | Sequence[Any] | Mapping[str, Any]
 
 
 def read(source: Any, /, *, format: str | None = None, **given: Any) -> Comparisons | Choices:

@@ -34,7 +34,7 @@ from prefdensity.inference.arrow import Arrow
 from prefdensity.inference.felt import PASS, Felt
 from prefdensity.inference.krylov import Pattern, Sparse
 from prefdensity.inference.leaves import Leaf
-from prefdensity.inference.locality import PROBE, UNTOLD, agrees, sample, sites_of
+from prefdensity.inference.locality import confirmed, sites_of
 from prefdensity.inference.precision import DENSE, Dense, Precision
 from prefdensity.inference.prior import add_rows, log_prior_rows
 from prefdensity.inference.view import Site, View
@@ -72,7 +72,13 @@ Derivatives = tuple[Tensor, list[Tensor], dict[tuple[int, int], Tensor]]
 
 
 class LocalCurvature:
-    """Value, gradient and curvature of one density [dimension], for programs that are local in the sense above."""
+    """Value, gradient and curvature of one density [dimension], for programs that are local in the sense above.
+
+    Raises
+    ------
+    ProgramError
+        If what comparisons feel cannot be told, or nothing can keep so large a matrix.
+    """
 
     def __init__(self, view: View) -> None:
         self.view = view
@@ -81,6 +87,8 @@ class LocalCurvature:
         away = [utility, *sites_of(view, "scale")]  # a scale is felt by the utilities alone
         self.felt = Felt(view, [site for name, site in view.sites.items() if name not in away])
         self._pattern: Pattern | None = None
+        if self.form is None:
+            raise ProgramError(f"its {view.dimension} parameters are too many for a matrix")
 
     @cached_property
     def form(self) -> type[Dense] | type[Arrow] | type[Sparse] | None:
@@ -95,11 +103,6 @@ class LocalCurvature:
             return Dense
         spread = any(part.is_shared and part.weights is not None for part in self.felt.parts)
         return Sparse if self.batches and not spread else None
-
-    def holds(self, z: Tensor) -> bool:
-        """Check the Hessian against an automatic Hessian-vector product at z [dimension], on a few cells."""
-        few = sample(self.view, PROBE)
-        return agrees(self if few is self.view else LocalCurvature(few), few, z)
 
     def __call__(self, z: Tensor) -> tuple[float, Tensor, Precision]:
         """Return value, gradient [dimension] and minus the Hessian of the log joint density."""
@@ -300,26 +303,8 @@ def matrix_of(blocks: list[Block], z: Tensor) -> Tensor:
 
 
 def local_curvature(view: View, z: Tensor) -> LocalCurvature | None:
-    """Return the curvature of a local program, checked at z [dimension]; None for other programs.
-
-    Why a program is none is kept in the view's memo, as `spread`.
-    """
-    if "local" not in view.memo:
-        view.memo["local"], view.memo["spread"] = _local_curvature(view, z)
-    found: LocalCurvature | None = view.memo["local"]
-    return found
-
-
-def _local_curvature(view: View, z: Tensor) -> tuple[LocalCurvature | None, str]:
-    try:
-        local = LocalCurvature(view)
-        if local.form is None:
-            return None, f"its {view.dimension} parameters are too many for a matrix"
-        if local.holds(z):
-            return local, ""
-    except UNTOLD as error:  # whatever a layer raises that finds nobody else in its world
-        return None, str(error)
-    return None, "a comparison feels more than the entries of its own items and annotator"
+    """Return the curvature of a local program, checked at z [dimension]; None for others (see `locality.confirmed`)."""
+    return confirmed(view, LocalCurvature, z, "a comparison feels more than the entries of its own items and annotator")
 
 
 def _utility(view: View) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -13,20 +13,50 @@ from prefdensity.inference.view import View
 from prefdensity.programs.running import Substitute, environment
 
 # Cells on which locality is checked: it is a property of the program, not of the data.
-PROBE = 2000
+_PROBE = 2000
 # What a layer may raise in a world where it finds two items and nobody else.
-UNTOLD = (ProgramError, RuntimeError, IndexError, ValueError, TypeError, AttributeError, KeyError, AssertionError)
+_UNTOLD = (ProgramError, RuntimeError, IndexError, ValueError, TypeError, AttributeError, KeyError, AssertionError)
 
 
-def sample(view: View, most: int) -> View:
-    """Return a view of so many cells at most, spread over all; the view itself where it has no more."""
-    step = -(-len(view.cells) // most)
+class Curvature(Protocol):
+    """Value, gradient [dimension] and minus the Hessian of a view's log joint density."""
+
+    def __init__(self, view: View) -> None: ...
+    def __call__(self, z: Tensor) -> tuple[float, Tensor, Precision]:
+        """Return the three at z [dimension]."""
+
+
+Found = TypeVar("Found", bound=Curvature)
+
+
+def confirmed(view: View, kind: type[Found], z: Tensor, otherwise: str) -> Found | None:
+    """Return the curvature of a kind that a view has, checked at z [dimension]; None where it has none of this kind.
+
+    That is worked out once for a view. Why it has none is kept in its memo as `spread`: what was raised, or `otherwise`
+    where it is not the program's.
+    """
+    name = kind.__name__
+    if name not in view.memo:
+        view.memo[name], view.memo["spread"] = None, otherwise
+        try:
+            found, few = kind(view), _sample(view)
+            if agrees(found if few is view else kind(few), few, z):
+                view.memo[name], view.memo["spread"] = found, ""
+        except _UNTOLD as error:
+            view.memo["spread"] = str(error)
+    told: Found | None = view.memo[name]
+    return told
+
+
+def _sample(view: View) -> View:
+    """Return a view of a few cells, spread over all; the view itself where it has no more."""
+    step = -(-len(view.cells) // _PROBE)
     if step < 2 or not view.cells.pairwise:
         return view
     return View(view.program, view.cells.take(torch.arange(0, len(view.cells), step, device=view.device)))
 
 
-def agrees(curvature: Callable[[Tensor], tuple[float, Tensor, Precision]], view: View, z: Tensor) -> bool:
+def agrees(curvature: Curvature, view: View, z: Tensor) -> bool:
     """Check a curvature against an automatic Hessian-vector product at z [dimension]."""
     direction = torch.linspace(-1.0, 1.0, len(z), dtype=z.dtype, device=z.device).sin()
     z = z + 0.3 * direction  # away from symmetric points, where a network looks linear

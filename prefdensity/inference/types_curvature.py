@@ -34,7 +34,7 @@ from prefdensity.errors import ProgramError
 from prefdensity.inference.arrow import Arrow
 from prefdensity.inference.felt import Felt
 from prefdensity.inference.leaves import Leaf
-from prefdensity.inference.locality import PROBE, UNTOLD, agrees, sample, sites_of
+from prefdensity.inference.locality import confirmed, sites_of
 from prefdensity.inference.precision import DENSE, Dense, Gaussian, Precision
 from prefdensity.inference.prior import log_prior_rows
 from prefdensity.inference.view import Site, View
@@ -282,23 +282,9 @@ class TypesCurvature:
 def types_curvature(view: View, z: Tensor) -> TypesCurvature | None:
     """Return the curvature of a program with types, checked at z [dimension]; None where it does not apply.
 
-    Why not is kept in the view's memo, as `spread`.
+    See `locality.confirmed`.
     """
-    if "types" not in view.memo:
-        view.memo["types"], view.memo["spread"] = _types_curvature(view, z)
-    found: TypesCurvature | None = view.memo["types"]
-    return found
-
-
-def _types_curvature(view: View, z: Tensor) -> tuple[TypesCurvature | None, str]:
-    try:
-        whole = TypesCurvature(view)
-        few = sample(view, PROBE)
-        if agrees(whole if few is view else TypesCurvature(few), few, z):
-            return whole, ""
-    except UNTOLD as error:  # whatever a layer raises that finds nobody else in its world
-        return None, str(error)
-    return None, "a comparison feels more than the entries of its own items and type"
+    return confirmed(view, TypesCurvature, z, "a comparison feels more than the entries of its own items and type")
 
 
 def _only(view: View, stage: str) -> Site:

@@ -37,7 +37,6 @@ RULES = {
     "max_difference": "least even prediction",
     "random": "every candidate is as likely",
 }
-BAYESIAN = ("eig", "greedy_d_optimal", "batch_bald", "bald")
 LEVERAGE = ("d_optimal", "past_aware_d_optimal", "xtx")
 
 _CLUSTERS = 10

@@ -143,7 +143,7 @@ def selection_study(
     """
     rules = tuple(dict.fromkeys([*rules, "entropy", "random"]))
     _require(rules, world, candidates, budgets, seeds)
-    make = _truths(world, seed) if isinstance(world, Posterior) else world_of(world)
+    make = _truths(world) if isinstance(world, Posterior) else world_of(world)
     protocol = _Protocol(budgets, items_per_round, candidates, draws)
     rows: list[tuple[int, str, int, float]] = []
     notes: tuple[str, ...] = ()
@@ -169,7 +169,7 @@ def _simulation(
     return [(number, rule, *point) for rule in rules for point in protocol.curve(world, rule, stream)]
 
 
-def _truths(post: Posterior, seed: int) -> Callable[[int], World]:
+def _truths(post: Posterior) -> Callable[[int], World]:
     """Return worlds whose true utilities are draws of a fit."""
     utility = post.utilities()
     if utility.ndim == 3:
