@@ -14,7 +14,7 @@ from prefdensity.inference.displacement import displacement, errors_of_displaced
 from prefdensity.inference.mixture import Mixture
 from prefdensity.inference.safety import BOUND, Quantities, errors_of_weighed
 from prefdensity.inference.view import Density, View
-from prefdensity.posterior.psis import USABLE, effective_size, k_hat_error, smooth, tempered
+from prefdensity.posterior.psis import USABLE, effective_size, k_hat_error, smooth, systematic, tempered
 from prefdensity.posterior.status import K_GOOD
 
 # Density evaluations (in cell evaluations) spent on judging an approximation. From so many on a few slopes are looked
@@ -254,11 +254,3 @@ def _checked(
         tempering=tempering,
         error=error,
     )
-
-
-def systematic(weight: Tensor, draws: int, generator: torch.Generator) -> Tensor:
-    """Return `draws` indices, each proposal about draws x weight times, in random order."""
-    start = torch.rand(1, generator=generator, dtype=weight.dtype).to(weight)
-    points = (torch.arange(draws, dtype=weight.dtype, device=weight.device) + start) / draws
-    index = torch.searchsorted(weight.cumsum(0).clamp_max(1.0), points).clamp_max(len(weight) - 1)
-    return index[torch.randperm(draws, generator=generator).to(index.device)]

@@ -69,7 +69,8 @@ class Draws:
         "annotator.age" -> [entry]: what was known of labels and the program reads, numbers in standard deviations from
         their mean, categories as codes in `labels_of`.
     units
-        Name of a number that the program reads -> its mean, standard deviation, least and greatest over the judgements.
+        Name of a number that the program reads -> its mean, standard deviation, least and greatest over the judgements;
+        of "annotator.age" over the annotators.
     n_comparisons, data_source, data_fingerprint
         The table it was fitted to.
     unfelt

@@ -20,6 +20,7 @@ from prefdensity.posterior.appraisal import appraisal
 from prefdensity.posterior.by_group import Groups, by_group
 from prefdensity.posterior.courses import course_of
 from prefdensity.posterior.draws import Draws
+from prefdensity.posterior.newcomer import given_votes
 from prefdensity.posterior.predict import outcome_probabilities
 from prefdensity.posterior.signature import Ask, require_same, signature_of
 from prefdensity.programs.layers import Layer, Program
@@ -201,6 +202,44 @@ class Posterior(Draws):
         See `courses.course_of`.
         """
         return course_of(self, name, at, level, reference)
+
+    def given(
+        self,
+        votes: pd.DataFrame | Iterable[tuple[str, str, str]],
+        *,
+        name: str = "new",
+        known: Mapping[str, Any] | None = None,
+        seed: int = 0,
+    ) -> Posterior:
+        """Return the posterior once one new annotator has judged a few pairs, without fitting anew.
+
+        What they want is found by Newton's method, and every draw of this posterior weighed by how likely it makes
+        their judgements (`newcomer`); where the weights cannot be relied on, a warning in its status says so.
+
+        Parameters
+        ----------
+        votes
+            (item_a, item_b, outcome) of each judgement, or a frame with these columns; further columns may be first (a,
+            b or neither), count, and labels or numbers of judgements that the program reads, such as category.
+        name
+            What the annotator is called in the answer, as in ``predict(pairs, annotator="new")``.
+        known
+            What is known of them, and the program reads: {"age": 30, "language": "de"}. A label that nobody tells is
+            one that nobody has met, and a number is at its mean.
+        seed
+            Of the draws.
+
+        Returns
+        -------
+        Posterior whose one annotator is the new one; it learns from their judgements about everything else, too.
+
+        Raises
+        ------
+        DataError
+            For an item, outcome or other label that the fit does not know, and fits without a posterior (mle, map) or
+            with covariates.
+        """
+        return replace(self, **given_votes(self, votes, name, known or {}, seed))
 
     def quality(self) -> list[str]:
         """Return sentences on how far this fit can be trusted."""

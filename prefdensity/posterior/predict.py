@@ -18,7 +18,7 @@ from prefdensity.posterior.draws import Draws
 from prefdensity.posterior.outcome_tables import outcome_tables
 from prefdensity.posterior.questions import given_to, question_cells
 
-_FIRST = {"a": 1.0, "b": -1.0, "neither": 0.0}
+FIRST = {"a": 1.0, "b": -1.0, "neither": 0.0}
 
 
 def outcome_probabilities(
@@ -31,13 +31,13 @@ def outcome_probabilities(
     at: Mapping[str, Any] = MappingProxyType({}),
 ) -> NDArray[np.float64]:
     """Return probabilities [draw, pair, outcome]; see `Posterior.predict`."""
-    if first not in _FIRST:
+    if first not in FIRST:
         raise DataError(f"first={first!r} is unknown; use 'a', 'b' or 'neither'")
     known = None if annotator is None else _index(post.annotators, annotator, "annotator")
-    a, b = _codes(post, pairs)
+    a, b = codes(post, pairs)
     who = None if known is None else np.full(len(pairs), known)
-    where = {name: np.full(len(pairs), _place(post, name, value)) for name, value in at.items()}
-    cells = question_cells(post, post.program, a, b, who, first=_FIRST[first], at=where)
+    where = {name: np.full(len(pairs), place_of(post, name, value)) for name, value in at.items()}
+    cells = question_cells(post, post.program, a, b, who, first=FIRST[first], at=where)
     # an annotator, or category, that nobody has met: its own latents are drawn afresh, the population's are kept
     met = {"item", *where, *(() if known is None else ("annotator",))}
     strange = {name for name in ("annotator", *post.labels_of) if not {name, name.partition(".")[0]} & met}
@@ -52,7 +52,7 @@ def outcome_probabilities(
     return np.concatenate(parts)
 
 
-def _place(post: Draws, name: str, value: Any) -> float:
+def place_of(post: Draws, name: str, value: Any) -> float:
     """Return the code of a label, or a number in its unit, that somebody asks about."""
     if name in post.labels_of:
         return _index(post.labels_of[name], str(value), name)
@@ -72,7 +72,7 @@ def _index(labels: tuple[str, ...], label: str, kind: str) -> int:
         raise DataError(f"unknown {kind} {label!r}; the fit knows {len(labels)}: {near}") from None
 
 
-def _codes(post: Draws, pairs: list[tuple[str, str]]) -> tuple[list[int], list[int]]:
+def codes(post: Draws, pairs: list[tuple[str, str]]) -> tuple[list[int], list[int]]:
     """Return the codes of both sides of each pair."""
     if not pairs:
         raise DataError("there are no pairs to predict")

@@ -61,6 +61,14 @@ def tempered(log_weight: Tensor, fewest: float) -> tuple[float, Tensor]:
     return low, (low * log_weight).log_softmax(0)
 
 
+def systematic(weight: Tensor, draws: int, generator: torch.Generator) -> Tensor:
+    """Return `draws` indices, each proposal about draws x weight times, in random order."""
+    start = torch.rand(1, generator=generator, dtype=weight.dtype).to(weight)
+    points = (torch.arange(draws, dtype=weight.dtype, device=weight.device) + start) / draws
+    index = torch.searchsorted(weight.cumsum(0).clamp_max(1.0), points).clamp_max(len(weight) - 1)
+    return index[torch.randperm(draws, generator=generator).to(index.device)]
+
+
 def effective_size(log_weight: Tensor) -> float:
     """Return Kish's effective sample size of log weights [draw]."""
     return float((2 * log_weight.logsumexp(0) - (2 * log_weight).logsumexp(0)).exp())

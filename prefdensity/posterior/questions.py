@@ -24,7 +24,7 @@ def question_cells(
     item_b: ArrayLike,
     annotator: ArrayLike | None = None,
     *,
-    first: float = 0.0,
+    first: float | Tensor = 0.0,
     points: NDArray[np.float64] | None = None,
     at: Mapping[str, ArrayLike] = MappingProxyType({}),
 ) -> Cells:
@@ -39,7 +39,7 @@ def question_cells(
     annotator
         Codes [cell] in `post.annotators`; None: somebody nobody has met, the only one there is.
     first
-        Which side is shown first: 1 side a, -1 side b, 0 neither.
+        Which side is shown first: 1 side a, -1 side b, 0 neither; for all cells, or each [cell].
     points
         Standardised features [point, feature] in the place of those of the items, whose codes are then those of points.
     at
@@ -71,7 +71,7 @@ def question_cells(
         if name in labels:  # of a level that nobody has met nothing is known: the middle of all
             met = contrasts(len(post.labels_of[name]))
             codes[name] = met[labels[name]] if name in given else met.new_zeros(len(a), met.shape[1])
-    of_rows = (*post.units, *(name for name in post.attributes if not name.startswith("item.")))
+    of_rows = [name for name in dict.fromkeys((*post.units, *post.attributes)) if not name.startswith("item.")]
     numbers = [name for name in of_rows if name not in post.labels_of]
     return Cells(
         item_a=a,
@@ -96,11 +96,8 @@ def question_cells(
 
 def _span(post: Draws, name: str) -> Tensor:
     """Return the least and the greatest [2] of a number, in standard deviations from its mean."""
-    if name in post.units:
-        middle, spread, *ends = post.units[name]
-        return (torch.tensor(ends, dtype=torch.float64) - middle) / spread
-    known = post.attributes[name]
-    return torch.tensor((min(known), max(known)), dtype=torch.float64)
+    middle, spread, *ends = post.units[name]
+    return (torch.tensor(ends, dtype=torch.float64) - middle) / spread
 
 
 def padded(post: Draws, name: str, values: Tensor) -> Tensor:
@@ -124,6 +121,12 @@ def given_to(post: Draws, cells: Cells, strange: Collection[str]) -> list[str]:
     strange
         Labels that nobody has met, such as "annotator" or "annotator.country".
     """
+    common = unmoved(post, cells, strange)
+    return [name for name in post.drawn if name in common]
+
+
+def unmoved(post: Draws, cells: Cells, strange: Collection[str]) -> set[str]:
+    """Return the sites, latent or not, that are as large in a world with one more of each strange label."""
     one = cells.head(1)
 
     def shapes(more: int) -> dict[str, torch.Size]:
@@ -136,4 +139,4 @@ def given_to(post: Draws, cells: Cells, strange: Collection[str]) -> list[str]:
         return {name: site["value"].shape for name, site in met.items() if not site["is_observed"]}
 
     before, after = shapes(0), shapes(1)
-    return [name for name in post.drawn if before.get(name) == after.get(name)]
+    return {name for name, shape in before.items() if after.get(name) == shape}

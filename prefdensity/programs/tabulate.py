@@ -201,7 +201,7 @@ def known_of(data: Table, needs: Sequence[str]) -> dict[str, Any]:
             continue
         if each.column.kind == "label":
             labels[name] = each.words
-        if each.unit is not None and each.column.per == ROW:
+        if each.unit is not None:
             units[name] = each.unit
         if each.column.per != ROW:
             middle, size = (each.unit or (0.0, 1.0))[:2]
