@@ -18,28 +18,30 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 ITEMS, PER_PAIR, LEVEL, TIE_STRENGTH = 10, 7, 0.9, 0.8
-PEOPLE, SPREAD = 7, 0.4  # annotators, and the standard deviation of their reliability
+PEOPLE, SPREAD = 7, 0.4  # annotators, and the standard deviation of their reliability where the prior draws none
 BINS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 
-def _clusters(rng: np.random.Generator) -> Array:
-    return np.asarray(np.where(np.arange(ITEMS) < ITEMS // 2, -1.5, 1.5) + rng.normal(0, 0.2, ITEMS))
+def _clusters(rng: np.random.Generator, size: tuple[int, int]) -> Array:
+    return np.asarray(np.where(np.arange(ITEMS) < ITEMS // 2, -1.5, 1.5) + rng.normal(0, 0.2, size))
 
 
-def _outlier(rng: np.random.Generator) -> Array:
-    return np.asarray(np.r_[6.0, rng.normal(0, 1, ITEMS - 1)])
+def _outlier(rng: np.random.Generator, size: tuple[int, int]) -> Array:
+    u = rng.normal(0, 1, size)
+    u[:, 0] = 6.0
+    return u
 
 
-# world -> utilities [item] of one table
-WORLDS: dict[str, Callable[[np.random.Generator], Array]] = {
-    "prior": lambda rng: rng.normal(0, rng.lognormal(0, 1), ITEMS),
-    "sd .15": lambda rng: rng.normal(0, 0.15, ITEMS),
-    "sd .5": lambda rng: rng.normal(0, 0.5, ITEMS),
-    "sd 2.5": lambda rng: rng.normal(0, 2.5, ITEMS),
+# world -> utilities [camp, item] of one table
+WORLDS: dict[str, Callable[[np.random.Generator, tuple[int, int]], Array]] = {
+    "prior": lambda rng, size: rng.normal(0, rng.lognormal(0, 1), size),
+    "sd .15": lambda rng, size: rng.normal(0, 0.15, size),
+    "sd .5": lambda rng, size: rng.normal(0, 0.5, size),
+    "sd 2.5": lambda rng, size: rng.normal(0, 2.5, size),
     "clusters": _clusters,
-    "hubs": lambda rng: rng.normal(0, 1, ITEMS),
+    "hubs": lambda rng, size: rng.normal(0, 1, size),
     "outlier": _outlier,
-    "t2": lambda rng: rng.standard_t(2, ITEMS),
+    "t2": lambda rng, size: rng.standard_t(2, size),
 }
 
 
@@ -47,7 +49,8 @@ def tables(program: str, world: str, count: int, seed: int):
     """Return rows that all tables share, counts [table, row], and true utilities [table, camp, item].
 
     A program with annotators is asked about `PEOPLE` of them, who each judge every pair: of spread reliability, or, for
-    a program with types, in two camps with utilities of their own, the first camp that of the first annotator.
+    a program with types, in two camps with utilities of their own, the first camp that of the first annotator. In the
+    world called prior, spreads and sizes of camps are drawn from the prior as well.
     """
     import prefdensity as pf
 
@@ -70,13 +73,16 @@ def tables(program: str, world: str, count: int, seed: int):
         annotators=tuple(f"p{k}" for k in range(people)) if people > 1 else (),
         annotator=np.repeat(who, outcomes) if people > 1 else None,
     )
-    truth = np.array([[WORLDS[world](rng) for _ in range(camps)] for _ in range(count)])
-    camp = rng.integers(0, camps, (count, people))
-    camp[:, 0] = 0
-    care = 1 + SPREAD * rng.standard_normal((count, people)) if people > 1 and camps == 1 else np.ones((count, people))
+    truth = np.array([WORLDS[world](rng, (camps, ITEMS)) for _ in range(count)])
+    from_prior = world == "prior"
+    weight = rng.beta(2, 2, (count, 1)) if from_prior else np.full((count, 1), 0.5)
+    camp = (rng.random((count, people)) < weight).astype(int) * (camps - 1)
+    camp ^= camp[:, :1]
+    spread = np.abs(rng.normal(0, 0.5, (count, 1))) if from_prior else np.full((count, 1), SPREAD)
+    care = 1 + spread * rng.standard_normal((count, people)) * (people > 1 and camps == 1)
     margin = truth[:, :, pairs[:, 0]] - truth[:, :, pairs[:, 1]]
     margin = care[:, who] * margin[np.arange(count)[:, None], camp[:, who], cell]
-    nu = (rng.lognormal(0, 0.7, count) if world == "prior" else np.full(count, TIE_STRENGTH))[:, None]
+    nu = (rng.lognormal(0, 0.7, count) if from_prior else np.full(count, TIE_STRENGTH))[:, None]
     share = _shares(margin, nu)[..., :outcomes]
     counts = rng.multinomial(judged, share / share.sum(-1, keepdims=True)).reshape(count, -1)
     return rows, counts.astype(float), truth, nu if outcomes == 3 else 0 * nu
