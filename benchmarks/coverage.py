@@ -90,7 +90,9 @@ def tables(program: str, world: str, count: int, seed: int):
 
 def _shares(margin: Array, nu: Array) -> Array:
     """Return weights of a, b and a tie [..., 3], which add up to 1 with them all."""
-    weight = np.stack([np.exp(margin / 2), np.exp(-margin / 2), nu * np.ones_like(margin)], -1)
+    with np.errstate(divide="ignore"):
+        log_weight = np.stack([margin / 2, -margin / 2, np.log(nu) * np.ones_like(margin)], -1)
+    weight = np.exp(log_weight - log_weight.max(-1, keepdims=True))
     return np.asarray(weight / weight.sum(-1, keepdims=True))
 
 

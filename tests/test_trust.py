@@ -10,8 +10,8 @@ import prefdensity
 from prefdensity.inference import methods
 from prefdensity.inference.chains import State, StepSize, transition, walk
 from prefdensity.inference.fitting import viewed
-from prefdensity.inference.quality import check_guide
-from prefdensity.inference.safety import Quantities, errors_of_weighed
+from prefdensity.inference.quality import check_guide, systematic
+from prefdensity.inference.safety import Quantities, errors_of_chains, errors_of_weighed
 from prefdensity.posterior.psis import effective_size, k_hat_error, smooth, tempered
 from prefdensity.posterior.status import approximates
 from prefdensity.programs.loading import load_program
@@ -134,6 +134,44 @@ def test_weights_without_a_mean_make_no_row_safe():
     assert k_hat > 1
     error = errors_of_weighed(Quantities({"u": z}), gap, log_weight, tempered(log_weight, 500)[1], float(k_hat), 1000)
     assert (error["u"] > 0.1).all()
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.5, 1.2])
+def test_the_error_of_resampled_means_is_what_repeats_show(spread):
+    # 300 repeats: their spread is known to one part in 24, three such parts are no news
+    generator = torch.Generator().manual_seed(0)
+    shift = torch.tensor([spread, 0.0, 0.0], dtype=torch.float64)
+    off, said = [], []
+    for _ in range(300):
+        z = torch.randn(4000, 3, generator=generator, dtype=torch.float64)
+        log_weight = (z @ shift).log_softmax(0)
+        keep = systematic(log_weight.exp(), 1000, generator)
+        error = errors_of_weighed(Quantities({"u": z}), z @ shift, log_weight, log_weight, 0.1, 1000)
+        off.append(z[keep].mean(0) - shift)
+        said.append(error["u"])
+    seen, known = torch.stack(off).square().mean(0).sqrt(), torch.stack(said).mean(0) / 1.96
+    assert float(known[2]) < 1.05 / 1000**0.5 * np.exp(spread**2 / 2)  # nothing is counted twice
+    torch.testing.assert_close(seen, known, rtol=0.13, atol=0)
+
+
+def test_chains_that_agree_leave_their_noise_alone_and_others_are_told():
+    z = torch.randn(4, 800, 500, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    usual = 1.96 / 1000**0.5
+    error = errors_of_chains(Quantities({"u": z.flatten(0, 1)}), 4, 1000, 16)["u"]
+    assert float((error < 1.01 * usual).double().mean()) > 0.93  # of 500, one in twenty is called more, no clear news
+    z[0] += 0.5  # one group of four is off: the mean by an eighth of a standard deviation
+    assert float(errors_of_chains(Quantities({"u": z.flatten(0, 1)}), 4, 1000, 16)["u"].min()) > 0.125
+
+
+def test_few_safe_rows_are_reason_enough_to_go_on():
+    def found(*errors, draws=1000):
+        answer = methods.Answer(torch.zeros(1), torch.zeros(1), {}, error={"u": torch.tensor(errors)})
+        return methods._mostly_safe(answer, draws)
+
+    assert found(0.05, 0.09, 0.1, 0.11, 0.4)  # .11 is for the number of draws alone
+    assert not found(0.05, 0.09, 0.1, 0.2, 0.4)
+    assert found(0.19, 0.19, draws=100)
+    assert not found(0.3, 0.1, draws=100)
 
 
 def test_a_walk_costs_what_is_known_in_advance():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import torch
@@ -30,7 +31,7 @@ from prefdensity.inference.engines import (
 )
 from prefdensity.inference.mixture import Mixture
 from prefdensity.inference.precision import DENSE
-from prefdensity.inference.safety import Quantities, errors_of_chains
+from prefdensity.inference.safety import BOUND, Quantities, errors_of_chains
 from prefdensity.inference.variational import has_best
 from prefdensity.inference.view import View
 from prefdensity.posterior.status import DIVERGED, R_HAT, SAFE, approximates
@@ -40,6 +41,8 @@ METHODS = ("auto", "laplace", "variational", "svi", "nuts", "map", "mle")
 _LARGE = 1_000_000  # cell evaluations of one density
 # A program this small is sampled where no Gaussian holds it: known in advance to take a few seconds.
 _FEW_PARAMETERS, _FEW_CELLS = 200, 10_000
+# Share of entries that are safe to read from which on an approximation is enough.
+_MOSTLY = 0.8
 # Squared parameters for each judgement from which on a Gaussian at the mode is doubted.
 _THIN = 2.0
 # Chains, many and short: together in groups that each start from one point, so that what has not yet settled is seen
@@ -61,15 +64,15 @@ def infer(method: str, view: View, data: Comparisons | None, settings: Settings,
 def by_auto(view: View, settings: Settings, report: Report) -> Answer:
     """Laplace; where it does not hold the posterior short NUTS chains if the program is small, else the best Gaussian.
 
-    That is found by fixed point where curvature is local, and by svi where it is not.
-
-    Of chains that do not agree and the approximation, the one with more rows that are safe.
+    Laplace holds it where k-hat does not speak against it and most rows are safe. The best Gaussian is found by fixed
+    point where curvature is local, and by svi where it is not. Of chains and an approximation either of which may do,
+    or neither, the one with more rows that are safe is returned.
     """
     if not Climber(view).has_curvature:
         return by_svi(view, settings, report)
     doubted = not _is_small(view) and view.work <= _LARGE and _is_thin(view) and has_best(view)
     first = (by_gaussian if doubted else by_laplace)(view, settings, report)
-    if stands(first):
+    if stands(first) and _mostly_safe(first, settings.draws):
         return first
     try:
         return _beyond(first, view, settings, report)
@@ -86,9 +89,10 @@ def stands(answer: Answer) -> bool:
 def _beyond(first: Answer, view: View, settings: Settings, report: Report) -> Answer:
     if _is_small(view):
         chains = by_short_chains(first, view, settings, report)
-        if chains.facts["converged"] or "interrupted" in chains.facts["message"] or _safe(chains) > _safe(first):
+        settled = chains.facts["converged"] and not stands(first)
+        if settled or "interrupted" in chains.facts["message"] or _safe(chains) > _safe(first):
             return chains
-        return _with_message(first, f"short NUTS chains did not agree (R-hat {chains.facts['r_hat']:.2f})")
+        return _with_message(first, f"short NUTS chains served no better (R-hat {chains.facts['r_hat']:.2f})")
     if view.dimension > DENSE or view.work > _LARGE:
         # svi would offer independent coordinates only, which is less, or take thousands of dear steps
         return _with_message(first, "svi was not tried at this size, method='svi' does")
@@ -114,6 +118,14 @@ def _is_thin(view: View) -> bool:
 def _safe(answer: Answer) -> int:
     """Return how many entries of sites are safe to read."""
     return sum(int((error <= SAFE).sum()) for error in answer.error.values())
+
+
+def _mostly_safe(answer: Answer, draws: int) -> bool:
+    """Say whether most entries are safe, or would be if more draws were kept: few weights say little of k-hat."""
+    if not answer.error:
+        return True
+    errors = torch.cat([error.flatten() for error in answer.error.values()])
+    return bool((errors <= math.hypot(SAFE, BOUND / draws**0.5)).double().mean() >= _MOSTLY)
 
 
 def _with_message(answer: Answer, more: str) -> Answer:

@@ -23,7 +23,7 @@ _BUDGET, _DEAR, _COORDINATE = 3e8, 2e7, 20
 # Cell evaluations of a first look, for weights and for slopes, and the fewest and most draws for either.
 _LOOK, _WEIGHED = 1e7, (128, 1000)
 _STEEP, _SLOPES = 3e6, (64, 256)
-_PROPOSALS, _MOST = 4, 16  # per draw to keep: in a batch, and in all
+_PROPOSALS, _MOST = 4, 48  # per draw to keep: in a batch, and in all
 # Where weights would leave fewer draws than these effective ones, they are tempered until they leave as many.
 _FEWEST = 0.5  # per draw to keep
 _BENT = 3  # times that an approximation is bent, at most

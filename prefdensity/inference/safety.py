@@ -69,9 +69,10 @@ def errors_of_weighed(
 ) -> dict[str, Tensor]:
     """Return for each site the error [...] of means over draws that were resampled from proposals.
 
-    A 95 % bound of the Monte-Carlo error. Where k-hat says that the weights miss part of the posterior, or they were
-    tempered, also the distance from a second estimate, which leans less on weights: see `_second_estimate`. Infinite
-    where k-hat is above 1: weights without a mean tell nothing, neither of the posterior nor of their own error.
+    A 95 % bound of the Monte-Carlo error, of the weights and of resampling by them systematically. Where k-hat says
+    that the weights miss part of the posterior, or they were tempered, also the distance from a second estimate, which
+    leans less on weights: see `_second_estimate`. Infinite where k-hat is above 1: weights without a mean tell nothing,
+    neither of the posterior nor of their own error.
 
     Parameters
     ----------
@@ -91,11 +92,13 @@ def errors_of_weighed(
     weight = used.exp()[:, None]
     doubtful = k_hat > USABLE or not torch.equal(used, log_weight)
     flatter = _flatter(log_weight) if doubtful else log_weight
+    part = (draws * weight).frac()  # of each proposal a copy is kept or not, by this chance
+    variance = weight**2 + part * (1 - part) / draws**2
     out = {}
     for name, h in quantities.flat().items():
         off = h - (weight * h).sum(0)
         sd = (weight * off**2).sum(0).sqrt()
-        noise = BOUND * ((weight**2 * off**2).sum(0) + sd**2 / draws).sqrt()
+        noise = BOUND * (variance * off**2).sum(0).sqrt()
         if doubtful:
             noise = torch.hypot(noise, _second_estimate(off, gap, *flatter))
         out[name] = torch.where(sd > 1e-12, noise / sd.clamp_min(1e-12), 0.0).nan_to_num(nan=math.inf)
@@ -126,15 +129,17 @@ def _second_estimate(off: Tensor, gap: Tensor, power: float, log_weight: Tensor)
 def errors_of_chains(quantities: Quantities, groups: int, draws: int, together: int = 1) -> dict[str, Tensor]:
     """Return for each site the error [...] of means over chains.
 
-    A 95 % bound of the Monte-Carlo error, or what split R-hat leaves between groups of chains if that is more. Draws
-    come group by group, then by transition, then by chain of the group; `draws` of them are kept.
+    A 95 % bound of the Monte-Carlo error, with what split R-hat leaves between groups of chains beyond its own noise.
+    Draws come group by group, then by transition, then by chain of the group; `draws` of them are kept.
     """
     out = {}
     for name, h in quantities.flat().items():
         apart = h.unflatten(0, (groups, -1))  # [group, transition and chain, entry]
         chains = apart.unflatten(1, (-1, together)).transpose(1, 2).flatten(0, 1)
-        noise = BOUND / effective_sample_size(chains, 0, 1).clamp_max(draws).sqrt()
-        between = (split_gelman_rubin(apart, 0, 1) ** 2 - 1).clamp_min(0.0).sqrt()
-        fixed = h.std(0) <= 1e-12
-        out[name] = torch.where(fixed, 0.0, torch.maximum(noise, between).nan_to_num(nan=math.inf))
+        effective = effective_sample_size(chains, 0, 1)
+        between = split_gelman_rubin(apart, 0, 1) ** 2 - 1
+        # halves of groups that agree differ by 2 groups / effective, and in one of twenty cases by twice that
+        left = (between - 4 * groups / effective).clamp_min(0.0)
+        error = (BOUND**2 / effective.clamp_max(draws) + left).sqrt()
+        out[name] = torch.where(h.std(0) <= 1e-12, 0.0, error.nan_to_num(nan=math.inf))
     return quantities.shaped(out)
