@@ -286,6 +286,7 @@ def test_calibration_counts_favourites():
     post, data = fitted("luce", 1)
     curve = check.calibration_curve(post, data, bins=5)
     assert curve["judgements"].sum() == len(data)
+    np.testing.assert_allclose(curve["judgements"] / len(data), np.full(5, 0.2), atol=0.05)  # cells stay whole
     assert curve["predicted"].is_monotonic_increasing
     assert curve["predicted"].between(0.5, 1).all()
     assert curve.eval("lower <= observed <= upper").mean() >= 0.5

@@ -71,6 +71,21 @@ def test_an_estimate_outside_has_limits_inside():
     assert 0 <= row["lower"] < row["upper"] <= 1
 
 
+def test_preferences_are_worth_labels_as_far_as_events_tell():
+    """The variance ratio against labels alone, pulled to 1 by two more events of which nothing is known."""
+    rng = np.random.default_rng(11)
+    label = (rng.random(3000) < 0.04).astype(float)
+    judged = table(label, np.zeros((3000, 0)), rng, right=0.99)
+    found = pcal(judged, Mean(), LinearNuisance())
+    weight, rate = found.label_weight, found.label_weight @ np.nan_to_num(judged.label) / found.label_weight.sum()
+    events = int(np.nansum(judged.label))
+    assert 15 < events < 60
+    ratio = found.covariance[0, 0] / (rate * (1 - rate) * (weight**2).sum() / 3000**2)
+    assert ratio < 0.8
+    expected = judged.labelled.sum() / ((events * ratio + 2) / (events + 2))
+    assert found.effective_labels == pytest.approx(expected, rel=0.01)
+
+
 def test_equal_labels_that_are_no_rate_are_refused():
     with pytest.raises(FitError, match="all labels are 3"):
         pcal(only_labels(np.full(40, 3.0)), Mean())
@@ -152,15 +167,23 @@ def test_clusters_are_corrected_as_bell_and_mccaffrey_do():
     np.testing.assert_allclose(found, inverse @ sums.T @ sums @ inverse, rtol=1e-8)
 
 
-def test_degrees_by_cluster_are_bell_and_mccaffrey_s():
-    """From whole residual makers, errors independent: residuals that alternate in a cluster have no correlation."""
+@pytest.mark.parametrize("effect", [0.0, 0.8])
+def test_degrees_by_cluster_are_bell_and_mccaffrey_s(effect):
+    """From whole residual makers, errors correlated within clusters as residuals are by loops over their pairs.
+
+    Residuals that alternate in a cluster have no correlation.
+    """
     rng = np.random.default_rng(12)
     cluster = np.repeat(np.arange(9), [2, 2, 4, 4, 6, 8, 8, 10, 12])
     n = len(cluster)
     x = np.column_stack([rng.normal(size=n), rng.normal(size=9)[cluster], np.ones(n)])
     inverse = np.linalg.inv(x.T @ x)
-    error = np.tile([1.0, -1.0], n // 2) + 0.01 * rng.normal(size=n)
+    error = np.tile([1.0, -1.0], n // 2) + 0.01 * rng.normal(size=n) + effect * rng.normal(size=9)[cluster]
     error -= x @ inverse @ x.T @ error
+    pairs = [(i, j) for i in range(n) for j in range(n) if i != j and cluster[i] == cluster[j]]
+    within = max(np.mean([error[i] * error[j] for i, j in pairs]) / np.mean(error**2), 0.0)
+    assert (within > 0.1) == (effect > 0)
+    working = (1 - within) * np.eye(n) + within * (cluster[:, None] == cluster)
     found = cluster_degrees((x * error[:, None]) @ inverse * n, x, np.ones(n), cluster)
     maker = np.eye(n) - x @ inverse @ x.T
     for parameter in range(3):
@@ -169,8 +192,17 @@ def test_degrees_by_cluster_are_bell_and_mccaffrey_s():
             mine = cluster == c
             lift = np.linalg.inv(sqrtm(np.eye(mine.sum()) - x[mine] @ inverse @ x[mine].T)).real
             pulls.append(maker[mine].T @ lift @ x[mine] @ inverse[:, parameter])
-        gram = np.array(pulls) @ np.array(pulls).T
+        gram = np.array(pulls) @ working @ np.array(pulls).T
         assert found[parameter] == pytest.approx(np.trace(gram) ** 2 / (gram**2).sum(), rel=1e-8)
+
+
+def test_one_cluster_that_tells_all_leaves_one_degree():
+    """A slope that two of six clusters bear, one the mirror of the other, has one contrast behind it."""
+    cluster = np.repeat(np.arange(6), 4)
+    x = np.column_stack([np.where(cluster == 0, 1.0, np.where(cluster == 1, -1.0, 0.0)), cluster > 1])
+    error = np.random.default_rng(3).normal(size=24)
+    found = cluster_degrees(x * error[:, None], x, np.ones(24), cluster)
+    assert found[0] == pytest.approx(1.0, abs=1e-6)
 
 
 def test_degrees_by_equal_clusters_are_their_number_less_one():
