@@ -172,6 +172,22 @@ def test_fit_by_pairs_is_told_without_the_curve_of_choice():
     np.testing.assert_array_equal(of.form_fit(r, d), of.pair_fit(r, d))
 
 
+def test_agreement_is_of_two_people_about_one_pair():
+    """Products of refitted residuals of judgements by different annotators, over how many such there are."""
+    data = small(ties=False)
+    r, _, d = residuals("bradley_terry", data)
+    refitted, cells = d.tangent.refitted(r)[:, 4], r.design.cells
+    pair, who, total = (each.numpy() for each in (cells.item_a * 4 + cells.item_b, cells.annotator, cells.total))
+    products, meetings = 0.0, 0.0
+    for i, j in itertools.product(range(len(pair)), repeat=2):
+        if pair[i] == pair[j] and who[i] != who[j]:
+            products += refitted[i] * refitted[j]
+            meetings += total[i] * total[j]
+    assert of.shared(r.design) == pytest.approx(meetings)
+    unit = r.v[:, 4].sum() / total.sum()
+    assert of.agreement(r, d).sum(0)[4] == pytest.approx(products / meetings / unit)
+
+
 def test_cycles_equal_counting_triads():
     data = small()
     r, _, d = residuals("davidson", data)

@@ -22,6 +22,7 @@ from prefdensity.programs.loading import load_program
 from prefdensity.programs.tabulate import cells_of
 
 PROGRAMS = Path(__file__).parents[1] / "examples" / "programs"
+FITTED = {"utilities_by_category", "tastes_by_age", "drift"}  # here, each by a truth that it recovers
 ITEMS = np.array(["ash", "elm", "fir", "oak", "yew"])
 UTILITY = np.array([0.9, 0.3, 0.0, -0.4, -0.8])
 CATEGORIES = np.array(["code", "maths", "prose"])
@@ -61,12 +62,20 @@ def read(frame: pd.DataFrame) -> Comparisons:
 
 
 def fitted(name: str, data: Comparisons):
+    assert name in FITTED
     path = PROGRAMS / f"{name}.py"
     assert len(path.read_text().splitlines()) < 25
     program = load_program(path)
     view = View(program, cells_of(data, program.outcomes, program.needs))
     assert local_curvature(view, first_guess(view)) is not None  # exact
     return prefdensity.fit(program, data, method="laplace", draws=400, progress=False)
+
+
+def test_programs_are_on_their_page():
+    page = (Path(__file__).parents[1] / "docs" / "how-to" / "writing-a-program.md").read_text()
+    for path in PROGRAMS.glob("*.py"):
+        assert f"{{literalinclude}} ../../examples/programs/{path.name}" in page
+        assert path.stem in FITTED
 
 
 def departure(draws: np.ndarray, truth: np.ndarray) -> float:
