@@ -15,7 +15,7 @@ from prefdensity.cli.annotate import annotate
 from prefdensity.cli.answer import show_ranking, show_verdict
 from prefdensity.cli.formats import formats
 from prefdensity.cli.groups import show_groups, write_groups
-from prefdensity.cli.ladder import measure, plan
+from prefdensity.cli.ladder import measure, plan, update
 from prefdensity.cli.leaderboard import leaderboard, tables
 from prefdensity.cli.pcal import design, estimate
 from prefdensity.cli.ratio import likelihood_ratio
@@ -345,6 +345,10 @@ pcal.command(
     epilog="Example: prefdensity pcal plan pilot.csv --rung crowd=vote --price crowd=0.5 --price label=10 --money 500 "
     "--units 4000"
 )(one_sentence(plan))
+pcal.command(
+    epilog="Example: prefdensity pcal update collected.csv --rung crowd=vote --price crowd=0.5 --price label=10 "
+    "--money 500 --units 4000"
+)(one_sentence(update))
 pcal.command(epilog="Example: prefdensity pcal measure collected.csv --rung crowd=vote")(one_sentence(measure))
 app.add_typer(pcal, name="pcal")
 

@@ -57,6 +57,13 @@ def together(rounds: Sequence[Measured]) -> Measured:
     return replace(first, measures=measures, cluster=cluster, stage=stage, **joined)
 
 
+def apart(table: Measured) -> list[Measured]:
+    """Return the rounds of a table with stages, in their order; one without stages is one round."""
+    if table.stage is None:
+        return [table]
+    return [replace(table.take(table.stage == each), stage=None) for each in np.unique(table.stage)]
+
+
 def pooled(rounds: Sequence[Measured]) -> Measured:
     """Return the tables of several rounds as if bought at once: for units and judges that are alike in all of them.
 

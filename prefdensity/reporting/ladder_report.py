@@ -32,6 +32,7 @@ CHECKLIST = (
     "Look after what does not come back: intervals hold if nothing is lost.",
     "The pilot speaks for units like its own; if the judges are worse elsewhere, intervals are longer, not wrong.",
 )
+KEPT = "What was bought before stays in the estimate: units and judges must be as they were then."
 
 
 def cost_curve(plan: LadderPlan, curve: pd.DataFrame) -> Figure:
@@ -87,7 +88,8 @@ def write_plan_report(plan: LadderPlan, curve: pd.DataFrame, path: str | os.Path
     title
         Heading of the page.
     """
-    ladder = ", ".join(plan.best()[0].names[::-1])
+    option = plan.best()[0]
+    ladder = ", ".join(option.names[::-1])
     seen = (
         f"Half lengths fall with the money; at {plan.money:,.6g}, which is marked, the ladder gives {plan.half():.3g}."
     )
@@ -96,17 +98,29 @@ def write_plan_report(plan: LadderPlan, curve: pd.DataFrame, path: str | os.Path
         f"More or less money, from {plan.units:,} units; the plan is marked.",
         seen,
     )
-    prices = "Break-even prices: what a rung may add to the price before it is no longer worth having."
     sections = [
         Section("Shopping list", parts=[plain(f"The ladder that is bought from: {ladder}.", plan.shopping())]),
         Section("At equal cost", parts=[plain("What the same money gives: labels bought, half lengths.", plan.ways())]),
-        *([Section("Prices", parts=[plain(prices, plan.break_even())])] if len(plan.pilot.ladder) > 1 else []),
-        Section("What it rests on", parts=[Points(CHECKLIST)]),
+        *(_judges(plan) if len(plan.pilot.ladder) > 1 else []),
+        Section("What it rests on", parts=[Points((*CHECKLIST, KEPT) if option.kept else CHECKLIST)]),
     ]
     page = Page(
         title, "plan for a ladder of measurements", headline(plan), plot=drawn, next=CHECKLIST[:1], sections=sections
     )
     return page.write(path)
+
+
+def _judges(plan: LadderPlan) -> list[Section]:
+    """Return what judges may cost, and what is lost if they are worse than they looked."""
+    prices = "Break-even prices: what a rung may add to the price before it is no longer worth having."
+    worse = (
+        "Half lengths if this share of what bought measures told in the pilot is not told in the end: as planned, had "
+        "it been known (best), and without any judge."
+    )
+    return [
+        Section("Prices", parts=[plain(prices, plan.break_even())]),
+        Section("If the judges are worse", parts=[plain(worse, plan.worse())]),
+    ]
 
 
 def write_ladder_report(estimate: LadderEstimate, path: str | os.PathLike[str], title: str) -> Path:
