@@ -142,6 +142,40 @@ def test_names_are_text_in_every_language(fitted):
     with pytest.raises(DataError, match="there is no leaderboard in 'word'; there are markdown, json"):
         written(board, "word")
     assert spreadsheet_safe(pd.DataFrame({"x": ["\tz", 2.5, -1]}))["x"].tolist() == ["'\tz", 2.5, -1]
+    assert spreadsheet_safe(pd.DataFrame({"=x": pd.Categorical(["@y"])})).to_dict("list") == {"'=x": ["'@y"]}
+    odd = pd.DataFrame(
+        {"rank": [1], "item": ['a~b & <c> | "d"'], "rating": [1.0], "minus": [1.0], "plus": [1.0], "votes": [1]}
+    )
+    assert r"a\~b \& \<c\> \| " in written(odd, "markdown")
+    assert r"a\textasciitilde{}b \& \textless{}c\textgreater{} \textbar{} \textquotedbl{}d" in written(odd, "latex")
+
+
+def test_a_board_for_each_group_counts_its_own_votes():
+    rng = np.random.default_rng(5)
+    skill = np.array([[1.5, 0.0, -1.5], [-1.5, 0.0, 1.5]])  # maths turns the ranking of code round
+    a = rng.integers(3, size=1500)
+    b = (a + rng.integers(1, 3, size=1500)) % 3
+    group = rng.integers(2, size=1500)
+    won = rng.random(1500) < 1 / (1 + np.exp(skill[group, b] - skill[group, a]))
+    names = np.array(["elm", "fir", "oak"])
+    frame = pd.DataFrame({"item_a": names[a], "item_b": names[b], "outcome": np.where(won, "a", "b"),
+                          "category": np.array(["code", "m*ths"])[group]})  # fmt: skip
+    data = prefdensity.read(frame, groups=["category"])
+    post = prefdensity.fit("bradley_terry+tastes(by='category')", data, seed=0)
+    board = prefdensity.leaderboard(post, data, by="category", anchor={"fir": 1200})
+    assert board.groupby("group", sort=False)["item"].apply(list).to_dict() == {
+        "code": ["elm", "fir", "oak"], "m*ths": ["oak", "fir", "elm"]
+    }  # fmt: skip
+    assert board.groupby("group")["votes"].sum().tolist() == (2 * np.bincount(group)).tolist()
+    assert board.loc[board["item"] == "fir", "rating"].to_numpy() == pytest.approx([1200, 1200])
+    assert board["rank"].tolist() == [1, 2, 3] * 2
+    text = written(board, "markdown", "Votes")
+    assert text.count("| Rank (UB) |") == 2
+    assert r"**Votes: m\*ths**" in text
+    assert written(board, "html").count("<caption>Leaderboard: ") == 2
+    assert written(board, "csv").splitlines()[0].startswith("group,rank,item")
+    with pytest.raises(DataError, match="reads no labels called 'country'"):
+        prefdensity.leaderboard(post, data, by="country")
 
 
 def test_commands_write_them(fitted, tmp_path, monkeypatch):

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from prefdensity.cli.shell import write_csv
+
 if TYPE_CHECKING:
     from prefdensity.posterior.by_group import Groups
 
@@ -18,9 +20,7 @@ def show_groups(found: Groups) -> None:
 
 def write_groups(found: Groups, folder: Path) -> None:
     """Write groups.csv, group_differences.csv and groups.svg into a folder."""
-    from prefdensity.reporting.board import spreadsheet_safe
     from prefdensity.reporting.group_plots import groups
 
-    spreadsheet_safe(found.table).to_csv(folder / "groups.csv", index=False)
-    spreadsheet_safe(found.differences).to_csv(folder / "group_differences.csv", index=False)
+    write_csv(folder, groups=found.table, group_differences=found.differences)
     groups(found).savefig(folder / "groups.svg")

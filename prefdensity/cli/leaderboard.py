@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from prefdensity.cli.groups import show_groups, write_groups
-from prefdensity.cli.shell import staged
+from prefdensity.cli.shell import staged, write_csv
 from prefdensity.errors import DataError
 
 if TYPE_CHECKING:
@@ -28,6 +28,9 @@ def leaderboard(
     organisations: Annotated[
         Path | None, typer.Option(help="Table whose first column names items and the second who made them.")
     ] = None,
+    by: Annotated[
+        str | None, typer.Option(help="A board for each group of a column that the fit reads.", metavar="COLUMN")
+    ] = None,
     title: Annotated[str, typer.Option(help="Caption.")] = "Leaderboard",
     level: Annotated[float, typer.Option(help="Posterior mass of intervals.", min=0.01, max=0.999)] = 0.95,
     out: Annotated[Path | None, typer.Option(help="File to write; otherwise it is printed.", metavar="FILE")] = None,
@@ -39,7 +42,7 @@ def leaderboard(
     from prefdensity.reporting.pages import write_page
 
     board = board_of(
-        load_posterior(saved), data, level=level, anchor=_anchor(anchor), organisation=_makers(organisations)
+        load_posterior(saved), data, level=level, anchor=_anchor(anchor), organisation=_makers(organisations), by=by
     )
     text = written(board, language, title)
     if out is None:
@@ -84,7 +87,6 @@ def tables(
     from prefdensity.posterior.pairwise import differences, quasi_variances
     from prefdensity.posterior.people import annotator_table, item_table
     from prefdensity.posterior.posterior import load_posterior
-    from prefdensity.reporting.board import spreadsheet_safe
 
     post = load_posterior(saved)
     found = {
@@ -96,8 +98,7 @@ def tables(
         found["annotators"] = annotator_table(post, data)
     groups = None if by is None else post.by(by, level, reference)
     with staged(out) as folder:
-        for name, table in found.items():
-            spreadsheet_safe(table).to_csv(folder / f"{name}.csv", index=False)
+        write_csv(folder, **found)
         if groups is not None:
             write_groups(groups, folder)
         written = sorted(path.name for path in folder.iterdir())

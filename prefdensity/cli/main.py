@@ -19,8 +19,9 @@ from prefdensity.cli.ladder import measure, plan, update
 from prefdensity.cli.leaderboard import leaderboard, tables
 from prefdensity.cli.pcal import design, estimate
 from prefdensity.cli.ratio import likelihood_ratio
+from prefdensity.cli.reward import reward
 from prefdensity.cli.select import select, select_study
-from prefdensity.cli.shell import INTERRUPTED, one_sentence, require_writable, results, staged
+from prefdensity.cli.shell import INTERRUPTED, one_sentence, require_writable, results, staged, write_csv
 from prefdensity.cli.study import judge_study
 from prefdensity.cli.table import reads_a_table
 from prefdensity.errors import DataError
@@ -180,9 +181,9 @@ def _write_fit(
     checked = check(post, data)
     with staged(out) as folder:
         post.save(folder / "fit.nc")
-        post.parameters(level=level).to_csv(folder / "parameters.csv", index=False)
+        write_csv(folder, parameters=post.parameters(level=level))
         if ranked:
-            post.summary(level=level).to_csv(folder / "summary.csv", index=False)
+            write_csv(folder, summary=post.summary(level=level))
         if groups is not None:
             write_groups(groups, folder)
         if ranked:
@@ -258,8 +259,7 @@ def check(
     typer.echo(next_step(found))
     if out is not None:
         with results(out) as folder:
-            found.table.to_csv(folder / "check.csv", index=False)
-            found.suspects().to_csv(folder / "suspects.csv", index=False)
+            write_csv(folder, check=found.table, suspects=found.suspects())
             plots.check(found).savefig(folder / "check.svg")
             plots.calibration_curve(found.calibration_curve).savefig(folder / "calibration.svg")
 
@@ -308,7 +308,7 @@ def compare(
     typer.echo(str(found))
     if out is not None:
         with results(out) as folder:
-            found.table.to_csv(folder / "compare.csv", index=False)
+            write_csv(folder, compare=found.table)
             plots.comparison(found).savefig(folder / "compare.svg")
             for name in posts if arviz else ():
                 found.save_arviz(name, folder / f"{name.replace('/', '_')}.nc")
@@ -321,6 +321,9 @@ app.command(epilog="Example: prefdensity tables results/fit.nc votes.csv --out t
     one_sentence(reads_a_table(tables))
 )
 app.command(epilog="Example: prefdensity annotate results/fit.nc votes.csv --out labels.csv")(one_sentence(annotate))
+app.command(epilog="Example: prefdensity reward results/fit.nc pairs.jsonl --format chosen_rejected --out rewards.csv")(
+    one_sentence(reads_a_table(reward))
+)
 app.command(
     "likelihood-ratio",
     epilog=f"Example: prefdensity likelihood-ratio votes.csv --models {TIES} {LONGER} --ordered",

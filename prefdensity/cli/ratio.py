@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prefdensity.cli.shell import results
+from prefdensity.cli.shell import results, write_csv
 from prefdensity.cli.table import reads_a_table
 
 if TYPE_CHECKING:
@@ -33,4 +33,4 @@ def likelihood_ratio(
     typer.echo(table.astype({"df": float}).to_string(index=False, na_rep="", float_format=lambda value: f"{value:.4g}"))
     if out is not None:
         with results(out) as folder:
-            table.to_csv(folder / "likelihood_ratio.csv", index=False)
+            write_csv(folder, likelihood_ratio=table)

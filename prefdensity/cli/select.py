@@ -27,7 +27,9 @@ def select(
     model: Annotated[str | None, typer.Option("--model", "-m", help="Model to fit, or the .py file of --fit.")] = None,
     candidates: Annotated[
         str,
-        typer.Option(help="all, within or across (the groups of --group), or a file with item_a, item_b (and cost)."),
+        typer.Option(
+            help="all; within or across the groups of --group, or prompts; or a file with item_a, item_b (and cost)."
+        ),
     ] = "all",
     n: Annotated[int, typer.Option("--n", "-n", help="Size of the batch.", min=1)] = 50,
     rule: Annotated[
@@ -73,7 +75,7 @@ def select(
         rule,
         data=data,
         again=again,
-        group=_column(table, group, "--group"),
+        group=_prompts(data) if group is None and listed in _SETS[1:] else _column(table, group, "--group"),
         cost=_numbers(table, cost, "--cost"),
         exclude=None if exclude is None else read_rows(exclude),
         quota=quota,
@@ -113,6 +115,12 @@ def _posterior(
         labels |= {str(label) for side in ("item_a", "item_b") if side in listed for label in listed[side].dropna()}
     data = with_items(data, labels, table)
     return fitting.fit(load_program(model), data, seed=seed, progress=show), data
+
+
+def _prompts(data: "Comparisons") -> "dict[str, Any] | None":
+    """Return the prompt of every response, where the table knows it."""
+    code = data.context_of_items()
+    return None if code is None else {item: data.contexts[k] for item, k in zip(data.items, code, strict=True)}
 
 
 def _column(table: "pd.DataFrame | None", name: str | None, flag: str) -> "dict[str, Any] | None":

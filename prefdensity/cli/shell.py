@@ -114,6 +114,14 @@ def _out_of_memory(error: Exception) -> bool:
     )
 
 
+def write_csv(folder: Path, **tables: Any) -> None:
+    """Write NAME.csv of tables that people read; no cell of theirs is a formula."""
+    from prefdensity.reporting.board import spreadsheet_safe
+
+    for name, table in tables.items():
+        spreadsheet_safe(table).to_csv(folder / f"{name}.csv", index=False)
+
+
 @contextmanager
 def whole(out: Path) -> Iterator[Path]:
     """Yield a path to write a file at; it becomes `out` when all of it succeeded."""

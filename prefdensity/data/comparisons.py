@@ -231,6 +231,18 @@ class Comparisons(Table):
         found, of_row = np.unique(low * size + high, return_inverse=True)
         return of_row[:, None], tuple(f"{self.items[k // size]} - {self.items[k % size]}" for k in found.tolist())
 
+    def context_of_items(self) -> NDArray[np.int64] | None:
+        """Return the context [item] that each item was judged in; None without contexts, or if an item is in several.
+
+        Responses to prompts are such items; models that answered many prompts are not.
+        """
+        if self.context is None:
+            return None
+        item = np.r_[self.item_a, self.item_b]
+        found = np.unique(np.stack([item, np.r_[self.context, self.context]]), axis=1)
+        alone = len(found[0]) == len(self.items) and not (np.diff(found[0]) == 0).any()
+        return found[1] if alone else None
+
     def pairs(self) -> Comparisons:
         """Return the table: its judgements are preferences between two."""
         return self

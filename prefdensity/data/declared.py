@@ -234,6 +234,16 @@ class Table(ABC):
         known = [each.name for each in declared if _names_rows(each) and not each.of]
         raise DataError(f"there is no unit {unit!r}; units are {', '.join([*self.UNITS, *known])}")
 
+    def groups_of(self, name: str) -> NDArray[np.int64]:
+        """Return the label [row] of a column of labels, or of an attribute of one ("annotator.country"), as a code."""
+        of, _, attribute = name.rpartition(".")
+        if not of:
+            return self.units(name)[0][:, 0]
+        held = self.column(attribute, of)
+        if held is None or held.column.kind != "label":
+            raise DataError(f"there is no attribute {attribute!r} of labels of {of}")
+        return np.asarray(held.values[self.units(of)[0][:, 0]], np.int64)
+
     def head(self, rows: int) -> Self:
         """Return the first rows."""
         return self.take(slice(rows))

@@ -9,7 +9,8 @@ import pandas as pd
 
 from prefdensity.data.comparisons import Comparisons
 from prefdensity.errors import DataError
-from prefdensity.posterior.people import item_table
+from prefdensity.posterior.by_group import by_group
+from prefdensity.posterior.people import item_table, tallies
 from prefdensity.posterior.posterior import Posterior
 
 _SCALE = 400 / math.log(10)  # points for odds of e to one, as in chess
@@ -22,8 +23,9 @@ def leaderboard(
     level: float = 0.95,
     anchor: Mapping[str, float] | None = None,
     organisation: Mapping[str, str] | None = None,
+    by: str | None = None,
 ) -> pd.DataFrame:
-    """Return one row for each item, the best first.
+    """Return one row for each item, the best first; with `by` for each group and item, a board for each group.
 
     Parameters
     ----------
@@ -37,21 +39,44 @@ def leaderboard(
         One item and its rating, to keep boards of different months comparable; None: the mean rating is 1000.
     organisation
         Item -> who made it; items that are not in it have none.
+    by
+        A column of labels that the program reads, such as "category": see `Posterior.by`. The anchor has its rating in
+        every group.
 
     Returns
     -------
-    Frame with rank, item, rating, minus and plus (to the ends of the interval), lower, upper, votes, win_rate, and
-    organisation where it was given. A difference of 400 is a difference in utility of log 10: odds of ten to one under
-    a logistic choice. `rank` is an upper bound: 1 and as many more as there are items whose interval lies wholly above.
+    Frame with group (if `by`), rank, item, rating, minus and plus (to the ends of the interval), lower, upper, votes,
+    win_rate, and organisation where it was given. A difference of 400 is a difference in utility of log 10: odds of ten
+    to one under a logistic choice. `rank` is an upper bound: 1 and as many more as there are items whose interval lies
+    wholly above.
 
     Raises
     ------
     DataError
-        If `data` is not the table that was fitted, annotators have types, or the anchor is no item of it.
+        If `data` is not the table that was fitted, annotators have types, the program does not read `by`, or the anchor
+        is no item.
     """
-    draws = post.utilities()
-    if draws.ndim > 2:
+    if post.utilities().ndim > 2:
         raise DataError("annotators of this fit have types, each with a ranking of its own; a leaderboard has one")
+    base, value = _anchored(post, anchor)
+    counted = item_table(post, data)  # which refuses another table
+    if by is None:
+        return _board(post.summary(level=level), counted, base, value, organisation)
+    groups = by_group(post, by, level)
+    rows = data.groups_of(groups.label)
+    boards = [
+        _board(groups.table[groups.table["group"] == name], tallies(data.take(rows == k)), base, value, organisation)
+        for k, name in enumerate(groups.names)
+    ]
+    return (
+        pd.concat(dict(zip(groups.names, boards, strict=True)), names=["group"])
+        .reset_index("group")
+        .reset_index(drop=True)
+    )
+
+
+def _anchored(post: Posterior, anchor: Mapping[str, float] | None) -> tuple[str | None, float]:
+    """Return the item that keeps its rating, or None, and its rating, or that of the mean."""
     base, value = None, 1000.0
     if anchor is not None:
         base, value = next(((item, float(rating)) for item, rating in anchor.items()), (None, value))
@@ -59,7 +84,18 @@ def leaderboard(
             raise DataError(
                 f"anchor={dict(anchor)!r} must give one item of the table its rating, as in {{{post.items[0]!r}: 1000}}"
             )
-    summary = post.summary(level=level).set_index("item")
+    return base, value
+
+
+def _board(
+    summary: pd.DataFrame,
+    counted: pd.DataFrame,
+    base: str | None,
+    value: float,
+    organisation: Mapping[str, str] | None,
+) -> pd.DataFrame:
+    """Return the board of one ranking, the best first."""
+    summary = summary.set_index("item")
     mean = dict(zip(summary.index, summary["mean"].to_numpy(float), strict=True))
     shift = value - _SCALE * (mean[base] if base is not None else 0.0)
     board = pd.DataFrame({"item": summary.index})
@@ -68,7 +104,7 @@ def leaderboard(
     board["minus"], board["plus"] = board["rating"] - board["lower"], board["upper"] - board["rating"]
     above = board["lower"].to_numpy()[None, :] > board["upper"].to_numpy()[:, None]
     board.insert(0, "rank", 1 + above.sum(1))
-    counted = item_table(post, data).set_index("item")
+    counted = counted.set_index("item")
     board["votes"] = counted.loc[board["item"], "judgements"].to_numpy()
     board["win_rate"] = counted.loc[board["item"], "win_rate"].to_numpy()
     if organisation is not None:

@@ -91,6 +91,14 @@ def _of_annotators(post: Posterior, data: Comparisons) -> dict[str, np.ndarray]:
     return found
 
 
+def tallies(data: Comparisons) -> pd.DataFrame:
+    """Return one row for each item: judgements, wins, losses, ties, win_rate (ties half, empty where nobody judged)."""
+    counted = describe(data).items[["item", "judgements", "wins", "losses", "ties"]].copy()
+    judged = counted["judgements"].where(counted["judgements"] > 0)
+    counted["win_rate"] = (counted["wins"] + counted["ties"] / 2) / judged
+    return counted
+
+
 def item_table(post: Posterior, data: Comparisons) -> pd.DataFrame:
     """Return one row for each item: judgements, wins, losses, ties, win_rate (ties half), and the mean utility.
 
@@ -100,9 +108,7 @@ def item_table(post: Posterior, data: Comparisons) -> pd.DataFrame:
         If `data` is not the table that was fitted.
     """
     require_same_table(post, data)
-    counted = describe(data).items[["item", "judgements", "wins", "losses", "ties"]].copy()
-    judged = counted["judgements"].where(counted["judgements"] > 0)
-    counted["win_rate"] = (counted["wins"] + counted["ties"] / 2) / judged
+    counted = tallies(data)
     utility = post.utilities().mean(0)
     utility = utility if utility.ndim == 1 else utility.mean(0)
     counted["utility"] = counted["item"].map(dict(zip(post.items, utility, strict=True)))

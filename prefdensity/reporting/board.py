@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 _HEADINGS = {"rank": "Rank (UB)", "item": "Model", "rating": "Rating", "interval": "Interval", "votes": "Votes",
              "organisation": "Organisation"}  # fmt: skip
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for a formula
-_LATEX = {"\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"} | {
-    sign: f"\\{sign}" for sign in "&%$#_"
-}
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]<>|#])")
+_LATEX = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}",
+} | {sign: f"\\{sign}" for sign in "&%$#_"}  # fmt: skip
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]<>|#~&])")
 
 
 def written(board: pd.DataFrame, kind: str, title: str = "Leaderboard") -> str:
@@ -29,7 +30,7 @@ def written(board: pd.DataFrame, kind: str, title: str = "Leaderboard") -> str:
     Parameters
     ----------
     board
-        Of `prefdensity.leaderboard`.
+        Of `prefdensity.leaderboard`; one of groups gives a table for each, in json and csv a column.
     kind
         The language.
     title
@@ -42,7 +43,14 @@ def written(board: pd.DataFrame, kind: str, title: str = "Leaderboard") -> str:
     """
     if kind not in KINDS:
         raise DataError(f"there is no leaderboard in {kind!r}; there are {', '.join(KINDS)}")
-    return KINDS[kind](board, title)
+    if "group" not in board.columns or kind in ("json", "csv"):
+        return KINDS[kind](board, title)
+    tables = []
+    for name, part in board.groupby("group", sort=False):
+        called = f"{title}: {name}"
+        head = f"**{_markdown_text(called)}**\n\n" if kind == "markdown" else ""
+        tables.append(head + KINDS[kind](part, called))
+    return "\n".join(tables)
 
 
 def _cells(board: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
@@ -65,8 +73,12 @@ def _cells(board: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
 def _markdown(board: pd.DataFrame, title: str) -> str:
     headings, rows = _cells(board)
     lines = [headings, ["---:" if name in ("Rank (UB)", "Rating", "Interval", "Votes") else "---" for name in headings]]
-    lines += [[_MARKDOWN.sub(r"\\\1", " ".join(cell.split())) for cell in row] for row in rows]
+    lines += [[_markdown_text(cell) for cell in row] for row in rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _markdown_text(text: str) -> str:
+    return _MARKDOWN.sub(r"\\\1", " ".join(text.split()))
 
 
 def _json(board: pd.DataFrame, title: str) -> str:
@@ -107,13 +119,15 @@ def _csv(board: pd.DataFrame, title: str) -> str:
 
 
 def spreadsheet_safe(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return a frame whose texts no spreadsheet takes for a formula: an apostrophe before =, +, -, @ and tabs."""
+    """Return a frame whose texts, and columns, no spreadsheet takes for a formula: ' before =, +, -, @, tabs."""
+    import pandas as pd
 
     def safe(cell: Any) -> Any:
         return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell
 
-    texts = [name for name in frame.columns if frame[name].dtype == object or str(frame[name].dtype).startswith("str")]
-    return frame.assign(**{name: frame[name].map(safe) for name in texts})
+    found = {name: cells if pd.api.types.is_numeric_dtype(cells) else cells.astype(object).map(safe)
+             for name, cells in frame.items()}  # fmt: skip
+    return pd.DataFrame(found, index=frame.index).rename(columns=safe)
 
 
 KINDS: dict[str, Callable[[pd.DataFrame, str], str]] = {

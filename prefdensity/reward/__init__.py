@@ -7,11 +7,20 @@ from importlib import import_module as _import_module
 from types import ModuleType as _ModuleType
 
 from prefdensity.reward.fit import Exact, RewardEstimate, Sampled, reward, reward_from_differences
+from prefdensity.reward.table import bradley_terry_table, reward_table
 
 # Modules for those who train; loaded on first use, for trl brings a trainer's libraries.
 _MODULES = ("columns", "losses", "policy_learning", "trl")
 
-__all__ = ["Exact", "RewardEstimate", "Sampled", "reward", "reward_from_differences"]
+__all__ = [
+    "Exact",
+    "RewardEstimate",
+    "Sampled",
+    "bradley_terry_table",
+    "reward",
+    "reward_from_differences",
+    "reward_table",
+]
 
 
 def __getattr__(name: str) -> _ModuleType:

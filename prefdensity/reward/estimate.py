@@ -58,11 +58,14 @@ class RewardEstimate:
 
     def __str__(self) -> str:
         table = self.summary().head(10).to_string(index=False, float_format=lambda x: f"{x:.3f}")
-        worth = (
+        return "\n".join([repr(self), table, self.worth(), *self.warnings])
+
+    def worth(self) -> str:
+        """Return what the auxiliary was worth, in a sentence."""
+        return (
             f"The auxiliary at lambda {self.lambda_:.2f} makes {self.n} judgements worth {self.n_effective:.0f} "
             f"(expected variance {self.expected_gain():.2f} of that of maximum likelihood)."
         )
-        return "\n".join([repr(self), table, worth, *self.warnings])
 
     @property
     def n(self) -> int:
