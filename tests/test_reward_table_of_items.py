@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 import prefdensity
 from prefdensity.cli import main
 from prefdensity.errors import DataError
-from prefdensity.reward import Exact, bradley_terry_table, reward, reward_table
+from prefdensity.reward import Exact, reward, reward_of_table, reward_table
 
 PROMPTS, RESPONSES = 12, 3
 
@@ -64,9 +64,9 @@ def test_rewards_are_the_utilities_and_advantages_those_within_a_prompt(table, l
 def test_a_bradley_terry_reward_is_that_of_the_estimating_equation(linear):
     post, data = linear
     known = pd.DataFrame(data.item_features, index=list(data.items), columns=list(data.feature_names))
-    found, estimate = bradley_terry_table(post, data, level=0.95, seed=0)
     again = reward(data, post, Exact.of_reference(data), features=known, seed=0)
-    np.testing.assert_allclose(estimate.theta, again.theta)
+    np.testing.assert_array_equal(reward_of_table(post, data, seed=0).theta, again.theta)
+    found = again.of_items(data, level=0.95)
     design = (known - known.mean()).loc[found["item"]].to_numpy()
     np.testing.assert_allclose(found["reward"], design @ again.theta)
     middle, low, high = again.contrast(design[0])
@@ -85,10 +85,13 @@ def test_items_of_many_prompts_have_no_prompt_of_their_own(table):
     assert data.context_of_items() is None
     few = prefdensity.read("example:citations")
     post = prefdensity.fit("bradley_terry", few, seed=0)
-    found, estimate = bradley_terry_table(post, few)
+    estimate = reward_of_table(post, few)
+    found = estimate.of_items(few)
     assert "prompt" not in found
     np.testing.assert_allclose(found.set_index("item")["reward"].loc[list(few.items)], estimate.theta)
     np.testing.assert_allclose(found.set_index("item")["sd"].loc[list(few.items)], estimate.se)
+    with pytest.raises(DataError, match="neither of the items of the table nor of its features"):
+        estimate.of_items(prefdensity.read("example:baseball"))
     with pytest.raises(DataError, match="not the table"):
         reward_table(post, prefdensity.read("example:baseball"))
 

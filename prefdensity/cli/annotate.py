@@ -5,14 +5,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prefdensity.cli.shell import INTERRUPTED, whole
+from prefdensity.cli.shell import INTERRUPTED, require_ending, whole, write_rows
 from prefdensity.cli.table import Said, reads_a_table
-from prefdensity.errors import DataError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_ENDINGS = (".csv", ".jsonl", ".parquet")
 _SHOWN = 5  # labels that most look flipped
 
 
@@ -55,26 +53,6 @@ def annotate(
     typer.echo(f"wrote {out}: {len(found)} rows, {len(found.columns)} columns")
     for note in found.attrs["notes"]:
         typer.echo(f"note: {note}", err=True)
-
-
-def require_ending(out: Path) -> None:
-    """Refuse a file of which no kind is known."""
-    if out.suffix.lower() not in _ENDINGS:
-        raise DataError(f"--out {out} ends in none of {', '.join(_ENDINGS)}, so its kind is not known")
-
-
-def write_rows(frame: "pd.DataFrame", out: Path) -> None:
-    """Write a table, in the kind that the name of the file says; it appears whole or not at all."""
-    kind = out.suffix.lower()
-    plain = frame.copy()
-    plain.attrs = {}  # notes are for people, and no file format keeps tuples
-    with whole(out) as path:
-        if kind == ".parquet":
-            plain.to_parquet(path, index=False)
-        elif kind == ".jsonl":
-            plain.to_json(path, orient="records", lines=True, force_ascii=False)
-        else:
-            plain.to_csv(path, index=False)
 
 
 def _tell(found: "pd.DataFrame", prefix: str) -> None:

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prefdensity.cli.annotate import require_ending, write_rows
-from prefdensity.cli.shell import whole
+from prefdensity.cli.shell import require_ending, whole, write_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,7 +49,7 @@ def reward(
     """Write what every response is worth, with its sd; FILE and its options must be those of the fit."""
     from prefdensity.posterior.posterior import load_posterior
     from prefdensity.reporting.reward_report import write_reward_report
-    from prefdensity.reward.table import bradley_terry_table, reward_table
+    from prefdensity.reward.table import reward_table
 
     require_ending(out)
     with whole(out):
@@ -60,8 +59,10 @@ def reward(
         table = reward_table(post, data, level)
         called = f"utilities of {post.program_name}"
     else:
-        show = False if quiet else None
-        table, estimate = bradley_terry_table(post, data, level, refits=refits, seed=seed, progress=show)
+        from prefdensity.reward.fit import reward_of_table
+
+        estimate = reward_of_table(post, data, refits=refits, seed=seed, progress=False if quiet else None)
+        table = estimate.of_items(data, level)
         called = f"Bradley-Terry rewards with {post.program_name} behind them"
         notes = [estimate.worth(), *estimate.warnings]
     write_rows(table, out)

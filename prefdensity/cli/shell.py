@@ -17,6 +17,7 @@ from prefdensity.errors import DataError, PrefDensityError
 
 INTERRUPTED = 130  # what shells report for Ctrl-C
 _LONGEST = 1500  # characters of a sentence
+_ROWS = (".csv", ".jsonl", ".parquet")  # files of rows that programs read on
 
 _BUG = (
     "This is a fault of prefdensity, not of your table. Please report it with the command, the lines above and, if you "
@@ -120,6 +121,26 @@ def write_csv(folder: Path, **tables: Any) -> None:
 
     for name, table in tables.items():
         spreadsheet_safe(table).to_csv(folder / f"{name}.csv", index=False)
+
+
+def require_ending(out: Path) -> None:
+    """Refuse a file of which no kind is known."""
+    if out.suffix.lower() not in _ROWS:
+        raise DataError(f"--out {out} ends in none of {', '.join(_ROWS)}, so its kind is not known")
+
+
+def write_rows(frame: Any, out: Path) -> None:
+    """Write a table, in the kind that the name of the file says; it appears whole or not at all."""
+    kind = out.suffix.lower()
+    plain = frame.copy()
+    plain.attrs = {}  # notes are for people, and no file format keeps tuples
+    with whole(out) as path:
+        if kind == ".parquet":
+            plain.to_parquet(path, index=False)
+        elif kind == ".jsonl":
+            plain.to_json(path, orient="records", lines=True, force_ascii=False)
+        else:
+            plain.to_csv(path, index=False)
 
 
 @contextmanager

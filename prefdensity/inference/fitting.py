@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from prefdensity.data.choices import Choices
 from prefdensity.data.comparisons import Comparisons
@@ -247,3 +248,15 @@ def _threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def fits_without(
+    post: Posterior, data: Comparisons, fold: NDArray[np.int64], seed: int = 0, progress: bool | None = None
+) -> Iterator[tuple[NDArray[np.bool_], Posterior]]:
+    """Yield which rows [row] are left out, and a fit of the program to the others, for every fold [row] from 0."""
+    count = int(fold.max()) + 1
+    with show_progress(progress) as report:
+        for k in range(count):
+            report("refits", k, count)
+            out = fold == k
+            yield out, fit(post.program, data.take(~out), method=post.status.method, seed=seed, progress=False)

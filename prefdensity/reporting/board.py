@@ -120,14 +120,15 @@ def _csv(board: pd.DataFrame, title: str) -> str:
 
 def spreadsheet_safe(frame: pd.DataFrame) -> pd.DataFrame:
     """Return a frame whose texts, and columns, no spreadsheet takes for a formula: ' before =, +, -, @, tabs."""
-    import pandas as pd
 
     def safe(cell: Any) -> Any:
         return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell
 
-    found = {name: cells if pd.api.types.is_numeric_dtype(cells) else cells.astype(object).map(safe)
-             for name, cells in frame.items()}  # fmt: skip
-    return pd.DataFrame(found, index=frame.index).rename(columns=safe)
+    found = frame.copy()
+    for name, cells in frame.items():
+        if cells.dtype.kind not in "biufcmM":
+            found[name] = cells.astype(object).map(safe)
+    return found.rename(columns=safe)
 
 
 KINDS: dict[str, Callable[[pd.DataFrame, str], str]] = {

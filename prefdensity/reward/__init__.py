@@ -6,8 +6,8 @@ What is decided here: how an annotator model takes variance away from a reward w
 from importlib import import_module as _import_module
 from types import ModuleType as _ModuleType
 
-from prefdensity.reward.fit import Exact, RewardEstimate, Sampled, reward, reward_from_differences
-from prefdensity.reward.table import bradley_terry_table, reward_table
+from prefdensity.reward.fit import Exact, RewardEstimate, Sampled, reward, reward_from_differences, reward_of_table
+from prefdensity.reward.table import reward_table
 
 # Modules for those who train; loaded on first use, for trl brings a trainer's libraries.
 _MODULES = ("columns", "losses", "policy_learning", "trl")
@@ -16,9 +16,9 @@ __all__ = [
     "Exact",
     "RewardEstimate",
     "Sampled",
-    "bradley_terry_table",
     "reward",
     "reward_from_differences",
+    "reward_of_table",
     "reward_table",
 ]
 

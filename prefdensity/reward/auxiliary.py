@@ -5,7 +5,7 @@ An auxiliary that has seen its own label looks better than it is, and intervals 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,7 +16,6 @@ from scipy.special import expit, logit
 
 from prefdensity.comparison.elpd import loo, unit_log_lik
 from prefdensity.errors import DataError
-from prefdensity.inference.fitting import fit
 from prefdensity.posterior.posterior import Posterior
 from prefdensity.posterior.predict import outcome_probabilities
 from prefdensity.posterior.psis import smooth
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 Pairs = list[tuple[str, str]]
+Parts = Iterable[tuple[NDArray[np.bool_], Posterior]]  # which rows [row] were left out, and a fit to the others
 
 _DRAWS = 200  # a posterior mean of probabilities needs no more
 _STACK_RIDGE = 1e-2
@@ -165,8 +165,7 @@ def of_posterior(
     data: Comparisons,
     pairs: Pairs,
     *,
-    folds: int | None = None,
-    seed: int = 0,
+    parts: Parts | None = None,
     progress: bool | None = None,
 ) -> Auxiliary:
     """Return what a fitted program says: of every judgement without knowing it, and of fresh pairs.
@@ -177,18 +176,18 @@ def of_posterior(
         The fit and the judgements it was fitted to, without ties.
     pairs
         Labels of fresh pairs.
-    folds
-        None: importance-weighted leave-one-out from the one fit. A number: as many refits; the way out where
-        `k_hat` exceeds .7.
+    parts
+        None: importance-weighted leave-one-out from the one fit. Fits that left rows out, as of `fits_without`: the way
+        out where `k_hat` exceeds .7.
     """
     _require_pairs(post)
     views = views_of(data, post.program.needs)
-    if folds is None:
+    if parts is None:
         found = loo(post, data, unit="comparison")
         fresh = _of_views(post, pairs, views, progress)
         return Auxiliary(_of_a(np.exp(found.elpd_i), data), fresh, views, found.k_hat)
     labelled, fresh = np.empty(len(data)), np.zeros((len(pairs), len(views)))
-    for out, part in _refits(post, data, folds, seed, progress):
+    for out, part in parts:
         labelled[out] = _held_out(part, data, out)
         fresh += out.mean() * _of_views(part, pairs, views, False)
     return Auxiliary(labelled, fresh, views)
@@ -199,8 +198,7 @@ def of_rows(
     data: Comparisons,
     pairs: Pairs,
     *,
-    folds: int | None = None,
-    seed: int = 0,
+    parts: Parts | None = None,
     progress: bool | None = None,
 ) -> Auxiliary:
     """Return what a fitted program says of every judgement and of one fresh pair of its own, without knowing it.
@@ -210,12 +208,12 @@ def of_rows(
     """
     _require_pairs(post)
     views = views_of(data, post.program.needs)
-    if folds is None:
+    if parts is None:
         found = loo(post, data, unit="comparison")
         fresh = _left_out(post, data, pairs, views, progress)
         return Auxiliary(_of_a(np.exp(found.elpd_i), data), fresh, views, found.k_hat)
     labelled, fresh = np.empty(len(data)), np.empty((len(pairs), len(views)))
-    for out, part in _refits(post, data, folds, seed, progress):
+    for out, part in parts:
         labelled[out] = _held_out(part, data, out)
         fresh[out] = _of_views(part, [pairs[k] for k in np.flatnonzero(out)], views, False, None)
     return Auxiliary(labelled, fresh, views)
@@ -230,16 +228,9 @@ def _require_pairs(post: Posterior) -> None:
         raise DataError(f"{post.program_name} uses covariates, which fresh pairs do not have; fit one without")
 
 
-def _refits(
-    post: Posterior, data: Comparisons, folds: int, seed: int, progress: bool | None
-) -> Iterator[tuple[NDArray[np.bool_], Posterior]]:
-    """Yield which rows [row] are left out, and a fit to the others, for every fold."""
-    fold = folds_of(len(data), folds, None, np.random.default_rng(seed))
-    with show_progress(progress) as report:
-        for k in range(folds):
-            report("refits of the auxiliary", k, folds)
-            out = fold == k
-            yield out, fit(post.program, data.take(~out), method=post.status.method, seed=seed, progress=False)
+def rows_in(data: Comparisons, folds: int, seed: int) -> NDArray[np.int64]:
+    """Return the fold [row] of every judgement, dealt at random."""
+    return folds_of(len(data), folds, None, np.random.default_rng(seed))
 
 
 def _held_out(part: Posterior, data: Comparisons, out: NDArray[np.bool_]) -> Array:

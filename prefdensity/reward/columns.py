@@ -20,8 +20,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from prefdensity.data.comparisons import TIE, B, Comparisons
 from prefdensity.errors import DataError
+from prefdensity.inference.fitting import fits_without
 from prefdensity.posterior.psis import USABLE
-from prefdensity.reward.auxiliary import of_rows
+from prefdensity.reward.auxiliary import of_rows, rows_in
 
 if TYPE_CHECKING:
     from prefdensity.posterior.posterior import Posterior
@@ -89,7 +90,8 @@ def auxiliary_columns(
         raise DataError("a preference table has one judgement in a row and no ties; use without_ties() and no counts")
     weight = None if weights is None else _weights(weights, len(data))
     fresh = _fresh_pairs(data, np.random.default_rng(seed))
-    found = of_rows(post, data, fresh, folds=refits, seed=seed, progress=progress)
+    parts = None if refits is None else fits_without(post, data, rows_in(data, refits, seed), seed, progress)
+    found = of_rows(post, data, fresh, parts=parts, progress=progress)
     bad = 0 if found.k_hat is None else int((found.k_hat > USABLE).sum())
     if bad:
         warnings.warn(

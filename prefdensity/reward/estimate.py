@@ -12,8 +12,10 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 from scipy.stats import norm
 
+from prefdensity.data.comparisons import Comparisons
 from prefdensity.errors import DataError
 from prefdensity.reward.equation import Equation
+from prefdensity.reward.table import means_within, with_counts
 
 Array = NDArray[Any]
 
@@ -115,6 +117,34 @@ class RewardEstimate:
         limits = np.quantile(ranks, tails, axis=0, method="closest_observation")
         frame["rank_lower"], frame["rank_upper"] = limits.astype(int)
         return frame.sort_values("estimate", ascending=False, ignore_index=True)
+
+    def of_items(self, data: Comparisons, level: float = 0.9) -> pd.DataFrame:
+        """Return the reward of every item, as `reward_table` does for a fitted program, with sandwich errors.
+
+        Parameters
+        ----------
+        data
+            The judgements; with its item features, if the reward is linear in these.
+        level
+            Of Wald's intervals.
+        """
+        design = np.eye(len(data.items)) if self.names == data.items else data.item_features
+        if design is None or design.shape[1] != len(self.names):
+            raise DataError("this reward is neither of the items of the table nor of its features")
+        design = design - design.mean(0)
+        found = pd.DataFrame({"item": list(data.items)})
+        found["reward"], found["sd"] = self._linear(design)
+        reach = _quantile(level) * found["sd"]
+        found["lower"], found["upper"] = found["reward"] - reach, found["reward"] + reach
+        prompt = data.context_of_items()
+        if prompt is not None:
+            found["advantage"], found["advantage_sd"] = self._linear(design - means_within(design.T, prompt).T)
+        return with_counts(found.sort_values("reward", ascending=False, ignore_index=True), data)
+
+    def _linear(self, design: Array) -> tuple[Array, Array]:
+        """Return design @ theta [row], and its standard errors."""
+        variance = np.einsum("ij,jk,ik->i", design, self.covariance, design)
+        return design @ self.theta, np.sqrt(np.maximum(variance, 0.0))
 
     def influence(self) -> tuple[Array, Array]:
         """Return the influence values of judgements and of fresh pairs [row, name] on theta."""

@@ -19,14 +19,15 @@ from numpy.typing import ArrayLike, NDArray
 from prefdensity.data.columns import feature_table
 from prefdensity.data.comparisons import TIE, B, Comparisons
 from prefdensity.errors import DataError, FitError
+from prefdensity.inference.fitting import fits_without
 from prefdensity.posterior.posterior import Posterior
-from prefdensity.reward.auxiliary import Auxiliary, Viewpoint, folds_of, of_posterior, stacked
+from prefdensity.reward.auxiliary import Auxiliary, Viewpoint, folds_of, of_posterior, rows_in, stacked
 from prefdensity.reward.convex import gram
 from prefdensity.reward.equation import Equation, Fresh, Labelled
 from prefdensity.reward.estimate import RewardEstimate, cautions
 from prefdensity.reward.fresh_pairs import Exact, Sampled, probabilities
 
-__all__ = ["Exact", "RewardEstimate", "Sampled", "reward", "reward_from_differences"]
+__all__ = ["Exact", "RewardEstimate", "Sampled", "reward", "reward_from_differences", "reward_of_table"]
 
 Array = NDArray[Any]
 
@@ -92,7 +93,8 @@ def reward(
     rows = _judgements(data)
     pairs = fresh.labels(data.items)
     if isinstance(auxiliary, Posterior):
-        found = of_posterior(auxiliary, data, pairs, folds=refits, seed=seed, progress=progress)
+        parts = None if refits is None else fits_without(auxiliary, data, rows_in(data, refits, seed), seed, progress)
+        found = of_posterior(auxiliary, data, pairs, parts=parts, progress=progress)
     else:
         given = probabilities(auxiliary, len(data), "auxiliary")
         found = Auxiliary(given, fresh.auxiliary()[:, None], (Viewpoint(None, "neither", 1.0),))
@@ -120,6 +122,26 @@ def reward(
         note = f"{bad} judgements have a k-hat above 0.7, so their leave-one-out probabilities are rough; set refits=5."
         return replace(estimate, warnings=(*estimate.warnings, note))
     return estimate
+
+
+def reward_of_table(post: Posterior, data: Comparisons, **options: Any) -> RewardEstimate:
+    """Return the Bradley-Terry reward that a table and a fit of it call for; its `of_items` tells it by item.
+
+    Linear in the item features where the table has them, else of items. The pairs meant are those of responses to one
+    prompt, each prompt as often as it was judged, where every item has a prompt; else all pairs of items.
+
+    Parameters
+    ----------
+    post, data
+        A fit of a program of outcomes a and b, and its table.
+    **options
+        Of `reward`: lambda_, refits, cluster, seed, progress, ...
+    """
+    features = None
+    if data.item_features is not None:
+        features = pd.DataFrame(data.item_features, index=list(data.items), columns=list(data.feature_names))
+    fresh = Exact.uniform(data) if data.context_of_items() is None else Exact.of_reference(data)
+    return reward(data, post, fresh, features=features, **options)
 
 
 def reward_from_differences(

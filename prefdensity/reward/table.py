@@ -1,4 +1,4 @@
-"""Rewards of responses as a table: of a fitted program, or of a Bradley-Terry reward with robust errors."""
+"""Rewards of responses as a table: what a fitted program says of each, by itself and within its prompt."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import norm
 
 from prefdensity.data.comparisons import Comparisons
 from prefdensity.posterior.people import tallies
 from prefdensity.posterior.posterior import Posterior, require_same_table
-from prefdensity.reward.fit import Exact, RewardEstimate, reward
 
 Array = NDArray[Any]
 
@@ -50,9 +48,9 @@ def reward_table(post: Posterior, data: Comparisons, level: float = 0.9) -> pd.D
     if prompt is not None:
         draws = post.utilities()
         draws = draws[:, None] if draws.ndim == 2 else draws
-        within = draws - _group_means(draws, prompt)
+        within = draws - means_within(draws, prompt)
         found = found.merge(_against_prompt(within, draws, prompt, post, "type" in summary), how="left")
-    return _finished(found, data, prompt)
+    return with_counts(found, data)
 
 
 def _against_prompt(within: Array, draws: Array, prompt: Array, post: Posterior, typed: bool) -> pd.DataFrame:
@@ -71,52 +69,7 @@ def _against_prompt(within: Array, draws: Array, prompt: Array, post: Posterior,
     return pd.concat(parts, ignore_index=True)
 
 
-def bradley_terry_table(
-    post: Posterior, data: Comparisons, level: float = 0.9, **options: Any
-) -> tuple[pd.DataFrame, RewardEstimate]:
-    """Return the Bradley-Terry reward that infinitely many votes would give, for every response, and the estimate.
-
-    The program stands in for votes that nobody gave, without having to be right: see `prefdensity.reward.reward`. With
-    item features the reward is linear in them. What is meant are pairs of responses to one prompt where prompts are
-    known, else all pairs.
-
-    Parameters
-    ----------
-    post, data, level
-        As for `reward_table`.
-    **options
-        Of `reward`: lambda_, refits, cluster, seed, progress, ...
-
-    Returns
-    -------
-    The table has the columns of `reward_table` but type and p_best; its errors are sandwich errors.
-    """
-    require_same_table(post, data)
-    prompt = data.context_of_items()
-    features = None
-    if data.item_features is not None:
-        features = pd.DataFrame(data.item_features, index=list(data.items), columns=list(data.feature_names))
-    fresh = Exact.uniform(data) if prompt is None else Exact.of_reference(data)
-    estimate = reward(data, post, fresh, features=features, **options)
-    design = np.eye(len(data.items)) if features is None else features.to_numpy(float)
-    design = design - design.mean(0)
-    found = pd.DataFrame({"item": list(data.items)})
-    found["reward"], found["sd"] = _linear(design, estimate)
-    reach = float(norm.ppf((1 + level) / 2)) * found["sd"]
-    found["lower"], found["upper"] = found["reward"] - reach, found["reward"] + reach
-    if prompt is not None:
-        within = design - _group_means(design.T[None], prompt)[0].T
-        found["advantage"], found["advantage_sd"] = _linear(within, estimate)
-    return _finished(found.sort_values("reward", ascending=False, ignore_index=True), data, prompt), estimate
-
-
-def _linear(design: Array, estimate: RewardEstimate) -> tuple[Array, Array]:
-    """Return design @ theta and its standard errors."""
-    variance = np.einsum("ij,jk,ik->i", design, estimate.covariance, design)
-    return design @ estimate.theta, np.sqrt(np.maximum(variance, 0.0))
-
-
-def _group_means(values: Array, group: Array) -> Array:
+def means_within(values: Array, group: Array) -> Array:
     """Return the mean [..., item] over the items of each item's group."""
     order = np.argsort(group, kind="stable")
     _, starts, place, size = np.unique(group[order], return_index=True, return_inverse=True, return_counts=True)
@@ -126,8 +79,9 @@ def _group_means(values: Array, group: Array) -> Array:
     return found
 
 
-def _finished(found: pd.DataFrame, data: Comparisons, prompt: Array | None) -> pd.DataFrame:
+def with_counts(found: pd.DataFrame, data: Comparisons) -> pd.DataFrame:
     """Return the table with prompts and what was counted, its columns in order."""
+    prompt = data.context_of_items()
     if prompt is not None:
         of = {item: data.contexts[k] for item, k in zip(data.items, prompt, strict=True)}
         found = found.assign(prompt=found["item"].map(of))
