@@ -132,52 +132,12 @@ class LocalCurvature:
 
     def _arrow(self, blocks: list[Block], rows: list[tuple[Site, Tensor]]) -> Arrow:
         """Return minus the Hessian with the annotators' entries apart."""
-        own_at, rest_at = self._order()
-        people = {part.site.name for part in self.felt.parts if part.is_own}
-        place = torch.empty(self.view.dimension, dtype=torch.int64, device=self.view.device)
-        place[rest_at] = torch.arange(len(rest_at), device=place.device)
-        spot = torch.empty_like(place)  # of an annotator's entry among its own
-        spot[own_at] = torch.arange(own_at.shape[1], device=place.device)
-        zeros = functools.partial(torch.zeros, dtype=self.view.dtype, device=self.view.device)
-        within, corner = zeros(*own_at.shape, own_at.shape[1]), zeros(len(rest_at), len(rest_at))
-        border = zeros(*own_at.shape, len(rest_at))
-
-        def where(at: slice, index: Tensor) -> slice:
-            start = int(index[at.start])
-            return slice(start, start + (at.stop - at.start))
-
-        def mine(at: slice, own: int) -> slice:
-            start = int(spot[at.start])
-            return slice(start, start + own)
-
+        out = _ArrowSum(*self._order(), self.view.dtype)
         for first, second, values in blocks:
-            one, two = (first, second) if first.own or not second.own else (second, first)
-            if one.own and two.own:
-                block = one.own_blocks(two, values)
-                within[:, mine(one.at, one.own), mine(two.at, two.own)] -= block
-                if one is not two:
-                    within[:, mine(two.at, two.own), mine(one.at, one.own)] -= block.mT
-            elif one.own:
-                block = one.block(two, values)[0].reshape(len(own_at), one.own, -1)
-                border[:, mine(one.at, one.own), where(two.at, place)] -= block
-            else:
-                block = one.block(two, values)[0]
-                corner[where(one.at, place), where(two.at, place)] -= block
-                if one is not two:
-                    corner[where(two.at, place), where(one.at, place)] -= block.T
+            out.take_likelihood(first, second, values)
         for site, row in rows:
-            if site.is_scalar:
-                k = int(place[site.at.start])
-                corner[k] -= row[0][rest_at]
-                corner[:, k] -= row[0][rest_at]
-                corner[k, k] += row[0][site.at.start]
-                border[..., k] -= row[0][own_at]
-            elif site.name in people:
-                own = mine(site.at, (site.at.stop - site.at.start) // len(own_at))
-                within.diagonal(dim1=-2, dim2=-1)[:, own] -= row[0][site.at].reshape(len(own_at), -1)
-            else:
-                corner.diagonal()[where(site.at, place)] -= row[0][site.at]
-        return Arrow(within, border, corner, own_at, rest_at)
+            out.take_prior(site, row[0])
+        return Arrow(out.blocks, out.border, out.corner, out.own_at, out.rest_at)
 
     def _order(self) -> tuple[Tensor, Tensor]:
         """Return the coordinates of annotators' entries [annotator, own] and of the rest [rest]."""
@@ -277,6 +237,58 @@ class LocalCurvature:
         value = total.detach().sum(-1)
         value = value if len(value) == len(free[0]) else value.sum(0, keepdim=True)
         return value, [slope.detach() for slope in first], curved
+
+
+class _ArrowSum:
+    """An `Arrow` from which second derivatives are taken, one block after the other."""
+
+    def __init__(self, own_at: Tensor, rest_at: Tensor, dtype: torch.dtype) -> None:
+        people, own = own_at.shape
+        zeros = functools.partial(torch.zeros, dtype=dtype, device=own_at.device)
+        self.own_at, self.rest_at = own_at, rest_at
+        self.blocks, self.border = zeros(people, own, own), zeros(people, own, len(rest_at))
+        self.corner = zeros(len(rest_at), len(rest_at))
+        # of each coordinate, its place among its annotator's own or among the rest
+        self.place = torch.empty(own_at.numel() + len(rest_at), dtype=torch.int64, device=own_at.device)
+        self.place[own_at] = torch.arange(own, device=own_at.device)
+        self.place[rest_at] = torch.arange(len(rest_at), device=own_at.device)
+        self.is_own = torch.zeros_like(self.place, dtype=torch.bool)
+        self.is_own[own_at] = True
+
+    def _of(self, leaf: Leaf) -> slice:
+        start = int(self.place[leaf.at.start])
+        return slice(start, start + (leaf.own or leaf.at.stop - leaf.at.start))
+
+    def take_likelihood(self, first: Leaf, second: Leaf, values: Tensor) -> None:
+        """Take the second derivatives by two leaves, those of comparisons being values [1, comparison]."""
+        one, two = (first, second) if first.own or not second.own else (second, first)
+        mine, theirs = self._of(one), self._of(two)
+        if one.own and two.own:
+            block = one.own_blocks(two, values)
+            self.blocks[:, mine, theirs] -= block
+            if one is not two:
+                self.blocks[:, theirs, mine] -= block.mT
+        elif one.own:
+            self.border[:, mine, theirs] -= one.block(two, values)[0].reshape(len(self.own_at), one.own, -1)
+        else:
+            block = one.block(two, values)[0]
+            self.corner[mine, theirs] -= block
+            if one is not two:
+                self.corner[theirs, mine] -= block.T
+
+    def take_prior(self, site: Site, row: Tensor) -> None:
+        """Take those of the log prior by a site: the row [dimension] of a scalar, a diagonal of any other."""
+        start = int(self.place[site.at.start])
+        if site.is_scalar:
+            self.corner[start] -= row[self.rest_at]
+            self.corner[:, start] -= row[self.rest_at]
+            self.corner[start, start] += row[site.at.start]
+            self.border[..., start] -= row[self.own_at]
+        elif self.is_own[site.at.start]:
+            entries = row[site.at].reshape(len(self.own_at), -1)
+            self.blocks.diagonal(dim1=-2, dim2=-1)[:, start : start + entries.shape[1]] -= entries
+        else:
+            self.corner.diagonal()[self.place[site.at]] -= row[site.at]
 
 
 def summed(leaves: list[Leaf], parts: list[Derivatives], z: Tensor) -> tuple[Tensor, Tensor, list[Block]]:
