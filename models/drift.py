@@ -23,6 +23,7 @@ from typing import Any
 
 import pyro
 import pyro.distributions as dist
+import torch
 from torch import Tensor
 
 from prefdensity.programs.cells import Cells
@@ -45,9 +46,9 @@ def drift(margin: Tensor, data: Cells, over: str = "date", waves: int = 8) -> Te
     tau = pyro.sample(spread, dist.HalfNormal(1.0))
     with pyro.plate("wave", waves, dim=-2), pyro.plate("item", data.n_items, dim=-1):
         wave = pyro.sample(offset, dist.Normal(0.0, 1.0))
-    size = [math.sqrt(2) / (k * math.pi) for k in range(1, waves + 1)]
+    k = torch.arange(1.0, waves + 1)[:, None]
+    size = math.sqrt(2) / (k * math.pi)
     with pyro.plate("item", data.n_items, dim=-1):
-        pyro.deterministic(own, -2 * tau * sum(size[k] * wave[..., k, :] for k in range(0, waves, 2)))
-    angle = math.pi * data.course(over)
-    return margin + tau * sum((k * angle).cos() * size[k - 1] * data.contrast(wave[..., k - 1, :])
-                              for k in range(1, waves + 1))  # fmt: skip
+        pyro.deterministic(own, -2 * tau * sum(size[j, 0] * wave[..., j, :] for j in range(0, waves, 2)))
+    walk = (size * (k * math.pi * data.course(over)).cos() * data.contrast(wave)).sum(-2, keepdim=True)
+    return margin + tau * walk

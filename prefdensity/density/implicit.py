@@ -272,7 +272,7 @@ def _who(post: Posterior, people: Question, annotator: str | None) -> list[int]:
         return [0]
     if annotator is not None and annotator not in post.annotators:
         raise DataError(f"unknown annotator {annotator!r}; the fit knows {len(post.annotators)}")
-    if "type_probability" not in post.draws and len(post.annotators) > 1 and not asking.differ(people):
+    if "type_probability" not in post.draws and len(post.annotators) != 1 and not asking.differ(people):
         raise DataError(f"{post.program_name} takes all annotators for alike; leave out by='annotator'")
     return list(range(len(post.annotators))) if annotator is None else [post.annotators.index(annotator)]
 
