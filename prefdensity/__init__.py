@@ -27,6 +27,7 @@ _HOME = {
     "ProgramError": "errors",
     "annotate": "reward.annotate",
     "annotator_table": "posterior.people",
+    "audit": "checking.audit",
     "bootstrap": "inference",
     "check": "checking.check",
     "compare": "comparison.compare",
@@ -77,6 +78,7 @@ __all__ = ["__version__", *_HOME, *_MODULES]
 
 if TYPE_CHECKING:
     from prefdensity import density as density, inference as inference, pcal as pcal, reward as reward
+    from prefdensity.checking.audit import audit as audit
     from prefdensity.checking.check import check as check
     from prefdensity.checking.report import CheckReport as CheckReport
     from prefdensity.checking.sbc import sbc as sbc

@@ -13,6 +13,7 @@ import typer
 
 from prefdensity.cli.annotate import annotate
 from prefdensity.cli.answer import show_ranking, show_verdict
+from prefdensity.cli.audit import audit
 from prefdensity.cli.formats import formats
 from prefdensity.cli.groups import show_groups, write_groups
 from prefdensity.cli.ladder import measure, plan, update
@@ -323,6 +324,9 @@ app.command(epilog="Example: prefdensity tables results/fit.nc votes.csv --out t
 app.command(epilog="Example: prefdensity annotate results/fit.nc votes.csv --out labels.csv")(one_sentence(annotate))
 app.command(epilog="Example: prefdensity reward results/fit.nc pairs.jsonl --format chosen_rejected --out rewards.csv")(
     one_sentence(reads_a_table(reward))
+)
+app.command(epilog="Example: prefdensity audit results/fit.nc votes.csv --annotator judge --refit --out audit")(
+    one_sentence(reads_a_table(audit))
 )
 app.command(
     "likelihood-ratio",
