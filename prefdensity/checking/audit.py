@@ -270,7 +270,8 @@ class _Votes:
         before = first[asked]
         again = np.flatnonzero(before != np.arange(len(before)))
         alike = self.said[again] == self.said[before[again]]
-        chance = sum(each[again] * each[before[again]] for each in self.shares)
+        # given the first answer those that follow are independent of each other
+        chance = np.choose(self.said[before[again]], [each[again] for each in self.shares])
         people = len(self.data.annotators)
         size, seen, expected = (
             np.bincount(self.who[again], self.data.count[again] * values, people)
