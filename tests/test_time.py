@@ -5,10 +5,12 @@ import pandas as pd
 import pyro
 import pytest
 import torch
+from scipy.special import logsumexp
 from scipy.stats import chi2
 
 import prefdensity
 from prefdensity import Comparisons
+from prefdensity.comparison.elpd import unit_log_lik
 from prefdensity.errors import DataError, ProgramError
 from prefdensity.programs.loading import load_program
 from prefdensity.programs.pipeline import margins
@@ -147,3 +149,24 @@ def test_a_number_with_one_value_is_refused():
     frame = votes(3, moving, rows=50).assign(trial=7)
     with pytest.raises(ProgramError, match="reads 'trial', and the data have one value of it; leave it out"):
         prefdensity.fit("bradley_terry+drift(over='trial')", read(frame, "trial"))
+
+
+@pytest.mark.slow
+def test_a_history_of_ratings_beats_a_static_one(shared_data, capsys):
+    """31,979 dated games of 326 national teams: a fifth of them, at random, is predicted from the others."""
+    frame = pd.read_csv(shared_data / "intl_football.csv.gz")
+    frame["first"] = np.where(frame["neutral"] == 1, "neither", "a")
+    data = Comparisons.from_frame(frame[["item_a", "item_b", "outcome", "date", "first"]], numbers=["date"],
+                                  first="first")  # fmt: skip
+    held = np.random.default_rng(0).random(len(data)) < 0.2
+    found = []
+    for name in ("davidson+position_bias", "davidson+position_bias+drift"):
+        post = prefdensity.fit(name, data.take(np.flatnonzero(~held)), method="laplace", draws=200, progress=False)
+        log_lik, _, _, index = unit_log_lik(post, data.take(np.flatnonzero(held)), held_out=True)
+        found.append((logsumexp(np.asarray(log_lik), axis=0) - np.log(len(log_lik)))[index])
+    gain = found[1] - found[0]
+    error = gain.std() / len(gain) ** 0.5
+    with capsys.disabled():
+        losses = " and ".join(f"{-each.mean():.4f}" for each in found)
+        print(f"\nlog loss {losses} with drift; gain {gain.mean():.4f} ({error:.4f})")
+    assert gain.mean() > 3 * error
