@@ -23,7 +23,7 @@ from prefdensity.cli.ratio import likelihood_ratio
 from prefdensity.cli.reward import reward
 from prefdensity.cli.select import select, select_study
 from prefdensity.cli.shell import INTERRUPTED, one_sentence, require_writable, results, staged, write_csv
-from prefdensity.cli.study import judge_study
+from prefdensity.cli.study import judge_study, study
 from prefdensity.cli.table import reads_a_table
 from prefdensity.errors import DataError
 from prefdensity.programs.defaults import FIRST, LONGER, LONGEST, TIES, WITH_ARGUMENTS
@@ -357,6 +357,7 @@ pcal.command(
     "--money 500 --units 4000"
 )(one_sentence(update))
 pcal.command(epilog="Example: prefdensity pcal measure collected.csv --rung crowd=vote")(one_sentence(measure))
+pcal.command(epilog="Example: prefdensity pcal study --world world.py --money 1000 --units 5000")(one_sentence(study))
 app.add_typer(pcal, name="pcal")
 
 

@@ -1,4 +1,4 @@
-"""The command `judge-study`: what a wrong model of the judge costs."""
+"""The commands `judge-study` and `pcal study`: what a wrong judge costs, and estimators in a world of one's own."""
 
 from pathlib import Path
 from typing import Annotated
@@ -47,3 +47,29 @@ def judge_study(
         write_study_report(found.table, found.settings, folder / "report.html", "What a wrong model of the judge costs")
         study_plots.lengths(found.table).savefig(folder / "lengths.svg")
         study_plots.coverage(found.table).savefig(folder / "coverage.svg")
+
+
+def study(
+    world: Annotated[
+        Path, typer.Option(metavar="FILE.py", help="Says how units come about: see the guide; it is run.")
+    ],
+    money: Annotated[float, typer.Option(help="To be spent beside the pilot.")],
+    units: Annotated[int, typer.Option(help="Units to buy from.", min=2)],
+    pilot: Annotated[int, typer.Option(help="Units that are wholly measured first.", min=10)] = 100,
+    replicates: Annotated[int, typer.Option(help="Draws of all units.", min=2)] = 200,
+    level: Annotated[float, typer.Option(help="Mass of the intervals.", min=0.01, max=0.999)] = 0.9,
+    seed: Annotated[int, typer.Option(help="Seed of all random numbers.", min=0)] = 0,
+    out: Annotated[Path, typer.Option(help="Folder for table.csv.")] = Path("pcal-study"),
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.")] = False,
+) -> None:
+    """Measure labels only, ladders and estimators of one's own in a world: coverage and length at equal cost."""
+    from prefdensity.pcal.world_study import LadderWorld, world_study
+
+    require_writable(out)
+    found = world_study(
+        LadderWorld.read(world), pilot=pilot, money=money, units=units, replicates=replicates, level=level, seed=seed,
+        progress=False if quiet else None,
+    )  # fmt: skip
+    typer.echo(str(found))
+    with results(out) as folder:
+        found.table.to_csv(folder / "table.csv", index=False)

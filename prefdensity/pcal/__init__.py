@@ -23,6 +23,7 @@ from prefdensity.pcal.purchase_checks import Purchases
 from prefdensity.pcal.quantiles import Quantile
 from prefdensity.pcal.ranks import jointly, ranks
 from prefdensity.pcal.rounds import anytime, decided, drift, pooled, together
+from prefdensity.pcal.world_study import LadderWorld, WorldStudy, world_study
 
 __all__ = [
     "BradleyTerry",
@@ -33,6 +34,7 @@ __all__ = [
     "GivenNuisance",
     "LadderEstimate",
     "LadderPlan",
+    "LadderWorld",
     "LinearNuisance",
     "LinearRegression",
     "LogisticJudge",
@@ -47,6 +49,7 @@ __all__ = [
     "Quantile",
     "RegressorNuisance",
     "RungRegression",
+    "WorldStudy",
     "anytime",
     "decided",
     "drift",
@@ -59,4 +62,5 @@ __all__ = [
     "ranks",
     "together",
     "weigh_returns",
+    "world_study",
 ]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 _MOST = 0.99  # a leverage above this is taken for it: nothing is known of the error of such a unit
-_PRIOR_EVENTS = 2.0  # weight of "preferences gain nothing" against what the events seen say
+PRIOR_EVENTS = 2.0  # weight of "preferences gain nothing" against what the events seen say
 
 
 def clustered(values: Array, cluster: Array | None) -> Array:
@@ -174,7 +174,7 @@ def inflation(variance: Array, binomial: Array, events: Array) -> Array:
         Effective number of labels on the rarer side: without any, nothing is known of what preferences gain.
     """
     ratio = np.divide(variance, binomial, out=np.ones_like(variance), where=(binomial > 0) & (events > 0))
-    return np.asarray(np.maximum(ratio, (events * ratio + _PRIOR_EVENTS) / (events + _PRIOR_EVENTS)))
+    return np.asarray(np.maximum(ratio, (events * ratio + PRIOR_EVENTS) / (events + PRIOR_EVENTS)))
 
 
 def wilson(rate: float, count: float, critical: float) -> tuple[float, float]:

@@ -17,6 +17,7 @@ from prefdensity.pcal.calibration import Bracket, brackets, learned, multipliers
 from prefdensity.pcal.criteria import Criterion
 from prefdensity.pcal.estimate import CrossFitted
 from prefdensity.pcal.functionals import Functional
+from prefdensity.pcal.intervals import PRIOR_EVENTS
 from prefdensity.pcal.nuisances import folds_of
 
 Array = NDArray[Any]
@@ -94,6 +95,10 @@ def learn_option(
     ]
     whole = criteria.size(psi, metric, weight)
     assert pilot.prices is not None  # asked for before
+    if functional.known_variance(pilot):  # as far as events tell: without any, nothing is known of what rungs gain
+        yes = pilot.label[pilot.labelled].sum()
+        trust = min(yes, pilot.labelled.sum() - yes)
+        left = [(trust * each + PRIOR_EVENTS * whole) / (trust + PRIOR_EVENTS) for each in left]
     known = np.maximum.accumulate(np.minimum(left, whole))  # a richer rung knows all that a poorer one does
     return LadderOption(pilot.ladder[::-1], pilot.prices[::-1], whole, known, 0, np.zeros(len(left)))
 

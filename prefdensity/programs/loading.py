@@ -129,7 +129,7 @@ def _written(program: Program) -> str:
 def _from_file(path: Path) -> Program:
     if not path.is_file():
         raise ProgramError(f"there is no file {path} to read a program from")
-    module = _import_file(path.resolve())
+    module = import_file(path.resolve())
     found = getattr(module, "PROGRAM", None)
     if isinstance(found, Layer):
         found = compose(found)
@@ -138,7 +138,8 @@ def _from_file(path: Path) -> Program:
     return replace(found, name=str(path))
 
 
-def _import_file(path: Path) -> ModuleType:
+def import_file(path: Path) -> ModuleType:
+    """Return the module that a user's file is; it is run."""
     name = f"prefdensity_user_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
