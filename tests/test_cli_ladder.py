@@ -61,6 +61,19 @@ def test_rounds_from_pilot_to_estimate(tmp_path):
     assert not (tmp_path / "found1" / "anytime.csv").exists()
 
 
+def test_a_round_without_labels_is_part_of_one_purchase(tmp_path):
+    pilot = units(80, 6).assign(round=1, judge_probability=1.0, label_probability=1.0)
+    second = units(300, 7).assign(round=2, judge_probability=0.5, label_probability=1e-9, label=np.nan)
+    second["said"] = second["said"].where(np.arange(300) % 2 == 0)
+    pd.concat([pilot, second]).to_csv(tmp_path / "all.csv", index=False)
+    words = ["measure", tmp_path / "all.csv", *RUNG, "--stage", "round"]
+    run(*words, "--pool", "--out", tmp_path / "found")
+    row = pd.read_csv(tmp_path / "found" / "estimate.csv").iloc[0]
+    assert row["se"] < pilot["label"].std() / 80**0.5
+    done = CliRunner().invoke(app, ["pcal", *map(str, words)])
+    assert "0 units of stage 1 have a label" in done.output
+
+
 def test_the_report_of_a_plan_can_be_shown(tmp_path):
     """Allocation, what the same money gives otherwise, prices, worse judges, and what all this rests on."""
     units(200, 3).to_csv(tmp_path / "pilot.csv", index=False)

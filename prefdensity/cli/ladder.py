@@ -226,11 +226,11 @@ def measure(
         collected, rungs, free, covariate, label, minus=minus, values=_values(value), by=by, between=_between(between),
         probabilities=_chances(rungs), cluster=cluster, stage=stage,
     )  # fmt: skip
-    found = ladder(table, _functional(target, by, between), criterion=criterion, level=level, seed=seed)
+    functional = _functional(target, by, between)
+    used = pooled(apart(table)) if pool else table
+    found = ladder(used, functional, criterion=criterion, level=level, seed=seed)
     if stage is not None:
-        _warn_of_drift(found, pool)
-    if pool:
-        found = ladder(pooled(apart(table)), found.functional, criterion=criterion, level=level, seed=seed)
+        _warn_of_drift(table, functional, pool)
     typer.echo(found.summary().to_string(index=False, float_format=lambda value: f"{value:.4g}"))
     with results(out) as folder:
         found.summary().to_csv(folder / "estimate.csv", index=False)
@@ -257,13 +257,16 @@ def _rounds(found: "LadderEstimate", against: float | None, folder: Path) -> Non
         drift(found).to_csv(folder / "drift.csv", index=False)
 
 
-def _warn_of_drift(found: "LadderEstimate", pool: bool) -> None:
-    """Say where labels given a judge differ between rounds."""
-    from prefdensity.pcal.rounds import drift
+def _warn_of_drift(table: "Measured", functional: "Functional", pool: bool) -> None:
+    """Say where labels given a judge differ between the rounds that have enough labels to tell."""
+    from prefdensity.pcal.ladder import ladder
+    from prefdensity.pcal.rounds import apart, drift, together
 
-    if len(found.stages) < 2:
+    fewest = len(functional.names(table)) + 2
+    rounds = [each for each in apart(table) if each.labelled.sum() >= fewest]
+    if len(rounds) < 2:
         return
-    tests = drift(found)
+    tests = drift(ladder(together(rounds), functional))
     so = "leave out --pool" if pool else "the estimate speaks of the rounds on average"
     for row in tests[tests["p_value"] < 0.01].to_dict("records"):
         typer.echo(
