@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prefdensity.cli.shell import require_writable, results
+from prefdensity.cli.shell import require_writable, results, write_csv
 from prefdensity.errors import DataError
 
 if TYPE_CHECKING:
@@ -238,7 +238,7 @@ def measure(
         found.purchase_tests().to_csv(folder / "purchases.csv", index=False)
         write_ladder_report(found, folder / "report.html", collected.name)
         if between is not None:
-            ranks(found).to_csv(folder / "ranks.csv", index=False)
+            write_csv(folder, ranks=ranks(found))
         if stage is not None and not pool:
             _rounds(found, against, folder)
     for sentence in found.warnings:
