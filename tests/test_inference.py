@@ -13,7 +13,7 @@ from scipy import stats
 
 import prefdensity
 from prefdensity.errors import FitError
-from prefdensity.inference import methods, svi
+from prefdensity.inference import methods, quality, svi
 from prefdensity.inference.guide import Guide
 from prefdensity.inference.laplace import laplace
 from prefdensity.inference.quality import check_guide
@@ -178,6 +178,19 @@ def test_the_error_of_the_bound_is_that_of_repeated_draws():
     ratio = bounds.var(ddof=1) / (errors**2).mean()
     low, high = stats.chi2.ppf([5e-5, 1 - 5e-5], 59) / 59
     assert low < ratio < high
+
+
+def test_draws_that_are_too_dear_to_weigh_are_those_of_the_approximation(monkeypatch):
+    _, view, mean, covariance, _ = conjugate_view()
+    root = torch.linalg.cholesky(torch.tensor(covariance))
+    wide = Guide.start(torch.tensor(mean)[None], 1.2 * root[None], "full").pick(0)
+    monkeypatch.setattr(quality, "_BUDGET", 300 * view.work)
+    found = check_guide(view, wide, 1000, torch.Generator().manual_seed(4))
+    assert found.proposals == 300  # the first tell how good they are
+    assert found.tempering == 0
+    assert not found.facts["corrected"]
+    torch.testing.assert_close(found.z, wide.draw(1000, torch.Generator().manual_seed(4))[0], rtol=0, atol=0)
+    torch.testing.assert_close(found.log_p, view.log_joint_of(found.z[:300]), rtol=0, atol=0)
 
 
 def mahalanobis(draws, mean, covariance, effective):
