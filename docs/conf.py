@@ -9,7 +9,8 @@ sys.path[:0] = [str(HERE.parent), str(HERE / "_extensions")]
 # notebooks run `prefdensity` as a command of the interpreter that builds the site, in one thread
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 os.environ["PYTHONPATH"] = str(HERE.parent)
-os.environ |= {"OMP_NUM_THREADS": "1", "TTY_COMPATIBLE": "0"}  # the latter for tables without escape codes
+# tables without escape codes, and no progress where nobody watches
+os.environ |= {"OMP_NUM_THREADS": "1", "TTY_COMPATIBLE": "0", "PREFDENSITY_QUIET": "1"}
 os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"  # of tqdm, which would like widgets
 
 from prefdensity.version import __version__  # noqa: E402

@@ -30,7 +30,7 @@ ROOMS = {
     "cli": "data programs posterior inference checking comparison selection reward judged pcal reporting",
     "__main__": "cli",
 }
-TOP = {"errors", "progress", "words", "workers", "version"}
+TOP = {"errors", "progress", "shown", "words", "workers", "version"}
 
 # Where these libraries may be imported; a new home is a decision to take here.
 HOMES = {

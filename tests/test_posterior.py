@@ -35,7 +35,7 @@ def typed():
 
 def test_summary_is_the_ranking(simple):
     frame = simple.summary()
-    assert list(frame) == ["item", "mean", "sd", "lower", "upper", "rank_lower", "rank_upper", "p_best",
+    assert list(frame) == ["item", "mean", "lower", "upper", "sd", "rank_lower", "rank_upper", "p_best",
                            "safe", "note"]  # fmt: skip
     assert set(frame["item"]) == set(BASEBALL.items)
     assert frame["mean"].is_monotonic_decreasing
@@ -76,7 +76,7 @@ def test_draws_of_another_shift_give_the_same_tables(simple):
 
 def test_parameters_are_all_that_is_not_an_items_utility(rich):
     frame = rich.parameters()
-    assert list(frame) == ["parameter", "index", "mean", "sd", "lower", "upper", "safe", "note", "meaning"]
+    assert list(frame) == ["parameter", "index", "mean", "lower", "upper", "sd", "safe", "note", "meaning"]
     own = {"tie_strength", "position_bias", "annotator_reliability_spread", "annotator_reliability"}
     assert set(frame["parameter"]) == own | {"utility_scale"}
     people = frame[frame["parameter"] == "annotator_reliability"]

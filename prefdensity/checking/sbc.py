@@ -25,6 +25,7 @@ from prefdensity.programs.loading import load_program
 from prefdensity.programs.running import run
 from prefdensity.programs.suitability import suit
 from prefdensity.programs.tabulate import cells_of
+from prefdensity.shown import Told
 
 Array = NDArray[Any]
 
@@ -37,8 +38,8 @@ _METHODS = ("auto", "laplace", "variational", "svi", "nuts")
 _WITHOUT_MEANING = {"item", "type", "break", "factor", "axis", "wave", "weight"}
 
 
-@dataclass(frozen=True, eq=False)
-class RankReport:
+@dataclass(frozen=True, eq=False, repr=False)
+class RankReport(Told):
     """Ranks of truths drawn from the prior among draws of the posteriors that simulated judgements give.
 
     Attributes

@@ -29,6 +29,7 @@ from prefdensity.posterior.psis import USABLE, smooth
 from prefdensity.posterior.questions import given_to
 from prefdensity.programs.cells import Cells
 from prefdensity.programs.tabulate import cells_of
+from prefdensity.shown import Told
 
 if TYPE_CHECKING:
     from prefdensity.programs.layers import Program
@@ -38,8 +39,8 @@ _NODES = {1: 33, 2: 13}  # grid points for annotators' latents, by how many an a
 _BLOCK = 4000  # units smoothed at a time
 
 
-@dataclass(frozen=True, eq=False)
-class Elpd:
+@dataclass(frozen=True, eq=False, repr=False)
+class Elpd(Told):
     """Expected log predictive density, unit by unit.
 
     Attributes

@@ -14,14 +14,15 @@ from prefdensity.data.choices import Choices
 from prefdensity.data.comparisons import Comparisons
 from prefdensity.errors import DataError
 from prefdensity.posterior.posterior import Posterior
+from prefdensity.shown import Told
 
 # Nats of elpd: standard errors of smaller differences are too small (Sivula, Magnusson, Matamoros and Vehtari 2020,
 # arXiv 2008.10296), the more so of programs nested in one another.
 _CLEAR = 4.0
 
 
-@dataclass(frozen=True, eq=False)
-class Comparison:
+@dataclass(frozen=True, eq=False, repr=False)
+class Comparison(Told):
     """Programs ranked by predictive density.
 
     Attributes

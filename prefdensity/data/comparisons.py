@@ -26,11 +26,15 @@ from prefdensity.data.declared import KEPT, ROW, Column, Held, Table, said, same
 from prefdensity.data.named import read_attributes
 from prefdensity.data.reading import Reading
 from prefdensity.errors import DataError
+from prefdensity.shown import shown
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from prefdensity.data.rating_table import Ratings
+
+
+_SHOWN = 5  # rows in a notebook
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +116,9 @@ class Comparisons(Table):
     def __repr__(self) -> str:
         people = f", {len(self.annotators)} annotators" if self.annotators else ""
         return f"Comparisons({self.n_judgements:g} judgements, {len(self.items)} items{people})"
+
+    def _repr_html_(self) -> str:
+        return shown("\n".join([repr(self), *self.notes]), self.head(_SHOWN).to_frame())
 
     @classmethod
     def from_frame(

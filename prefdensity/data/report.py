@@ -14,6 +14,7 @@ from prefdensity.data.comparisons import TIE, A, B, Comparisons
 from prefdensity.data.look_alikes import look_alikes
 from prefdensity.data.remarks import Remark
 from prefdensity.errors import DataError
+from prefdensity.shown import Told
 from prefdensity.words import share
 
 # Fewer judgements than this leave an item or annotator to the prior.
@@ -26,8 +27,8 @@ _FAR = 4.0
 _REPEATED = 0.01
 
 
-@dataclass(frozen=True, eq=False)
-class DataReport:
+@dataclass(frozen=True, eq=False, repr=False)
+class DataReport(Told):
     """Facts about a table of comparisons; `print` it.
 
     Attributes

@@ -17,6 +17,7 @@ from prefdensity.posterior.simultaneous import at_once
 from prefdensity.programs.layers import Program
 from prefdensity.programs.pipeline import margins
 from prefdensity.programs.running import centred, require_drawn, run
+from prefdensity.shown import shown
 
 Array = NDArray[np.float64]
 
@@ -76,7 +77,7 @@ class Groups:
         return "\n".join([*parts, shown.to_string(index=False, float_format="{:.3f}".format)] if len(real) else parts)
 
     def _repr_html_(self) -> str:
-        return str(self.table.to_html(index=False, float_format="{:.2f}".format))
+        return shown(repr(self), self.table)
 
 
 def by_group(post: Draws, label: str, level: float = 0.9, reference: str | None = None) -> Groups:

@@ -25,6 +25,7 @@ from prefdensity.posterior.predict import outcome_probabilities
 from prefdensity.posterior.signature import Ask, require_same, signature_of
 from prefdensity.programs.layers import Layer, Program
 from prefdensity.programs.loading import load_program, shipped
+from prefdensity.shown import shown
 
 Array = NDArray[Any]
 
@@ -43,6 +44,9 @@ class Posterior(Draws):
         table = self.summary().head(10).to_string(index=False, float_format=lambda x: f"{x:.3f}")
         return "\n".join([repr(self), table, *self.quality()])
 
+    def _repr_html_(self) -> str:
+        return shown("\n".join([repr(self), *self.quality()]), self.summary())
+
     def to_frame(self) -> pd.DataFrame:
         """Return `summary`."""
         return self.summary()
@@ -50,7 +54,7 @@ class Posterior(Draws):
     def summary(self, level: float = 0.9) -> pd.DataFrame:
         """Return the ranking: one row per item (and type), best first, the largest type first.
 
-        Columns: item, mean (of the centred utility), sd, lower, upper (central interval of probability `level`),
+        Columns: item, mean (of the centred utility), lower, upper (central interval of probability `level`), sd,
         rank_lower, rank_upper (the same for the rank, 1 = best), p_best, safe and note (see `marks`). For mle the mean
         is the estimate and the rest its asymptotic sampling distribution; for map there is no spread: sd, lower, upper
         and p_best are empty, and both ranks are those of the mode.
@@ -76,8 +80,8 @@ class Posterior(Draws):
         frame = pd.DataFrame({"item": list(self.items)})
         frame["mean"] = centre if self.status.method in ("mle", "map") else draws.mean(0)
         order = (-draws).argsort(1).argsort(1) + 1
-        frame["sd"] = draws.std(0, ddof=1) if len(draws) > 1 else np.nan
         frame["lower"], frame["upper"] = np.quantile(draws, tails, axis=0)
+        frame["sd"] = draws.std(0, ddof=1) if len(draws) > 1 else np.nan
         if self.status.method == "mle":  # Wald's intervals
             reach = NormalDist().inv_cdf(tails[1]) * frame["sd"]
             frame["lower"], frame["upper"] = frame["mean"] - reach, frame["mean"] + reach
@@ -91,7 +95,7 @@ class Posterior(Draws):
     def parameters(self, level: float = 0.9) -> pd.DataFrame:
         """Return all that is not an item's utility: tie strength, biases, reliabilities, type weights, ...
 
-        Columns: parameter, index (annotator, type or feature; empty for scalars), mean, sd, lower, upper, safe and note
+        Columns: parameter, index (annotator, type or feature; empty for scalars), mean, lower, upper, sd, safe and note
         (see `marks`), meaning.
         """
         _require_level(level)
@@ -111,7 +115,7 @@ class Posterior(Draws):
                         self.meanings.get(name, ""),
                     )
                 )
-        columns = ["parameter", "index", "mean", "sd", "lower", "upper", "safe", "note", "meaning"]
+        columns = ["parameter", "index", "mean", "lower", "upper", "sd", "safe", "note", "meaning"]
         return pd.DataFrame(rows, columns=columns)
 
     def _line(self, values: Array, point: float, level: float) -> tuple[float, ...]:
@@ -119,7 +123,7 @@ class Posterior(Draws):
             return (float(point), np.nan, np.nan, np.nan)
         lower, upper = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
         mean = point if self.status.method == "mle" else values.mean()
-        return (float(mean), float(values.std(ddof=1)), float(lower), float(upper))
+        return (float(mean), float(lower), float(upper), float(values.std(ddof=1)))
 
     def predict(
         self,

@@ -17,6 +17,7 @@ from prefdensity.reporting.canvas import (
     clean,
     intervals,
     item_labels,
+    new_figure,
     row_figure,
 )
 from prefdensity.reporting.labels import distinct, shorten
@@ -58,7 +59,7 @@ def type_shares(share: NDArray[np.float64], names: tuple[str, ...], most: int) -
     """Draw one column for each annotator, split by type, grouped by the leading type."""
     leading = share.argmax(axis=1)
     order = np.lexsort((-share.max(axis=1), leading))
-    figure = Figure(figsize=(7.5, 3.0), layout="constrained")
+    figure = new_figure(7.5, 3.0)
     ax = figure.subplots()
     edges = np.arange(len(order) + 1) - 0.5
     floor = np.zeros(len(order))
@@ -87,7 +88,7 @@ def habits(table: pd.DataFrame) -> Figure:
         ("share for the side shown first", table["first_share"], decided),
     ]
     drawn = [panel for panel in panels if panel[1].fillna(0).any()]
-    figure = Figure(figsize=(4.6, 2.9 * max(len(drawn), 1)), layout="constrained")  # narrow: phones show it whole
+    figure = new_figure(4.6, 2.9 * max(len(drawn), 1))  # narrow: phones show it whole
     if not drawn:  # no ties, order unknown: how much each one judged is all there is
         ax = figure.subplots()
         ax.hist(table["judgements"], bins="auto", color=COLOURS[0])

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import functools
+import inspect
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from prefdensity.errors import DataError
 from prefdensity.reporting.labels import distinct
 
 if TYPE_CHECKING:
@@ -20,12 +25,53 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 INK, FAINT, RULE = "#222222", "#666666", "#e6e6e6"
 _ROW, _MARGINS = 0.2, 1.1  # inches
+_PLACE: ContextVar[Any] = ContextVar("place", default=None)  # the part of a figure that is to be drawn into
+P = ParamSpec("P")
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Return a figure of a size in inches, or the part of the user's own figure that is to be drawn into."""
+    place = _PLACE.get()
+    return place if place is not None else Figure(figsize=(width, height), layout="constrained")
+
+
+def placed(draw: Callable[P, Figure]) -> Callable[..., Figure]:
+    """Give a picture `ax=`, axes of a figure of the user's in whose place it is drawn, and `title=`."""
+
+    @functools.wraps(draw)
+    def drawn(*args: Any, ax: Axes | None = None, title: str | None = None, **given: Any) -> Figure:
+        if ax is None:
+            figure = draw(*args, **given)
+        else:
+            figure = _in_place(ax)
+            token = _PLACE.set(figure)
+            try:
+                draw(*args, **given)
+            finally:
+                _PLACE.reset(token)
+        if title is not None:
+            figure.suptitle(title, fontsize=11, color=INK)
+        return figure
+
+    asked = inspect.signature(draw)
+    more = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None) for name in ("ax", "title")]
+    drawn.__signature__ = asked.replace(parameters=[*asked.parameters.values(), *more])  # type: ignore[attr-defined]
+    return drawn
+
+
+def _in_place(ax: Axes) -> Any:
+    """Return the part of a figure where axes were, which are taken away: a picture may have several panels."""
+    spec, figure = ax.get_subplotspec(), ax.get_figure()
+    if spec is None or figure is None:
+        raise DataError("ax=... must be axes of a grid, as of figure.subplots() or add_subplot()")
+    ax.remove()
+    return figure.add_subfigure(spec)
 
 
 def row_figure(rows: int, panels: int = 1, share_x: bool = True) -> tuple[Figure, NDArray[Any]]:
     """Return a figure with a line for each of so many rows, and its panels."""
     width = 6.8 if panels == 1 else 3.0 + 2.2 * panels
-    figure = Figure(figsize=(width, _MARGINS + _ROW * max(rows, 4)), layout="constrained")
+    figure = new_figure(width, _MARGINS + _ROW * max(rows, 4))
     axes = figure.subplots(1, panels, sharey=True, sharex=share_x, squeeze=False)[0]
     for ax in axes:
         clean(ax)

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
-from prefdensity.reporting.canvas import COLOURS, FAINT, axis_words, clean
+from prefdensity.reporting.canvas import COLOURS, FAINT, axis_words, clean, new_figure, placed
 from prefdensity.reporting.labels import shorten
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
+@placed
 def course(found: pd.DataFrame, most: int = 7) -> Figure:
     """Draw utilities with their intervals over the number in the first column.
 
@@ -26,7 +27,7 @@ def course(found: pd.DataFrame, most: int = 7) -> Figure:
     over = found.columns[0]
     leading = found.groupby("item", sort=False).agg(p_best=("p_best", "max"), mean=("mean", "mean"))
     items = list(leading.sort_values(["p_best", "mean"], ascending=False).index[:most])
-    figure = Figure(figsize=(6.8, 4.2), layout="constrained")
+    figure = new_figure(6.8, 4.2)
     ax = figure.subplots()
     clean(ax)
     for k, item in enumerate(items):

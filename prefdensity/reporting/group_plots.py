@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.figure import Figure
 
-from prefdensity.reporting.canvas import COLOURS, FAINT, RULE, clean, intervals, item_labels
+from prefdensity.reporting.canvas import COLOURS, FAINT, RULE, clean, intervals, item_labels, new_figure, placed
 from prefdensity.reporting.labels import shorten
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _ROW, _MARGINS = 0.2, 0.9  # inches
 
 
+@placed
 def groups(found: Groups, most: int = 25, columns: int = 5) -> Figure:
     """Draw the utilities of the items in every group, with their intervals, against their mean over groups.
 
@@ -34,7 +35,7 @@ def groups(found: Groups, most: int = 25, columns: int = 5) -> Figure:
     across = min(columns, len(found.names))
     down = -(-len(found.names) // across)
     height = down * (_MARGINS + _ROW * max(len(items), 4))
-    figure = Figure(figsize=(2.4 + 1.7 * across, height), layout="constrained")
+    figure = new_figure(2.4 + 1.7 * across, height)
     axes = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
     for ax in axes.flat[len(found.names) :]:
         ax.set_visible(False)

@@ -1,4 +1,7 @@
-"""Pictures of a posterior; each function returns a matplotlib `Figure` that no global state holds."""
+"""Pictures of a posterior; each function returns a matplotlib `Figure` that no global state holds.
+
+Each takes `title=`, and `ax=`: axes of a figure of your own, in whose place it draws, with all its panels.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,8 @@ from prefdensity.reporting.canvas import (
     intervals,
     item_labels,
     item_order,
+    new_figure,
+    placed,
     row_figure,
 )
 from prefdensity.reporting.course_plots import course as course
@@ -41,6 +46,7 @@ _VERDICTS = {"as expected": COLOURS[0], "doubtful": COLOURS[4], "contradicted": 
 _FARTHEST = 8.0  # standard deviations drawn
 
 
+@placed
 def ranking(post: Posterior, level: float = 0.9, most: int = 60) -> Figure:
     """Draw the utilities of the items, best first, with their intervals; annotator types side by side.
 
@@ -68,6 +74,7 @@ def ranking(post: Posterior, level: float = 0.9, most: int = 60) -> Figure:
     return figure
 
 
+@placed
 def rank_intervals(post: Posterior, level: float = 0.9, most: int = 60) -> Figure:
     """Draw the ranks that each item may well have: items whose bars overlap are not clearly ordered.
 
@@ -100,6 +107,7 @@ def rank_intervals(post: Posterior, level: float = 0.9, most: int = 60) -> Figur
     return figure
 
 
+@placed
 def win_heatmap(post: Posterior, most: int = 40) -> Figure:
     """Draw how often the row item is preferred to the column item, items best first.
 
@@ -116,7 +124,7 @@ def win_heatmap(post: Posterior, most: int = 40) -> Figure:
     share = post.win_probabilities(items).to_numpy(copy=True)
     np.fill_diagonal(share, np.nan)
     side = min(max(0.3 * len(items), 2.2), 7.0)
-    figure = Figure(figsize=(side + 3.0, side + 1.9), layout="constrained")
+    figure = new_figure(side + 3.0, side + 1.9)
     ax = figure.subplots()
     image = ax.imshow(share, cmap="RdBu", vmin=0, vmax=1)
     clean(ax)
@@ -135,6 +143,7 @@ def win_heatmap(post: Posterior, most: int = 40) -> Figure:
     return figure
 
 
+@placed
 def annotators(post: Posterior, data: Comparisons, most: int = 40) -> Figure:
     """Draw what the fit says of each annotator: every number of theirs, or their type, otherwise what was counted.
 
@@ -173,6 +182,7 @@ def annotator_caption(post: Posterior) -> str:
     return "Habits of the annotators as counted in the data, one dot each; the program takes them as alike."
 
 
+@placed
 def elbo_trace(post: Posterior) -> Figure:
     """Draw the evidence lower bound along the optimisation; restarts as marks at its end.
 
@@ -184,7 +194,7 @@ def elbo_trace(post: Posterior) -> Figure:
     trace = np.asarray(post.status.elbo_trace, float)
     if trace.size == 0:
         raise PrefDensityError(f"method {post.status.method} records no ELBO along the way; method svi does")
-    figure = Figure(figsize=(7, 3), layout="constrained")
+    figure = new_figure(7, 3)
     ax = figure.subplots()
     ax.plot(trace, color=COLOURS[0], linewidth=1.2)
     others = [value for value in post.status.restart_values if np.isfinite(value)]
@@ -204,6 +214,7 @@ def elbo_trace(post: Posterior) -> Figure:
     return figure
 
 
+@placed
 def check(report: CheckReport) -> Figure:
     """Draw how far the data lie from what the program expects, one row for each check that was possible.
 
@@ -230,6 +241,7 @@ def check(report: CheckReport) -> Figure:
     return figure
 
 
+@placed
 def calibration_curve(table: pd.DataFrame) -> Figure:
     """Draw how often favourites win against how often the program says so, with the range of replicated tables.
 
@@ -238,7 +250,7 @@ def calibration_curve(table: pd.DataFrame) -> Figure:
     table
         From `prefdensity.checking.check.calibration_curve`.
     """
-    figure = Figure(figsize=(4.6, 3.8), layout="constrained")
+    figure = new_figure(4.6, 3.8)
     ax = figure.subplots()
     ax.plot([0.5, 1], [0.5, 1], color=FAINT, linewidth=0.8)
     x = table["predicted"]
@@ -252,6 +264,7 @@ def calibration_curve(table: pd.DataFrame) -> Figure:
     return figure
 
 
+@placed
 def comparison(found: Comparison) -> Figure:
     """Draw how far each program's predictive density lies below the best one's, with two standard errors.
 

@@ -16,6 +16,7 @@ from prefdensity.data.comparisons import Comparisons
 from prefdensity.errors import DataError
 from prefdensity.reward.equation import Equation
 from prefdensity.reward.table import means_within, with_counts
+from prefdensity.shown import shown
 
 Array = NDArray[Any]
 
@@ -99,6 +100,9 @@ class RewardEstimate:
         """
         middle, lower, upper = expit(self.contrast(weights, level))
         return float(middle), float(lower), float(upper)
+
+    def _repr_html_(self) -> str:
+        return shown("\n".join([repr(self), self.worth(), *self.warnings]), self.summary())
 
     def to_frame(self) -> pd.DataFrame:
         """Return `summary`."""

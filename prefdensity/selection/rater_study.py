@@ -27,6 +27,7 @@ from prefdensity.selection.acquisition import target_information
 from prefdensity.selection.candidates import with_items
 from prefdensity.selection.rules import uniform_hash
 from prefdensity.selection.select import by_quota, select
+from prefdensity.shown import Told
 
 Array = NDArray[Any]
 Pairs = list[tuple[str, str]]
@@ -92,8 +93,8 @@ def _apart(post: Posterior, rng: np.random.Generator) -> Posterior:
     return replace(post, draws=draws)
 
 
-@dataclass(frozen=True, eq=False)
-class RaterStudy:
+@dataclass(frozen=True, eq=False, repr=False)
+class RaterStudy(Told):
     """Learning curves of ways to share out pairs, paired by seed.
 
     Attributes

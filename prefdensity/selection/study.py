@@ -23,6 +23,7 @@ from prefdensity.selection.pair_metric import Metric, Strengths
 from prefdensity.selection.pair_sets import AllPairs, pair_keys
 from prefdensity.selection.rules import RULES, Situation, choose, uniform_hash
 from prefdensity.selection.worlds import Fitted, Votes, World, items, world_of
+from prefdensity.shown import Told
 from prefdensity.workers import each
 
 Array = NDArray[Any]
@@ -31,8 +32,8 @@ BUDGETS = (50, 100, 150, 200, 300, 400, 600, 800)
 DEFAULT = ("eig", "greedy_d_optimal", "d_optimal", "entropy", "random")
 
 
-@dataclass(frozen=True, eq=False)
-class SelectionStudy:
+@dataclass(frozen=True, eq=False, repr=False)
+class SelectionStudy(Told):
     """Learning curves of rules, paired by seed.
 
     Attributes
