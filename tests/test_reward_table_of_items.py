@@ -121,7 +121,7 @@ def test_the_command_writes_rewards_a_page_and_the_next_batch_within_prompts(tab
     page = (tmp_path / "rewards.html").read_text()
     assert "The rewards of 36 responses to 12 prompts spread" in page
     assert all(item in page for item in known.index)
-    robust = run(main.app, ["reward", "fit.nc", *how, "--estimand", "bradley_terry", "--out", "bt.parquet", "--quiet"])
+    robust = run(main.app, ["reward", "fit.nc", *how, "--estimand", "bradley-terry", "--out", "bt.parquet", "--quiet"])
     assert robust.exit_code == 0, robust.output
     assert "judgements worth" in robust.stdout
     assert len(pd.read_parquet("bt.parquet")) == 36

@@ -18,7 +18,7 @@ class Estimand(StrEnum):
     """What a reward is."""
 
     program = "program"
-    bradley_terry = "bradley_terry"
+    bradley_terry = "bradley-terry"
 
 
 def reward(
@@ -27,7 +27,7 @@ def reward(
     estimand: Annotated[
         Estimand,
         typer.Option(
-            help="program: the utility that the fit gives; bradley_terry: the reward that infinitely many votes would "
+            help="program: the utility that the fit gives; bradley-terry: the reward that infinitely many votes would "
             "give, the fit standing in for votes that nobody gave, with sandwich errors."
         ),
     ] = Estimand.program,
@@ -41,7 +41,7 @@ def reward(
     level: Annotated[float, typer.Option(help="Posterior mass of intervals.", min=0.01, max=0.999)] = 0.9,
     refits: Annotated[
         int | None,
-        typer.Option(help="Of bradley_terry: refits in the place of weights, for out-of-sample votes.", min=2),
+        typer.Option(help="Of bradley-terry: refits in the place of weights, for out-of-sample votes.", min=2),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of all random numbers.", min=0)] = 0,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.")] = False,

@@ -41,7 +41,7 @@ def write_reward_report(
     Parameters
     ----------
     table
-        Of `prefdensity.reward.reward_table` or `bradley_terry_table`.
+        Of `prefdensity.reward.reward_table`, or `RewardEstimate.of_items`.
     path
         File to write. It appears whole or not at all.
     title
