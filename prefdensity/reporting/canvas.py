@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 INK, FAINT, RULE = "#222222", "#666666", "#e6e6e6"
 _ROW, _MARGINS = 0.2, 1.1  # inches
-_PLACE: ContextVar[Any] = ContextVar("place", default=None)  # the part of a figure that is to be drawn into
+_PLACE: ContextVar[Any] = ContextVar("drawn into", default=None)  # the part of a figure that is to be drawn into
 P = ParamSpec("P")
 
 
