@@ -28,7 +28,6 @@ OTHERWISE = {
     "cli/leaderboard.py": {"items"},
     "cli/main.py": {"noise_free"},  # a true judge of the study
     "cli/table.py": {"ties"},  # an option
-    "cli/reward.py": {"bradley_terry"},  # a limit of maximum likelihood
     "comparison/compare.py": {"ratings"},
     "comparison/elpd.py": {"weight"},  # a column
     "density/asking.py": {"weight"},  # a place among margins
