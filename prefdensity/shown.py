@@ -19,7 +19,7 @@ def shown(words: str, frame: pd.DataFrame, rows: int = _ROWS) -> str:
     return f'<pre style="white-space: pre-wrap">{escape(words)}</pre>{table}{left}'
 
 
-class Told:
+class Telling:
     """A result that tells of itself: its words wherever it is looked at, in a notebook with its table."""
 
     def to_frame(self) -> pd.DataFrame:

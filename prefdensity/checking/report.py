@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import pandas as pd
 
 from prefdensity.checking.causes import Cause
-from prefdensity.shown import Told
+from prefdensity.shown import Telling
 
 CERTAIN = 4.0  # standard deviations from which data contradict a program
 SEEN = 0.05  # adjusted p-value up to which a layer is told
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class CheckReport(Told):
+class CheckReport(Telling):
     """What the data say against a program; `print` it.
 
     Attributes

@@ -25,7 +25,7 @@ from prefdensity.programs.loading import load_program
 from prefdensity.programs.running import run
 from prefdensity.programs.suitability import suit
 from prefdensity.programs.tabulate import cells_of
-from prefdensity.shown import Told
+from prefdensity.shown import Telling
 
 Array = NDArray[Any]
 
@@ -39,7 +39,7 @@ _WITHOUT_MEANING = {"item", "type", "break", "factor", "axis", "wave", "weight"}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class RankReport(Told):
+class RankReport(Telling):
     """Ranks of truths drawn from the prior among draws of the posteriors that simulated judgements give.
 
     Attributes

@@ -29,7 +29,7 @@ from prefdensity.posterior.psis import USABLE, smooth
 from prefdensity.posterior.questions import given_to
 from prefdensity.programs.cells import Cells
 from prefdensity.programs.tabulate import cells_of
-from prefdensity.shown import Told
+from prefdensity.shown import Telling
 
 if TYPE_CHECKING:
     from prefdensity.programs.layers import Program
@@ -40,7 +40,7 @@ _BLOCK = 4000  # units smoothed at a time
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Elpd(Told):
+class Elpd(Telling):
     """Expected log predictive density, unit by unit.
 
     Attributes

@@ -14,7 +14,7 @@ from prefdensity.data.choices import Choices
 from prefdensity.data.comparisons import Comparisons
 from prefdensity.errors import DataError
 from prefdensity.posterior.posterior import Posterior
-from prefdensity.shown import Told
+from prefdensity.shown import Telling
 
 # Nats of elpd: standard errors of smaller differences are too small (Sivula, Magnusson, Matamoros and Vehtari 2020,
 # arXiv 2008.10296), the more so of programs nested in one another.
@@ -22,7 +22,7 @@ _CLEAR = 4.0
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Comparison(Told):
+class Comparison(Telling):
     """Programs ranked by predictive density.
 
     Attributes

@@ -14,7 +14,7 @@ from prefdensity.data.comparisons import TIE, A, B, Comparisons
 from prefdensity.data.look_alikes import look_alikes
 from prefdensity.data.remarks import Remark
 from prefdensity.errors import DataError
-from prefdensity.shown import Told
+from prefdensity.shown import Telling
 from prefdensity.words import share
 
 # Fewer judgements than this leave an item or annotator to the prior.
@@ -28,7 +28,7 @@ _REPEATED = 0.01
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class DataReport(Told):
+class DataReport(Telling):
     """Facts about a table of comparisons; `print` it.
 
     Attributes

@@ -27,7 +27,7 @@ from prefdensity.selection.acquisition import target_information
 from prefdensity.selection.candidates import with_items
 from prefdensity.selection.rules import uniform_hash
 from prefdensity.selection.select import by_quota, select
-from prefdensity.shown import Told
+from prefdensity.shown import Telling
 
 Array = NDArray[Any]
 Pairs = list[tuple[str, str]]
@@ -94,7 +94,7 @@ def _apart(post: Posterior, rng: np.random.Generator) -> Posterior:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class RaterStudy(Told):
+class RaterStudy(Telling):
     """Learning curves of ways to share out pairs, paired by seed.
 
     Attributes

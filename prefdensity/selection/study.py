@@ -23,7 +23,7 @@ from prefdensity.selection.pair_metric import Metric, Strengths
 from prefdensity.selection.pair_sets import AllPairs, pair_keys
 from prefdensity.selection.rules import RULES, Situation, choose, uniform_hash
 from prefdensity.selection.worlds import Fitted, Votes, World, items, world_of
-from prefdensity.shown import Told
+from prefdensity.shown import Telling
 from prefdensity.workers import each
 
 Array = NDArray[Any]
@@ -33,7 +33,7 @@ DEFAULT = ("eig", "greedy_d_optimal", "d_optimal", "entropy", "random")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class SelectionStudy(Told):
+class SelectionStudy(Telling):
     """Learning curves of rules, paired by seed.
 
     Attributes
