@@ -75,7 +75,7 @@ def select(
         rule,
         data=data,
         again=again,
-        group=_prompts(data) if group is None and listed in _SETS[1:] else _column(table, group, "--group"),
+        group=_prompts(data) if group is None and candidates in _SETS[1:] else _column(table, group, "--group"),
         cost=_numbers(table, cost, "--cost"),
         exclude=None if exclude is None else read_rows(exclude),
         quota=quota,

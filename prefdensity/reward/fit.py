@@ -135,7 +135,7 @@ def reward_of_table(post: Posterior, data: Comparisons, **options: Any) -> Rewar
     post, data
         A fit of a program of outcomes a and b, and its table.
     **options
-        Of `reward`: lambda_, refits, cluster, seed, progress, ...
+        Of `reward`: ``lambda_``, refits, cluster, seed, progress, ...
     """
     features = None
     if data.item_features is not None:
