@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -19,12 +20,12 @@ def shown(words: str, frame: pd.DataFrame, rows: int = _ROWS) -> str:
     return f'<pre style="white-space: pre-wrap">{escape(words)}</pre>{table}{left}'
 
 
-class Telling:
+class Telling(ABC):
     """A result that tells of itself: its words wherever it is looked at, in a notebook with its table."""
 
+    @abstractmethod
     def to_frame(self) -> pd.DataFrame:
         """Return the table."""
-        raise NotImplementedError
 
     def __repr__(self) -> str:
         return str(self)

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from prefdensity.errors import DataError
-from prefdensity.posterior.draws import Draws
+from prefdensity.posterior.draws import Draws, require_spread
 from prefdensity.posterior.questions import given_to, padded, question_cells
 from prefdensity.posterior.simultaneous import at_once
 from prefdensity.programs.layers import Program
@@ -104,12 +104,7 @@ def by_group(post: Draws, label: str, level: float = 0.9, reference: str | None 
         If the program does not read the label, annotators have types, the fit has no spread (map), or the reference
         is no item.
     """
-    if not 0 < level < 1:
-        raise DataError(f"level={level!r} must lie between 0 and 1, like 0.9")
-    if post.is_point:
-        raise DataError("a posterior mode has no spread, so groups have no intervals; fit with another method")
-    if reference is not None and reference not in post.items:
-        raise DataError(f"there is no item {reference!r}; there are {', '.join(post.items[:20])}")
+    require_spread(post, level, reference)
     if "type_weight" in post.draws:
         raise DataError("annotators of this fit have types, each with a ranking of its own; groups have one each")
     name = post.full_name(label)

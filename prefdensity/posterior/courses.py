@@ -11,7 +11,7 @@ import pandas as pd
 from prefdensity.data.named import numbers_or_dates
 from prefdensity.errors import DataError
 from prefdensity.posterior.by_group import utilities_in
-from prefdensity.posterior.draws import Draws
+from prefdensity.posterior.draws import Draws, require_spread
 
 _POINTS = 13
 
@@ -46,12 +46,7 @@ def course_of(
         If the program does not read the number, annotators have types, the fit has no spread (map), or the reference
         is no item.
     """
-    if not 0 < level < 1:
-        raise DataError(f"level={level!r} must lie between 0 and 1, like 0.9")
-    if post.is_point:
-        raise DataError("a posterior mode has no spread, so there are no intervals; fit with another method")
-    if reference is not None and reference not in post.items:
-        raise DataError(f"there is no item {reference!r}; there are {', '.join(post.items[:20])}")
+    require_spread(post, level, reference)
     if "type_weight" in post.draws:
         raise DataError("annotators of this fit have types, each with a ranking of its own; a course has one")
     if name not in post.units:

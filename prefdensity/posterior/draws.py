@@ -228,3 +228,13 @@ def _leader_note(utility: Array) -> str:
     if grouped(utility.mean(0)):
         return "items fall in groups: P(best) is too sure for normal utilities"
     return "items are hardly told apart: P(best) depends on the prior of their spread" if alike(utility) else ""
+
+
+def require_spread(post: Draws, level: float, reference: str | None = None) -> None:
+    """Raise `DataError` unless the fit has intervals of this mass, and knows the item that they are counted from."""
+    if not 0 < level < 1:
+        raise DataError(f"level={level!r} must lie between 0 and 1, like 0.9")
+    if post.is_point:
+        raise DataError("a posterior mode has no spread, so there are no intervals; fit with another method")
+    if reference is not None and reference not in post.items:
+        raise DataError(f"there is no item {reference!r}; there are {', '.join(post.items[:20])}")

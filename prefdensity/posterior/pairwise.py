@@ -11,7 +11,7 @@ from scipy.optimize import least_squares
 from scipy.sparse import csr_matrix
 
 from prefdensity.errors import DataError
-from prefdensity.posterior.draws import Draws
+from prefdensity.posterior.draws import Draws, require_spread
 from prefdensity.posterior.simultaneous import at_once
 
 
@@ -38,12 +38,7 @@ def differences(post: Draws, level: float = 0.9, reference: str | None = None) -
     DataError
         For an unknown reference, a level that is none, or a fit without spread (map).
     """
-    if not 0 < level < 1:
-        raise DataError(f"level={level!r} must lie between 0 and 1")
-    if post.is_point:
-        raise DataError("a posterior mode has no spread, so differences have no intervals; fit with another method")
-    if reference is not None and reference not in post.items:
-        raise DataError(f"there is no item {reference!r}; there are {', '.join(post.items[:20])}")
+    require_spread(post, level, reference)
     parts = []
     for name, utility in _by_type(post):
         part = _of_one(utility, post.items, level, reference)
