@@ -1,5 +1,7 @@
 """Worlds of one's own: any estimator beside ours on the same draws, from Python and from the shell."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,6 +10,8 @@ from typer.testing import CliRunner
 from prefdensity.cli.main import app
 from prefdensity.errors import DataError
 from prefdensity.pcal import LadderWorld, world_study
+from prefdensity.pcal.world_study import WorldStudy
+from prefdensity.reporting.study_report import write_world_study_report
 
 WORLD = """
 import numpy as np
@@ -74,6 +78,26 @@ def test_a_file_is_a_world(tmp_path):
     table = pd.read_csv(tmp_path / "found" / "table.csv").set_index("estimator")
     assert table.loc["pilot alone", "length"] == pytest.approx(0.6)
     assert table.loc["ladder", "ratio"] < 1
+    assert "covers" in (tmp_path / "found" / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_report_recommends_the_shortest_that_keeps_its_word(tmp_path):
+    rows = [("labels only", 2.0, 0.9, 0), ("ladder", 1.0, 0.88, 0), ("bold", 0.5, 0.6, 3)]
+    table = pd.DataFrame(rows, columns=["estimator", "length", "coverage", "failed"]).assign(length_se=0.01)
+    study = WorldStudy(table, {"replicates": 100, "level": 0.9})
+
+    def said(found):
+        page = write_world_study_report(found, tmp_path / "page.html", "a world").read_text(encoding="utf-8")
+        return " ".join(re.sub("<[^>]+>", " ", page.split("</style>")[1]).split())
+
+    first = said(study)
+    assert "ladder has the shortest intervals: 1.00 on average, 50% of those of labels only" in first
+    assert "bold covers 0.600 where it says 0.9" in first
+    assert "bold gave no interval in 3 draws" in first
+    assert "ladder covers" not in first  # .88 of 100 draws is no sign of anything
+    none = said(WorldStudy(table.assign(coverage=0.5), study.settings))
+    assert "No estimator covers as often as it says" in none
+    assert "labels only covers 0.500" in none
 
 
 def test_what_is_no_world_is_refused(tmp_path):

@@ -59,11 +59,12 @@ def study(
     replicates: Annotated[int, typer.Option(help="Draws of all units.", min=2)] = 200,
     level: Annotated[float, typer.Option(help="Mass of the intervals.", min=0.01, max=0.999)] = 0.9,
     seed: Annotated[int, typer.Option(help="Seed of all random numbers.", min=0)] = 0,
-    out: Annotated[Path, typer.Option(help="Folder for table.csv.")] = Path("pcal-study"),
+    out: Annotated[Path, typer.Option(help="Folder for table.csv and a report.")] = Path("pcal-study"),
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.")] = False,
 ) -> None:
     """Measure labels only, ladders and estimators of one's own in a world: coverage and length at equal cost."""
     from prefdensity.pcal.world_study import LadderWorld, world_study
+    from prefdensity.reporting.study_report import write_world_study_report
 
     require_writable(out)
     found = world_study(
@@ -73,3 +74,4 @@ def study(
     typer.echo(str(found))
     with results(out) as folder:
         found.table.to_csv(folder / "table.csv", index=False)
+        write_world_study_report(found, folder / "report.html", world.stem)

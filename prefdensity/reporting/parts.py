@@ -213,9 +213,9 @@ def plain(caption: str, frame: pd.DataFrame, bars: Bars | None = None) -> PageTa
 
 
 def _box(name: str, tall: bool = False) -> str:
-    """Return the start of a box that scrolls, also by the keyboard."""
+    """Return the start of a box that scrolls, also by the keyboard; a group, for the landmarks of a page are few."""
     kind = "scroll tall" if tall else "scroll"
-    return f'<div class="{kind}" tabindex="0" role="region" aria-label="{escape(name)}">\n'
+    return f'<div class="{kind}" tabindex="0" role="group" aria-label="{escape(name)}">\n'
 
 
 def _caption(text: str) -> str:

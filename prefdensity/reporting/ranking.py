@@ -52,8 +52,9 @@ def first_rows(summary: pd.DataFrame, level: float) -> Part:
     left = items - min(each, items)
     kind = [f"type {name}" for name in shown["type"]] if typed else None
     columns = [Words("item", shown["item"].tolist(), names=True, under=kind), *_utility(shown, level)]
-    note = f"The first {each} of {items:,} items{' of each type' if typed else ''}; all are in the ranking below."
-    return PageTable(_caption(summary, level), columns, len(shown), note if left else "")
+    first = f"{each} of {items:,} items{' of each type' if typed else ''}"
+    caption = f"The first {first}. " if left else "The answer at a glance. "
+    return PageTable(caption + _caption(summary, level), columns, len(shown))
 
 
 def ranking(post: Posterior, data: Comparisons | Choices, summary: pd.DataFrame, level: float) -> Part:

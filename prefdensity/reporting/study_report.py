@@ -1,4 +1,4 @@
-"""A self-contained HTML page about the study of wrong judge models."""
+"""Self-contained HTML pages about studies of estimators: under wrong judge models, and in a world of one's own."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from prefdensity.reporting.pages import Page, Section, number
-from prefdensity.reporting.parts import Bars, Listing, Numbers, PageColumn, PageTable, Words
+from prefdensity.reporting.parts import Bars, Listing, Numbers, PageColumn, PageTable, Words, plain
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from prefdensity.pcal.world_study import WorldStudy
 
 _ALONE = "label_only"
 _SHOWN = "split"  # the calibration of the first screen: the recommended one where verdicts may say nothing
@@ -104,3 +106,77 @@ def _table(table: pd.DataFrame, caption: str, short: bool) -> PageTable:
         for name in ("bias", "rmse", "efficiency"):
             columns.append(Numbers(name, table[name].tolist(), [number(value) for value in table[name]]))
     return PageTable(caption, columns, len(table))
+
+
+def write_world_study_report(study: WorldStudy, path: str | os.PathLike[str], title: str) -> Path:
+    """Write a self-contained page about a study in a world: which estimator is shortest, and whether its word holds.
+
+    Parameters
+    ----------
+    study
+        From `prefdensity.pcal.world_study`.
+    path
+        File to write. It appears whole or not at all.
+    title
+        Heading of the page.
+
+    Returns
+    -------
+    Path
+        The file written.
+    """
+    table, level = study.table, study.settings["level"]
+    error = (level * (1 - level) / study.settings["replicates"]) ** 0.5  # of the coverage of an estimator that is right
+    short = table["coverage"] < level - _FAR * error
+    sound = table[~short & table["length"].notna()]
+    best = None if sound.empty else sound.loc[sound["length"].idxmin()]
+    page = Page(
+        title,
+        f"{study.settings['replicates']:,} draws of a world, {len(table)} estimators",
+        [_shortest(best, table)],
+        verdict=_held(table[short], table, level),
+        next=["Buy more labels, or ask what is odd about these units." if best is None else f"Use {best['estimator']}."],
+        stands=None if short.any() else True,
+        plot=_estimators(table, short.tolist(), level),
+        sections=[
+            Section("Estimators", parts=[plain("Errors, lengths and coverage with their Monte-Carlo errors.", table)]),
+            Section("Settings", parts=[Listing({name: str(value) for name, value in study.settings.items()})]),
+        ],
+    )
+    return page.write(path)
+
+
+def _shortest(best: Any, table: pd.DataFrame) -> str:
+    """Return which estimator that keeps its word is shortest, at the same money."""
+    if best is None:
+        return "No estimator covers as often as it says."
+    alone = table.set_index("estimator")["length"].get("labels only", np.nan)
+    against = "" if np.isnan(alone) else f", {best['length'] / alone:.0%} of those of labels only at the same money"
+    return (
+        f"Of the estimators that cover as often as they say, {best['estimator']} has the shortest intervals: "
+        f"{number(best['length'])} on average{against}."
+    )
+
+
+def _held(short: pd.DataFrame, table: pd.DataFrame, level: float) -> list[str]:
+    """Return whose intervals cover less often than they say, and who failed to give one."""
+    said = [
+        f"{row['estimator']} covers {row['coverage']:.3f} where it says {level:g}: its intervals are too short."
+        for row in short.to_dict("records")
+    ] or [f"Every estimator covers {level:.0%} within {_FAR:g} Monte-Carlo standard errors."]
+    failed = table[table["failed"] > 0]
+    return said + [
+        f"{row['estimator']} gave no interval in {row['failed']:,} draws." for row in failed.to_dict("records")
+    ]
+
+
+def _estimators(table: pd.DataFrame, short: list[bool], level: float) -> PageTable:
+    length, reach = table["length"].to_numpy(), 2 * table["length_se"].to_numpy()
+    columns: list[PageColumn] = [
+        Words("estimator", table["estimator"].tolist(), names=True),
+        Bars("length, 2 se", (length - reach).tolist(), length.tolist(), (length + reach).tolist(),
+             kinds=["off" if each else "" for each in short]),
+        Numbers("length", length.tolist(), [number(value) for value in length]),
+        Numbers("coverage", table["coverage"].tolist(), [f"{value:.3f}" for value in table["coverage"]]),
+    ]  # fmt: skip
+    return PageTable(f"Mean length of the {level:.0%} intervals; orange: they cover too seldom.", columns, len(table))
