@@ -135,7 +135,7 @@ def write_world_study_report(study: WorldStudy, path: str | os.PathLike[str], ti
         f"{study.settings['replicates']:,} draws of a world, {len(table)} estimators",
         [_shortest(best, table)],
         verdict=_held(table[short], table, level),
-        next=["Buy more labels, or ask what is odd about these units." if best is None else f"Use {best['estimator']}."],
+        next=["Buy more labels: none can be relied on." if best is None else f"Use {best['estimator']}."],
         stands=None if short.any() else True,
         plot=_estimators(table, short.tolist(), level),
         sections=[
