@@ -53,10 +53,8 @@ def check(
         A fit.
     data
         The comparisons that it was fitted to, or choices from sets, of which it has fewer questions.
-    replicates
-        Number of replicated tables, 20 or more; fewer are made of a table so large that they would take long.
-    seed
-        Of the replicated tables.
+    replicates, seed
+        Number of replicated tables, 20 or more (fewer are made of a table so large that they would take long).
     layers
         Layers of your own to offer as remedies beside the shipped ones; what they answer they say by ``mends=...``.
         Those that say where they say nothing (`null`, `spread`) are tried by their score.

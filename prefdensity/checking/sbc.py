@@ -18,6 +18,7 @@ from prefdensity.data.rating_table import Ratings
 from prefdensity.errors import DataError, FitError
 from prefdensity.inference.fitting import fit
 from prefdensity.posterior.outcome_tables import OutcomeTable, outcome_tables
+from prefdensity.posterior.posterior import Posterior
 from prefdensity.posterior.status import K_USABLE
 from prefdensity.programs.cells import Cells
 from prefdensity.programs.layers import Layer, Program
@@ -126,15 +127,20 @@ def sbc(
     for number, stream in enumerate(np.random.SeedSequence(seed).generate_state(replicates)):
         made, truth, chance = _simulated(program, design, cells, int(stream))
         post = fit(program, made, method=method, seed=number, draws=_DRAWS, chains=1, progress=False)
-        like_a_draw = {name: truth[name].reshape(1, *post.draws[name].shape[1:]) for name in truth}
-        drawn, exact = _quantities(post.draws, post.dims), _quantities(like_a_draw, post.dims)
-        drawn["first chance"] = np.concatenate([_first(t) for t in outcome_tables(post, cells.head(1))])
-        exact["first chance"] = chance
-        rows.append({name: int((drawn[name] < exact[name]).sum()) for name in exact})
+        rows.append(_ranked(post, truth, cells, chance))
         k_hats.append(np.nan if post.status.k_hat is None else post.status.k_hat)
     ranks = pd.DataFrame(rows)
     known = np.array(k_hats)[np.isfinite(k_hats)]
     return RankReport(ranks, _uniformity(ranks), float((known < K_USABLE).mean()) if len(known) else np.nan)
+
+
+def _ranked(post: Posterior, truth: dict[str, Array], cells: Cells, chance: Array) -> dict[str, int]:
+    """Return how many draws of every quantity lie below its truth."""
+    like_a_draw = {name: truth[name].reshape(1, *post.draws[name].shape[1:]) for name in truth}
+    drawn, exact = _quantities(post.draws, post.dims), _quantities(like_a_draw, post.dims)
+    drawn["first chance"] = np.concatenate([_first(t) for t in outcome_tables(post, cells.head(1))])
+    exact["first chance"] = chance
+    return {name: int((drawn[name] < exact[name]).sum()) for name in exact}
 
 
 def _distinct(program: Program, data: Comparisons) -> tuple[Comparisons, Cells]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,22 +43,11 @@ _GPU_CELLS = 200_000  # below this a GPU spends its time on launches
 @torch.inference_mode(False)
 @torch.enable_grad()  # also for a caller who has switched gradients off
 def fit(
-    program: str | Path | Program | Layer,
-    data: Comparisons | Choices,
-    *,
-    method: str = "auto",
-    draws: int = 1000,
-    seed: int = 0,
-    device: str = "auto",
-    restarts: int | None = None,
-    guide: str | None = None,
-    max_steps: int = 10_000,
-    chains: int = 4,
-    warmup: int = 500,
-    threads: int = 1,
-    progress: bool | None = None,
-    checkpoint: str | Path | None = None,
-) -> Posterior:
+    program: str | Path | Program | Layer, data: Comparisons | Choices, *,
+    method: str = "auto", draws: int = 1000, seed: int = 0, device: str = "auto", restarts: int | None = None,
+    guide: str | None = None, max_steps: int = 10_000, chains: int = 4, warmup: int = 500,
+    threads: int = 1, progress: bool | None = None, checkpoint: str | Path | None = None,
+) -> Posterior:  # fmt: skip
     """Fit a program to a table of comparisons, or of choices from sets (rankings, best-worst answers).
 
     Parameters
@@ -67,36 +57,28 @@ def fit(
     data
         The comparisons, or choices from sets.
     method
-        "laplace": Gaussian at the mode, hyperparameters integrated on a grid, importance-corrected;
-        "variational": the Gaussian of the highest evidence bound, by a fixed point, for programs with curvature by
-        comparison; "svi": a Gaussian guide by stochastic steps; "nuts": Markov chains; "map": posterior mode;
-        "mle": maximum likelihood, refused where none exists; "auto": laplace, and where that cannot hold the posterior
-        many short NUTS chains if the program is small (200 parameters, 10,000 cell evaluations: at most 1,470 passes
-        of the program over 64 chains), otherwise variational, or svi where that does not apply, unless it would take
-        very long (a million cells, 5,000 parameters).
-    draws
-        Posterior draws to keep (per chain for "nuts").
-    seed
-        Of everything random; the same seed on the same machine gives the same result.
+        "laplace": Gaussian at the mode, hyperparameters integrated on a grid, importance-corrected; "variational": the
+        Gaussian of the highest evidence bound, for programs with curvature by comparison; "svi": a Gaussian guide by
+        stochastic steps; "nuts": Markov chains; "map": posterior mode; "mle": maximum likelihood, refused where none
+        exists; "auto": laplace, and where that cannot hold the posterior many short NUTS chains for a small program
+        (200 parameters, 10,000 cell evaluations), otherwise variational or svi, unless they would take very long (a
+        million cells, 5,000 parameters).
+    draws, seed
+        Draws to keep (per chain for "nuts"); the same seed on the same machine gives the same result.
     device
         "cpu", "cuda", or "auto": cuda if there is one and the table is large. A table that does not fit on the GPU
         stays in host memory, where its mode is found, and svi passes it through the GPU part by part.
     restarts
-        Starts of the search for a mode; default 8 with annotator types (3 for a large table), 4 for other programs
-        that may have several modes, 1 otherwise. Starts that say nearly the same of the annotators count as one.
-    guide
-        For svi: "full", "scaled" (the Laplace covariance, rescaled) or "mean_field"; default by dimension.
-    max_steps
-        Of svi.
-    chains, warmup
-        Of nuts.
-    threads
-        CPU threads to use.
-    progress
-        Show a progress bar on stderr; None: if it is a terminal.
+        Starts of the search for a mode; None: 8 with annotator types (3 for a large table), 4 for other programs that
+        may have several modes, 1 otherwise. Starts that say nearly the same of the annotators count as one.
+    guide, max_steps, chains, warmup
+        Of svi: "full", "scaled" (the Laplace covariance, rescaled), "mean_field" or None, by dimension; and its steps.
+        Of nuts: chains, and how many steps of each are dropped.
+    threads, progress
+        CPU threads to use; a progress bar on stderr (None: if it is a terminal).
     checkpoint
-        File in which svi keeps its state every few seconds; an existing one of the same fit is resumed with
-        the same result. Removed when the fit is complete.
+        File in which svi keeps its state every few seconds; an existing one of the same fit is resumed with the same
+        result. Removed when the fit is complete.
 
     Returns
     -------
@@ -104,46 +86,33 @@ def fit(
 
     Raises
     ------
-    ProgramError
-        If the program does not exist or does not suit the data.
-    FitError
-        If no estimate exists, with the reason.
+    ProgramError, FitError
+        If the program does not exist or does not suit the data; if no estimate exists, with the reason.
     """
     started = time.monotonic()
     program = load_program(program)
     _require_settings(method, guide, device, draws, restarts, seed)
-    warnings = suit(program, data)
-    place = _device(device, data)
-    view = viewed(program, data)
+    warnings, pairs, place = suit(program, data), data.pairs(), _device(device, data)
+    view, parts = _placed(viewed(program, data), place, method)
+    if "utility" in view.sites:  # items that features place need not meet
+        warnings += existence_warnings(pairs)
+    starts, key = restarts or _restarts(view), _key(program, data, seed=seed, guide=guide, restarts=restarts)
+    settings = Settings(draws, starts, seed, guide, max_steps, chains, warmup, checkpoint, key, place, parts)
+    with _threads(threads), show_progress(progress) as report:
+        answer = infer(method if parts == 1 else "svi", view, pairs, settings, report)
+    return _posterior(view, data, answer, _status(method, view, answer, settings, warnings, started))
+
+
+def _placed(view: View, place: str, method: str) -> tuple[View, int]:
+    """Return a program with its data on a device, and the number of parts in which they go there."""
     parts = parts_for(view, _room(place))
-    if parts == 1 and place != "cpu":
-        view = View(program, view.cells.each(lambda values: values.to(place)))
     if parts > 1 and method not in ("auto", "svi"):
         raise FitError(
             f"the table does not fit on {place}; method='svi' passes it through in parts, device='cpu' holds it"
         )
-    pairs = data.pairs()
-    if "utility" in view.sites:  # items that features place need not meet
-        warnings += existence_warnings(pairs)
-    key = {"program": _identity(program), "data": data.fingerprint(), "seed": seed}
-    key |= {"guide": guide, "restarts": restarts}
-    starts = restarts or _restarts(view)
-    settings = Settings(draws, starts, seed, guide, max_steps, chains, warmup, checkpoint, key, place, parts)
-    with _threads(threads), show_progress(progress) as report:
-        answer = infer(method if parts == 1 else "svi", view, pairs, settings, report)
-    tails = prior_tails(view, answer.z) if method != "mle" else ()
-    status = FitStatus(
-        seed=seed,
-        seconds=time.monotonic() - started,
-        log_likelihood=float(view.log_parts(answer.point[None])[1].detach()),
-        device=place,
-        settings={"draws": draws, "restarts": starts, "guide": guide, "max_steps": max_steps}
-        | ({"chains": chains, "warmup": warmup} if method == "nuts" else {}),
-        warnings=(*warnings, *tails, *answer.warnings),
-        versions={"prefdensity": __version__} | {name: version(name) for name in _RECORDED},
-        **answer.facts,
-    )
-    return _posterior(view, data, answer, status)
+    if parts > 1 or place == "cpu":
+        return view, parts
+    return View(view.program, view.cells.each(lambda values: values.to(place))), parts
 
 
 def viewed(program: Program, data: Comparisons | Choices) -> View:
@@ -151,6 +120,27 @@ def viewed(program: Program, data: Comparisons | Choices) -> View:
     cells = cells_of(data, program.outcomes, program.needs)
     require_probabilities(program, sample_of(cells))
     return View(program, cells)
+
+
+def _status(
+    method: str, view: View, answer: Answer, settings: Settings, warnings: list[str], started: float
+) -> FitStatus:
+    """Return how a fit went that was `started` then, and what is to be known of it."""
+    tails = prior_tails(view, answer.z) if method != "mle" else ()
+    asked = {"draws": settings.draws, "restarts": settings.restarts, "guide": settings.guide}
+    asked |= {"max_steps": settings.max_steps}
+    if method == "nuts":
+        asked |= {"chains": settings.chains, "warmup": settings.warmup}
+    return FitStatus(
+        seed=settings.seed,
+        seconds=time.monotonic() - started,
+        log_likelihood=float(view.log_parts(answer.point[None])[1].detach()),
+        device=settings.place,
+        settings=asked,
+        warnings=(*warnings, *tails, *answer.warnings),
+        versions={"prefdensity": __version__} | {name: version(name) for name in _RECORDED},
+        **answer.facts,
+    )
 
 
 def _posterior(view: View, data: Comparisons | Choices, answer: Answer, status: FitStatus) -> Posterior:
@@ -198,12 +188,12 @@ def _reordered(
     return sites | {name: sites[name].take(order, axis) for name, axis in axes.items()}
 
 
-def _identity(program: Program) -> str:
-    """Return the name of a program, and for a user's file what it says: an edited file is another program."""
-    path = Path(program.name)
-    if path.suffix != ".py" or not path.is_file():
-        return program.name
-    return f"{path} {hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"
+def _key(program: Program, data: Comparisons | Choices, **asked: int | str | None) -> dict[str, Any]:
+    """Return what a checkpoint belongs to; of a user's program also what its file says: edited it is another one."""
+    name, path = program.name, Path(program.name)
+    if path.suffix == ".py" and path.is_file():
+        name = f"{path} {hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"
+    return {"program": name, "data": data.fingerprint(), **asked}
 
 
 def _restarts(view: View) -> int:

@@ -27,6 +27,15 @@ _BUYING = (
     "Buy by lot with the probabilities that units.csv (or PcalDesign.assign) gives, keep these columns, and leave "
     "cells empty where nothing was bought; then estimate from the whole list.",
 )
+_BOUGHT = (
+    "What was planned, asked for and came back, and whether who judges, or what they say, depends on a label being "
+    "bought. What depends on the label itself beyond covariates, outputs and verdicts cannot be seen."
+)
+_RESIDUALS = (
+    "Labels less what the nuisance expects of them, by group; |z| above 3 speaks against the nuisance. That costs "
+    "length and never validity: no warning."
+)
+_STANDS = "No test of the purchases speaks against the plan."
 _FINE = "Report the PCAL intervals, and say how purchases were made."
 _WARNED = "Settle the warnings first: whether an interval is valid rests on how purchases and verdicts were made."
 
@@ -115,47 +124,38 @@ def write_estimate_report(
     Path
         The file written.
     """
-    comparison = estimate.comparison()
-    checked = estimate.purchases
-    bought = (
-        "What was planned, asked for and came back, and whether who judges, or what they say, depends on a label being "
-        "bought. What depends on the label itself beyond covariates, outputs and verdicts cannot be seen."
-    )
-    residuals = (
-        "Labels less what the nuisance expects of them, by group; |z| above 3 speaks against the nuisance. That costs "
-        "length and never validity: no warning."
-    )
-    multipliers = "Multipliers, weights, precision and spending."
-    without = "The same purchases, without preferences and from labels alone."
-    sections = [
-        Section("Intervals", parts=[plain(without, comparison)]),
-        Section(
-            "Purchases", [bought],
-            [
-                plain("Bought and returned.", checked.counts),
-                plain("Tests of the purchases: small p-values speak against the plan.", checked.tests),
-                plain("Judges: shares of the compared units that they judged.", checked.judges),
-            ],
-        ),
-        Section("Diagnostics", parts=[plain(multipliers, estimate.diagnostics())]),
-        Section("Calibration residuals", parts=[plain(residuals, estimate.residuals())]),
-        *_about(judge, estimate.level),
-    ]  # fmt: skip
-    warned = estimate.warnings
-    stands = "No test of the purchases speaks against the plan."
+    comparison, warned = estimate.comparison(), estimate.warnings
     found = f"{len(warned)} warning{'s' if len(warned) > 1 else ''}: read below before the numbers."
     page = Page(
         title,
         "estimate from labels and preferences",
         _headline(estimate, comparison),
-        verdict=[found if warned else stands],
+        verdict=[found if warned else _STANDS],
         next=[_WARNED if warned else _FINE],
         stands=None if warned else True,
         plot=against_labels(comparison, estimate.level),
         cautions=warned,
-        sections=sections,
+        sections=[*_evidence(estimate, comparison), *_about(judge, estimate.level)],
     )
     return page.write(path)
+
+
+def _evidence(estimate: PcalEstimate, comparison: pd.DataFrame) -> list[Section]:
+    """Return the tables behind an estimate: other intervals, how purchases went, what the nuisance is worth."""
+    checked = estimate.purchases
+    purchases = [
+        plain("Bought and returned.", checked.counts),
+        plain("Tests of the purchases: small p-values speak against the plan.", checked.tests),
+        plain("Judges: shares of the compared units that they judged.", checked.judges),
+    ]
+    without = "The same purchases, without preferences and from labels alone."
+    multipliers = "Multipliers, weights, precision and spending."
+    return [
+        Section("Intervals", parts=[plain(without, comparison)]),
+        Section("Purchases", [_BOUGHT], purchases),
+        Section("Diagnostics", parts=[plain(multipliers, estimate.diagnostics())]),
+        Section("Calibration residuals", parts=[plain(_RESIDUALS, estimate.residuals())]),
+    ]
 
 
 def against_labels(comparison: pd.DataFrame, level: float) -> Part:

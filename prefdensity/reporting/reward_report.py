@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 _FIRST = 8  # responses on the first screen
 _MOST = 2000  # rows of the table; the file has them all
 _THIN = 0.5  # of the spread of rewards: an sd above it tells little of a response
+_NEXT = (
+    "Use differences within a prompt (the advantage), weigh them by their standard deviations, and ask next the pairs "
+    "that prefdensity select names."
+)
 _READING = (
     "A reward is a utility: of two responses the one whose reward is greater by 1 is chosen 73% of the time under a "
     "logistic choice. 0 is the average response; only differences mean anything.",
@@ -58,32 +62,22 @@ def write_reward_report(
     Path
         The file written.
     """
-    items = table["item"].nunique()
-    apart, typical = float(table["reward"].std(ddof=0)), float(table["sd"].median())
+    apart = float(table["reward"].std(ddof=0))
     unsure = int((table["sd"] > _THIN * apart).sum())
-    answer = [
-        f"The rewards of {items:,} responses"
-        + (f" to {table['prompt'].nunique():,} prompts" if "prompt" in table else "")
-        + f" spread with a standard deviation of {number(apart, 2)}; half of them are known to {number(typical, 2)} or "
-        f"better. {table['item'].iloc[0]} has the greatest."
-    ]
-    verdict = [
+    verdict = (
         f"{unsure:,} of {len(table):,} rewards have a standard deviation above half of that spread: they say little of "
         "their response."
         if unsure
         else "Every reward is known to less than half of that spread."
-    ]
+    )
     left = len(table) - _MOST
     note = f"{left:,} more rows are in the file beside this page." if left > 0 else ""
     page = Page(
         title,
         called,
-        answer,
-        verdict=verdict,
-        next=[
-            "Use differences within a prompt (the advantage), weigh them by their standard deviations, and ask next "
-            "the pairs that prefdensity select names."
-        ],
+        [_answer(table, apart)],
+        verdict=[verdict],
+        next=[_NEXT],
         stands=None if 2 * unsure > len(table) else True,
         plot=_rows(table.head(_FIRST), level, short=True),
         cautions=list(notes),
@@ -93,6 +87,16 @@ def write_reward_report(
         ],
     )
     return page.write(path)
+
+
+def _answer(table: pd.DataFrame, apart: float) -> str:
+    """Return how far rewards are apart, how well they are known, and whose is the greatest."""
+    prompts = f" to {table['prompt'].nunique():,} prompts" if "prompt" in table else ""
+    return (
+        f"The rewards of {table['item'].nunique():,} responses{prompts} spread with a standard deviation of "
+        f"{number(apart, 2)}; half of them are known to {number(float(table['sd'].median()), 2)} or better. "
+        f"{table['item'].iloc[0]} has the greatest."
+    )
 
 
 def _rows(table: pd.DataFrame, level: float, short: bool = False, note: str = "") -> PageTable:

@@ -127,8 +127,6 @@ def write_selection_study_report(study: SelectionStudy, path: str | os.PathLike[
     winner, seeds = study.winner, study.curves["seed"].nunique()
     chance, t = ends.loc[winner, "error_ratio"], ends.loc[winner, "t"]
     clear = t > _LEAST
-    drawn = svg(learning_curves(study), "curves")
-    curve = ", ".join(f"{1 - ends.loc[rule, 'correlation']:.3g} by {rule}" for rule in ends.index)
     page = Page(
         title,
         f"{seeds} simulations of {table['rule'].nunique()} rules",
@@ -144,25 +142,23 @@ def write_selection_study_report(study: SelectionStudy, path: str | os.PathLike[
         ],
         next=[f"Choose pairs by {winner}." if clear else "Random pairs are as good here, and need no fit: ask those."],
         stands=True if clear and not study.notes else None,
-        plot=Picture(
-            drawn,
-            "What is still wrong against the number of labels; bands are two standard errors.",
-            f"Falling curves, one for each rule; at {last:,} labels: {curve}.",
-        ),
-        sections=[
-            Section(
-                "Rules",
-                parts=[
-                    plain(
-                        "error_ratio: what is wrong by that of random pairs; t: paired, against random.",
-                        table,
-                        Bars(
-                            "error against random", [1.0] * len(table), table["error_ratio"].tolist(),
-                            table["error_ratio"].tolist(), zero=1.0,
-                        ),
-                    )
-                ],
-            ),
-        ],
-    )  # fmt: skip
+        plot=_curves(study, ends),
+        sections=[Section("Rules", parts=[_rules(table)])],
+    )
     return page.write(path)
+
+
+def _curves(study: SelectionStudy, ends: pd.DataFrame) -> Picture:
+    """Return the learning curves, and in words where they end."""
+    reached = ", ".join(f"{1 - ends.loc[rule, 'correlation']:.3g} by {rule}" for rule in ends.index)
+    return Picture(
+        svg(learning_curves(study), "curves"),
+        "What is still wrong against the number of labels; bands are two standard errors.",
+        f"Falling curves, one for each rule; at {ends['labels'].iloc[0]:,} labels: {reached}.",
+    )
+
+
+def _rules(table: pd.DataFrame) -> PageTable:
+    ratio = table["error_ratio"].tolist()
+    bars = Bars("error against random", [1.0] * len(table), ratio, ratio, zero=1.0)
+    return plain("error_ratio: what is wrong by that of random pairs; t: paired, against random.", table, bars)
