@@ -1,11 +1,12 @@
 """The commands `pcal plan`, `update` and `measure`: what to buy for the money, the next round, what it tells."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from prefdensity.cli.bundles import with_bundles
+from prefdensity.cli.ladder_options import Ladder, Level, Purchase, Seed, Stage
 from prefdensity.cli.shell import require_writable, results, write_csv
 from prefdensity.errors import DataError
 
@@ -16,118 +17,34 @@ if TYPE_CHECKING:
     from prefdensity.pcal.ladder_plan import LadderPlan
 
 
-class LadderTarget(StrEnum):
-    """What is estimated."""
-
-    mean = "mean"
-    linear = "linear"
-    logistic = "logistic"
-
-
-Rungs = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--rung", metavar="NAME=COLUMN+COLUMN",
-        help="A measure between what is free and the label: its name and columns; repeat from the cheapest up.",
-    ),
-]  # fmt: skip
-Prices = Annotated[
-    list[str],
-    typer.Option("--price", metavar="NAME=MONEY", help="What a rung, or label, adds to the price; one for each."),
-]
-Free = Annotated[
-    list[str] | None, typer.Option("--free", metavar="COLUMN", help="Free measure, numbers or words; repeatable.")
-]
-Covariates = Annotated[
-    list[str] | None,
-    typer.Option("--covariate", metavar="COLUMN", help="Covariate of a regression, numbers or words; repeatable."),
-]
-By = Annotated[
-    str | None, typer.Option("--by", metavar="COLUMN", help="Subgroups: the mean in each; not with --covariate.")
-]
-Between = Annotated[
-    str | None,
-    typer.Option(
-        "--between", metavar="FIRST,SECOND",
-        help="Columns of the systems compared, the label for the first: their utilities and ranks.",
-    ),
-]  # fmt: skip
-Money = Annotated[float, typer.Option(help="To be spent, in the currency of the prices.")]
-Units = Annotated[int, typer.Option(help="New units to buy from.", min=2)]
-Want = Annotated[float | None, typer.Option(help="Half length of the interval that is wanted: what money it needs.")]
-Minus = Annotated[
-    str | None, typer.Option("--minus", metavar="COLUMN", help="Taken from the label: the difference of two systems.")
-]
-Values = Annotated[
-    list[str] | None,
-    typer.Option("--value", metavar="WORD=NUMBER", help="What a word of the label counts: win=1, tie=.5, loss=0."),
-]
-Label = Annotated[str, typer.Option("--label", metavar="COLUMN", help="Column of the label.")]
-TargetOption = Annotated[LadderTarget, typer.Option("--target", help="What to estimate.")]
-Criterion = Annotated[str, typer.Option("--criterion", metavar="WHAT", help="The coefficient that is to be precise.")]
-Level = Annotated[float, typer.Option(help="Mass of the intervals.", min=0.01, max=0.999)]
-Seed = Annotated[int, typer.Option(help="Seed of all random numbers.", min=0)]
-
-
+@with_bundles
 def plan(
     pilot: Annotated[Path, typer.Argument(metavar="PILOT.csv", help="Units where all was measured, and a label.")],
-    money: Money,
-    units: Units,
-    price: Prices,
-    rung: Rungs = None,
-    free: Free = None,
-    covariate: Covariates = None,
-    label: Label = "label",
-    minus: Minus = None,
-    value: Values = None,
-    by: By = None,
-    between: Between = None,
+    purchase: Purchase,
+    ladder: Ladder,
     keep: Annotated[
         bool,
         typer.Option("--keep", help="The pilot stays in the estimate, for its units and judges are like the rest."),
     ] = False,
-    target: TargetOption = LadderTarget.mean,
-    criterion: Criterion = "relative",
-    want: Want = None,
     level: Level = 0.9,
     seed: Seed = 0,
     out: Annotated[Path, typer.Option(help="Folder to write into.")] = Path("pcal-plan"),
 ) -> None:
     """Learn from a pilot what to buy for the money: a shopping list, its precision, break-even prices."""
-    from prefdensity.pcal.ladder_plan import ladder_plan
-
     require_writable(out)
-    rungs = _rungs(rung)
-    table = _measured(
-        pilot, rungs, free, covariate, label, minus=minus, values=_values(value), by=by, between=_between(between),
-        prices=_prices(price, (*rungs, "label")),
-    )  # fmt: skip
-    found = ladder_plan(
-        table, money=money, units=units, kept=table if keep else None, functional=_functional(target, by, between),
-        criterion=criterion, level=level, seed=seed,
-    )  # fmt: skip
-    _write_plan(found, want, seed, out, pilot.name)
+    table = ladder.table(pilot, prices=purchase.prices(ladder.names))
+    found = purchase.plan(table, table if keep else None, ladder, level, seed)
+    _write_plan(found, purchase.want, seed, out, pilot.name)
 
 
+@with_bundles
 def update(
     collected: Annotated[
         Path, typer.Argument(metavar="COLLECTED.csv", help="All rounds so far, with what was bought.")
     ],
-    money: Money,
-    units: Units,
-    price: Prices,
-    rung: Rungs = None,
-    free: Free = None,
-    covariate: Covariates = None,
-    label: Label = "label",
-    minus: Minus = None,
-    value: Values = None,
-    by: By = None,
-    between: Between = None,
-    stage: Annotated[str | None, typer.Option("--stage", metavar="COLUMN", help="The round of a unit.")] = None,
-    target: TargetOption = LadderTarget.mean,
-    criterion: Criterion = "relative",
-    want: Want = None,
+    purchase: Purchase,
+    ladder: Ladder,
+    stage: Stage = None,
     level: Level = 0.9,
     seed: Seed = 0,
     out: Annotated[Path, typer.Option(help="Folder to write into.")] = Path("pcal-update"),
@@ -137,21 +54,12 @@ def update(
     Probabilities are in columns NAME_probability. What was bought counts in the precision that is expected, as
     `pcal measure --pool` takes all rounds as one purchase.
     """
-    from prefdensity.pcal.ladder_plan import ladder_plan
     from prefdensity.pcal.rounds import apart, pooled
 
     require_writable(out)
-    rungs = _rungs(rung)
-    table = _measured(
-        collected, rungs, free, covariate, label, minus=minus, values=_values(value), by=by, between=_between(between),
-        prices=_prices(price, (*rungs, "label")), stage=stage, probabilities=_chances(rungs),
-    )  # fmt: skip
-    kept = pooled(apart(table))
-    found = ladder_plan(
-        kept, money=money, units=units, kept=kept, functional=_functional(target, by, between), criterion=criterion,
-        level=level, seed=seed,
-    )  # fmt: skip
-    _write_plan(found, want, seed, out, collected.name)
+    prices = purchase.prices(ladder.names)
+    kept = pooled(apart(ladder.table(collected, prices=prices, stage=stage, probabilities=ladder.chances)))
+    _write_plan(purchase.plan(kept, kept, ladder, level, seed), purchase.want, seed, out, collected.name)
 
 
 def _write_plan(found: "LadderPlan", want: float | None, seed: int, out: Path, title: str) -> None:
@@ -177,22 +85,14 @@ def _write_plan(found: "LadderPlan", want: float | None, seed: int, out: Path, t
         write_plan_report(found, curve, folder / "report.html", title)
 
 
+@with_bundles
 def measure(
     collected: Annotated[Path, typer.Argument(metavar="COLLECTED.csv", help="Units with what was bought for them.")],
-    rung: Rungs = None,
-    free: Free = None,
-    covariate: Covariates = None,
-    label: Label = "label",
-    minus: Minus = None,
-    value: Values = None,
-    by: By = None,
-    between: Between = None,
+    ladder: Ladder,
     cluster: Annotated[
         str | None, typer.Option("--cluster", metavar="COLUMN", help="Units of a cluster are dependent.")
     ] = None,
-    stage: Annotated[
-        str | None, typer.Option("--stage", metavar="COLUMN", help="The batch that a unit was bought in.")
-    ] = None,
+    stage: Stage = None,
     pool: Annotated[
         bool,
         typer.Option("--pool", help="With --stage: units and judges are alike in all rounds, which are one purchase."),
@@ -204,14 +104,12 @@ def measure(
             "intervals that hold at every look."
         ),
     ] = None,
-    target: TargetOption = LadderTarget.mean,
-    criterion: Criterion = "relative",
     level: Level = 0.9,
     seed: Seed = 0,
     out: Annotated[Path, typer.Option(help="Folder to write into.")] = Path("pcal-measure"),
 ) -> None:
     """Estimate from all rungs of a ladder; probabilities are in columns NAME_probability, as plan writes them."""
-    from prefdensity.pcal.ladder import ladder
+    from prefdensity.pcal.ladder import ladder as estimated
     from prefdensity.pcal.ranks import ranks
     from prefdensity.pcal.rounds import apart, pooled
     from prefdensity.reporting.ladder_report import write_ladder_report
@@ -221,14 +119,10 @@ def measure(
     if pool and (stage is None or against is not None):
         raise DataError("--pool needs --stage, and is for one look: it does not go with --against")
     require_writable(out)
-    rungs = _rungs(rung)
-    table = _measured(
-        collected, rungs, free, covariate, label, minus=minus, values=_values(value), by=by, between=_between(between),
-        probabilities=_chances(rungs), cluster=cluster, stage=stage,
-    )  # fmt: skip
-    functional = _functional(target, by, between)
+    table = ladder.table(collected, probabilities=ladder.chances, cluster=cluster, stage=stage)
+    functional = ladder.functional
     used = pooled(apart(table)) if pool else table
-    found = ladder(used, functional, criterion=criterion, level=level, seed=seed)
+    found = estimated(used, functional, criterion=ladder.criterion, level=level, seed=seed)
     if stage is not None:
         _warn_of_drift(table, functional, pool)
     typer.echo(found.summary().to_string(index=False, float_format=lambda value: f"{value:.4g}"))
@@ -237,7 +131,7 @@ def measure(
         found.comparison().to_csv(folder / "comparison.csv", index=False)
         found.purchase_tests().to_csv(folder / "purchases.csv", index=False)
         write_ladder_report(found, folder / "report.html", collected.name)
-        if between is not None:
+        if ladder.between is not None:
             write_csv(folder, ranks=ranks(found))
         if stage is not None and not pool:
             _rounds(found, against, folder)
@@ -274,89 +168,3 @@ def _warn_of_drift(table: "Measured", functional: "Functional", pool: bool) -> N
             f"changed; {so}",
             err=True,
         )
-
-
-def _measured(
-    path: Path, rungs: dict[str, list[str]], free: list[str] | None, covariates: list[str] | None, label: str,
-    **columns: Any,
-) -> "Measured":  # fmt: skip
-    """Return the table of a file; columns may be paths into nested cells, as in logs of evaluations."""
-    from prefdensity.data.files import read_rows
-    from prefdensity.data.nesting import flattened
-    from prefdensity.judged.measured import Measured
-
-    chances = columns.get("probabilities") or {}
-    single = [columns.get(name) for name in ("minus", "by", "cluster", "stage")]
-    every = [*sum(rungs.values(), []), *(free or ()), *(covariates or ()), label, *chances.values(), *single,
-             *(columns.get("between") or ())]  # fmt: skip
-    wanted = [name for name in every if name]
-    frame = flattened(read_rows(path, known=frozenset(wanted)), wanted, str(path), [])
-    return Measured.from_frame(
-        frame, ladder=rungs, free=free or (), covariates=covariates or (), label=label, source=str(path), **columns
-    )
-
-
-def _chances(rungs: dict[str, list[str]]) -> dict[str, str]:
-    """Return the columns of probabilities, as plan writes them."""
-    return {name: f"{name}_probability" for name in (*rungs, "label")}
-
-
-def _between(given: str | None) -> tuple[str, str] | None:
-    if given is None:
-        return None
-    first, _, second = given.partition(",")
-    if not (first and second):
-        raise DataError(f"--between {given} must be FIRST,SECOND, two columns")
-    return first.strip(), second.strip()
-
-
-def _functional(target: LadderTarget, by: str | None, between: str | None) -> "Functional":
-    from prefdensity.pcal import functionals
-
-    if between is not None:
-        return functionals.BradleyTerry()
-    if by is not None:
-        return functionals.LinearRegression(intercept=False)
-    return {
-        LadderTarget.mean: functionals.Mean,
-        LadderTarget.linear: functionals.LinearRegression,
-        LadderTarget.logistic: functionals.LogisticRegression,
-    }[target]()
-
-
-def _rungs(given: list[str] | None) -> dict[str, list[str]]:
-    """Return columns by rung, from NAME=COLUMN+COLUMN."""
-    out: dict[str, list[str]] = {}
-    for text in given or ():
-        name, _, columns = text.partition("=")
-        if not (name and columns) or name in out:
-            raise DataError(f"--rung {text} must be NAME=COLUMN or NAME=COLUMN+COLUMN, each name once")
-        out[name] = columns.split("+")
-    return out
-
-
-def _numbers(option: str, given: list[str] | None, example: str) -> dict[str, float]:
-    """Return numbers by name, from NAME=NUMBER."""
-    out = {}
-    for text in given or ():
-        name, _, number = text.rpartition("=")
-        try:
-            out[name] = float(number)
-        except ValueError:
-            raise DataError(f"{option} {text} must be NAME=NUMBER, such as {example}") from None
-    return out
-
-
-def _values(given: list[str] | None) -> dict[str, float] | None:
-    return _numbers("--value", given, "win=1") or None
-
-
-def _prices(given: list[str], names: tuple[str, ...]) -> dict[str, float]:
-    out = _numbers("--price", given, "crowd=0.5")
-    for name in out:
-        if name not in names:
-            raise DataError(f"--price {name}={out[name]:g} names no rung; these are {', '.join(names)}")
-    missing = [name for name in names if name not in out]
-    if missing:
-        raise DataError(f"{missing[0]} has no price; give --price {missing[0]}=MONEY")
-    return out

@@ -1,10 +1,12 @@
 """The commands `select` and `select-study`: which pairs to ask next, and whether choosing them pays."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from prefdensity.cli.bundles import with_bundles
 from prefdensity.cli.shell import require_writable, results, whole
 from prefdensity.cli.table import reads_a_table
 from prefdensity.errors import DataError
@@ -18,19 +20,56 @@ if TYPE_CHECKING:
 _SETS = ("all", "within", "across")
 
 
-@reads_a_table
-def select(
-    data: "Comparisons",
-    fit: Annotated[
-        Path | None, typer.Option("--fit", help="Fit of these votes; without it --model is fitted.", metavar="FIT.nc")
-    ] = None,
-    model: Annotated[str | None, typer.Option("--model", "-m", help="Model to fit, or the .py file of --fit.")] = None,
+@dataclass(frozen=True, kw_only=True)
+class Candidates:
+    """Which pairs may be asked."""
+
     candidates: Annotated[
         str,
         typer.Option(
             help="all; within or across the groups of --group, or prompts; or a file with item_a, item_b (and cost)."
         ),
-    ] = "all",
+    ] = "all"
+    items: Annotated[
+        Path | None,
+        typer.Option(help="Table of all items, judged or not: their labels, then features as in --item-features."),
+    ] = None
+    group: Annotated[str | None, typer.Option(help="Column of --items with the prompt or group.")] = None
+    cost: Annotated[str | None, typer.Option(help="Column of --items with what an item costs to read.")] = None
+    exclude: Annotated[Path | None, typer.Option(help="File with pairs item_a, item_b never to be asked.")] = None
+    again: Annotated[bool, typer.Option("--again", help="Pairs that were judged may be asked again.")] = False
+    quota: Annotated[int | None, typer.Option(help="Most pairs that one item may be in.", min=1)] = None
+    at_most: Annotated[int | None, typer.Option(help="Look at so many candidates, drawn at random.", min=1)] = None
+
+    @property
+    def named(self) -> bool:
+        """Whether the pairs are one of the sets that have a name, not those of a file."""
+        return self.candidates in _SETS
+
+    def limits(self, data: "Comparisons", table: "pd.DataFrame | None") -> dict[str, Any]:
+        """Return what `prefdensity.select` is told of the pairs, given the votes and the table of items."""
+        from prefdensity.data.files import read_rows
+
+        by_prompt = self.group is None and self.candidates in _SETS[1:]
+        return {
+            "group": _prompts(data) if by_prompt else _column(table, self.group, "--group"),
+            "cost": _numbers(table, self.cost, "--cost"),
+            "exclude": None if self.exclude is None else read_rows(self.exclude),
+            "again": self.again,
+            "quota": self.quota,
+            "at_most": self.at_most,
+        }
+
+
+@reads_a_table
+@with_bundles
+def select(
+    data: "Comparisons",
+    pairs: Candidates,
+    fit: Annotated[
+        Path | None, typer.Option("--fit", help="Fit of these votes; without it --model is fitted.", metavar="FIT.nc")
+    ] = None,
+    model: Annotated[str | None, typer.Option("--model", "-m", help="Model to fit, or the .py file of --fit.")] = None,
     n: Annotated[int, typer.Option("--n", "-n", help="Size of the batch.", min=1)] = 50,
     rule: Annotated[
         str,
@@ -39,16 +78,6 @@ def select(
             "max_difference or random."
         ),
     ] = "eig",
-    items: Annotated[
-        Path | None,
-        typer.Option(help="Table of all items, judged or not: their labels, then features as in --item-features."),
-    ] = None,
-    group: Annotated[str | None, typer.Option(help="Column of --items with the prompt or group.")] = None,
-    cost: Annotated[str | None, typer.Option(help="Column of --items with what an item costs to read.")] = None,
-    exclude: Annotated[Path | None, typer.Option(help="File with pairs item_a, item_b never to be asked.")] = None,
-    again: Annotated[bool, typer.Option("--again", help="Pairs that were judged may be asked again.")] = False,
-    quota: Annotated[int | None, typer.Option(help="Most pairs that one item may be in.", min=1)] = None,
-    at_most: Annotated[int | None, typer.Option(help="Look at so many candidates, drawn at random.", min=1)] = None,
     judge: Annotated[
         list[str] | None, typer.Option("--judge", help="Somebody to share the batch by lot; repeatable.")
     ] = None,
@@ -65,24 +94,11 @@ def select(
     from prefdensity.selection import select
 
     show = False if quiet else None
-    table = None if items is None else label_table(items)
-    listed = candidates if candidates in _SETS else read_rows(Path(candidates))
+    table = None if pairs.items is None else label_table(pairs.items)
+    listed = pairs.candidates if pairs.named else read_rows(Path(pairs.candidates))
     post, data = _posterior(data, fit, model, listed, table, seed, show)
     batch = select.select(
-        post,
-        listed,
-        n,
-        rule,
-        data=data,
-        again=again,
-        group=_prompts(data) if group is None and candidates in _SETS[1:] else _column(table, group, "--group"),
-        cost=_numbers(table, cost, "--cost"),
-        exclude=None if exclude is None else read_rows(exclude),
-        quota=quota,
-        at_most=at_most,
-        annotators=judge,
-        seed=seed,
-        progress=show,
+        post, listed, n, rule, data=data, annotators=judge, seed=seed, progress=show, **pairs.limits(data, table)
     )
     _write(batch, out)
     if report is not None:
