@@ -180,12 +180,11 @@ def test_third_parties_have_homes(library: str) -> None:
 
 
 def sizes() -> Iterator[tuple[str, int]]:
-    """Yield how many lines every function has, its signature and its documentation aside: a screen holds the rest."""
+    """Yield how many lines every function has, from its name to its end, signature and documentation among them."""
     for module, path in modules().items():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                done = node.body[1:] if ast.get_docstring(node) else node.body
-                yield f"{module}.{node.name}", (node.end_lineno or 0) - done[0].lineno + 1 if done else 0
+                yield f"{module}.{node.name}", (node.end_lineno or 0) - node.lineno + 1
 
 
 def test_files_are_read_at_one_sitting() -> None:
@@ -194,4 +193,4 @@ def test_files_are_read_at_one_sitting() -> None:
 
 
 def test_functions_fit_on_a_screen() -> None:
-    assert [(name, count) for name, count in sizes() if count > 50] == []
+    assert [(name, count) for name, count in sizes() if count > 60] == []

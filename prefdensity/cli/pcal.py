@@ -285,8 +285,6 @@ def estimate(
 
 def _write_estimate(found: "PcalEstimate", judge: "JudgeFit | None", seed: int, folder: Path, title: str) -> None:
     """Write the tables, the picture and the page of an estimate."""
-    import pandas as pd
-
     from prefdensity.reporting import pcal_plots
     from prefdensity.reporting.pcal_report import write_estimate_report
 
@@ -300,7 +298,7 @@ def _write_estimate(found: "PcalEstimate", judge: "JudgeFit | None", seed: int, 
         "purchases_tests": purchases.tests,
         "purchases_judges": purchases.judges,
         "residuals": found.residuals(),
-        "influence": pd.DataFrame(found.influence, columns=list(found.names)),
+        "influence": type(comparison)(found.influence, columns=list(found.names)),
     }
     if found.judged.cost is not None:
         tables["equal_cost"] = found.equal_cost()

@@ -122,14 +122,10 @@ class Comparisons(Table):
 
     @classmethod
     def from_frame(
-        cls,
-        frame: pd.DataFrame,
-        *,
-        item_features: pd.DataFrame | None = None,
-        item_measures: pd.DataFrame | None = None,
-        attributes: Mapping[str, pd.DataFrame] | None = None,
+        cls, frame: pd.DataFrame, *, item_features: pd.DataFrame | None = None,
+        item_measures: pd.DataFrame | None = None, attributes: Mapping[str, pd.DataFrame] | None = None,
         **columns: Any,
-    ) -> Comparisons:
+    ) -> Comparisons:  # fmt: skip
         """Validate a data frame of comparisons, one row each.
 
         Parameters

@@ -54,7 +54,14 @@ def with_ratings(
     if len(frame) == 0:
         raise DataError(f"{source} has no rows; at least one rating is needed")
     frame = frame.reset_index(drop=True)
-    values = frame[rating]
+    scale, level = _graded(frame[rating], levels, source)
+    data, who = (data, None) if annotator is None else _joined(data, frame, annotator, source)
+    return replace(data, ratings=Ratings(scale, _items(frame, item, data.items, source), level, who))
+
+
+def _graded(values: pd.Series, levels: Sequence[Any] | None, source: str) -> tuple[tuple[Any, ...], NDArray[np.int64]]:
+    """Return the scale, worst first, and the place of each value on it."""
+    rating = str(values.name)
     none = empty(values)
     if none.any():
         raise DataError(f"{source}: row {int(none.argmax()) + 1} has no value in {rating!r}")
@@ -63,29 +70,25 @@ def with_ratings(
         raise DataError(f"{source}: a scale has levels that say something, and {rating!r} has {scale}")
     if len(scale) < 2 or len(set(scale)) < len(scale):
         raise DataError(f"{source}: a scale needs two or more different levels, and {rating!r} has {scale}")
-    place = {value: k for k, value in enumerate(scale)}
     off = ~values.isin(scale)
     if off.any():
         row = int(off.argmax())
         raise DataError(f"{source}: row {row + 1} has {shown(values[row])} in {rating!r}, which is not among {scale}")
-    who = None
-    if annotator is not None:
-        people, (mine,) = encode_labels(frame, (annotator,), source)
-        union = tuple(sorted({*data.annotators, *people}))
-        index = {label: k for k, label in enumerate(union)}
-        who = np.array([index[label] for label in people])[mine]
-        if data.annotator is not None:
-            moved = np.array([index[label] for label in data.annotators])[data.annotator]
-            data = replace(data, annotators=union, annotator=moved)
-        else:
-            data = replace(data, annotators=union)
-    found = Ratings(
-        levels=scale,
-        item=_items(frame, item, data.items, source),
-        level=values.map(place).to_numpy(np.int64),
-        annotator=who,
-    )
-    return replace(data, ratings=found)
+    return scale, values.map({value: k for k, value in enumerate(scale)}).to_numpy(np.int64)
+
+
+def _joined(
+    data: Comparisons, frame: pd.DataFrame, annotator: str, source: str
+) -> tuple[Comparisons, NDArray[np.int64]]:
+    """Return the comparisons with the raters among their annotators, and the codes of the raters."""
+    people, (mine,) = encode_labels(frame, (annotator,), source)
+    union = tuple(sorted({*data.annotators, *people}))
+    index = {label: k for k, label in enumerate(union)}
+    who = np.array([index[label] for label in people])[mine]
+    if data.annotator is None:
+        return replace(data, annotators=union), who
+    moved = np.array([index[label] for label in data.annotators])[data.annotator]
+    return replace(data, annotators=union, annotator=moved), who
 
 
 def _found_scale(values: pd.Series, rating: str, source: str) -> tuple[Any, ...]:

@@ -54,6 +54,7 @@ EXAMPLES = {
 
 _ROWS = [each.name for each in fields(Reading)]  # arguments that say how rows are read
 _DESCRIBED = ("item_features", "feature_labels", "item_measures", "attributes")  # what describes labels
+_IGNORABLE = ("annotator", "context", "count", "first")
 _DIALECT = [each.name for each in fields(Dialect)]
 _LAYOUT = [each.name for each in fields(Layout)]
 
@@ -82,8 +83,7 @@ def read(source: Any, /, *, format: str | None = None, **given: Any) -> Comparis
     Returns
     -------
     Comparisons or Choices
-        Choices of rankings, of the best among a set, and of best-worst answers; comparisons of all else, also of
-        `as_pairs=True`.
+        Choices of rankings, of the best of sets, and of best-worst answers unless `as_pairs=True`; else comparisons.
         Labels are read as text ("007" stays "007", "NA" is a label); in csv only an empty cell is missing.
         A parquet file of several row groups may be larger than memory: where each row is one comparison, it is read one
         row group at a time, and equal rows are folded into counts as they come. What is returned are the distinct rows,
@@ -104,27 +104,30 @@ def read(source: Any, /, *, format: str | None = None, **given: Any) -> Comparis
         format = "preflib"
     options = () if format is None else tuple(recipe(format).options)
     _require_arguments([*_LAYOUT, *_DIALECT, "attributes", "source", *options], given, format)
-    given = dict(given)
-    dialect = Dialect(**{name: given.pop(name) for name in _DIALECT if given.get(name) is not None})
-    described = {name: given.pop(name) for name in _DESCRIBED if given.get(name) is not None}
-    called = str(given.pop("source", None) or (listed(files, 3) if files else "data frame"))
-    fields_given = {name: value for name, value in given.items() if value is not None or name in _ROWS}
-    if len(files) == 1 and format is None and not set(fields_given) - set(_ROWS):
-        reading = Reading(**fields_given)
+    called = str(given.get("source") or (listed(files, 3) if files else "data frame"))
+    dialect, described, rows = _sorted_out(given)
+    if len(files) == 1 and format is None and not set(rows) - set(_ROWS):
+        reading = Reading(**rows)
         if groups := row_groups(Path(files[0]), reading.wanted):
             return _folded(groups, replace(reading, source=called), described)
     notes: list[str] = []
-    frame = _frame(source, files, _pick(fields_given, format), dialect, _known(fields_given, format), notes)
+    frame = _frame(source, files, _pick(rows, format), dialect, _known(rows, format), notes)
     if format is not None:
-        found = cooked(frame, format, fields_given, called)
+        found = cooked(frame, format, rows, called)
     else:
-        found = tabulated(frame, layout_of(_as_layout(fields_given)), called)
-    ignored = {
-        name: None for name in ("annotator", "context", "count", "first") if name in given and given[name] is None
-    }
+        found = tabulated(frame, layout_of(_as_layout(rows)), called)
     if found.kind == "comparisons":
-        found.arguments = ignored | found.arguments
+        found.arguments = {name: None for name in _IGNORABLE if given.get(name, "") is None} | found.arguments
     return _read(found, called, described, notes)
+
+
+def _sorted_out(given: Mapping[str, Any]) -> tuple[Dialect, dict[str, Any], dict[str, Any]]:
+    """Return how a file is written, what describes labels, and which column is what, out of the arguments of `read`."""
+    said = {name: value for name, value in given.items() if value is not None or name in _ROWS}
+    dialect = Dialect(**{name: said.pop(name) for name in _DIALECT if name in said})
+    described = {name: said.pop(name) for name in _DESCRIBED if name in said}
+    said.pop("source", None)
+    return dialect, described, said
 
 
 def rows_of(source: Any, *, format: str | None = None, **given: Any) -> tuple[pd.DataFrame, dict[str, Any]]:

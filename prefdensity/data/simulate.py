@@ -88,22 +88,11 @@ class Truth:
 
 
 def population(
-    n_items: int,
-    n_annotators: int,
-    n_comparisons: int,
-    *,
-    seed: int | np.random.Generator = 0,
-    utility_sd: float = 1.0,
-    tie_strength: float | None = None,
-    position_bias: float = 0.0,
-    reliability_sd: float = 0.0,
-    lapse: float = 0.0,
-    n_types: int = 1,
-    type_weight: Sequence[float] | None = None,
-    n_careless: int = 0,
-    ordered: bool = True,
-    items: Sequence[str] | None = None,
-) -> tuple[Comparisons, Truth]:
+    n_items: int, n_annotators: int, n_comparisons: int, *, seed: int | np.random.Generator = 0,
+    utility_sd: float = 1.0, tie_strength: float | None = None, position_bias: float = 0.0,
+    reliability_sd: float = 0.0, lapse: float = 0.0, n_types: int = 1, type_weight: Sequence[float] | None = None,
+    n_careless: int = 0, ordered: bool = True, items: Sequence[str] | None = None,
+) -> tuple[Comparisons, Truth]:  # fmt: skip
     """Simulate annotators who judge pairs drawn uniformly, each pair by one annotator drawn uniformly.
 
     The logit of a against b is reliability_j (u_a - u_b) + position_bias first. Ties follow Davidson (1970),
@@ -121,14 +110,13 @@ def population(
         Davidson's nu > 0; None offers no tie.
     position_bias
         Advantage in logits of the item shown first, which is `item_a` in every row.
-    reliability_sd
-        The logarithm of an annotator's reliability is normal with mean 0 and this standard deviation.
+    reliability_sd, n_careless
+        The logarithm of an annotator's reliability is normal with mean 0 and this standard deviation; the last so many
+        annotators have reliability 0.
     lapse
         Probability of an answer drawn uniformly from those offered.
     n_types, type_weight
         Annotator types, each with its own utilities, and their probabilities (default: equal).
-    n_careless
-        The last so many annotators have reliability 0.
     ordered
         False keeps from the table that `item_a` was shown first; a position bias acts all the same.
     items
@@ -136,10 +124,7 @@ def population(
 
     Returns
     -------
-    data
-        Comparisons whose vocabulary holds all items and annotators, also those that were never drawn.
-    truth
-        Truth.
+    Comparisons whose vocabulary holds all items and annotators, also those never drawn; and the Truth.
 
     Raises
     ------
@@ -151,30 +136,28 @@ def population(
     _require_rates(utility_sd, reliability_sd, tie_strength, position_bias, lapse)
     if n_careless > n_annotators:
         raise DataError(f"n_careless={n_careless} exceeds the {n_annotators} annotators")
-    weight = _weights(type_weight, n_types)
-    labels = _labels("item", n_items) if items is None else tuple(sorted(set(items)))
-    if len(labels) != n_items or (items is not None and len(items) != n_items):
-        raise DataError(f"items must be {n_items} distinct labels")
-
+    weight, labels = _weights(type_weight, n_types), _items(items, n_items)
     rng = np.random.default_rng(seed)
     reliability = np.exp(reliability_sd * rng.standard_normal(n_annotators))
     reliability[n_annotators - n_careless :] = 0
-    truth = Truth(
-        utilities=utility_sd * rng.standard_normal((n_types, n_items)),
-        type_weight=weight,
-        annotator_type=rng.choice(n_types, n_annotators, p=weight),
-        reliability=reliability,
-        tie_strength=tie_strength,
-        position_bias=position_bias,
-        lapse=lapse,
-    )
+    utilities = utility_sd * rng.standard_normal((n_types, n_items))
+    kinds = rng.choice(n_types, n_annotators, p=weight)
+    truth = Truth(utilities, weight, kinds, reliability, tie_strength, position_bias, lapse)
+    return _judgements(truth, labels, n_comparisons, ordered, rng), truth
+
+
+def _judgements(
+    truth: Truth, labels: tuple[str, ...], n_comparisons: int, ordered: bool, rng: np.random.Generator
+) -> Comparisons:
+    """Return what the annotators of a truth say of pairs drawn uniformly."""
+    n_items, n_annotators = len(labels), len(truth.reliability)
     item_a = rng.integers(n_items, size=n_comparisons)
     item_b = rng.integers(n_items - 1, size=n_comparisons)
     item_b += item_b >= item_a  # uniform over the other items
     annotator = rng.integers(n_annotators, size=n_comparisons)
     first = np.ones(n_comparisons, np.int8)
     below = truth._probabilities(item_a, item_b, annotator, first).cumsum(1)[:, :-1]
-    data = Comparisons(
+    return Comparisons(
         items=labels,
         item_a=item_a,
         item_b=item_b,
@@ -185,7 +168,6 @@ def population(
         first=first if ordered else None,
         source="simulated population",
     )
-    return data, truth
 
 
 def example() -> tuple[Comparisons, Truth]:
@@ -211,6 +193,13 @@ def example() -> tuple[Comparisons, Truth]:
 def _labels(word: str, size: int) -> tuple[str, ...]:
     digits = len(str(size))  # padded, so that the labels sort as they are numbered
     return tuple(f"{word}{number:0{digits}d}" for number in range(1, size + 1))
+
+
+def _items(items: Sequence[str] | None, size: int) -> tuple[str, ...]:
+    labels = _labels("item", size) if items is None else tuple(sorted(set(items)))
+    if len(labels) != size or (items is not None and len(items) != size):
+        raise DataError(f"items must be {size} distinct labels")
+    return labels
 
 
 def _weights(type_weight: Sequence[float] | None, n_types: int) -> NDArray[np.float64]:

@@ -73,9 +73,8 @@ def of(
     post
         A fit. Where items were hardly compared its density is that of the prior.
     domain
-        Default: the items. Or any domain whose labels are the items: exp(utility) is then a density per unit
-        of its volume. For utilities that features alone make up also feature vectors [point, feature], standardised as
-        in the fit.
+        Default: the items. Or any domain whose labels are the items: exp(utility) is then a density per unit of volume.
+        For utilities that features alone make up also feature vectors [point, feature], standardised as in the fit.
     aggregate
         Over types, or over annotators who want different things: "mixture", sum_k w_k p_k, or "mean_utility",
         proportional to exp(sum_k w_k log p_k).
@@ -85,7 +84,7 @@ def of(
         population in each draw. "average": of somebody whose own latents are at the means of their distributions.
         None: one for all; layers that say how much somebody cares (see `layers.MARGIN_ORDER`) are left out.
     annotator
-        A label: the density of this annotator alone, as with by="annotator".
+        A label: the density of them alone, as with by="annotator".
     temperature
         The density is exp(utility / temperature): 1 under Luce's rule; to be declared under any other.
 
@@ -96,24 +95,15 @@ def of(
     DataError
         If the domain or an option does not suit the fit.
     """
-    if aggregate not in _AGGREGATES:
-        raise DataError(f"aggregate={aggregate!r} is unknown; use {' or '.join(map(repr, _AGGREGATES))}")
-    if by not in _BY or (by is not None and annotator is not None):
-        raise DataError(
-            f"by={by!r} is unknown; use {', '.join(map(repr, _BY))}"
-            if annotator is None
-            else "annotator=... asks about one annotator and by=... about many; give one of the two"
-        )
+    _require_options(aggregate, by, annotator)
     scale = _temperature(post, temperature)
     where = domain or Domain.items(post.items)
     single = by in ("annotator", NEW, AVERAGE) or annotator is not None
     _require_behaviour(post, single, where)
     common = Question(post, wants(post), points=_points(post, where))
     own = asking.differ(common)
-    if by == "type" and "type_weight" not in post.draws:
-        raise DataError(f"{post.program_name} has no types; leave out by='type'")
-    if by == "type" and own:
-        raise DataError(f"annotators of one type of {post.program_name} want different things; use by='annotator'")
+    if by == "type":
+        _require_types(post, own)
     if not single and not own:
         found = normalise(_typed(post, _potential(common, [0], where)[:, 0]) / scale, where)
         return found if by == "type" or not found.groups else _AGGREGATES[aggregate](found, post.draws["type_weight"])
@@ -123,6 +113,23 @@ def of(
     if by == "annotator":
         return replace(found, groups=post.annotators)
     return _AGGREGATES[aggregate](found, np.full(len(who), 1 / len(who)))
+
+
+def _require_options(aggregate: str, by: str | None, annotator: str | None) -> None:
+    if aggregate not in _AGGREGATES:
+        raise DataError(f"aggregate={aggregate!r} is unknown; use {' or '.join(map(repr, _AGGREGATES))}")
+    if by is not None and annotator is not None:
+        raise DataError("annotator=... asks about one annotator and by=... about many; give one of the two")
+    if by not in _BY:
+        raise DataError(f"by={by!r} is unknown; use {', '.join(map(repr, _BY))}")
+
+
+def _require_types(post: Posterior, differ: bool) -> None:
+    """Refuse a density for each type where there are none, or where those of one type `differ`."""
+    if "type_weight" not in post.draws:
+        raise DataError(f"{post.program_name} has no types; leave out by='type'")
+    if differ:
+        raise DataError(f"annotators of one type of {post.program_name} want different things; use by='annotator'")
 
 
 def _temperature(post: Posterior, temperature: float | None) -> float:

@@ -39,18 +39,10 @@ _STEPS, _SETTLED = 30, 1e-3  # of a refit; twice the nats left to climb before i
 
 
 def fit_judge(
-    program: str | Path | Program | Layer,
-    judged: Judged,
-    *,
-    method: str = "auto",
-    draws: int = 500,
-    seed: int = 0,
-    labelled: int = MOST_LABELLED,
-    hidden: int = MOST_HIDDEN,
-    scale: Scale | None = None,
-    max_steps: int = 10_000,
+    program: str | Path | Program | Layer, judged: Judged, *, method: str = "auto", draws: int = 500, seed: int = 0,
+    labelled: int = MOST_LABELLED, hidden: int = MOST_HIDDEN, scale: Scale | None = None, max_steps: int = 10_000,
     progress: bool | None = None,
-) -> JudgeFit:
+) -> JudgeFit:  # fmt: skip
     """Fit a program of judged units to all that was seen.
 
     Units with a label count by p(label, verdicts), units with verdicts only by the same integrated over the label;
@@ -65,19 +57,15 @@ def fit_judge(
         The table.
     method
         laplace, svi, nuts or map; "auto": laplace, then svi where Pareto k-hat says that laplace cannot hold it.
-    draws
-        Posterior draws to keep.
-    seed
-        Of everything random, the choice of units included.
+    draws, seed
+        Posterior draws to keep; of everything random, the choice of units included.
     labelled, hidden
         Units at most to use, with a label and with verdicts only; a random choice of more. The parameters are few,
         and an estimator that weights by known propensities is consistent whatever they are.
     scale
         Units of measurement, of another fit; None: learned from the labels.
-    max_steps
-        Of svi.
-    progress
-        Show a progress bar on stderr; None: if it is a terminal.
+    max_steps, progress
+        Of svi; show a progress bar on stderr (None: if it is a terminal).
 
     Returns
     -------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -85,23 +86,12 @@ class Measured:
 
     @classmethod
     def from_frame(
-        cls,
-        frame: pd.DataFrame,
-        *,
-        ladder: Mapping[str, str | Sequence[str]] | None = None,
-        label: str = LABEL,
-        minus: str | None = None,
-        values: Mapping[str, float] | None = None,
-        covariates: Sequence[str] = (),
-        by: str | None = None,
-        between: tuple[str, str] | None = None,
-        free: Sequence[str] = (),
-        probabilities: Mapping[str, str] | None = None,
-        prices: Mapping[str, float] | None = None,
-        cluster: str | None = None,
-        stage: str | None = None,
-        source: str = "data frame",
-    ) -> Measured:
+        cls, frame: pd.DataFrame, *, ladder: Mapping[str, str | Sequence[str]] | None = None, label: str = LABEL,
+        minus: str | None = None, values: Mapping[str, float] | None = None, covariates: Sequence[str] = (),
+        by: str | None = None, between: tuple[str, str] | None = None, free: Sequence[str] = (),
+        probabilities: Mapping[str, str] | None = None, prices: Mapping[str, float] | None = None,
+        cluster: str | None = None, stage: str | None = None, source: str = "data frame",
+    ) -> Measured:  # fmt: skip
         """Validate a data frame of units, one row each.
 
         Parameters
@@ -109,67 +99,45 @@ class Measured:
         frame
             One row per unit; empty cells where nothing was bought.
         ladder
-            Rungs between what is free and the label, from the poorest: their names, and the columns that each brings.
-            Columns hold numbers or up to 20 different words, such as verdicts; on a rung that was bought some may be
-            empty, as where the judges of a panel take turns.
-        label
-            Numeric column.
-        minus
-            Numeric column that is taken from the label: with two systems on the same units, their difference. Both have
-            a value, or neither.
+            Rungs between what is free and the label, from the poorest: their names, and the columns that each brings:
+            Numbers or up to 20 different words, such as verdicts; some may be empty where a rung was bought.
+        label, minus
+            Numeric columns: the label, and what is taken from it, as of two systems on the same units (both have a
+            value, or neither).
         values
             What words in the column of the label count, such as {"win": 1, "tie": 0.5, "loss": 0} for a win rate.
         by
-            Column with words or numbers that name a subgroup. Covariates are then its indicators, "column=word", for
-            all subgroups: `LinearRegression(intercept=False)` is about the mean in each, and
-            `prefdensity.pcal.Solved.contrast` about their differences.
+            Column that names a subgroup; covariates are then indicators "column=word" of all subgroups, whose means
+            `LinearRegression(intercept=False)` is about, and `Solved.contrast` their differences.
         between
-            Two columns that name the items of a comparison, of which the label is the share for the first: 1, 0, or
-            between. For `prefdensity.pcal.BradleyTerry`; covariates are then 1 and -1 for the items compared.
+            Two columns that name the items of a comparison, of which the label is the share for the first, for
+            `BradleyTerry`; covariates are then 1 and -1 for the items compared.
         covariates, free
             Columns without empty cells, of numbers or of up to 20 words: indicators "column=word", of covariates for
             all but the first word in their order.
-        probabilities
-            For each rung, and "label", the column with its probability. None: a pilot, where all is bought.
-        prices
-            What each rung, and "label", costs beyond the rungs below it.
-        cluster, stage
-            Columns.
-        source
-            Shown in errors.
+        probabilities, prices
+            For each rung, and "label": the column with its probability (None: a pilot, where all is bought), and what
+            it costs beyond the rungs below it.
+        cluster, stage, source
+            Columns, as in the attributes; what errors call the frame.
 
         Raises
         ------
         DataError
             Naming the column, the row (counted from 1, without the header) and what would be right.
         """
-        rungs = {name: as_names(columns) for name, columns in (ladder or {}).items()}
-        if LABEL in rungs or not all(rungs.values()):
-            raise DataError(f"ladder={dict(ladder or {})!r} needs columns for every rung, and none called {LABEL!r}")
+        rungs = _rungs(ladder or {})
         names = (*rungs, LABEL)
         chances = by_rung(probabilities, names, "probabilities")
+        _require_one_source(covariates, by, between)
         optional = [name for name in (cluster, stage, minus, by, *(between or ())) if name]
-        made = [f"{name}={value!r}" for name, value in (("by", by), ("between", between)) if value]
-        if len(made) > 1 or (made and covariates):
-            other = made[1] if len(made) > 1 else f"covariates={list(covariates)}"
-            raise DataError(f"{made[0]} makes the covariates; {other} cannot be given with it")
-        bought = [column for columns in rungs.values() for column in columns]
-        require_columns(frame, [*covariates, *free, *bought, label, *dict.fromkeys(chances), *optional], source)
+        wanted = [*covariates, *free, *sum(map(list, rungs.values()), []), label, *dict.fromkeys(chances), *optional]
+        require_columns(frame, wanted, source)
         y = read_label(frame, label, minus, values, source)
-        if by:
-            names_of, x = read_subgroups(frame, by, source)
-        elif between:
-            names_of, x = read_sides(frame, between, source)
-        else:
-            names_of, x = read_features(frame, covariates, source, baseline=True)
+        names_of, x = _covariates(frame, covariates, by, between, source)
         parts = [read_measures(frame, columns, source) for columns in rungs.values()]
         seen = [came(part) for part in parts] + [~np.isnan(y)]
-        for (low, under), (high, above) in zip(
-            zip(names, seen, strict=True), zip(names[1:], seen[1:], strict=False), strict=False
-        ):
-            if (above & ~under).any():
-                row = first_row(above & ~under)
-                raise DataError(f"{source} has {high} but no {low} in row {row}; a rung is bought with all below it")
+        _require_rising(names, seen, source)
         return cls(
             covariates=x, outputs=read_features(frame, free, source, baseline=False)[1],
             measures=tuple(parts), label=y, probabilities=read_chances(frame, chances, names, seen, source),
@@ -285,3 +253,38 @@ class Measured:
         measures = tuple(np.where((reached > k)[:, None], part, np.nan) for k, part in enumerate(self.measures))
         label = np.where(reached == len(self.ladder), self.label, np.nan)
         return replace(self, measures=measures, label=label, probabilities=p)
+
+
+def _rungs(ladder: Mapping[str, str | Sequence[str]]) -> dict[str, tuple[str, ...]]:
+    """Return the columns of every rung."""
+    rungs = {name: as_names(columns) for name, columns in ladder.items()}
+    if LABEL in rungs or not all(rungs.values()):
+        raise DataError(f"ladder={dict(ladder)!r} needs columns for every rung, and none called {LABEL!r}")
+    return rungs
+
+
+def _require_one_source(covariates: Sequence[str], by: str | None, between: tuple[str, str] | None) -> None:
+    """Refuse two of what makes the covariates."""
+    made = [f"{name}={value!r}" for name, value in (("by", by), ("between", between)) if value]
+    if len(made) > 1 or (made and covariates):
+        other = made[1] if len(made) > 1 else f"covariates={list(covariates)}"
+        raise DataError(f"{made[0]} makes the covariates; {other} cannot be given with it")
+
+
+def _covariates(
+    frame: pd.DataFrame, covariates: Sequence[str], by: str | None, between: tuple[str, str] | None, source: str
+) -> tuple[Sequence[str], Array]:
+    """Return the names and values [unit, covariate] of columns, of subgroups, or of the items compared."""
+    if by:
+        return read_subgroups(frame, by, source)
+    if between:
+        return read_sides(frame, between, source)
+    return read_features(frame, covariates, source, baseline=True)
+
+
+def _require_rising(names: Sequence[str], seen: Sequence[Array], source: str) -> None:
+    """Refuse a rung that came [unit] without the one below it."""
+    for (low, under), (high, above) in pairwise(zip(names, seen, strict=True)):
+        if (above & ~under).any():
+            row = first_row(above & ~under)
+            raise DataError(f"{source} has {high} but no {low} in row {row}; a rung is bought with all below it")

@@ -136,30 +136,19 @@ class Judged(Table):
 
     @classmethod
     def from_frame(
-        cls,
-        frame: pd.DataFrame,
-        *,
-        covariates: Sequence[str] = (),
-        outputs: Sequence[str] = ("w1", "w2"),
-        preference: str | Sequence[str] | None = "preference",
-        judge: str | Sequence[str] | None = None,
-        labellers: Sequence[str] = (),
-        label: str | None = "label",
-        label_probability: str | None = None,
-        preference_probability: str | None = None,
-        verdicts: Mapping[Any, str] | None = None,
-        cost: float | None = None,
-        cluster: str | None = None,
-        stage: str | None = None,
-        buy: str | None = None,
+        cls, frame: pd.DataFrame, *, covariates: Sequence[str] = (), outputs: Sequence[str] = ("w1", "w2"),
+        preference: str | Sequence[str] | None = "preference", judge: str | Sequence[str] | None = None,
+        labellers: Sequence[str] = (), label: str | None = "label", label_probability: str | None = None,
+        preference_probability: str | None = None, verdicts: Mapping[Any, str] | None = None,
+        cost: float | None = None, cluster: str | None = None, stage: str | None = None, buy: str | None = None,
         source: str = "data frame",
-    ) -> Judged:
+    ) -> Judged:  # fmt: skip
         """Validate a data frame of judged units, one row each.
 
         Parameters
         ----------
-        frame
-            One row per unit; empty cells where no label or preference was bought.
+        frame, source
+            One row per unit; empty cells where no label or preference was bought. Its name in errors.
         covariates, outputs
             Numeric columns; two outputs, on the scale of the label.
         preference
@@ -178,12 +167,9 @@ class Judged(Table):
             From values of the preference columns to "a", "b" or "tie".
         cost
             Price of a label with its preference, in preferences; above 1.
-        cluster, stage
-            Columns; see the attributes.
-        buy
-            Column with what was asked for: label, preference or nothing, as `Design.assign` writes it.
-        source
-            Shown in errors.
+        cluster, stage, buy
+            Columns; see the attributes. Of `buy` what was asked for: label, preference or nothing, as
+            `Design.assign` writes it.
 
         Raises
         ------
@@ -191,21 +177,13 @@ class Judged(Table):
             Naming the column, the row (counted from 1, without the header) and what would be right.
         """
         columns, people = as_names(preference), as_names(judge)
-        if isinstance(covariates, str) or isinstance(outputs, str) or len(outputs) != 2:
-            raise DataError(f"outputs={outputs!r} and covariates={covariates!r} must be lists of columns, two outputs")
-        if people and len(people) != len(columns):
-            raise DataError(f"judge={judge!r} names {len(people)} columns for {len(columns)} of preferences")
+        _require_columns(covariates, outputs, columns, people, cost)
         optional = [name for name in (label, label_probability, preference_probability, cluster, stage, buy) if name]
         require_columns(frame, [*covariates, *outputs, *columns, *people, *optional], source)
-        if cost is not None and not 1 < cost < np.inf:
-            raise DataError(f"cost={cost!r} must exceed 1, the price of a preference alone")
         y = np.full(len(frame), np.nan) if label is None else read_numbers(frame, label, source, empty=True)
         votes = [read_votes(frame, name, verdicts, source) for name in columns]
         asked = np.any([vote >= 0 for vote in votes], axis=0) if votes else np.zeros(len(frame), bool)
-        bare = ~np.isnan(y) & ~asked
-        if bare.any():
-            row = first_row(bare)
-            raise DataError(f"{source} has a label but no preference in row {row}; a label is bought with one")
+        _require_compared(~np.isnan(y) & ~asked, source)
         bought = None if buy is None else read_bought(frame, buy, ~np.isnan(y), asked, source)
         p1, p2 = read_probabilities(frame, label_probability, preference_probability, y, asked, bought, source)
         judges, judged, who, verdict = read_judgements(frame, columns, people, votes, source)
@@ -329,3 +307,25 @@ class Judged(Table):
         if self.bought is not None:
             frame["buy"] = np.array(BUY, dtype=object)[self.bought - 1]
         return frame
+
+
+def _require_columns(
+    covariates: Sequence[str],
+    outputs: Sequence[str],
+    preference: tuple[str, ...],
+    judge: tuple[str, ...],
+    cost: float | None,
+) -> None:
+    if isinstance(covariates, str) or isinstance(outputs, str) or len(outputs) != 2:
+        raise DataError(f"outputs={outputs!r} and covariates={covariates!r} must be lists of columns, two outputs")
+    if judge and len(judge) != len(preference):
+        raise DataError(f"judge={judge!r} names {len(judge)} columns for {len(preference)} of preferences")
+    if cost is not None and not 1 < cost < np.inf:
+        raise DataError(f"cost={cost!r} must exceed 1, the price of a preference alone")
+
+
+def _require_compared(bare: Array, source: str) -> None:
+    """Refuse units [unit] that have a label and no preference."""
+    if bare.any():
+        row = first_row(bare)
+        raise DataError(f"{source} has a label but no preference in row {row}; a label is bought with one")

@@ -83,19 +83,10 @@ class PcalEstimate(Solved):
 
 
 def pcal(
-    judged: Judged,
-    functional: Functional | None = None,
-    nuisance: Nuisance | Sequence[Nuisance] | None = None,
-    *,
-    criterion: Criterion = "relative",
-    calibration: str = "scalar",
-    folds: int = 5,
-    level: float = 0.9,
-    population: int | None = None,
-    budget: float | None = None,
-    dependent_judges: str = "refuse",
-    seed: int = 0,
-) -> PcalEstimate:
+    judged: Judged, functional: Functional | None = None, nuisance: Nuisance | Sequence[Nuisance] | None = None, *,
+    criterion: Criterion = "relative", calibration: str = "scalar", folds: int = 5, level: float = 0.9,
+    population: int | None = None, budget: float | None = None, dependent_judges: str = "refuse", seed: int = 0,
+) -> PcalEstimate:  # fmt: skip
     """Estimate a functional of covariates and labels from labels, preferences and unlabelled units together.
 
     Parameters

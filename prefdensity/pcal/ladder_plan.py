@@ -237,19 +237,10 @@ class LadderPlan:
 
 
 def ladder_plan(
-    pilot: Measured,
-    *,
-    money: float,
-    units: int,
-    kept: Measured | None = None,
-    functional: Functional | None = None,
-    nuisance: CrossFitted | None = None,
-    criterion: Criterion = "relative",
-    calibration: str = "scalar",
-    level: float = 0.9,
-    folds: int = 5,
-    seed: int = 0,
-) -> LadderPlan:
+    pilot: Measured, *, money: float, units: int, kept: Measured | None = None, functional: Functional | None = None,
+    nuisance: CrossFitted | None = None, criterion: Criterion = "relative", calibration: str = "scalar",
+    level: float = 0.9, folds: int = 5, seed: int = 0,
+) -> LadderPlan:  # fmt: skip
     """Learn from a pilot how to spend money on the rungs of a ladder, rungs left out among the choices.
 
     What a rung tells is measured on the pilot's labels, out of fold and after calibration. A label may so be bought

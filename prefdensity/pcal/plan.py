@@ -242,20 +242,10 @@ class PcalDesign:
 
 
 def pcal_design(
-    pilot: Judged,
-    *,
-    budget: float,
-    cost: float | None = None,
-    functional: Functional | None = None,
-    nuisance: Nuisance | None = None,
-    criterion: str | Sequence[float] | ArrayLike = "relative",
-    aware: bool = True,
-    calibration: str = "scalar",
-    floor: float = 0.02,
-    robust: str = "average",
-    folds: int = 5,
-    seed: int = 0,
-) -> PcalDesign:
+    pilot: Judged, *, budget: float, cost: float | None = None, functional: Functional | None = None,
+    nuisance: Nuisance | None = None, criterion: str | Sequence[float] | ArrayLike = "relative", aware: bool = True,
+    calibration: str = "scalar", floor: float = 0.02, robust: str = "average", folds: int = 5, seed: int = 0,
+) -> PcalDesign:  # fmt: skip
     """Learn from a pilot how to spend a budget on labels and preferences of further units.
 
     What a preference explains is measured on the pilot's labels, out of fold and after calibration: a nuisance that
@@ -286,10 +276,6 @@ def pcal_design(
     folds, seed
         Of the nuisances.
 
-    Returns
-    -------
-    PcalDesign
-
     Raises
     ------
     DataError
@@ -305,22 +291,27 @@ def pcal_design(
     names = functional.names(pilot)
     if pilot.labelled.sum() <= len(names):
         raise DataError(f"the pilot has {pilot.labelled.sum()} labels; more than {len(names)} are needed")
-    weight = pilot.labelled / pilot.label_probability
-    theta = functional.start(pilot, weight)
-    function = functional.label_function(theta)
-    back = np.linalg.pinv(functional.slope(pilot, theta, weight)).T
-    psi = functional.moment(pilot, np.nan_to_num(function.at_labels(pilot)), theta) @ back * pilot.labelled[:, None]
-    metric = criteria.metric(criterion, names, psi, weight)
-    after, before = (
-        functional.moment(pilot, h, theta) @ back
-        for h in nuisance.cross_fit(pilot, function, folds_of(pilot, folds, seed))
-    )
-    evidence = Evidence(psi, after, before, weight, calibration)
+    theta = functional.start(pilot, pilot.labelled / pilot.label_probability)
+    back, evidence = _evidence(pilot, functional, nuisance, theta, calibration, folds_of(pilot, folds, seed))
+    metric = criteria.metric(criterion, names, evidence.psi, evidence.weight)
     told, untold = evidence.left(np.ones(len(pilot)), np.ones(len(pilot)), metric)
     return PcalDesign(
         budget, cost, floor, aware, (told, untold - told), functional, theta, back, metric, evidence,
         nuisance.fit(pilot), robust, pilot,
     )  # fmt: skip
+
+
+def _evidence(
+    pilot: Judged, functional: Functional, nuisance: Nuisance, theta: Array, calibration: str, fold: Array
+) -> tuple[Array, Evidence]:
+    """Return what turns moments into influence, and that of the labels and of what the nuisance expects of them."""
+    weight = pilot.labelled / pilot.label_probability
+    function = functional.label_function(theta)
+    back = np.linalg.pinv(functional.slope(pilot, theta, weight)).T
+    psi = functional.moment(pilot, np.nan_to_num(function.at_labels(pilot)), theta) @ back * pilot.labelled[:, None]
+    guesses = nuisance.cross_fit(pilot, function, fold)
+    after, before = (functional.moment(pilot, h, theta) @ back for h in guesses)
+    return back, Evidence(psi, after, before, weight, calibration)
 
 
 def _pull(functional: Functional, theta: Array, back: Array, metric: Array) -> Any:

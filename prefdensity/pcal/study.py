@@ -172,20 +172,10 @@ class JudgeStudy:
 
 
 def judge_study(
-    *,
-    truths: Sequence[str] = tuple(TRUTHS),
-    nuisances: Sequence[str] = NUISANCES,
-    replicates: int = 500,
-    pilots: int = 5,
-    units: int = 5000,
-    pilot_units: int = 2000,
-    budget: float = 3.0,
-    cost: float = 10.0,
-    shift: float = 0.0,
-    seed: int = 0,
-    jobs: int | None = None,
-    progress: bool | None = None,
-) -> JudgeStudy:
+    *, truths: Sequence[str] = tuple(TRUTHS), nuisances: Sequence[str] = NUISANCES, replicates: int = 500,
+    pilots: int = 5, units: int = 5000, pilot_units: int = 2000, budget: float = 3.0, cost: float = 10.0,
+    shift: float = 0.0, seed: int = 0, jobs: int | None = None, progress: bool | None = None,
+) -> JudgeStudy:  # fmt: skip
     """Measure every nuisance and calibration under every true judge and design.
 
     Parameters

@@ -51,26 +51,8 @@ def question_cells(
     ones = torch.ones(len(a), dtype=torch.float64)
     covariates = len(post.covariate_names)
     features = post.features if points is None else points
-    given = dict(at) if annotator is None else {**at, "annotator": annotator}
-    sizes = {"item": len(post.items) if points is None else len(points), "annotator": 1}
-    attributes: dict[str, Tensor] = {}
-    for name, known in post.attributes.items():
-        values = torch.tensor(known, dtype=torch.int64 if name in post.labels_of else torch.float64)
-        per = name.partition(".")[0]
-        attributes[name] = values if per == "item" or per in given else torch.zeros_like(values[:1])
-        if per in given and per != "item":
-            given.setdefault(name, values[torch.as_tensor(np.asarray(given[per]))])
-    labels: dict[str, Tensor] = {}
-    for name, words in {**post.labels_of, "annotator": post.annotators}.items():
-        of_items = name.startswith("item.")
-        sizes[name] = len(words) if name in given or of_items else 1
-        if (name in post.labels_of or name in program.needs) and not of_items:
-            labels[name] = torch.as_tensor(np.asarray(given.get(name, 0 * ones)), dtype=torch.int64)
-    codes = {}
-    for name in (post.full_name(need.removeprefix(CODED)) for need in program.needs if need.startswith(CODED)):
-        if name in labels:  # of a level that nobody has met nothing is known: the middle of all
-            met = contrasts(len(post.labels_of[name]))
-            codes[name] = met[labels[name]] if name in given else met.new_zeros(len(a), met.shape[1])
+    given = _given(post, at if annotator is None else {**at, "annotator": annotator})
+    labels, sizes = _labels(post, program, given, len(a))
     of_rows = [name for name in dict.fromkeys((*post.units, *post.attributes)) if not name.startswith("item.")]
     numbers = [name for name in of_rows if name not in post.labels_of]
     return Cells(
@@ -78,12 +60,12 @@ def question_cells(
         item_b=b,
         total=ones,
         outcomes=post.outcomes,
-        sizes=sizes,
+        sizes={"item": len(post.items) if points is None else len(points), **sizes},
         labels=labels,
-        codes=codes,
+        codes=_codes(post, program, given, labels),
         numbers={name: ones * torch.as_tensor(np.asarray(given.get(name, 0.0))) for name in numbers},
         spans={name: _span(post, name) for name in numbers},
-        attributes=attributes,
+        attributes=_attributes(post, given),
         first=first * ones if "first" in program.needs else None,
         covariates=torch.zeros(len(a), covariates, dtype=torch.float64) if covariates else None,
         covariate_scale=torch.ones(covariates, dtype=torch.float64) if covariates else None,
@@ -92,6 +74,51 @@ def question_cells(
         feature_scale=None if features is None else torch.ones(features.shape[1], dtype=torch.float64),
         features=None if features is None else torch.tensor(features, dtype=torch.float64),
     )
+
+
+def _given(post: Draws, at: Mapping[str, ArrayLike]) -> dict[str, ArrayLike]:
+    """Return labels and numbers that are given, among them what is known of the annotators that are."""
+    given = dict(at)
+    for name, known in post.attributes.items():
+        per = name.partition(".")[0]
+        if per in given and per != "item":
+            given.setdefault(name, np.asarray(known)[np.asarray(given[per])])
+    return given
+
+
+def _attributes(post: Draws, given: Mapping[str, ArrayLike]) -> dict[str, Tensor]:
+    """Return what is known of items, annotators and others; of somebody nobody has met the middle, or first, value."""
+    attributes = {}
+    for name, known in post.attributes.items():
+        values = torch.tensor(known, dtype=torch.int64 if name in post.labels_of else torch.float64)
+        per = name.partition(".")[0]
+        attributes[name] = values if per == "item" or per in given else torch.zeros_like(values[:1])
+    return attributes
+
+
+def _labels(
+    post: Draws, program: Program, given: Mapping[str, ArrayLike], cells: int
+) -> tuple[dict[str, Tensor], dict[str, int]]:
+    """Return the codes [cell] of labels of rows, and how many each kind of label has: one where it is not given."""
+    labels, sizes = {}, {}
+    for name, words in {**post.labels_of, "annotator": post.annotators}.items():
+        of_items = name.startswith("item.")
+        sizes[name] = len(words) if name in given or of_items else 1
+        if (name in post.labels_of or name in program.needs) and not of_items:
+            labels[name] = torch.as_tensor(np.asarray(given.get(name, np.zeros(cells))), dtype=torch.int64)
+    return labels, sizes
+
+
+def _codes(
+    post: Draws, program: Program, given: Mapping[str, ArrayLike], labels: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Return the contrasts [cell, level - 1] of labels; of a level that nobody has met those of the middle of all."""
+    codes = {}
+    for name in (post.full_name(need.removeprefix(CODED)) for need in program.needs if need.startswith(CODED)):
+        if name in labels:
+            met = contrasts(len(post.labels_of[name]))
+            codes[name] = met[labels[name]] if name in given else met.new_zeros(len(labels[name]), met.shape[1])
+    return codes
 
 
 def _span(post: Draws, name: str) -> Tensor:

@@ -249,26 +249,14 @@ def _like(default: Any, value: Any, what: str) -> Any:
 
 
 def layer(
-    stage: str,
-    *,
-    needs: Sequence[str] | Callable[..., Sequence[str]] = (),
-    outcomes: Sequence[str] = (),
-    unimodal: bool = True,
-    mirror: Mirror | Callable[..., Mirror | None] | None = None,
-    place: str | Callable[..., str] = "situation",
-    hyper: Sequence[str] | Callable[..., Sequence[str]] = (),
-    tall: bool = False,
-    per: str = "annotator",
-    sets: bool = False,
-    ties: bool = False,
-    luce: bool = False,
-    starts: Callable[..., Any] | None = None,
-    null: dict[str, float] | Callable[..., dict[str, float]] | None = None,
-    spread: dict[str, str] | Callable[..., dict[str, str]] | None = None,
-    mends: str | Mend | Sequence[str | Mend] = (),
-    meanings: dict[str, str] | Callable[..., dict[str, str]] | None = None,
-    varies: dict[str, str] | None = None,
-) -> Callable[[Callable[..., Any]], Layer]:
+    stage: str, *, needs: Sequence[str] | Callable[..., Sequence[str]] = (), outcomes: Sequence[str] = (),
+    unimodal: bool = True, mirror: Mirror | Callable[..., Mirror | None] | None = None,
+    place: str | Callable[..., str] = "situation", hyper: Sequence[str] | Callable[..., Sequence[str]] = (),
+    tall: bool = False, per: str = "annotator", sets: bool = False, ties: bool = False, luce: bool = False,
+    starts: Callable[..., Any] | None = None, null: dict[str, float] | Callable[..., dict[str, float]] | None = None,
+    spread: dict[str, str] | Callable[..., dict[str, str]] | None = None, mends: str | Mend | Sequence[str | Mend] = (),
+    meanings: dict[str, str] | Callable[..., dict[str, str]] | None = None, varies: dict[str, str] | None = None,
+) -> Callable[[Callable[..., Any]], Layer]:  # fmt: skip
     """Turn a function into a `Layer` of `stage` that carries the function's name.
 
     Parameters

@@ -34,17 +34,9 @@ _LEFT_OUT, _REFITTED, _ROUGH = "leave-one-out", "cross-fitted", "rough"
 
 
 def annotate(
-    dataset: Any,
-    post: Posterior,
-    *,
-    ties: str = "error",
-    repeats: str = "all",
-    refits: int = _REFITS,
-    prefix: str = "",
-    seed: int = 0,
-    progress: bool | None = None,
-    **reading: Any,
-) -> Any:
+    dataset: Any, post: Posterior, *, ties: str = "error", repeats: str = "all", refits: int = _REFITS,
+    prefix: str = "", seed: int = 0, progress: bool | None = None, **reading: Any,
+) -> Any:  # fmt: skip
     """Return the user's rows, all columns kept, with what a fitted program says of each label.
 
     Parameters
@@ -63,33 +55,16 @@ def annotate(
         so many; 0: not at all.
     prefix
         Put before the names of the new columns.
-    seed
-        Of refits, and of annotators drawn from the fitted population.
-    progress
-        Show a progress bar; None: where a person watches.
+    seed, progress
+        Of refits, and of annotators drawn from the fitted population; a progress bar (None: where a person watches).
     **reading
         Arguments of `prefdensity.read`, as they were for the fit.
 
     Returns
     -------
-    A data frame, or a `datasets.Dataset` if that came in, with the new columns
-
-    - p_flipped: probability that another outcome was meant than the one recorded, given all labels; empty if the
-      program has no noise layer, under which every label is meant.
-    - p_recorded: probability of the recorded outcome for who judged, had the label not been seen.
-    - soft_label, soft_label_sd: probability that another annotator, of whom nothing is known, means side a (ties count
-      half), and its posterior standard deviation; the label not seen.
-    - margin: posterior mean of the log odds of a over b of such an annotator; the label not seen.
-    - disagreement: probability that two such annotators give different answers; the label not seen.
-    - weight: how many judgements that were meant the row is expected to hold, count * (1 - p_flipped).
-    - annotator_type, p_type: the likeliest type of the annotator and its probability, if annotators have types.
-    - out_of_sample: how the label was left out, "leave-one-out" (importance weights), "cross-fitted", or "rough"
-      (unreliable weights, no refits).
-
-    Rows that are no comparison, such as those dropped on request, have empty cells. `attrs["notes"]` of the frame says
-    in words what was dropped and how labels were left out. p_flipped needs no leaving out: by Bayes' theorem the
-    posterior mean of P(flipped | label, draw) is the probability of a flip from a posterior that has not seen the
-    label, given the label.
+    A data frame, or a `datasets.Dataset` if that came in, with the columns of `Labels`. Rows that are no comparison,
+    such as those dropped on request, have empty cells. `attrs["notes"]` of the frame says in words what was dropped and
+    how labels were left out.
 
     Raises
     ------
@@ -121,7 +96,22 @@ def annotate(
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """What a program says of the labels of a table: columns [comparison] by name, and notes in words."""
+    """What a program says of the labels of a table: columns [comparison] by name, and notes in words.
+
+    - p_flipped: probability that another outcome was meant than the one recorded, given all labels; empty if the
+      program has no noise layer, under which every label is meant. It needs no leaving out: by Bayes' theorem the
+      posterior mean of P(flipped | label, draw) is the probability of a flip from a posterior that has not seen the
+      label, given the label.
+    - p_recorded: probability of the recorded outcome for who judged, had the label not been seen.
+    - soft_label, soft_label_sd: probability that another annotator, of whom nothing is known, means side a (ties count
+      half), and its posterior standard deviation; the label not seen.
+    - margin: posterior mean of the log odds of a over b of such an annotator; the label not seen.
+    - disagreement: probability that two such annotators give different answers; the label not seen.
+    - weight: how many judgements that were meant the row is expected to hold, count * (1 - p_flipped).
+    - annotator_type, p_type: the likeliest type of the annotator and its probability, if annotators have types.
+    - out_of_sample: how the label was left out, "leave-one-out" (importance weights), "cross-fitted", or "rough"
+      (unreliable weights, no refits).
+    """
 
     columns: dict[str, Array]
     notes: tuple[str, ...]

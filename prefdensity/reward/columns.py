@@ -34,16 +34,10 @@ _SUM = 1e-4  # how far the two orders may be from adding up to 1
 
 
 def auxiliary_columns(
-    data: Comparisons,
-    post: Posterior,
-    *,
-    texts: Mapping[str, str] | None = None,
-    prompts: Mapping[str, str] | None = None,
-    weights: ArrayLike | None = None,
-    refits: int | None = None,
-    seed: int = 0,
-    progress: bool | None = None,
-) -> pd.DataFrame:
+    data: Comparisons, post: Posterior, *, texts: Mapping[str, str] | None = None,
+    prompts: Mapping[str, str] | None = None, weights: ArrayLike | None = None, refits: int | None = None,
+    seed: int = 0, progress: bool | None = None,
+) -> pd.DataFrame:  # fmt: skip
     """Return judgements as a preference table with the probabilities of a fitted program.
 
     Each row gets one fresh pair of responses to its prompt, drawn evenly from the pairs of those judged for it, but
@@ -70,10 +64,8 @@ def auxiliary_columns(
     refits
         None: leave-one-out by importance weights, from the one fit. A number: each row is predicted by that of as
         many refits that left it out; the way out where weights are unreliable.
-    seed
-        Of the fresh pairs and the refits.
-    progress
-        Show a progress bar; None: where a person watches.
+    seed, progress
+        Of the fresh pairs and the refits; whether to show a progress bar (None: where a person watches).
 
     Raises
     ------
@@ -99,15 +91,23 @@ def auxiliary_columns(
             "set refits=5",
             stacklevel=2,
         )
+    table = _as_preferences(data, found.labelled, fresh, found.fresh @ found.share, texts, prompts)
+    return table if weight is None else table.assign(weight=weight)
+
+
+def _as_preferences(
+    data: Comparisons, labelled: Array, fresh: list[tuple[str, str]], aside: Array, texts: Mapping[str, str] | None,
+    prompts: Mapping[str, str] | None,
+) -> pd.DataFrame:  # fmt: skip
+    """Return the table from probabilities that a is preferred [row], fresh pairs and theirs [row]."""
     won, lost = np.where(data.outcome == B, (data.item_b, data.item_a), (data.item_a, data.item_b))
-    chosen = np.where(data.outcome == B, 1 - found.labelled, found.labelled)
-    aside = found.fresh @ found.share
+    chosen = np.where(data.outcome == B, 1 - labelled, labelled)
 
     def text(labels: Any) -> list[str]:
         return [label if texts is None else texts[label] for label in labels]
 
     context = [""] * len(data) if data.context is None else [data.contexts[k] for k in data.context]
-    table = pd.DataFrame({
+    return pd.DataFrame({
         "prompt": [label if prompts is None else prompts[label] for label in context],
         "chosen": text(data.items[k] for k in won),
         "rejected": text(data.items[k] for k in lost),
@@ -118,7 +118,6 @@ def auxiliary_columns(
         "a_1_preference": aside,
         "a_2_preference": 1 - aside,
     })  # fmt: skip
-    return table if weight is None else table.assign(weight=weight)
 
 
 def symmetrised(first: Any, second: Any) -> Array:

@@ -33,20 +33,11 @@ Array = NDArray[Any]
 
 
 def reward(
-    data: Comparisons,
-    auxiliary: Posterior | ArrayLike,
-    fresh: Exact | Sampled,
-    *,
-    features: pd.DataFrame | None = None,
-    lambda_: float | str = "auto",
-    stack: bool = True,
-    refits: int | None = None,
-    weights: ArrayLike | None = None,
-    cluster: str | ArrayLike | None = None,
-    folds: int = 5,
-    seed: int = 0,
+    data: Comparisons, auxiliary: Posterior | ArrayLike, fresh: Exact | Sampled, *,
+    features: pd.DataFrame | None = None, lambda_: float | str = "auto", stack: bool = True, refits: int | None = None,
+    weights: ArrayLike | None = None, cluster: str | ArrayLike | None = None, folds: int = 5, seed: int = 0,
     progress: bool | None = None,
-) -> RewardEstimate:
+) -> RewardEstimate:  # fmt: skip
     """Return the Bradley-Terry reward of items, or of features, by the augmented estimating equation.
 
     What is estimated is the projection of the annotators' preferences onto Bradley-Terry under the law of `fresh`;
@@ -63,51 +54,34 @@ def reward(
     fresh
         Pairs without labels: `Exact`, a design that is summed, or `Sampled`, pairs drawn from it.
     features
-        None: a utility for each item. A frame indexed by item label: a reward linear in its columns, such as
-        the last layer of a network.
-    lambda_
-        How much of the auxiliary to use: "auto", the share of least variance; 1, as published; 0, none.
-    stack
-        Recalibrate the auxiliary by a cross-fitted regression on features and its own logit.
+        None: a utility for each item. A frame indexed by item label: a reward linear in its columns (a last layer).
+    lambda_, stack
+        How much of the auxiliary to use: "auto", the share of least variance; 1, as published; 0, none. Whether to
+        recalibrate it by a cross-fitted regression on features and its own logit.
     refits
-        None: out-of-sample probabilities of a fitted program by importance-weighted leave-one-out. A number:
-        from as many refits.
+        None: out-of-sample probabilities of a program by importance-weighted leave-one-out; or the number of refits.
     weights
-        [comparison], probability of the pair under the law of `fresh` over that with which it was labelled, where
-        the two differ.
+        [comparison], probability of the pair under the law of `fresh` over that with which it was labelled.
     cluster
         "annotator", "context" or labels [comparison]: judgements with the same one are not independent. With
         "annotator" intervals are for a population of annotators of whom these are a sample, otherwise for these.
-    folds, seed
-        Of the recalibration and the refits.
-    progress
-        Show a progress bar; None: where a person watches.
+    folds, seed, progress
+        Of the recalibration and the refits; whether to show a progress bar (None: where a person watches).
 
     Raises
     ------
-    DataError
-        Naming the argument, and the row or item, that is not as announced.
-    FitError
-        If not even maximum likelihood has a finite solution.
+    DataError, FitError
+        Naming the argument, and the row or item, that is not as announced; if not even maximum likelihood is finite.
     """
-    rows = _judgements(data)
-    pairs = fresh.labels(data.items)
-    if isinstance(auxiliary, Posterior):
-        parts = None if refits is None else fits_without(auxiliary, data, rows_in(data, refits, seed), seed, progress)
-        found = of_posterior(auxiliary, data, pairs, parts=parts, progress=progress)
-    else:
-        given = probabilities(auxiliary, len(data), "auxiliary")
-        found = Auxiliary(given, fresh.auxiliary()[:, None], (Viewpoint(None, "neither", 1.0),))
+    rows, pairs = _judgements(data), fresh.labels(data.items)
+    found = _auxiliary(data, auxiliary, fresh, refits, seed, progress)
     design, basis, names = _design(data, features)
     pair, view, share = fresh.rows(found.share, np.random.default_rng(seed))
     code, away_code = _codes(data, cluster, fresh, found, pair, view)
     labelled = Labelled(
-        (design[data.item_a] - design[data.item_b])[rows],
-        _labels(data)[rows],
-        found.labelled[rows],
-        _weights(weights, len(data))[rows],
-        None if code is None else code[rows],
-    )
+        (design[data.item_a] - design[data.item_b])[rows], _labels(data)[rows], found.labelled[rows],
+        _weights(weights, len(data))[rows], None if code is None else code[rows],
+    )  # fmt: skip
     position = {label: k for k, label in enumerate(data.items)}
     a, b = (np.array([position[labels[side]] for labels in pairs]) for side in (0, 1))
     pool = Fresh(
@@ -117,11 +91,27 @@ def reward(
         labelled, pool, names=names, lambda_=lambda_, stack=stack, folds=folds, seed=seed,
         same_labels=isinstance(auxiliary, Posterior), basis=basis,
     )  # fmt: skip
+    return replace(estimate, warnings=(*estimate.warnings, *_rough(found)))
+
+
+def _auxiliary(
+    data: Comparisons, auxiliary: Posterior | ArrayLike, fresh: Exact | Sampled, refits: int | None, seed: int,
+    progress: bool | None,
+) -> Auxiliary:  # fmt: skip
+    """Return what the auxiliary says of the judgements, out of sample, and of fresh pairs."""
+    if isinstance(auxiliary, Posterior):
+        parts = None if refits is None else fits_without(auxiliary, data, rows_in(data, refits, seed), seed, progress)
+        return of_posterior(auxiliary, data, fresh.labels(data.items), parts=parts, progress=progress)
+    given = probabilities(auxiliary, len(data), "auxiliary")
+    return Auxiliary(given, fresh.auxiliary()[:, None], (Viewpoint(None, "neither", 1.0),))
+
+
+def _rough(found: Auxiliary) -> list[str]:
+    """Return what is to be known of leave-one-out by weights."""
     bad = 0 if found.k_hat is None else int((found.k_hat > 0.7).sum())
-    if bad:
-        note = f"{bad} judgements have a k-hat above 0.7, so their leave-one-out probabilities are rough; set refits=5."
-        return replace(estimate, warnings=(*estimate.warnings, note))
-    return estimate
+    if not bad:
+        return []
+    return [f"{bad} judgements have a k-hat above 0.7, so their leave-one-out probabilities are rough; set refits=5."]
 
 
 def reward_of_table(post: Posterior, data: Comparisons, **options: Any) -> RewardEstimate:

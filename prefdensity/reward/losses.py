@@ -170,18 +170,10 @@ def expected_loss(d: Tensor, g: Tensor, loss: Loss = logistic) -> Tensor:
 
 
 def vr_margin_loss(
-    d: Tensor,
-    g: Tensor,
-    d_fresh: Tensor,
-    g_fresh: Tensor,
-    *,
-    loss: Loss = logistic,
-    lambda_: float = 1.0,
-    z: Tensor | None = None,
-    weights: Tensor | None = None,
-    fresh_weights: Tensor | None = None,
+    d: Tensor, g: Tensor, d_fresh: Tensor, g_fresh: Tensor, *, loss: Loss = logistic, lambda_: float = 1.0,
+    z: Tensor | None = None, weights: Tensor | None = None, fresh_weights: Tensor | None = None,
     clip: float | None = CLIP,
-) -> VRTerms:
+) -> VRTerms:  # fmt: skip
     """Return the variance-reduced preference loss of a batch (Ye et al. 2025, arXiv 2504.03784).
 
     The labels' loss, minus what an auxiliary model expects it to be, plus what the model expects on fresh pairs of

@@ -74,16 +74,9 @@ def survey(pairs: ListedPairs, tables: Tables, n_draws: int, report: Report | No
 
 
 def choose_from_tables(
-    rule: str,
-    pairs: ListedPairs,
-    seen: Survey,
-    tables: Tables,
-    n: int,
-    *,
-    quota: int | None = None,
-    seed: int = 0,
+    rule: str, pairs: ListedPairs, seen: Survey, tables: Tables, n: int, *, quota: int | None = None, seed: int = 0,
     report: Report | None = None,
-) -> tuple[list[Pick], bool]:
+) -> tuple[list[Pick], bool]:  # fmt: skip
     """Choose `n` pairs by the outcome probabilities of draws.
 
     A batch is chosen from a shortlist of the pairs that tell most on their own, which bounds what the others can
@@ -93,20 +86,16 @@ def choose_from_tables(
     ----------
     rule
         One of `FROM_TABLES`.
-    pairs
-        Candidates.
-    seen
-        Of `survey`.
+    pairs, seen
+        Candidates, and what `survey` says of them.
     tables
         Returns probabilities [draw, pair, outcome] of some pairs.
     n
         Number of pairs.
     quota
         Most pairs of the batch that any item may be in.
-    seed
-        Of batch_bald.
-    report
-        Progress.
+    seed, report
+        Of batch_bald; progress.
 
     Returns
     -------

@@ -40,77 +40,45 @@ _STRANGERS = 16  # annotators nobody has met, to average a judgement over
 
 
 def select(
-    post: Posterior,
-    candidates: str | Pairs = "all",
-    n: int = 50,
-    rule: str = "eig",
-    *,
-    data: Comparisons | None = None,
-    again: bool = False,
-    group: Mapping[str, str] | None = None,
-    exclude: Pairs | None = None,
-    cost: Mapping[str, float] | None = None,
-    quota: int | None = None,
-    at_most: int | None = None,
-    annotators: Sequence[str] | None = None,
-    annotator: str | None = None,
-    first: str = "neither",
-    draws: int = 256,
-    ridge: float = 1e-6,
-    seed: int = 0,
-    progress: bool | None = None,
-) -> pd.DataFrame:
+    post: Posterior, candidates: str | Pairs = "all", n: int = 50, rule: str = "eig", *,
+    data: Comparisons | None = None, again: bool = False, group: Mapping[str, str] | None = None,
+    exclude: Pairs | None = None, cost: Mapping[str, float] | None = None, quota: int | None = None,
+    at_most: int | None = None, annotators: Sequence[str] | None = None, annotator: str | None = None,
+    first: str = "neither", draws: int = 256, ridge: float = 1e-6, seed: int = 0, progress: bool | None = None,
+) -> pd.DataFrame:  # fmt: skip
     """Choose the next pairs to ask, best first.
 
     Parameters
     ----------
     post
         A fit with draws, of any program. `candidates.with_items` puts items that nobody has judged into a fit.
-    candidates
-        all pairs of items, those within or across the groups of `group`, or pairs: a frame with item_a and item_b (and
-        perhaps cost) or tuples. Across prompts more is learned of what a prompt holds constant, if people can
-        compare such answers at all.
-    n
-        Size of the batch.
-    rule
-        One of `selection_rules.RULES`; eig, the default, chooses each pair given those before it.
-    data
-        The votes so far: their pairs are not asked again, and past_aware_d_optimal counts them.
-    again
-        True: pairs that were judged may be asked again.
-    group
-        item -> prompt or other group.
-    exclude
-        Pairs never to be asked.
+    candidates, group, exclude
+        all pairs of items, those within or across the groups of `group` (item -> prompt or other group), or pairs: a
+        frame with item_a and item_b (and perhaps cost) or tuples; those of `exclude` are never asked. Across prompts
+        more is learned of what a prompt holds constant, if people can compare such answers at all.
+    n, rule
+        Size of the batch; one of `selection_rules.RULES`: eig chooses each pair given those before it.
+    data, again
+        The votes so far, which past_aware_d_optimal counts; their pairs are asked again only with `again`.
     cost
         item -> cost of reading it; a pair costs the sum, and what counts is the score per unit of cost.
-    quota
-        Most pairs of the batch that one item may be in.
-    at_most
-        Look at so many candidates only, drawn at random: for large pools of programs that are not Luce's rule.
+    quota, at_most
+        Most pairs of the batch that one item may be in; candidates to look at, drawn at random from a large pool.
     annotators
-        Who is to judge: each gets an equal share of the batch, by lot. Whose answer tells most is not asked: where few
-        people define the utilities, one whose answers the fit has absorbed looks reliable and is asked ever more.
-        `rater_study` finds out by simulation whether it pays with annotators like yours.
+        Who is to judge: each gets an equal share of the batch, by lot. Whose answer tells most is not asked, as one
+        whose answers the fit has absorbed looks reliable; `rater_study` finds out by simulation whether it pays.
     annotator, first
-        As in `Posterior.predict`: whose judgement, and which side is shown first. A judgement of somebody new is
-        averaged over the population, so that what counts is what it tells of the items.
-    draws
-        Draws of the posterior to use, at least.
-    ridge
-        Added to the diagonal of the information matrix of d_optimal, past_aware_d_optimal and xtx.
-    seed
-        Of everything random.
-    progress
-        Show a progress bar; None: where stderr is a terminal.
+        As in `Posterior.predict`: whose judgement (somebody new is averaged over the population), which side first.
+    draws, ridge, seed, progress
+        Draws of the posterior to use, at least; what d_optimal, past_aware_d_optimal and xtx add to the diagonal; of
+        everything random; a progress bar (None: where stderr is a terminal).
 
     Returns
     -------
     Frame with item_a, item_b (in the order of `post.items`), p_a, p_b (p_tie), sd (of P(a preferred) over draws),
-    information (nats that the judgement alone is expected to give), gain (nats, given the pairs above it), entropy
-    (nats), entropy_rank (1: the most even candidate), reason, and cost and annotator if asked for. ``attrs`` holds
-    rule, candidates (their number), gain (nats, of the batch), gain_entropy and gain_random (of the batches that
-    these rules would choose), and notes.
+    information (nats expected of the judgement alone), gain (nats, given the pairs above it), entropy (nats),
+    entropy_rank (1: the most even candidate), reason, and cost and annotator if asked for. ``attrs``: rule, candidates
+    (their number), gain, gain_entropy, gain_random (nats, of the batch and of those of these rules) and notes.
 
     Raises
     ------
@@ -124,24 +92,30 @@ def select(
     total = require_enough(pairs, n)
     if at_most is not None:
         pairs = pairs.sample(max(at_most, n), np.random.default_rng(seed))
-    view = _View(post, annotator, first, draws, seed)
     with progress_bar(progress) as report:
-        chooser = _Chooser(view, pairs, rule, past, ridge, quota, report)
-        picks, exact = chooser.choose(rule, n)
-        frame = _frame(view, picks)
-        frame["entropy_rank"] = chooser.entropy_rank(picks)
-        beside = {f"gain_{name}": view.gains(chooser.choose(name, n)[0]) for name in ("entropy", "random")}
-        wins = _wins(view, view.tables(view.listed(picks))).mean(0)
-    frame["reason"] = _reasons(frame, wins, total if at_most is None else min(total, at_most))
+        chooser = _Chooser(_View(post, annotator, first, draws, seed), pairs, rule, past, ridge, quota, report)
+        frame = _batch(chooser, pairs, rule, n, total if at_most is None else min(total, at_most))
+    if annotators is not None:
+        frame["annotator"] = by_quota(n, annotators, seed)
+    frame.attrs = {"rule": rule, "candidates": total} | frame.attrs
+    return frame
+
+
+def _batch(chooser: _Chooser, pairs: PairSet, rule: str, n: int, total: int) -> pd.DataFrame:
+    """Return the batch of a rule among `total` pairs, with what speaks for each, and beside those of other rules."""
+    view = chooser.view
+    picks, exact = chooser.choose(rule, n)
+    frame = _frame(view, picks)
+    frame["entropy_rank"] = chooser.entropy_rank(picks)
+    beside = {f"gain_{name}": float(view.gains(chooser.choose(name, n)[0]).sum()) for name in ("entropy", "random")}
+    wins = _wins(view, view.tables(view.listed(picks))).mean(0)
+    frame["reason"] = _reasons(frame, wins, total)
     if isinstance(pairs, ListedPairs) and pairs.cost is not None:
         frame["cost"] = pairs.cost[[pick.row for pick in picks]]
     elif pairs.cost is not None:
         frame["cost"] = [pairs.cost[pick.a] + pairs.cost[pick.b] for pick in picks]
-    if annotators is not None:
-        frame["annotator"] = by_quota(n, annotators, seed)
-    frame.attrs = {"rule": rule, "candidates": total, "gain": float(frame["gain"].sum())}
-    frame.attrs |= {name: float(gains.sum()) for name, gains in beside.items()}
-    frame.attrs["notes"] = _notes(post, frame, exact, view.n_draws)
+    notes = _notes(view.post, frame, exact, view.n_draws)
+    frame.attrs = {"gain": float(frame["gain"].sum())} | beside | {"notes": notes}
     return frame
 
 

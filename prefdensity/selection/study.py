@@ -96,18 +96,10 @@ class SelectionStudy(Telling):
 
 
 def selection_study(
-    world: str | Posterior = "linear",
-    rules: Sequence[str] = DEFAULT,
-    *,
-    budgets: Sequence[int] = BUDGETS,
-    seeds: int = 20,
-    items_per_round: int = 150,
-    candidates: str = "all",
-    draws: int | None = None,
-    seed: int = 0,
-    jobs: int | None = None,
-    progress: bool | None = None,
-) -> SelectionStudy:
+    world: str | Posterior = "linear", rules: Sequence[str] = DEFAULT, *, budgets: Sequence[int] = BUDGETS,
+    seeds: int = 20, items_per_round: int = 150, candidates: str = "all", draws: int | None = None, seed: int = 0,
+    jobs: int | None = None, progress: bool | None = None,
+) -> SelectionStudy:  # fmt: skip
     """Simulate rounds of choosing, answering and refitting.
 
     Parameters
