@@ -24,7 +24,7 @@ OTHERWISE = {
     "checking/sbc.py": {"weight", "ratings"},  # a plate; a column of tables
     "cli/pcal.py": {"linear", "gaussian"},  # a target of estimation; nuisances
     "cli/select.py": {"linear"},  # a world
-    "cli/ladder.py": {"linear"},  # a nuisance
+    "cli/ladder_options.py": {"linear"},  # a target of estimation
     "cli/leaderboard.py": {"items"},
     "cli/main.py": {"noise_free"},  # a true judge of the study
     "cli/table.py": {"ties"},  # an option
