@@ -10,7 +10,7 @@ import prefdensity
 from prefdensity import ProgramError, fit, load_program
 from prefdensity.inference.laplace import laplace
 from prefdensity.inference.view import View
-from prefdensity.posterior.outlying import alike, far_out, grouped
+from prefdensity.posterior.outlying import alike, far_out, grouped, unit_error
 from prefdensity.programs.tabulate import cells_of
 
 
@@ -198,3 +198,31 @@ def test_items_that_are_hardly_told_apart_are_called_so_at_the_leader():
     assert "hardly told apart" in summary["note"][0]
     assert not summary["note"][1:].any()
     assert not fit("bradley_terry", data, method="mle").summary()["note"].any()  # which has no prior
+
+
+def test_the_error_of_a_common_unit_is_told_where_it_is_what_is_unknown():
+    rng = np.random.default_rng(16)
+    place, noise = rng.normal(size=12), rng.normal(size=(4000, 12))
+    unit = np.exp(rng.normal(0, 0.2, (4000, 1)))
+    assert unit_error(unit * place + 0.05 * noise) == pytest.approx(unit.std(), rel=0.1)
+    assert unit_error(3.0 + unit * place) == pytest.approx(unit.std(), rel=0.1)  # from wherever they are counted
+    assert unit_error(np.exp(rng.normal(0, 0.1, (4000, 1))) * place + 0.01 * noise) == 0  # known to a tenth
+    assert unit_error(place + noise) == 0  # unknown in all directions alike
+    assert unit_error(np.ones((5, 3))) == 0
+
+
+def test_few_annotators_of_unlike_reliability_leave_the_unit_unknown_and_many_fix_it():
+    rng = np.random.default_rng(17)
+    utility, notes = 2.5 * rng.normal(size=8), {}
+    for people, each in ((5, 120), (60, 60)):
+        care = np.repeat(1 + 0.4 * rng.normal(size=people), each)
+        a, b = np.array([rng.choice(8, 2, replace=False) for _ in care]).T
+        lost = rng.random(len(care)) > 1 / (1 + np.exp(-care * (utility[a] - utility[b])))
+        data = prefdensity.Comparisons(
+            items=tuple(f"i{k}" for k in range(8)), item_a=a, item_b=b, outcome=lost.astype(np.int8),
+            count=np.ones(len(a)), annotators=tuple(f"p{k}" for k in range(people)),
+            annotator=np.repeat(np.arange(people), each),
+        )  # fmt: skip
+        notes[people] = fit("reliability", data, method="laplace", seed=0).summary()["note"]
+    assert notes[5].str.contains("their unit is hardly known").all()
+    assert not notes[60].str.contains("unit").any()

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from prefdensity.errors import DataError, ProgramError
-from prefdensity.posterior.outlying import alike, far_out, grouped
+from prefdensity.posterior.outlying import alike, far_out, grouped, unit_error
 from prefdensity.posterior.status import SAFE, FitStatus
 from prefdensity.programs.layers import Program
 
@@ -167,7 +167,8 @@ class Draws:
         Columns: safe (the mean, and for utilities the mean rank, is within a tenth of a posterior standard deviation as
         far as the diagnosis tells), note (otherwise how far it may be off; of a utility far outside the others that it
         is, for a normal prior pulls it in; of the best that items fall into groups, or that they are hardly told apart,
-        for the prior then decides how sure the best is; empty else). Point estimates and their asymptotic intervals are
+        for the prior then decides how sure the best is; of all, by how much their common unit is uncertain where the
+        judgements hardly fix it; empty else). Point estimates and their asymptotic intervals are
         exact as such, so mle and map are safe.
         """
         size = int(np.prod(self.draws[site].shape[1:]))
@@ -189,7 +190,9 @@ class Draws:
             each = [f"{far:.1f} scales out, far for normal utilities" if far else "" for far in far_out(some)]
             best = int(mean.argmax())
             each[best] = each[best] or _leader_note(some - some.mean(-1, keepdims=True))
-            notes += each
+            off = unit_error(some)
+            unit = f"with all others maybe {1.645 * off:.0%} too far out or in: their unit is hardly known" if off else ""
+            notes += ["; ".join(filter(None, (one, unit))) for one in each]
         return notes
 
     def labels(self, dim: str, size: int) -> list[str]:
