@@ -65,7 +65,7 @@ def coverage(theta: np.ndarray, se: np.ndarray, target: np.ndarray, level: float
 
 
 def run(
-    w: World, auxiliaries, n: int, replicates: int, layout: str = "exact", lambdas=(1.0, "auto"), stack: bool = False,
+    w: World, auxiliaries, n: int, replicates: int, layout: str = "exact", lambdas=(1.0, "auto"), use: str = "raw",
     seed: int = 0,
 ) -> dict[tuple[str, float | str], Runs]:  # fmt: skip
     """Return runs for each auxiliary and lambda, all on the same data."""
@@ -73,8 +73,8 @@ def run(
     for chunk, start in enumerate(range(0, replicates, CHUNK)):
         sample = draw(w, n, min(CHUNK, replicates - start), layout, seed=1000 * seed + chunk)
         for name in auxiliaries:
-            equation = sample.equation(name, stack)
             for lam in lambdas:
+                equation = sample.equation(name, use, None if lam == "auto" else float(lam))
                 parts.setdefault((name, lam), []).append(_one(equation, lam))
     return {
         key: Runs(*(np.concatenate(each) for each in zip(*found, strict=True)), w.target)
@@ -134,7 +134,7 @@ def main() -> None:
     parser.add_argument("--worlds", nargs="+", default=list(WORLDS))
     parser.add_argument("--layouts", nargs="+", default=["exact", "fresh:6400", "fresh:400", "same:1"])
     options = parser.parse_args()
-    print("| world | fresh pairs | auxiliary | lambda | stacked | ratio (s.e.) | predicted | expected | coverage |")
+    print("| world | fresh pairs | auxiliary | lambda | used | ratio (s.e.) | predicted | expected | coverage |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     began = time.process_time()
     for name in options.worlds:
@@ -143,12 +143,12 @@ def main() -> None:
             if layout.startswith("same") and name == "annotator":
                 continue
             share = np.inf if layout == "exact" else int(layout.partition(":")[2]) / options.labels
-            for stack in (False, True):
-                found = run(w, AUXILIARIES, options.labels, options.replicates, layout, stack=stack)
+            for use in ("raw", "recalibrated", "both"):
+                found = run(w, AUXILIARIES, options.labels, options.replicates, layout, use=use)
                 for (auxiliary, lam), runs in found.items():
-                    theory = lam == 1.0 and not stack and auxiliary in FIXED and not layout.startswith("same")
+                    theory = lam == 1.0 and use == "raw" and auxiliary in FIXED and not layout.startswith("same")
                     print(
-                        f"| {name} | {layout} | {auxiliary} | {lam} | {'yes' if stack else ''} "
+                        f"| {name} | {layout} | {auxiliary} | {lam} | {use} "
                         f"| {runs.ratio:.3f} ({runs.ratio_se:.3f}) "
                         f"| {f'{predicted(w, auxiliary, share):.3f}' if theory else ''} "
                         f"| {runs.expected.mean():.3f} | {runs.coverage():.3f} |",

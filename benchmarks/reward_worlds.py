@@ -14,6 +14,7 @@ from prefdensity.reward.equation import Equation, Fresh, Labelled
 
 WORLDS = ("bt", "cyclic", "cyclic-mod", "nonlinear", "mixture", "annotator")
 AUXILIARIES = ("oracle", "fitted", "judge", "flip20", "self", "half", "random", "inverted")
+SEEN = ("fitted", "self")  # have seen the labels, each left out in turn
 FIXED = ("oracle", "judge", "flip20")
 SCALES = {"bt": (1.5, 0), "cyclic": (1, 3), "cyclic-mod": (0.7, 1.2), "nonlinear": (1, 3)}
 TYPE_SHARE, STEEPNESS = np.array([0.5, 0.3, 0.2]), 6.0
@@ -104,6 +105,22 @@ def world(name: str, seed: int = 0, prompts: int = 60, responses: int = 6, p: in
     return World(name, phi, reference, cells, d, wide, design, expit(logits), noise)
 
 
+def leaderboard(count: int, seed: int = 0) -> World:
+    """Draw a world of items without features, met in all pairs alike, whose preferences go partly round in circles."""
+    rng = np.random.default_rng([seed, count, 77])
+    a, b = np.nonzero(~np.eye(count, dtype=bool))
+    utility, one, two = rng.normal(size=count), rng.normal(size=(count, 3)), rng.normal(size=(count, 3))
+    turns = one[a] * two[b] - one[b] * two[a]
+    logits = 0.8 * (utility[a] - utility[b]) + 1.2 * unit(turns.sum(1), np.ones(len(a), bool))
+    basis = np.linalg.qr(np.eye(count)[:, :-1] - 1 / count)[0]
+    d = basis[a] - basis[b]
+    half = rng.normal(size=(count, count)) / np.sqrt(2)
+    cells = np.stack([0 * a, a, b], 1)
+    reference, design = np.full((1, count), 1 / count), np.full(len(a), 1 / len(a))
+    wide = np.concatenate([d, turns], 1)
+    return World(f"{count} items", basis[None], reference, cells, d, wide, design, expit(logits), (half - half.T)[a, b])
+
+
 @dataclass(frozen=True, eq=False)
 class Sample:
     """Replicates of one experiment: labelled cells, labels, and the fresh pairs of a layout."""
@@ -119,8 +136,18 @@ class Sample:
     def m(self) -> float:
         return np.inf if self.layout == "exact" else self.fresh.shape[-1]
 
-    def equation(self, auxiliary: str, stack: bool = False) -> Equation:
-        """The estimating equation with one of `AUXILIARIES`, recalibrated or not."""
+    def equation(self, auxiliary: str, use: str = "raw", total: float | None = None) -> Equation:
+        """The estimating equation with one of `AUXILIARIES`: raw, recalibrated or both, mixed for a sum of lambdas."""
+        labelled, fresh = self.pairs(auxiliary)
+        if use == "raw":
+            return Equation(labelled, fresh)
+        again = stacked(labelled, fresh, self.fold, auxiliary in SEEN)
+        if use == "recalibrated":
+            return Equation(*again)
+        return Equation(labelled, fresh).mixed((again[0].g, again[1].g), total)[0]
+
+    def pairs(self, auxiliary: str) -> tuple[Labelled, Fresh]:
+        """Labelled and fresh pairs with one of `AUXILIARIES`."""
         w = self.world
         x = w.d[self.index]
         if auxiliary == "fitted":
@@ -139,9 +166,7 @@ class Sample:
             n = self.z.shape[-1]
             labelled = replace(labelled, cluster=np.arange(n))
             fresh = replace(fresh, cluster=np.repeat(np.arange(n), self.fresh.shape[-1] // n), tied=True)
-        if stack:
-            labelled, fresh = stacked(labelled, fresh, self.fold, auxiliary in ("fitted", "self"))
-        return Equation(labelled, fresh)
+        return labelled, fresh
 
     def _fresh(self, g: np.ndarray) -> Fresh:
         if self.layout == "exact":

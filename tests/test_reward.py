@@ -51,6 +51,78 @@ def test_the_solution_minimises_the_three_term_loss(lambda_):
     np.testing.assert_allclose(minimize(loss, np.zeros(4), jac=True, tol=1e-12).x, theta, atol=1e-5)
 
 
+def two_auxiliaries(seed, quality):
+    """A problem whose two auxiliaries lie between the truth and noise."""
+    e, rng = problem(seed, n=400, m=600, exact=True), np.random.default_rng([seed, 1])
+    truth = np.linalg.lstsq(e.labelled.x, np.where(e.labelled.z == 1, 1.5, -1.5), rcond=None)[0]
+    made = []
+    for each in quality:
+        near = [
+            expit(each * (x @ truth + np.sin(3 * x[:, 0])) + rng.normal(size=len(x))) for x in (e.labelled.x, e.fresh.x)
+        ]
+        made.append(near)
+    return Equation(replace(e.labelled, g=made[0][0]), replace(e.fresh, g=made[0][1])), tuple(made[1])
+
+
+def test_two_auxiliaries_with_a_lambda_each_are_one_between_them():
+    e, (g, away_g) = two_auxiliaries(2, (1.0, 0.3))
+    one, away = e.labelled, e.fresh
+    for total in (0.4, 1.0):
+        mixed, share = e.mixed((g, away_g), total)
+        first, second = total * (1 - share), total * share
+        theta = mixed.solve(total).theta
+        p, q = expit(one.x @ theta), expit(away.x @ theta)
+        own = ((p - one.z) - first * (p - one.g) - second * (p - g)) @ one.x / 400
+        fresh = (away.share * (first * (q - away.g) + second * (q - away_g))) @ away.x
+        np.testing.assert_allclose(own + fresh, 0, atol=1e-9)
+
+
+@pytest.mark.parametrize("quality", [(1.0, 0.3), (0.2, 1.0), (1.0, -1.0), (-1.0, -0.5), (0.8, 0.8), (1.0, 1.0)])
+@pytest.mark.parametrize("total", [None, 0.0, 0.5, 1.0])
+def test_the_mixture_of_two_auxiliaries_has_the_least_variance(quality, total):
+    e, other = two_auxiliaries(3, quality)
+    mixed, share = e.mixed(other, total)
+
+    def variance(equation, lambda_):
+        return float(equation.efficiency.ratio(lambda_))
+
+    used = float(mixed.efficiency.best()) if total is None else total
+    found = variance(mixed, used)
+    for part in np.linspace(0, 1, 21):
+        g, away = ((1 - part) * a + part * b for a, b in zip((e.labelled.g, e.fresh.g), other, strict=True))
+        there = Equation(replace(e.labelled, g=g), replace(e.fresh, g=away))
+        for lambda_ in np.linspace(0, 1, 21) if total is None else (total,):
+            assert variance(there, lambda_) >= found - 1e-9, (part, lambda_)
+    assert 0 <= share <= 1
+
+
+def test_the_same_auxiliary_twice_is_that_auxiliary():
+    e = problem(n=200)
+    mixed, _ = e.mixed((e.labelled.g, e.fresh.g), None)
+    np.testing.assert_allclose(mixed.labelled.g, e.labelled.g, atol=1e-12)
+    assert float(mixed.efficiency.best()) == pytest.approx(float(e.efficiency.best()), abs=1e-9)
+
+
+def test_recalibration_does_not_take_the_gain_of_an_auxiliary_away():
+    """Twenty items and few votes: a recalibration of 20 coefficients spoils what knows the truth."""
+    rng, count, ratios = np.random.default_rng(4), 20, []
+    a, b = (each.ravel() for each in np.nonzero(~np.eye(count, dtype=bool)))
+    skew = rng.normal(size=(count, count))
+    truth = expit(0.4 * (u := rng.normal(size=count))[a] - 0.4 * u[b] + 1.5 * (skew - skew.T)[a, b] / np.sqrt(2))
+    basis = np.linalg.qr(np.eye(count)[:, :-1] - 1 / count)[0]
+    x, share = basis[a] - basis[b], np.full(len(a), 1 / len(a))
+    for _ in range(12):
+        rows = rng.integers(len(a), size=400)
+        z = (rng.random(400) < truth[rows]).astype(float)
+        labelled, fresh = Labelled(x[rows], z, truth[rows], np.ones(400)), Fresh(x, truth, share)
+        raw, both = (reward_from_differences(labelled, fresh, stack=stack) for stack in (False, True))
+        assert "recalibrated" in both.worth() or both.recalibrated == 0
+        assert "recalibrated" not in raw.worth()
+        ratios.append(both.expected_gain() / raw.expected_gain())
+    assert max(ratios) <= 1 + 1e-9  # never expected to be worse
+    assert raw.expected_gain() < 0.9  # there is a gain to lose
+
+
 @pytest.mark.parametrize("lambda_", [0.0, 0.4, 1.0])
 def test_swapping_the_sides_changes_neither_estimate_nor_variance(lambda_):
     e = problem(n=200)

@@ -7,7 +7,7 @@ import pytest
 from scipy.special import expit
 
 from benchmarks.reward import CHUNK, coverage, policies, predicted, run
-from benchmarks.reward_worlds import AUXILIARIES, FITTED_RIDGE, FIXED, WORLDS, draw, world
+from benchmarks.reward_worlds import AUXILIARIES, FITTED_RIDGE, FIXED, WORLDS, draw, leaderboard, world
 from prefdensity.reward.auxiliary import leave_one_out
 from prefdensity.reward.convex import curvature, moment, solve
 from prefdensity.reward.equation import Equation, Fresh, Labelled
@@ -19,8 +19,8 @@ at = cache(world)
 
 
 @cache
-def exact(name, stack=False, n=400):
-    return run(at(name), AUXILIARIES, n, R, stack=stack)
+def exact(name, use="raw", n=400):
+    return run(at(name), AUXILIARIES, n, R, use=use)
 
 
 @pytest.mark.parametrize(
@@ -36,21 +36,41 @@ def test_a_good_auxiliary_reduces_the_error(name, auxiliary, lambda_, bar):
 
 
 @pytest.mark.parametrize("name", WORLDS)
-def test_tuned_and_stacked_are_never_worse_with_an_exact_design(name):
+def test_tuned_and_recalibrated_are_never_worse_with_an_exact_design(name):
     for auxiliary in AUXILIARIES:
         assert exact(name)[auxiliary, "auto"].ratio <= 1.03, auxiliary
         for lambda_ in (1.0, "auto"):
-            assert exact(name, stack=True)[auxiliary, lambda_].ratio <= 1.04, (auxiliary, lambda_)
+            assert exact(name, "recalibrated")[auxiliary, lambda_].ratio <= 1.04, (auxiliary, lambda_)
+
+
+def held_by_both(w, n, layout="exact"):
+    """Both auxiliaries with a tuned lambda each: never much worse than none, nor than the better of the two."""
+    raw, again, both = (run(w, AUXILIARIES, n, R, layout, ("auto",), use) for use in ("raw", "recalibrated", "both"))
+    for key, found in both.items():
+        assert found.ratio <= 1.02 + 2 * found.ratio_se, key
+        better = min(raw[key], again[key], key=lambda each: each.ratio)
+        lost = (found.error - better.error) / found.mle_error.mean()
+        assert lost.mean() <= 0.02 + 2 * lost.std(ddof=1) / np.sqrt(R), key
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_a_lambda_each_keeps_the_gain_of_the_better_auxiliary(name):
+    held_by_both(at(name), 400)
+
+
+@pytest.mark.parametrize("count", [8, 25])
+def test_a_lambda_each_keeps_it_on_leaderboards(count):
+    held_by_both(leaderboard(count), 300)
 
 
 @pytest.mark.parametrize("layout", ["fresh:400", "fresh:6400"])
 @pytest.mark.parametrize("name", WORLDS)
-def test_tuned_and_stacked_are_never_worse_with_fresh_pairs(name, layout):
+def test_tuned_and_recalibrated_are_never_worse_with_fresh_pairs(name, layout):
     tuned = run(at(name), AUXILIARIES, 400, R, layout, ("auto",))
-    stacked = run(at(name), AUXILIARIES, 400, R, layout, ("auto",), stack=True)
+    again = run(at(name), AUXILIARIES, 400, R, layout, ("auto",), "recalibrated")
     for auxiliary in AUXILIARIES:
         assert tuned[auxiliary, "auto"].ratio <= 1.03, auxiliary
-        assert stacked[auxiliary, "auto"].ratio <= 1.04, auxiliary
+        assert again[auxiliary, "auto"].ratio <= 1.04, auxiliary
 
 
 @pytest.mark.parametrize("name", WORLDS)
@@ -69,19 +89,19 @@ def test_one_fresh_pair_for_each_label_gains_nothing(name):
 @pytest.mark.parametrize("name", WORLDS)
 def test_intervals_cover(name, n):
     low, high = (0.92, 0.98) if n == 400 else (0.93, 0.97)
-    for stack in (False, True):
-        for key, found in exact(name, stack, n).items():
-            assert low <= found.coverage() <= high, (key, stack)
+    for use in ("raw", "recalibrated", "both"):
+        for key, found in exact(name, use, n).items():
+            assert low <= found.coverage() <= high, (key, use)
             assert low <= found.mle_coverage() <= high
 
 
 @pytest.mark.parametrize("name", ["bt", "cyclic", "mixture", "annotator"])
 def test_intervals_of_another_level_cover(name):
-    for stack in (False, True):
-        found = exact(name, stack, 1200)
+    for use in ("raw", "recalibrated", "both"):
+        found = exact(name, use, 1200)
         for auxiliary in ("oracle", "fitted", "judge", "random"):  # good, of the same votes, mediocre, useless
             for lambda_ in (1.0, "auto"):
-                assert abs(found[auxiliary, lambda_].coverage(0.90) - 0.90) <= 0.02, (auxiliary, lambda_, stack)
+                assert abs(found[auxiliary, lambda_].coverage(0.90) - 0.90) <= 0.02, (auxiliary, lambda_, use)
 
 
 @pytest.mark.parametrize("name", WORLDS)

@@ -191,7 +191,9 @@ class Draws:
             best = int(mean.argmax())
             each[best] = each[best] or _leader_note(some - some.mean(-1, keepdims=True))
             off = unit_error(some)
-            unit = f"with all others maybe {1.645 * off:.0%} too far out or in: their unit is hardly known" if off else ""
+            unit = (
+                f"with all others maybe {1.645 * off:.0%} too far out or in: their unit is hardly known" if off else ""
+            )
             notes += ["; ".join(filter(None, (one, unit))) for one in each]
         return notes
 

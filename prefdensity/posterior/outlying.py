@@ -1,4 +1,4 @@
-"""What the prior says wrongly of utilities: of items far outside the rest, in groups, all alike, or of no known unit."""
+"""What the prior of utilities says wrongly: items far from the rest, in groups, all alike, or of no known unit."""
 
 from __future__ import annotations
 

@@ -8,13 +8,15 @@ With margins d = x' theta, labels Z and auxiliary probabilities g,
 has mean zero at the Bradley-Terry projection of the truth for every fixed g: what the auxiliary adds on fresh
 pairs it takes back, on average, on labelled ones. lambda = 0 is maximum likelihood. Variance-reduced reward
 learning (Ye et al. 2025, arXiv 2504.03784) is lambda = 1; a tuned lambda is prediction-powered inference
-(Angelopoulos et al. 2023, arXiv 2311.01453). All arrays may carry axes of replicates in front.
+(Angelopoulos et al. 2023, arXiv 2311.01453). With two auxiliaries g and h, and a lambda for each, the equation is that
+of one auxiliary, their mean in proportion to the lambdas, and of the sum of these. All arrays may carry axes of
+replicates in front.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -154,34 +156,78 @@ class Equation:
 
     @cached_property
     def efficiency(self) -> Efficiency:
-        """Variance with and without the auxiliary, at leave-one-out margins of maximum likelihood.
+        """Variance with and without the auxiliary."""
+        score, whole = self._score, self._control(self.labelled.g, self.fresh.g)
+        own = (whole[0], score[1])
+        found = Efficiency(
+            score=self._traced(score, score),
+            cross=self._traced(score, whole),
+            control=self._traced(whole, whole),
+            labelled=self._traced(own, own),
+            pair=self._of_one_pair(-whole[1]),
+        )
+        if self.fresh.tied or math.isinf(self.fresh.size):
+            return found
+        return found._replace(pair=(found.control - found.labelled) * self.fresh.size)  # clusters are in it
+
+    @cached_property
+    def _at(self) -> tuple[Array, Array]:
+        """Inverse curvature at maximum likelihood, and leave-one-out probabilities there [..., row].
 
         A label pulls its own margin towards itself; at fitted margins the score would look smaller than it is,
         and the auxiliary less useful.
         """
-        one, fresh, theta = self.labelled, self.fresh, self.mle.theta
+        one, theta = self.labelled, self.mle.theta
         bread = np.linalg.pinv(curvature(self.blocks(0.0), theta))
         d = margins(one.x, theta)
         p = expit(d)
         lever = one.weight * ((one.x @ bread) * one.x).sum(-1) / self.n
         h = np.minimum(lever * p * (1 - p), 0.99)
-        p = expit(d + lever * (p - one.z) / (1 - h))
-        score = (one.weight * (p - one.z))[..., None] * one.x / self.n
-        own = (one.weight * (p - one.g))[..., None] * one.x / self.n
-        away = (expit(margins(fresh.x, theta)) - fresh.g)[..., None] * fresh.x
-        shared = fresh.share[..., None] * away
-        none = 0 * shared
-        middle = (
-            self.spread(score, none, score, none),
-            self.spread(score, none, own, -shared),
-            self.spread(own, -shared, own, -shared),
-            self.spread(own, none, own, none),
-            gram(np.broadcast_to(fresh.share, away.shape[:-1]), away - shared.sum(-2, keepdims=True)),
+        return bread, expit(d + lever * (p - one.z) / (1 - h))
+
+    @property
+    def _score(self) -> tuple[Array, Array]:
+        """What labelled and fresh rows add to the score of the likelihood."""
+        one, fresh = self.labelled, self.fresh
+        own = (one.weight * (self._at[1] - one.z))[..., None] * one.x / self.n
+        return own, np.zeros(np.broadcast_shapes(fresh.x.shape, (*own.shape[:-2], 1, 1)))
+
+    def _control(self, g: Array, fresh_g: Array) -> tuple[Array, Array]:
+        """Return what labelled and fresh rows add to the control variate of an auxiliary."""
+        one, fresh = self.labelled, self.fresh
+        own = (one.weight * (self._at[1] - g))[..., None] * one.x / self.n
+        away = expit(margins(fresh.x, self.mle.theta)) - fresh_g
+        return own, -(fresh.share * away)[..., None] * fresh.x
+
+    def _traced(self, one: tuple[Array, Array], two: tuple[Array, Array]) -> Array:
+        """Return the trace [...] of the covariance that two totals give the solution."""
+        bread = self._at[0]
+        return np.asarray(np.trace(bread @ self.spread(*one, *two) @ bread, axis1=-2, axis2=-1))
+
+    def _of_one_pair(self, shared: Array) -> Array:
+        bread, share = self._at[0], np.broadcast_to(self.fresh.share, shared.shape[:-1])
+        off = shared / np.maximum(share, 1e-300)[..., None] - shared.sum(-2, keepdims=True)
+        return np.asarray(np.trace(bread @ gram(share, off) @ bread, axis1=-2, axis2=-1))
+
+    def mixed(self, other: tuple[Array, Array], lambda_: float | None) -> tuple[Equation, Array]:
+        """Return the equation of two auxiliaries, mixed for the least variance, and the share [...] of the second.
+
+        Parameters
+        ----------
+        other
+            Probabilities of the second auxiliary, [..., row] of labelled and of fresh pairs.
+        lambda_
+            The sum of both lambdas; None: whichever is best, at most 1.
+        """
+        one, fresh = self.labelled, self.fresh
+        mine, theirs = self._control(one.g, fresh.g), self._control(*other)
+        cross = [self._traced(self._score, each) for each in (mine, theirs)]
+        control = [self._traced(*each) for each in ((mine, mine), (mine, theirs), (theirs, theirs))]
+        share = _share(cross, control, lambda_)
+        g, away = (
+            (1 - share[..., None]) * a + share[..., None] * b for a, b in zip((one.g, fresh.g), other, strict=True)
         )
-        found = Efficiency(*(np.trace(bread @ each @ bread, axis1=-2, axis2=-1) for each in middle))
-        if fresh.tied or math.isinf(fresh.size):
-            return found
-        return found._replace(pair=(found.control - found.labelled) * fresh.size)  # clusters are in it
+        return Equation(replace(one, g=g), replace(fresh, g=away)), share
 
     def influence(self, theta: Array, lambda_: ArrayLike) -> tuple[Array, Array]:
         """Return what each labelled and each fresh row adds to theta - target [..., row, parameter].
@@ -212,6 +258,39 @@ class Equation:
         if math.isinf(fresh.size):
             return total
         return total + _spread(_by_cluster(away, fresh.cluster), _by_cluster(away2, fresh.cluster))
+
+
+def _share(cross: list[Array], control: list[Array], total: float | None) -> Array:
+    """Return the share [...] of the second of two lambdas in their sum where they lower the variance most.
+
+    The variance is control[0] x^2 + 2 control[1] x y + control[2] y^2 - 2 (cross[0] x + cross[1] y), beside what does
+    not depend on them, over x, y >= 0 and x + y = total, or at most 1 without one. So is its least value inside, if the
+    stationary point is, and otherwise on one of the three edges.
+    """
+    (c, d), (a, b, e) = cross, control
+
+    def objective(x: Array, y: Array) -> Array:
+        return a * x**2 + 2 * b * x * y + e * y**2 - 2 * (c * x + d * y)
+
+    def along(end: float) -> tuple[Array, Array]:  # the edge x + y = end
+        y = np.clip((d - c + (a - b) * end) / np.maximum(a - 2 * b + e, 1e-300), 0, end)
+        return end - y, y
+
+    if total is not None:
+        return along(1.0)[1] if total == 0 else along(total)[1] / total
+    det = np.maximum(a * e - b**2, 1e-12 * a * e + 1e-300)
+    x, y = (e * c - b * d) / det, (a * d - b * c) / det
+    inside = (x >= 0) & (y >= 0) & (x + y <= 1)
+    none = np.zeros_like(x)
+    points = [
+        (np.where(inside, x, 0), np.where(inside, y, 0)),
+        along(1.0),
+        (np.clip(c / np.maximum(a, 1e-300), 0, 1), none),
+        (none, np.clip(d / np.maximum(e, 1e-300), 0, 1)),
+    ]
+    best = np.argmin([objective(*point) for point in points], 0)
+    x, y = (np.choose(best, [point[k] for point in points]) for k in (0, 1))
+    return np.where(x + y > 0, y / np.maximum(x + y, 1e-300), 1.0)
 
 
 def _by_cluster(q: Array, code: Array | None) -> Array:

@@ -38,6 +38,8 @@ class RewardEstimate:
         [name, name], sandwich.
     lambda_
         How much of the auxiliary was used: 0 none (maximum likelihood), 1 all.
+    recalibrated
+        The share in it of the recalibrated auxiliary, beside the one that was given.
     exists
         Whether the equation had a finite solution at the lambda asked for; if not, `lambda_` is a smaller one.
     equation, parameters, basis
@@ -50,6 +52,7 @@ class RewardEstimate:
     theta: Array
     covariance: Array
     lambda_: float
+    recalibrated: float
     exists: bool
     equation: Equation
     parameters: Array
@@ -65,8 +68,9 @@ class RewardEstimate:
 
     def worth(self) -> str:
         """Return what the auxiliary was worth, in a sentence."""
+        part = f", {self.recalibrated:.0%} of it recalibrated," if self.recalibrated else ""
         return (
-            f"The auxiliary at lambda {self.lambda_:.2f} makes {self.n} judgements worth {self.n_effective:.0f} "
+            f"The auxiliary at lambda {self.lambda_:.2f}{part} makes {self.n} judgements worth {self.n_effective:.0f} "
             f"(expected variance {self.expected_gain():.2f} of that of maximum likelihood)."
         )
 

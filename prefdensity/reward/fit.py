@@ -56,8 +56,8 @@ def reward(
     features
         None: a utility for each item. A frame indexed by item label: a reward linear in its columns (a last layer).
     lambda_, stack
-        How much of the auxiliary to use: "auto", the share of least variance; 1, as published; 0, none. Whether to
-        recalibrate it by a cross-fitted regression on features and its own logit.
+        How much of the auxiliary to use: "auto", the share of least variance; 1, as published; 0, none. Whether to use
+        it also as recalibrated by a cross-fitted regression on features and its own logit, with a share of its own.
     refits
         None: out-of-sample probabilities of a program by importance-weighted leave-one-out; or the number of refits.
     weights
@@ -164,15 +164,19 @@ def reward_from_differences(
     """
     _require(labelled, fresh, lambda_)
     size = labelled.x.shape[-1]
-    if stack:
-        fold = folds_of(len(labelled.z), folds, labelled.cluster, np.random.default_rng(seed))
-        labelled, fresh = stacked(labelled, fresh, fold, same_labels)
     equation = Equation(labelled, fresh)
     if not equation.mle.exists:
         raise FitError(
             "no finite reward fits these judgements: some direction of the features, or some items, always win; "
             "give more judgements or fewer features"
         )
+    recalibrated = 0.0
+    if stack:
+        fold = folds_of(len(labelled.z), folds, labelled.cluster, np.random.default_rng(seed))
+        again = stacked(labelled, fresh, fold, same_labels)
+        total = None if lambda_ == "auto" else float(lambda_)
+        equation, share = equation.mixed((again[0].g, again[1].g), total)
+        recalibrated = float(share)
     wanted = float(equation.efficiency.best()) if lambda_ == "auto" else float(lambda_)
     solution, used = equation.settle(wanted)
     kept = np.eye(size) if basis is None else basis
@@ -181,6 +185,7 @@ def reward_from_differences(
         theta=kept @ solution.theta,
         covariance=kept @ equation.covariance(solution.theta, used) @ kept.T,
         lambda_=float(used),
+        recalibrated=recalibrated,
         exists=bool(used == wanted),
         equation=equation,
         parameters=solution.theta,
