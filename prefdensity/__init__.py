@@ -27,6 +27,7 @@ _HOME = {
     "ProgramError": "errors",
     "annotate": "reward.annotate",
     "annotator_table": "posterior.people",
+    "as_one": "data.same",
     "audit": "checking.audit",
     "bootstrap": "inference",
     "check": "checking.check",
@@ -92,6 +93,7 @@ if TYPE_CHECKING:
     from prefdensity.data.ratings import with_ratings as with_ratings
     from prefdensity.data.readers import read as read
     from prefdensity.data.report import describe as describe
+    from prefdensity.data.same import as_one as as_one
     from prefdensity.density import misspecified as misspecified, policies as policies, toy as toy
     from prefdensity.errors import (
         DataError as DataError,

@@ -7,8 +7,10 @@ from scipy.special import expit
 from typer.testing import CliRunner
 
 import prefdensity
+from benchmarks.diagnosis_worlds import clones, clones_in_sets, clones_of_taste
 from prefdensity import Comparisons
 from prefdensity.cli.main import app
+from prefdensity.data.same import as_one
 from prefdensity.errors import DataError
 
 ITEMS = np.array(["ash", "elm", "fir", "oak", "yew"])
@@ -163,6 +165,41 @@ def test_two_in_a_hundred_votes_are_enough(name, capsys):
     assert np.mean(first) >= 0.85
 
 
+@pytest.mark.parametrize(("draw", "program"), [
+    (clones, "davidson"), (clones_of_taste, "bradley_terry"), (clones_in_sets, "plackett_luce"),
+])  # fmt: skip
+def test_an_item_under_two_names_is_found_and_counted_as_one(draw, program):
+    data = draw(np.random.default_rng(7))
+    post = prefdensity.fit(program, data, method="laplace", draws=200, progress=False)
+    found = prefdensity.audit(post, data)
+    mine = found.findings[found.findings["finding"] == "clones of one item"]
+    assert [set(each.split(" and ")) for each in mine["who"]] == [{"item 0", "item 1"}]
+    merged = found.without(["clones of one item"])
+    assert len(merged.items) == len(data.items) - 1
+    ranking = found.ranking(merged).set_index("item")
+    assert ranking["mean_after"]["item 0"] == ranking["mean_after"]["item 1"]
+    assert ranking["rank_after"].max() == len(data.items) - 1
+
+
+def test_equal_items_are_no_clones():
+    """Two items may be equally good, and many people think so."""
+    rng = np.random.default_rng(8)
+    frame = honest(rng, rows=2000)
+    pair = frame["item_a"].isin(["ash", "elm"]) & frame["item_b"].isin(["ash", "elm"])
+    frame.loc[pair, "outcome"] = np.where(rng.random(pair.sum()) < 0.5, "a", "b")
+    assert "clones of one item" not in set(audited(frame).findings["finding"])
+
+
+def test_votes_are_weighed_down_to_what_is_expected():
+    rng = np.random.default_rng(4)
+    found = audited(pd.concat([honest(rng), for_item(rng, 200, "yew", [f"new{k}" for k in range(200)])]))
+    kind = "accounts with one vote favour an item"
+    row = found.findings.set_index("finding").loc[kind]
+    lost = found.data.n_judgements - found.weighed([kind]).n_judgements
+    assert lost == pytest.approx(row["observed"] - row["expected"])
+    assert found.ranking(found.weighed()).set_index("item")["change"]["yew"] < 0
+
+
 def test_what_cannot_be_audited_is_said():
     frame = honest(np.random.default_rng(6), rows=200)
     data = Comparisons.from_frame(frame.drop(columns="annotator"))
@@ -186,3 +223,30 @@ def test_the_command_line_leaves_them_out(tmp_path):
     assert "accounts with one vote favour an item: yew" in done.output
     assert pd.read_csv(out / "rows.csv")["row"].max() == 1530
     assert set(pd.read_csv(out / "ranking.csv")["item"]) == set(ITEMS)
+    assert len(pd.read_csv(out / "votes.csv")) < 1530
+
+
+def test_items_are_counted_as_one_on_request(tmp_path):
+    frame = pd.DataFrame({
+        "item_a": ["a", "a", "b", "c", "b"], "item_b": ["b", "c", "c", "d", "d"],
+        "outcome": ["a", "b", "a", "tie", "b"],
+    })  # fmt: skip
+    known = {"item": pd.DataFrame({"size": [1.0, 2.0, 3.0, 4.0]}, index=list("abcd"))}
+    data = Comparisons.from_frame(frame, attributes=known)
+    one = as_one(data, {"b": "a"})
+    assert one.items == ("a", "c", "d")
+    assert one.attributes("item")["size"].tolist() == [1.0, 3.0, 4.0]
+    expected = frame.replace({"item_a": {"b": "a"}, "item_b": {"b": "a"}}).iloc[1:].reset_index(drop=True)
+    pd.testing.assert_frame_equal(one.to_frame()[list(frame)], expected, check_dtype=False)
+    assert one.notes == ("items counted as one on request (b as a); 1 judgements between them left out",)
+    for wrong, said in {
+        ("x", "a"): "no item 'x'",
+        ("a", "a"): "'a' is to be counted as 'a', which itself goes",
+    }.items():
+        with pytest.raises(DataError, match=said):
+            as_one(data, dict([wrong]))
+    votes = tmp_path / "votes.csv"
+    frame.to_csv(votes, index=False)
+    done = CliRunner().invoke(app, ["describe", str(votes), "--same", "b=a"])
+    assert done.exit_code == 0, done.output
+    assert "items counted as one on request (b as a)" in done.output

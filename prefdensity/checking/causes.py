@@ -190,8 +190,7 @@ def suspects(
             tried = steps[steps["layer"].isin(answers)]
             found.append(_suspicion(rule, z * rule.sign if rule.sign else abs(z), tried, most))
     for row in steps[~steps["layer"].isin(covered)].to_dict("records"):
-        what = row["story"].split(":")[0].strip() or row["layer"]
-        rule = Rule("", f"score of {row['layer']}", 0, f"Try {row['program']}.", about=what[0].lower() + what[1:])
+        rule = Rule("", f"score of {row['layer']}", 0, f"Try {row['program']}.", about=row["layer"])
         found.append(_suspicion(rule, 0.0, steps[steps["layer"] == row["layer"]], most))
     return tuple(
         _cause(each.rule, each.z, each.meaning or meanings[each.rule.check], parts, program, data, own)

@@ -109,13 +109,15 @@ def _labels(layer: Layer, data: Comparisons) -> list[str]:
 
 
 def _attributes(layer: Layer, data: Comparisons) -> list[str]:
-    """Return what an effect could be regressed on and is not: numbers of judgements, what is known of who judged."""
+    """Return what an effect could be regressed on and is not: what is known of labels, but for items.
+
+    Numbers of judgements are what effects change `over`: a straight line is one of the ways to.
+    """
     if not layer.takes("on"):
         return []
     known = {data.full_name(name) for name in layer.argument("on")}
-    named = [each for each in data.more if each.unit is not None or each.column.per not in (ROW, "item")]
-    full = [each.column.name if each.column.per == ROW else f"{each.column.per}.{each.column.name}" for each in named]
-    return [name for name in full if name not in known and not name.startswith("item.")]
+    full = [f"{each.column.per}.{each.column.name}" for each in data.more if each.column.per not in (ROW, "item")]
+    return [name for name in full if name not in known]
 
 
 def _numbers(layer: Layer, data: Comparisons) -> list[str]:

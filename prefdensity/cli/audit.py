@@ -8,24 +8,30 @@ import typer
 from prefdensity.cli.shell import staged
 
 if TYPE_CHECKING:
+    from prefdensity.data.choices import Choices
     from prefdensity.data.comparisons import Comparisons
 
 
 def audit(
     saved: Annotated[Path, typer.Argument(metavar="FIT.nc", help="A fit saved by 'prefdensity fit'.")],
-    data: "Comparisons",
+    data: "Comparisons | Choices",
     refit: Annotated[
         bool, typer.Option("--refit", help="Fit anew without the rows that carry the findings; show both rankings.")
     ] = False,
+    weigh: Annotated[
+        bool, typer.Option("--weigh", help="With --refit, count these rows for what is expected of them instead.")
+    ] = False,
     finding: Annotated[
         list[str] | None,
-        typer.Option(help="With --refit, leave out what carries this finding alone; repeatable.", metavar="FINDING"),
+        typer.Option(help="With --refit, mend this finding alone; repeatable.", metavar="FINDING"),
     ] = None,
     model: Annotated[
         Path | None,
         typer.Option("--model", "-m", help="The .py file of the fit, if it was one.", metavar="FILE"),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for findings.csv, rows.csv and ranking.csv.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for findings.csv, rows.csv, and with --refit ranking.csv and votes.csv.")
+    ] = None,
 ) -> None:
     """Look for votes cast to move a ranking; say which rows carry each finding, and what to do about it."""
     from prefdensity.checking.audit import audit as look
@@ -35,12 +41,17 @@ def audit(
     found = look(load_posterior(saved, model), data)
     typer.echo(str(found))
     tables = {"findings": found.findings, "rows": found.rows}
-    if refit and len(found.findings):
-        tables["ranking"] = found.ranking(finding or None)
-        typer.echo("\nThe ranking with these votes, and without them:")
+    if refit and found.found:
+        mended = found.weighed(finding or None) if weigh else found.without(finding or None)
+        tables["ranking"] = found.ranking(mended)
+        how = "with less of them" if weigh else "without them"
+        typer.echo(f"\nThe ranking with these votes, and {how}:")
         typer.echo(tables["ranking"].to_string(index=False, float_format="{:.2f}".format))
     if out is not None:
         with staged(out) as folder:
             for name, table in tables.items():
                 spreadsheet_safe(table).to_csv(folder / f"{name}.csv", index=False)
-        typer.echo(f"wrote {out}: {', '.join(f'{name}.csv' for name in tables)}")
+            if "ranking" in tables and not mended.SETS:
+                mended.pairs().to_frame().to_csv(folder / "votes.csv", index=False)  # to be read again
+            written = sorted(each.name for each in folder.glob("*.csv"))
+        typer.echo(f"wrote {out}: {', '.join(written)}")

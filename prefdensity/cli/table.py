@@ -94,6 +94,7 @@ def _parameters(several: bool) -> list[inspect.Parameter]:
     attributes = _option("--attributes", "Table of what is known of labels, as in annotator=judges.csv.", "NAME=FILE")
     ties = _option("--ties", "error: the model must explain them; half: half a win each; drop.", None)
     repeats = _option("--repeats", "once: of an annotator's judgements of a pair the first counts; all: each.", None)
+    same = _option("--same", "Item counted as another, as in copy=original; repeatable.", "NAME=NAME")
     return [
         _parameter("file", list[str] if several else str, inspect.Parameter.empty, file),
         _parameter("format", str | None, None, format),
@@ -103,23 +104,28 @@ def _parameters(several: bool) -> list[inspect.Parameter]:
         *_written(),
         _parameter("ties", Ties, Ties.error, ties),
         _parameter("repeats", Repeats, Repeats.all, repeats),
+        _parameter("same", list[str] | None, None, same),
     ]
 
 
 @dataclass(frozen=True)
 class Said:
-    """What the options say of a table: where it is, the arguments of `read`, and what becomes of ties and repeats."""
+    """What the options say of a table: where it is, the arguments of `read`, and what becomes of what was read."""
 
     source: Any
     reading: dict[str, Any]
     ties: Ties
     repeats: Repeats
+    same: dict[str, str]
 
     def table(self) -> "Comparisons | Choices":
         """Read the table."""
         from prefdensity.data.readers import read
+        from prefdensity.data.same import as_one
 
         data = read(self.source, **self.reading)
+        if self.same:
+            data = as_one(data, self.same)
         if data.SETS:
             if self.repeats is Repeats.once or self.ties is not Ties.error:
                 raise DataError("--repeats and --ties are for comparisons of two, and these are answers about more")
@@ -133,6 +139,7 @@ class Said:
 def said_of(given: dict[str, Any]) -> Said:
     """Return what the options say; what was not said is left to the reader's defaults."""
     file, format, ties, repeats = (given.pop(name) for name in ("file", "format", "ties", "repeats"))
+    same = _pairs("--same", given.pop("same"), "copy=original") or {}
     said: dict[str, Any] = {}
     for name, short, about in options():
         value = given.pop(name)
@@ -149,7 +156,7 @@ def said_of(given: dict[str, Any]) -> Said:
     said |= _pairs("--format-option", given.pop("format_option"), "both_bad=tie") or {}
     said |= {name: value for name, value in given.items() if value is not None}
     source = file[0] if isinstance(file, list) and len(file) == 1 else file
-    return Said(source, {"format": format, **said}, ties, repeats)
+    return Said(source, {"format": format, **said}, ties, repeats, same)
 
 
 def _pairs(flag: str, given: list[str] | None, example: str) -> dict[str, str] | None:
