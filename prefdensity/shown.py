@@ -32,3 +32,13 @@ class Telling(ABC):
 
     def _repr_html_(self) -> str:
         return shown(str(self), self.to_frame())
+
+
+class Tabled(Telling):
+    """A result that is a table, and tells what it says."""
+
+    table: pd.DataFrame
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the table."""
+        return self.table

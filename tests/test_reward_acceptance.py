@@ -4,11 +4,12 @@ from functools import cache
 
 import numpy as np
 import pytest
+import torch
 from scipy.special import expit
 
 from benchmarks.reward import CHUNK, coverage, policies, predicted, run
 from benchmarks.reward_worlds import AUXILIARIES, FITTED_RIDGE, FIXED, WORLDS, draw, leaderboard, world
-from prefdensity.reward.auxiliary import leave_one_out
+from prefdensity.posterior.psis import smooth
 from prefdensity.reward.convex import curvature, moment, solve
 from prefdensity.reward.equation import Equation, Fresh, Labelled
 
@@ -119,6 +120,12 @@ def test_a_failure_is_flagged_and_tuning_falls_back():
     assert abs(exact("bt")["inverted", "auto"].ratio - 1) <= 0.02
 
 
+def left_out(p, z):
+    """P(a) [..., row] of draws p [..., draw, row], weighted as if the row's own label z [..., row] were unknown."""
+    weight, _ = smooth(torch.as_tensor(np.swapaxes(-np.log(np.where(z[..., None, :] == 1, p, 1 - p)), -1, -2).copy()))
+    return np.einsum("...rs,...sr->...r", weight.exp().numpy(), p)
+
+
 def leave_one_out_runs(w, n):
     """Ratio and coverage with the auxiliary of one Bayesian fit: harmonic means on labelled pairs, lambda = 1."""
     theta, mle, se, draws = [], [], [], 200
@@ -131,7 +138,7 @@ def leave_one_out_runs(w, n):
         noise = np.random.default_rng(chunk).normal(size=(CHUNK, draws, w.wide.shape[1]))
         root = np.linalg.cholesky(np.linalg.inv(precision))
         post = mode[:, None] + noise @ np.swapaxes(root, -1, -2)
-        g, _ = leave_one_out(expit(post @ np.swapaxes(wide, -1, -2)), sample.z)
+        g = left_out(expit(post @ np.swapaxes(wide, -1, -2)), sample.z)
         fresh = np.stack([expit(each @ w.wide.T).mean(0) for each in post])
         equation = Equation(Labelled(w.d[sample.index], sample.z, g, np.ones(n)), Fresh(w.d, fresh, w.design))
         found, used = equation.settle(1.0)

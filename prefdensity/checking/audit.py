@@ -24,6 +24,7 @@ from prefdensity.data.comparisons import Comparisons
 from prefdensity.data.same import as_one
 from prefdensity.errors import DataError
 from prefdensity.inference.fitting import fit
+from prefdensity.posterior.people import judges_of
 from prefdensity.posterior.posterior import Posterior, require_same_table
 
 T = TypeVar("T", bound=Comparisons | Choices)
@@ -199,8 +200,7 @@ def audit(post: Posterior, data: Comparisons | Choices) -> Audit:
 
 
 def _among_accounts(post: Posterior, data: Comparisons) -> list[VoteFinding]:
-    if data.annotator is None or data.outcome is None:
-        raise DataError("who judged is not known; name the annotator column with annotator=... when reading")
+    judges_of(data)
     votes = ExpectedVotes(post, data)
     found = [*votes.one_vote_for(), *votes.one_vote_agreeing(), *votes.for_one_item(), *votes.copies()]
     return [*found, *votes.repeats(), *votes.own_kind(), *clones(votes)]

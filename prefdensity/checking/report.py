@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import pandas as pd
 
 from prefdensity.checking.causes import Cause
-from prefdensity.shown import Telling
+from prefdensity.shown import Tabled
 
 CERTAIN = 4.0  # standard deviations from which data contradict a program
 SEEN = 0.05  # adjusted p-value up to which a layer is told
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class CheckReport(Telling):
+class CheckReport(Tabled):
     """What the data say against a program; `print` it.
 
     Attributes
@@ -115,10 +115,6 @@ class CheckReport(Telling):
             [(c.name, c.check, c.evidence, c.meaning, c.bearers, c.advice) for c in self.causes],
             columns=["cause", "check", "evidence", "meaning", "carried_by", "advice"],
         )
-
-    def to_frame(self) -> pd.DataFrame:
-        """Return the table of checks."""
-        return self.table
 
     def __str__(self) -> str:
         lines = [f"{self.program} against {self.source}, {self.replicates} replicated tables", self.headline]

@@ -26,7 +26,7 @@ from prefdensity.programs.loading import load_program
 from prefdensity.programs.running import run
 from prefdensity.programs.suitability import suit
 from prefdensity.programs.tabulate import cells_of
-from prefdensity.shown import Telling
+from prefdensity.shown import Tabled
 
 Array = NDArray[Any]
 
@@ -40,7 +40,7 @@ _WITHOUT_MEANING = {"item", "type", "break", "factor", "axis", "wave", "weight"}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class RankReport(Telling):
+class RankReport(Tabled):
     """Ranks of truths drawn from the prior among draws of the posteriors that simulated judgements give.
 
     Attributes
@@ -61,10 +61,6 @@ class RankReport(Telling):
     def flagged(self) -> bool:
         """Whether the approximation fails in most fits: the ranks are then about it, not about the program."""
         return self.usable < _MOST
-
-    def to_frame(self) -> pd.DataFrame:
-        """Return the table of quantities."""
-        return self.table
 
     def __str__(self) -> str:
         lines = self.table.to_string(index=False, float_format=lambda x: f"{x:.3f}")

@@ -14,7 +14,7 @@ from prefdensity.data.choices import Choices
 from prefdensity.data.comparisons import Comparisons
 from prefdensity.errors import DataError
 from prefdensity.posterior.posterior import Posterior
-from prefdensity.shown import Telling
+from prefdensity.shown import Tabled
 
 # Nats of elpd: standard errors of smaller differences are too small (Sivula, Magnusson, Matamoros and Vehtari 2020,
 # arXiv 2008.10296), the more so of programs nested in one another.
@@ -22,7 +22,7 @@ _CLEAR = 4.0
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Comparison(Telling):
+class Comparison(Tabled):
     """Programs ranked by predictive density.
 
     Attributes
@@ -76,10 +76,6 @@ class Comparison(Telling):
             raise DataError(f"{name!r} was not compared; programs are {', '.join(self.posteriors)}")
         labels, values = pointwise_log_lik(self.posteriors[name], self.data, self.unit)
         return with_log_likelihood(self.posteriors[name], self.unit, labels, values)
-
-    def to_frame(self) -> pd.DataFrame:
-        """Return the table of programs."""
-        return self.table
 
     def __str__(self) -> str:
         twice = " A comparison counts with both of its items." if self.unit == "item" else ""

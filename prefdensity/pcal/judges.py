@@ -126,15 +126,15 @@ class ConfusionJudge:
 
 
 @dataclass(frozen=True)
-class ProbitJudge:
-    """`P(a | y) = lapse * guess + (1 - lapse) Phi(bias + sharpness ((w2 - y)^2 - (w1 - y)^2))`; no ties.
+class _Sharp:
+    """A judge who sees the closer output the better the farther apart they are, or does not look; no ties.
 
     Attributes
     ----------
     sharpness
-        Per squared unit of the label.
+        Of probits per squared unit of the label, or of logits per unit.
     bias
-        Towards output 1, in probits.
+        Towards output 1, in probits or logits.
     lapse, guess
         Probability of not looking, and of a then.
     """
@@ -144,6 +144,14 @@ class ProbitJudge:
     lapse: float = 0.0
     guess: float = 0.5
 
+    def _lapsed(self, p: Array) -> Array:
+        """Return P(a) of a judge who answers a with this probability when they look."""
+        return self.lapse * self.guess + (1 - self.lapse) * p
+
+
+class ProbitJudge(_Sharp):
+    """`P(a | y) = lapse * guess + (1 - lapse) Phi(bias + sharpness ((w2 - y)^2 - (w1 - y)^2))`; no ties."""
+
     def _line(self, outputs: Array) -> tuple[Array, Array]:
         """Return a and k [unit] of Phi(a + k y): the difference of squared distances is linear in y."""
         w1, w2 = outputs.T
@@ -152,7 +160,7 @@ class ProbitJudge:
     def probability(self, label: Array, outputs: Array) -> Array:
         """See `Judge`."""
         a, k = self._line(outputs)
-        return _two(self.lapse * self.guess + (1 - self.lapse) * ndtr(a[:, None] + k[:, None] * label))
+        return _two(self._lapsed(ndtr(a[:, None] + k[:, None] * label)))
 
     def breaks(self, outputs: Array) -> Array:
         """See `Judge`."""
@@ -167,35 +175,18 @@ class ProbitJudge:
         a, k = self._line(outputs)
         scale = np.sqrt(1 + (k * sd) ** 2)
         z = (a + k * mean) / scale
-        p = self.lapse * self.guess + (1 - self.lapse) * ndtr(z)
+        p = self._lapsed(ndtr(z))
         d = (1 - self.lapse) * k * sd**2 * np.exp(-0.5 * z**2 - _LOG_ROOT) / scale
         return Told.of(_two(p), np.stack([d, -d, np.zeros_like(d)], 1), mean, sd**2)
 
 
-@dataclass(frozen=True)
-class LogisticJudge:
-    """`P(a | y) = lapse * guess + (1 - lapse) expit(bias + sharpness (|w2 - y| - |w1 - y|))`; no ties.
-
-    Attributes
-    ----------
-    sharpness
-        Per unit of the label.
-    bias
-        Towards output 1, in logits.
-    lapse, guess
-        Probability of not looking, and of a then.
-    """
-
-    sharpness: float
-    bias: float = 0.0
-    lapse: float = 0.0
-    guess: float = 0.5
+class LogisticJudge(_Sharp):
+    """`P(a | y) = lapse * guess + (1 - lapse) expit(bias + sharpness (|w2 - y| - |w1 - y|))`; no ties."""
 
     def probability(self, label: Array, outputs: Array) -> Array:
         """See `Judge`."""
         distance = np.abs(outputs[:, None, :] - label[..., None])
-        p = expit(self.bias + self.sharpness * (distance[..., 1] - distance[..., 0]))
-        return _two(self.lapse * self.guess + (1 - self.lapse) * p)
+        return _two(self._lapsed(expit(self.bias + self.sharpness * (distance[..., 1] - distance[..., 0]))))
 
     def breaks(self, outputs: Array) -> Array:
         """See `Judge`; between the outputs the logit has twice the slope of the label, outside it is constant."""

@@ -27,6 +27,7 @@ from prefdensity.pcal.calibration import brackets, influence, multipliers
 from prefdensity.programs.defaults import STUDIED
 from prefdensity.programs.judged_cells import label_grid
 from prefdensity.progress import progress as progress_bar
+from prefdensity.shown import Tabled
 from prefdensity.workers import each
 
 Array = NDArray[Any]
@@ -143,8 +144,8 @@ def _trees(features: Array, label: Array) -> Callable[[Array], Array]:
     return found
 
 
-@dataclass(frozen=True, eq=False)
-class JudgeStudy:
+@dataclass(frozen=True, eq=False, repr=False)
+class JudgeStudy(Tabled):
     """Results of `judge_study`.
 
     Attributes
@@ -159,10 +160,6 @@ class JudgeStudy:
 
     table: pd.DataFrame
     settings: dict[str, Any]
-
-    def to_frame(self) -> pd.DataFrame:
-        """Return the table."""
-        return self.table
 
     def __str__(self) -> str:
         wide = self.table.pivot_table(

@@ -24,6 +24,7 @@ from prefdensity.pcal.ladder_plan import ladder_plan
 from prefdensity.pcal.rounds import pooled, together
 from prefdensity.programs.loading import import_file
 from prefdensity.progress import progress as progress_bar
+from prefdensity.shown import Tabled
 
 Interval = tuple[float, float, float]  # estimate, lower, upper
 Estimator = Callable[[Measured, Measured, float, float, int], Interval]  # of a pilot, units, money, level and a seed
@@ -88,8 +89,8 @@ class LadderWorld:
         )
 
 
-@dataclass(frozen=True, eq=False)
-class WorldStudy:
+@dataclass(frozen=True, eq=False, repr=False)
+class WorldStudy(Tabled):
     """Results of `world_study`.
 
     Attributes
@@ -104,10 +105,6 @@ class WorldStudy:
 
     table: pd.DataFrame
     settings: dict[str, Any]
-
-    def to_frame(self) -> pd.DataFrame:
-        """Return the table."""
-        return self.table
 
     def __str__(self) -> str:
         return self.table.to_string(index=False, float_format=lambda value: f"{value:.4g}")

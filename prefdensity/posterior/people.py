@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy.stats import binom
 
 from prefdensity.data.comparisons import TIE, A, Comparisons
@@ -14,6 +15,19 @@ from prefdensity.posterior.posterior import Posterior, require_same_table
 _FEW = 5  # judgements that say little of somebody
 _RARE = 1e-3  # a chance at which somebody is flagged
 _ANY = 0.01  # a chance that anybody is flagged for agreeing less, if all agree equally often
+
+
+def judges_of(data: Comparisons) -> NDArray[np.int64]:
+    """Return who judged [row].
+
+    Raises
+    ------
+    DataError
+        If nobody recorded who, or these pairs have not been judged.
+    """
+    if data.annotator is None or data.outcome is None:
+        raise DataError("who judged is not known; name the annotator column with annotator=... when reading")
+    return data.annotator
 
 
 def annotator_table(post: Posterior, data: Comparisons) -> pd.DataFrame:
@@ -39,21 +53,20 @@ def annotator_table(post: Posterior, data: Comparisons) -> pd.DataFrame:
         If nobody recorded who judged, or `data` is not the table that was fitted.
     """
     require_same_table(post, data)
-    if data.annotator is None or data.outcome is None:
-        raise DataError("who judged is not known; name the annotator column with annotator=... when reading")
+    who = judges_of(data)
     frame = describe(data).annotators.copy()
     share = post.draws.get("type_probability")
     table = post.utilities().mean(0)
     if table.ndim == 2 and share is not None and share.shape[1] == len(data.annotators):
-        utility = table[share.mean(0).argmax(1)][data.annotator]
+        utility = table[share.mean(0).argmax(1)][who]
     else:
         utility = np.broadcast_to(table if table.ndim == 1 else table.mean(0), (len(data), len(data.items)))
     rows = np.arange(len(data))
     ahead = utility[rows, data.item_a] - utility[rows, data.item_b]
     decided = (data.outcome != TIE) & (ahead != 0)
     agrees = decided & ((ahead > 0) == (data.outcome == A))
-    size = np.bincount(data.annotator, data.count * decided, len(data.annotators))
-    right = np.bincount(data.annotator, data.count * agrees, len(data.annotators))
+    size = np.bincount(who, data.count * decided, len(data.annotators))
+    right = np.bincount(who, data.count * agrees, len(data.annotators))
     place = {name: k for k, name in enumerate(data.annotators)}
     code = np.array([place[name] for name in frame["annotator"]])
     with np.errstate(invalid="ignore"):

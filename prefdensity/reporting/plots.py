@@ -59,16 +59,13 @@ def ranking(post: Posterior, level: float = 0.9, most: int = 60) -> Figure:
     most
         Number of leading items drawn.
     """
-    panels, items = _panels(post, level, most)
-    figure, axes = row_figure(len(items), len(panels))
-    for index, (ax, (title, frame)) in enumerate(zip(axes, panels, strict=True)):
-        intervals(ax, frame["mean"], frame["lower"], frame["upper"], COLOURS[index % len(COLOURS)], frame["safe"])
+    figure, panels, items = _item_rows(post, level, most)
+    for ax, frame, colour in panels:
+        intervals(ax, frame["mean"], frame["lower"], frame["upper"], colour, frame["safe"])
         ax.axvline(0, color=FAINT, linewidth=0.8, zorder=1)
-        _panel_title(ax, title)
-    item_labels(axes[0], items)
     whole = f"; {_cut(items, post)}" if len(items) < len(post.items) else ""
     bars = "" if panels[0][1]["lower"].isna().all() else f", with {level:.0%} intervals"
-    if not all(frame["safe"].all() for _, frame in panels):
+    if not all(frame["safe"].all() for _, frame, _ in panels):
         bars += "; hollow: not shown to be safe"
     _caption(figure, f"utility, 0 = average item{bars}{whole}")
     return figure
@@ -87,22 +84,13 @@ def rank_intervals(post: Posterior, level: float = 0.9, most: int = 60) -> Figur
     most
         Number of leading items drawn.
     """
-    panels, items = _panels(post, level, most)
-    last = max(int(frame["rank_upper"].max()) for _, frame in panels)
-    figure, axes = row_figure(len(items), len(panels))
-    for index, (ax, (title, frame)) in enumerate(zip(axes, panels, strict=True)):
-        rows = np.arange(len(frame))
-        ax.barh(
-            rows,
-            frame["rank_upper"] - frame["rank_lower"] + 0.8,
-            left=frame["rank_lower"] - 0.4,
-            height=0.55,
-            color=COLOURS[index % len(COLOURS)],
-        )
+    figure, panels, _ = _item_rows(post, level, most)
+    last = max(int(frame["rank_upper"].max()) for _, frame, _ in panels)
+    for ax, frame, colour in panels:
+        width = frame["rank_upper"] - frame["rank_lower"] + 0.8
+        ax.barh(np.arange(len(frame)), width, left=frame["rank_lower"] - 0.4, height=0.55, color=colour)
         ax.set_xticks(np.unique(np.linspace(1, last, min(last, 7)).round()))
         ax.set_xlim(0.4, last + 0.6)
-        _panel_title(ax, title)
-    item_labels(axes[0], items)
     _caption(figure, f"rank, 1 = best ({level:.0%} of the posterior)")
     return figure
 
@@ -282,6 +270,19 @@ def comparison(found: Comparison) -> Figure:
     short = ", too short for the closest" if found.caution else ""
     _caption(figure, f"elpd against the best (nats), by {found.unit}, ± 2 se{short}")
     return figure
+
+
+def _item_rows(
+    post: Posterior, level: float, most: int
+) -> tuple[Figure, list[tuple[Axes, pd.DataFrame, str]], list[str]]:
+    """Return a figure with a row for each item, a panel with frame and colour for each type, and the items."""
+    panels, items = _panels(post, level, most)
+    figure, axes = row_figure(len(items), len(panels))
+    item_labels(axes[0], items)
+    for ax, (title, _) in zip(axes, panels, strict=True):
+        _panel_title(ax, title)
+    colours = (COLOURS[index % len(COLOURS)] for index in range(len(panels)))
+    return figure, [(ax, frame, colour) for ax, (_, frame), colour in zip(axes, panels, colours, strict=True)], items
 
 
 def _panels(post: Posterior, level: float, most: int) -> tuple[list[tuple[str, pd.DataFrame]], list[str]]:

@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit
 
@@ -58,26 +57,6 @@ class Auxiliary(NamedTuple):
     def share(self) -> Array:
         """Shares of the views [view]."""
         return np.array([view.share for view in self.views])
-
-
-def leave_one_out(probability: ArrayLike, z: ArrayLike) -> tuple[Array, Array]:
-    """Return probabilities [..., row] that a is preferred as if the row's own label were unknown, and k-hat.
-
-    For one binary label the leave-one-out posterior is the posterior with weights 1 / p(label): a harmonic mean,
-    here with Pareto-smoothed weights.
-
-    Parameters
-    ----------
-    probability
-        [..., draw, row]: P(a preferred) under draws of the posterior that has seen all labels.
-    z
-        [..., row]: 1 if a was preferred, 0 if b.
-    """
-    p, won = np.asarray(probability, float), np.asarray(z)[..., None, :] == 1
-    log_lik = torch.as_tensor(np.swapaxes(np.log(np.where(won, p, 1 - p)), -1, -2).copy())
-    weight, k_hat = smooth(-log_lik)
-    seen = (weight + log_lik).logsumexp(-1).exp().numpy()
-    return np.where(won[..., 0, :], seen, 1 - seen), k_hat.numpy()
 
 
 def cross_fitted(
