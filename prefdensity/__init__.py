@@ -29,6 +29,7 @@ _HOME = {
     "annotator_table": "posterior.people",
     "as_one": "data.same",
     "audit": "checking.audit",
+    "battle_design": "selection.battles",
     "bootstrap": "inference",
     "check": "checking.check",
     "compare": "comparison.compare",
@@ -117,6 +118,7 @@ if TYPE_CHECKING:
     from prefdensity.reporting import plots as plots
     from prefdensity.reporting.report import write_report as write_report
     from prefdensity.reward.annotate import annotate as annotate
+    from prefdensity.selection.battles import battle_design as battle_design
     from prefdensity.selection.rater_study import rater_study as rater_study
     from prefdensity.selection.select import select as select
     from prefdensity.selection.study import selection_study as selection_study

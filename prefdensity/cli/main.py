@@ -21,7 +21,7 @@ from prefdensity.cli.leaderboard import leaderboard, tables
 from prefdensity.cli.pcal import design, estimate
 from prefdensity.cli.ratio import likelihood_ratio
 from prefdensity.cli.reward import reward
-from prefdensity.cli.select import select, select_study
+from prefdensity.cli.select import battles, select, select_study
 from prefdensity.cli.shell import INTERRUPTED, one_sentence, require_writable, results, staged, write_csv
 from prefdensity.cli.study import judge_study, study
 from prefdensity.cli.table import reads_a_table
@@ -333,6 +333,9 @@ app.command(
     epilog=f"Example: prefdensity likelihood-ratio votes.csv --models {TIES} {LONGER} --ordered",
 )(one_sentence(likelihood_ratio))
 app.command(epilog=f"Example: prefdensity select votes.csv --model {FIRST} --n 20 --out next.csv")(one_sentence(select))
+app.command(epilog=f"Example: prefdensity battles votes.csv --model {FIRST} --n 1000 --top 5 --out battles.csv")(
+    one_sentence(battles)
+)
 app.command("select-study", epilog="Example: prefdensity select-study --world linear --seeds 20 --out study")(
     one_sentence(select_study)
 )

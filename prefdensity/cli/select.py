@@ -1,4 +1,4 @@
-"""The commands `select` and `select-study`: which pairs to ask next, and whether choosing them pays."""
+"""The commands `select`, `battles`, `select-study`: which pairs to ask next, how often, and whether choosing pays."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +21,8 @@ _SETS = ("all", "within", "across")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Candidates:
-    """Which pairs may be asked."""
+class Pool:
+    """Which pairs there are to ask."""
 
     candidates: Annotated[
         str,
@@ -37,17 +37,22 @@ class Candidates:
     group: Annotated[str | None, typer.Option(help="Column of --items with the prompt or group.")] = None
     cost: Annotated[str | None, typer.Option(help="Column of --items with what an item costs to read.")] = None
     exclude: Annotated[Path | None, typer.Option(help="File with pairs item_a, item_b never to be asked.")] = None
-    again: Annotated[bool, typer.Option("--again", help="Pairs that were judged may be asked again.")] = False
-    quota: Annotated[int | None, typer.Option(help="Most pairs that one item may be in.", min=1)] = None
-    at_most: Annotated[int | None, typer.Option(help="Look at so many candidates, drawn at random.", min=1)] = None
 
     @property
     def named(self) -> bool:
         """Whether the pairs are one of the sets that have a name, not those of a file."""
         return self.candidates in _SETS
 
+    def read(self) -> "tuple[Any, pd.DataFrame | None]":
+        """Return the pairs, or the name of their set, and the table of items."""
+        from prefdensity.data.feature_files import label_table
+        from prefdensity.data.files import read_rows
+
+        table = None if self.items is None else label_table(self.items)
+        return self.candidates if self.named else read_rows(Path(self.candidates)), table
+
     def limits(self, data: "Comparisons", table: "pd.DataFrame | None") -> dict[str, Any]:
-        """Return what `prefdensity.select` is told of the pairs, given the votes and the table of items."""
+        """Return what is said of the pairs, given the votes and the table of items."""
         from prefdensity.data.files import read_rows
 
         by_prompt = self.group is None and self.candidates in _SETS[1:]
@@ -55,10 +60,20 @@ class Candidates:
             "group": _prompts(data) if by_prompt else _column(table, self.group, "--group"),
             "cost": _numbers(table, self.cost, "--cost"),
             "exclude": None if self.exclude is None else read_rows(self.exclude),
-            "again": self.again,
-            "quota": self.quota,
-            "at_most": self.at_most,
         }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidates(Pool):
+    """Which pairs may be asked in a batch."""
+
+    again: Annotated[bool, typer.Option("--again", help="Pairs that were judged may be asked again.")] = False
+    quota: Annotated[int | None, typer.Option(help="Most pairs that one item may be in.", min=1)] = None
+    at_most: Annotated[int | None, typer.Option(help="Look at so many candidates, drawn at random.", min=1)] = None
+
+    def limits(self, data: "Comparisons", table: "pd.DataFrame | None") -> dict[str, Any]:
+        """Return what `prefdensity.select` is told of the pairs, given the votes and the table of items."""
+        return super().limits(data, table) | {"again": self.again, "quota": self.quota, "at_most": self.at_most}
 
 
 @reads_a_table
@@ -89,13 +104,10 @@ def select(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.")] = False,
 ) -> None:
     """Choose the pairs to ask next, with the reason for each; FILE holds the votes so far."""
-    from prefdensity.data.feature_files import label_table
-    from prefdensity.data.files import read_rows
     from prefdensity.selection import select
 
     show = False if quiet else None
-    table = None if pairs.items is None else label_table(pairs.items)
-    listed = pairs.candidates if pairs.named else read_rows(Path(pairs.candidates))
+    listed, table = pairs.read()
     post, data = _posterior(data, fit, model, listed, table, seed, show)
     batch = select.select(
         post, listed, n, rule, data=data, annotators=judge, seed=seed, progress=show, **pairs.limits(data, table)
@@ -105,6 +117,44 @@ def select(
         from prefdensity.reporting.selection_report import write_batch_report
 
         typer.echo(f"wrote {write_batch_report(batch, report, Path(data.source).name)}", err=out is None)
+
+
+@reads_a_table
+@with_bundles
+def battles(
+    data: "Comparisons",
+    pairs: Pool,
+    fit: Annotated[
+        Path | None, typer.Option("--fit", help="Fit of these votes; without it --model is fitted.", metavar="FIT.nc")
+    ] = None,
+    model: Annotated[str | None, typer.Option("--model", "-m", help="Model to fit, or the .py file of --fit.")] = None,
+    n: Annotated[float, typer.Option("--n", "-n", help="Battles to hold; with --cost, what to spend.", min=1)] = 1000,
+    top: Annotated[
+        int | None, typer.Option(help="Settle which items are so many best; otherwise the order of all.", min=1)
+    ] = None,
+    floor: Annotated[float, typer.Option(help="Share of the battles dealt to all pairs alike.", min=0, max=1)] = 0.1,
+    seed: Annotated[int, typer.Option(help="Seed of all random numbers.", min=0)] = 0,
+    out: Annotated[Path | None, typer.Option(help="csv to write; otherwise it is printed.", metavar="FILE.csv")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.")] = False,
+) -> None:
+    """Say how often each pair should meet in the next battles of an arena; FILE holds the votes so far."""
+    from prefdensity.selection.battles import battle_design, outlook
+
+    show = False if quiet else None
+    listed, table = pairs.read()
+    post, data = _posterior(data, fit, model, listed, table, seed, show)
+    limits = pairs.limits(data, table)
+    design = battle_design(post, n, top=top, candidates=listed, floor=floor, seed=seed, progress=show, **limits)
+    if out is None:
+        typer.echo(design.to_csv(index=False), nl=False)
+    else:
+        with whole(out) as path:
+            design.to_csv(path, index=False)
+    typer.echo(outlook(design), err=out is None)
+    if out is not None:
+        typer.echo(f"wrote {out}")
+    for note in design.attrs["notes"]:
+        typer.echo(f"warning: {note}", err=True)
 
 
 def _posterior(

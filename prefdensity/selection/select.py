@@ -7,24 +7,19 @@ even pairs, which need the program least, always stand beside the chosen ones.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from prefdensity.data.comparisons import Comparisons
-from prefdensity.data.grades import verdict
 from prefdensity.errors import DataError
 from prefdensity.posterior.posterior import Posterior
-from prefdensity.posterior.predict import outcome_probabilities
-from prefdensity.posterior.questions import given_to, question_cells
 from prefdensity.progress import Report, progress as progress_bar
 from prefdensity.selection.acquisition import entropy
 from prefdensity.selection.candidates import Pairs, candidate_pairs
+from prefdensity.selection.foreseen import Foreseen, in_turn, require_draws
 from prefdensity.selection.greedy import Pick
 from prefdensity.selection.outcome_belief import OutcomeBelief
 from prefdensity.selection.pair_metric import Metric, Strengths, past_information
@@ -33,10 +28,6 @@ from prefdensity.selection.pair_tables import FROM_TABLES, Survey, choose_from_t
 from prefdensity.selection.rules import RULES, Situation, choose, contrasts
 
 Array = NDArray[Any]
-
-_PROBES = 64  # pairs on which Luce's rule is tried
-_FEWEST = 30  # draws that can say what is uncertain
-_STRANGERS = 16  # annotators nobody has met, to average a judgement over
 
 
 def select(
@@ -93,7 +84,7 @@ def select(
     if at_most is not None:
         pairs = pairs.sample(max(at_most, n), np.random.default_rng(seed))
     with progress_bar(progress) as report:
-        chooser = _Chooser(_View(post, annotator, first, draws, seed), pairs, rule, past, ridge, quota, report)
+        chooser = _Chooser(Foreseen(post, annotator, first, draws, seed), pairs, rule, past, ridge, quota, report)
         frame = _batch(chooser, pairs, rule, n, total if at_most is None else min(total, at_most))
     if annotators is not None:
         frame["annotator"] = by_quota(n, annotators, seed)
@@ -108,7 +99,7 @@ def _batch(chooser: _Chooser, pairs: PairSet, rule: str, n: int, total: int) -> 
     frame = _frame(view, picks)
     frame["entropy_rank"] = chooser.entropy_rank(picks)
     beside = {f"gain_{name}": float(view.gains(chooser.choose(name, n)[0]).sum()) for name in ("entropy", "random")}
-    wins = _wins(view, view.tables(view.listed(picks))).mean(0)
+    wins = view.wins(view.tables(view.listed(picks))).mean(0)
     frame["reason"] = _reasons(frame, wins, total)
     if isinstance(pairs, ListedPairs) and pairs.cost is not None:
         frame["cost"] = pairs.cost[[pick.row for pick in picks]]
@@ -135,92 +126,12 @@ def by_quota(n: int, annotators: Sequence[str], seed: int = 0) -> list[str]:
     return [people[k] for k in np.concatenate(turns)[:n]]
 
 
-@dataclass(eq=False)
-class _View:
-    """What a posterior says of pairs: scores, and outcome probabilities of its draws."""
-
-    post: Posterior
-    annotator: str | None
-    first: str
-    draws: int
-    seed: int
-
-    @property
-    def step(self) -> int:
-        return max(1, self.post.n_draws // self.draws)
-
-    @property
-    def n_draws(self) -> int:
-        return len(range(0, self.post.n_draws, self.step))
-
-    @cached_property
-    def _of_somebody(self) -> bool:
-        """Whether the program has latents of annotators, or of other labels that nobody names."""
-        cells = question_cells(self.post, self.post.program, [0], [0])
-        return len(given_to(self.post, cells, ["annotator", *self.post.labels_of])) < len(self.post.drawn)
-
-    def tables(self, pairs: ListedPairs) -> Array:
-        """Return outcome probabilities [draw, pair, outcome]; latents of an annotator nobody knows are averaged out."""
-        items = self.post.items
-        named = [(items[a], items[b]) for a, b in zip(pairs.a, pairs.b, strict=True)]
-        strangers = self.annotator is None and self._of_somebody
-        parts = (
-            outcome_probabilities(self.post, named, self.annotator, self.first, self.seed + 7919 * k, self.draws)
-            for k in range(_STRANGERS if strangers else 1)
-        )
-        total = next(parts)
-        for part in parts:
-            total += part
-        return total / (_STRANGERS if strangers else 1)
-
-    @cached_property
-    def scores(self) -> Array | None:
-        """Mean utility [item], averaged over types; None for a program without utilities."""
-        utility = self.post.draws.get("utility")
-        if utility is None:
-            return None
-        if utility.ndim == 3:
-            utility = (self.post.draws["type_weight"][:, :, None] * utility).sum(1)
-        return utility.mean(0)
-
-    @cached_property
-    def metric(self) -> Metric | None:
-        """Belief about utilities, if their differences are all that a judgement depends on, by Luce's rule."""
-        utility = self.post.draws.get("utility")
-        if utility is None or utility.ndim != 2 or len(self.post.outcomes) != 2:
-            return None
-        utility = utility[:: self.step]
-        size = utility.shape[1]
-        rng = np.random.default_rng(self.seed)
-        a = rng.integers(size, size=_PROBES)
-        probes = ListedPairs(a, (a + rng.integers(1, size, _PROBES)) % size, size)
-        luce = expit(utility[:, probes.a] - utility[:, probes.b])
-        return Metric.from_draws(utility) if np.allclose(self.tables(probes)[..., 0], luce, atol=1e-9) else None
-
-    def listed(self, picks: list[Pick]) -> ListedPairs:
-        """Return picks as pairs."""
-        codes = np.array([(pick.a, pick.b) for pick in picks])
-        return ListedPairs(codes[:, 0], codes[:, 1], len(self.post.items))
-
-    def gains(self, picks: list[Pick]) -> Array:
-        """Return what each pick is expected to tell (nats) given those before it."""
-        return _in_turn(OutcomeBelief(self.tables(self.listed(picks))))
-
-
-def _in_turn(belief: OutcomeBelief) -> Array:
-    gains = np.empty(len(belief.mean))
-    for k in range(len(gains)):
-        gains[k] = belief.information(np.array([k]))[0]
-        belief.learn(k)
-    return gains
-
-
 class _Chooser:
     """Applies rules to one set of candidates: by scores and distances where that is all there is, else by tables."""
 
     def __init__(
         self,
-        view: _View,
+        view: Foreseen,
         pairs: PairSet,
         rule: str,
         past: tuple[Array, Array, Array] | None,
@@ -285,23 +196,18 @@ class _Chooser:
         return rank
 
 
-def _frame(view: _View, picks: list[Pick]) -> pd.DataFrame:
+def _frame(view: Foreseen, picks: list[Pick]) -> pd.DataFrame:
     pairs, items = view.listed(picks), view.post.items
     prob = view.tables(pairs)
     belief = OutcomeBelief(prob)
     frame = pd.DataFrame({"item_a": [items[k] for k in pairs.a], "item_b": [items[k] for k in pairs.b]})
     for k, outcome in enumerate(view.post.outcomes):
         frame[f"p_{outcome}"] = belief.mean[:, k]
-    frame["sd"] = _wins(view, prob).std(0, ddof=1)
+    frame["sd"] = view.wins(prob).std(0, ddof=1)
     frame["information"] = belief.information(np.arange(len(picks)))
-    frame["gain"] = _in_turn(belief)
+    frame["gain"] = in_turn(belief)
     frame["entropy"] = entropy(belief.mean)
     return frame
-
-
-def _wins(view: _View, prob: Array) -> Array:
-    """Return P(a is preferred) [draw, pair], by whatever strength, from outcome probabilities [draw, pair, outcome]."""
-    return np.asarray(prob[..., [verdict(outcome) == "a" for outcome in view.post.outcomes]].sum(-1))
 
 
 def _reasons(frame: pd.DataFrame, wins: Array, total: int) -> list[str]:
@@ -347,8 +253,4 @@ def _require(post: Posterior, n: int, rule: str, quota: int | None, at_most: int
     for name, value in (("n", n), ("quota", quota), ("at_most", at_most)):
         if value is not None and (not isinstance(value, int | np.integer) or value < 1):
             raise DataError(f"{name} must be a whole number of at least 1, not {value!r}")
-    if min(post.n_draws, draws) < _FEWEST or post.is_point:
-        raise DataError(
-            f"choosing pairs needs draws of what is uncertain, {_FEWEST} or more, and this fit by {post.status.method} "
-            f"offers {min(post.n_draws, draws)}; fit with laplace, svi or nuts"
-        )
+    require_draws(post, draws)
