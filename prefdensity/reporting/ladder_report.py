@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from matplotlib.figure import Figure
 
 from prefdensity.reporting.canvas import COLOURS, FAINT
-from prefdensity.reporting.pages import Page, Section, svg
+from prefdensity.reporting.pages import Page, Section, number, svg
 from prefdensity.reporting.parts import Picture, Points, plain
 from prefdensity.reporting.pcal_plots import bare
 from prefdensity.reporting.pcal_report import against_labels
@@ -141,7 +141,8 @@ def write_ladder_report(estimate: LadderEstimate, path: str | os.PathLike[str], 
     low, high = f"{ratio.min():.0%}", f"{ratio.max():.0%}"
     table = estimate.summary()
     first = table.iloc[0]
-    known = f"{first['parameter']} is {first['estimate']:.4g} ({first['lower']:.4g} to {first['upper']:.4g})"
+    estimated, ends = number(first["estimate"], 4), [number(first[name], 4) for name in ("lower", "upper")]
+    known = f"The estimate of {first['parameter']} is {estimated} ({' to '.join(ends)})"
     page = Page(
         title,
         "estimate from a ladder of measurements",

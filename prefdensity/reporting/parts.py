@@ -206,7 +206,7 @@ def plain(caption: str, frame: pd.DataFrame, bars: Bars | None = None) -> PageTa
             whole = frame[name].dtype.kind in "iu"
             columns.append(Numbers(name, values, [f"{value:,}" if whole else number(value) for value in values]))
         else:
-            columns.append(Words(name, [str(value) for value in values], names=not columns))
+            columns.append(Words(name, [str(value) for value in values], names=not columns, long=not columns))
     if bars is not None:
         columns.insert(sum(isinstance(each, Words) for each in columns), bars)
     return PageTable(caption, columns, len(frame))
