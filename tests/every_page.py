@@ -90,6 +90,14 @@ def ratings(folder):
 
 
 @kind
+def ratio(folder):
+    votes().to_csv(folder / "votes.csv", index=False)
+    command("likelihood-ratio", folder / "votes.csv", "--ordered", "--models", "davidson", "davidson+position_bias",
+            "--out", folder / "found")  # fmt: skip
+    return folder / "found" / "report.html"
+
+
+@kind
 def selection(folder):
     votes().to_csv(folder / "votes.csv", index=False)
     people = ["--judge", "rater 1", "--judge", "rater 2"]

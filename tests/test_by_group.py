@@ -118,7 +118,7 @@ def test_the_command_line_ranks_groups(tmp_path):
     post = prefdensity.load_posterior(tmp_path / "out" / "fit.nc")
     assert post.program_name == "bradley_terry+tastes(by='category')"
     out = CliRunner().invoke(app, [*ask, "--reference", "yew", "--out", str(tmp_path / "out")])
-    assert "--reference yew must name an item of the table" in out.output
+    assert "--reference yew must be an item of the table" in out.output
 
 
 def test_a_program_that_reads_the_label_is_left_as_it_is():

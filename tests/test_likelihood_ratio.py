@@ -1,5 +1,7 @@
 """Likelihood-ratio tests against published numbers and a closed form, and refused where there is no such test."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,6 +12,7 @@ import prefdensity
 from prefdensity.cli import main
 from prefdensity.data.comparisons import Comparisons
 from prefdensity.errors import DataError
+from prefdensity.reporting.ratio_report import write_ratio_report
 
 BASEBALL = prefdensity.read("example:baseball")
 HOME = "bradley_terry+position_bias"
@@ -30,6 +33,19 @@ def test_home_advantage_in_baseball():
     assert table["p"][1] == pytest.approx(chi2.sf(table["chi2"][1], 1))
     assert table["aic"].to_numpy() == pytest.approx(2 * (table["parameters"] - table["log_likelihood"]))
     assert table.loc[0, ["chi2", "p"]].isna().all()
+
+
+def test_the_report_says_which_program_is_large_enough(tmp_path):
+    table = prefdensity.likelihood_ratios(mle(HOME, "bradley_terry"), BASEBALL)
+    page = write_ratio_report(table, tmp_path / "report.html", "baseball").read_text(encoding="utf-8")
+    said = " ".join(re.sub("<[^>]+>", " ", page.split("</style>")[1]).split())
+    assert f"bradley_terry is too small beside {HOME}: likelihood ratio 5.41 on 1 df, p 0.020." in said
+    assert f"Fit {HOME}" in said
+    for number in ("44.05", "38.64", "353.09", "−172.25"):
+        assert number in said
+    same = write_ratio_report(table.assign(p=0.5), tmp_path / "report.html", "baseball").read_text(encoding="utf-8")
+    assert "bradley_terry is enough beside" in same
+    assert "Fit bradley_terry, and" in same
 
 
 def test_two_items_are_a_two_by_two_table():

@@ -116,7 +116,8 @@ def test_tables_say_what_was_counted_and_how_items_differ(tmp_path):
     said = [row[-1] for row in rows(text, "Check")]
     assert said == list(checked["meaning"][checked["verdict"] != "not available"])  # whole, however long
     table = prefdensity.differences(post)
-    found = rows(text, "Differences")
+    found, quasi = rows(text, "Differences")[: len(table)], rows(text, "Differences")[len(table) :]
+    assert [row[0] for row in quasi] == prefdensity.quasi_variances(post)["item"].tolist()
     assert [row[:2] for row in found] == table[["item_a", "item_b"]].to_numpy().tolist()
     assert [row[5] for row in found] == [percent(p) for p in table["p_greater"]]
 
@@ -125,6 +126,21 @@ def drawn(text, section):
     """Left end, width and dot of the bars of a section, in percent of their cells."""
     body = text.split(f">{section}</h2>")[1].split("</section>")[0]
     return np.array(re.findall(r"--l:([\d.]+)%;--w:([\d.]+)%;--m:([\d.]+)%", body), float)
+
+
+def test_differences_are_counted_from_a_reference_and_quasi_variances_stand_beside_them(tmp_path):
+    post, data = fitted()
+    page = Page(written(post, data, tmp_path, reference="4"))
+    said = " ".join(page.text.split())
+    assert "Differences in utility between each other item and 4:" in said
+    for row in prefdensity.differences(post, reference="4").to_dict("records"):
+        assert f"{row['lower_all']:.2f} to {row['upper_all']:.2f}".replace("-", "−") in said
+    quasi = prefdensity.quasi_variances(post)
+    assert f"within {quasi['worst_error'].max():.1%} of its standard deviation" in said
+    for value in quasi["quasi_sd"]:
+        assert f"{value:.3f}" in said
+    with pytest.raises(DataError, match="there is no item '9'"):
+        write_report(post, data, tmp_path / "report.html", reference="9")
 
 
 def test_bars_are_drawn_to_scale(tmp_path):

@@ -82,6 +82,56 @@ def test_quasi_variances_are_exact_where_items_are_independent():
         assert found["worst_error"].max() < 1e-6
 
 
+def bradley_terry(wins):
+    """Return the covariance of maximum likelihood [item, item] by Newton's method on a table of wins, sum to zero."""
+    utility, games = np.zeros(len(wins)), wins + wins.T
+    for _ in range(50):
+        p = 1 / (1 + np.exp(utility[None, :] - utility[:, None]))
+        information = np.diag((games * p * (1 - p)).sum(1)) - games * p * (1 - p)
+        utility = utility + np.linalg.pinv(information) @ (wins - games * p).sum(1)
+    return np.linalg.pinv(information)
+
+
+def least_log_squares(variance):
+    """Return quasi-variances by the criterion of Firth and de Menezes: Gauss-Newton on logarithms of sums."""
+    a, b = np.triu_indices(len(variance), 1)
+    design = np.zeros((len(a), len(variance)))
+    design[np.arange(len(a)), a] = design[np.arange(len(a)), b] = 1
+    q = np.full(len(variance), variance[a, b].mean() / 2)
+    for _ in range(200):
+        total = design @ q
+        q = np.linalg.lstsq(design / total[:, None], np.log(variance[a, b] / total) + 1, rcond=None)[0]
+    return q
+
+
+def test_quasi_variances_are_those_of_firth_and_de_menezes():
+    data = prefdensity.read("example:citations")
+    post = prefdensity.fit("bradley_terry", data, method="mle")
+    place = {item: k for k, item in enumerate(post.items)}
+    wins = np.zeros((len(place), len(place)))
+    for row in data.to_frame().itertuples():
+        a, b = place[row.item_a], place[row.item_b]
+        wins[(a, b) if row.outcome == "a" else (b, a)] += row.count
+    covariance = bradley_terry(wins)
+    variance = np.add.outer(np.diag(covariance), np.diag(covariance)) - 2 * covariance
+    found = quasi_variances(post).set_index("item").loc[list(post.items)]
+    np.testing.assert_allclose(found["quasi_sd"] ** 2, least_log_squares(variance), rtol=1e-6)
+    published = {"JASA": 0.06058873, "Comm Statist": 0.1025453, "JRSS-B": 0.07082997}  # BradleyTerry2, from Biometrika
+    for item, error in published.items():
+        together = np.hypot(found.loc[item, "quasi_sd"], found.loc["Biometrika", "quasi_sd"])
+        assert abs(together / error - 1) <= found["worst_error"].max() + 1e-6
+    assert found["worst_error"].max() < 0.05
+
+
+def test_quasi_variances_of_three_items_are_exact():
+    rng = np.random.default_rng(9)
+    utility = rng.normal(size=(300, 3)) @ [[1.0, 0.3, 0.0], [0.0, 2.0, 0.5], [0.2, 0.0, 1.5]]
+    found = quasi_variances(drawn(utility)).set_index("item").loc[["i0", "i1", "i2"]]
+    v = [np.var(utility[:, i] - utility[:, j], ddof=1) for i, j in ((0, 1), (0, 2), (1, 2))]
+    exact = np.array([v[0] + v[1] - v[2], v[0] + v[2] - v[1], v[1] + v[2] - v[0]]) / 2
+    np.testing.assert_allclose(found["quasi_sd"] ** 2, exact, rtol=1e-6)
+
+
 @pytest.fixture(scope="module")
 def fitted():
     rng = np.random.default_rng(4)

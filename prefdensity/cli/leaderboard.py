@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from prefdensity.cli.groups import show_groups, write_groups
-from prefdensity.cli.shell import staged, write_csv
+from prefdensity.cli.shell import require_item, staged, write_csv
 from prefdensity.errors import DataError
 
 if TYPE_CHECKING:
@@ -89,6 +89,7 @@ def tables(
     from prefdensity.posterior.posterior import load_posterior
 
     post = load_posterior(saved)
+    require_item(reference, post.items)
     found = {
         "differences": differences(post, level, reference),
         "quasi_variances": quasi_variances(post),

@@ -22,7 +22,7 @@ from prefdensity.cli.pcal import design, estimate
 from prefdensity.cli.ratio import likelihood_ratio
 from prefdensity.cli.reward import reward
 from prefdensity.cli.select import battles, select, select_study
-from prefdensity.cli.shell import INTERRUPTED, one_sentence, require_writable, results, staged, write_csv
+from prefdensity.cli.shell import INTERRUPTED, one_sentence, require_item, require_writable, results, staged, write_csv
 from prefdensity.cli.study import judge_study, study
 from prefdensity.cli.table import reads_a_table
 from prefdensity.errors import DataError
@@ -55,6 +55,12 @@ class Method(StrEnum):
     nuts = "nuts"
     map = "map"
     mle = "mle"
+
+
+Reference = Annotated[
+    str | None,
+    typer.Option(help="Item from which differences are counted, in the report and between groups.", metavar="ITEM"),
+]
 
 
 def main() -> None:
@@ -139,17 +145,16 @@ def fit(
             metavar="COLUMN",
         ),
     ] = None,
-    reference: Annotated[
-        str | None, typer.Option(help="Item from which --by counts differences between groups.", metavar="ITEM")
-    ] = None,
+    reference: Reference = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.")] = False,
 ) -> None:
     """Fit an annotator model; write the fit, two tables and a report that opens in a browser."""
     from prefdensity.inference import fitting
     from prefdensity.programs.loading import load_program, reading
 
-    if reference is not None and (by is None or reference not in data.items):
-        raise DataError(f"--reference {reference} must name an item of the table, beside --by")
+    require_item(reference, data.items)
+    if reference is not None and method is Method.map:
+        raise DataError("--method map has no spread, so no differences from --reference; use another method")
     require_writable(out)
     program = load_program(model)
     post = fitting.fit(
@@ -166,15 +171,21 @@ def fit(
         progress=False if quiet else None,
         checkpoint=checkpoint,
     )
-    _write_fit(post, data, out, level, None if by is None else post.by(by, level, reference))
+    _write_fit(post, data, out, level, reference, None if by is None else post.by(by, level, reference))
     if "interrupted" in post.status.message:
         raise typer.Exit(INTERRUPTED)
 
 
 def _write_fit(
-    post: "Posterior", data: "Comparisons | Choices", out: Path, level: float, groups: "Groups | None"
+    post: "Posterior",
+    data: "Comparisons | Choices",
+    out: Path,
+    level: float,
+    reference: str | None,
+    groups: "Groups | None",
 ) -> None:
     from prefdensity.checking.check import check
+    from prefdensity.posterior.pairwise import differences
     from prefdensity.reporting.answer import cautions
     from prefdensity.reporting.report import write_report
 
@@ -185,10 +196,13 @@ def _write_fit(
         write_csv(folder, parameters=post.parameters(level=level))
         if ranked:
             write_csv(folder, summary=post.summary(level=level))
+        if reference is not None:
+            write_csv(folder, differences=differences(post, level, reference))
         if groups is not None:
             write_groups(groups, folder)
         if ranked:
-            write_report(post, data, folder / "report.html", level=level, command=_typed(), checked=checked)
+            write_report(post, data, folder / "report.html", level=level, reference=reference, command=_typed(),
+                         checked=checked)  # fmt: skip
         written = sorted(path.name for path in folder.iterdir())
     if ranked:
         show_ranking(post, level)
@@ -218,6 +232,7 @@ def report(
         typer.Option("--model", "-m", help="The .py file of the fit, if it was one.", metavar="FILE"),
     ] = None,
     level: Annotated[float, typer.Option(help="Posterior mass of intervals.", min=0.01, max=0.999)] = 0.9,
+    reference: Reference = None,
 ) -> None:
     """Write the report of a saved fit again; FILE and its options must be those of the fit."""
     from prefdensity.checking.check import check
@@ -225,9 +240,10 @@ def report(
     from prefdensity.reporting.report import write_report
 
     post = load_posterior(saved, model)
+    require_item(reference, post.items)
     checked = check(post, data)
     target = out or saved.with_name("report.html")
-    written = write_report(post, data, target, title, level=level, checked=checked)
+    written = write_report(post, data, target, title, level=level, reference=reference, checked=checked)
     typer.echo(f"wrote {written}")
     show_verdict(post, checked)
 

@@ -20,12 +20,15 @@ def likelihood_ratio(
         typer.Option("--models", "-m", help="Models, each a case of a larger one.", metavar="MODEL..."),
     ],
     more: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for likelihood_ratio.csv; none by default.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for likelihood_ratio.csv and a report; none by default.")
+    ] = None,
 ) -> None:
     """Fit nested models by maximum likelihood and test each against the next: AIC, chi-squared and p, as anova in R."""
     from prefdensity import inference
     from prefdensity.comparison.likelihood_ratio import likelihood_ratios
     from prefdensity.programs.loading import load_program
+    from prefdensity.reporting.ratio_report import write_ratio_report
 
     programs = {program.name: program for program in map(load_program, [*models, *(more or [])])}
     posts = {name: inference.fit(program, data, method="mle", progress=False) for name, program in programs.items()}
@@ -34,3 +37,4 @@ def likelihood_ratio(
     if out is not None:
         with results(out) as folder:
             write_csv(folder, likelihood_ratio=table)
+            write_ratio_report(table, folder / "report.html", Path(data.source).name)

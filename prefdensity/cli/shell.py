@@ -5,8 +5,9 @@ import inspect
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,14 @@ def write_csv(folder: Path, **tables: Any) -> None:
 
     for name, table in tables.items():
         spreadsheet_safe(table).to_csv(folder / f"{name}.csv", index=False)
+
+
+def require_item(reference: str | None, items: Sequence[str]) -> None:
+    """Raise `DataError` unless the reference, if there is one, is an item."""
+    if reference is not None and reference not in items:
+        close = get_close_matches(reference, items, 1)
+        meant = f"; did you mean {close[0]}?" if close else f", such as {', '.join(items[:5])}"
+        raise DataError(f"--reference {reference} must be an item of the table{meant}")
 
 
 def require_ending(out: Path) -> None:

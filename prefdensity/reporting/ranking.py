@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 from typing import TYPE_CHECKING
 
-from prefdensity.posterior.pairwise import differences
+from prefdensity.posterior.pairwise import differences, quasi_variances
 from prefdensity.posterior.people import item_table
 from prefdensity.reporting.canvas import item_order
 from prefdensity.reporting.labels import shorten
@@ -94,21 +95,28 @@ def ranking(post: Posterior, data: Comparisons | Choices, summary: pd.DataFrame,
     return PageTable(_caption(summary, level), columns, len(shown), note)
 
 
-def pairs(post: Posterior, level: float) -> Part | None:
-    """Return how far apart items are, every two or each from the leader; None for a fit without spread.
+def apart(post: Posterior, level: float, reference: str | None = None) -> list[Part]:
+    """Return how far apart items are, and variances of single items that say it of any two; nothing without spread.
 
     Parameters
     ----------
     post
         A fit.
     level
-        Posterior mass of the intervals of all differences at once.
+        Posterior mass of the intervals: of all differences at once, and of items by themselves.
+    reference
+        Item from which differences are counted; None: every two, of many items from the leader.
     """
     if post.is_point:
-        return None
-    leader = item_order(post, post.summary())[0]
-    every = len(post.items) <= _EVERY_TWO
-    found = differences(post, level, None if every else leader)
+        return []
+    few = 2 < len(post.items) <= _EVERY_TWO
+    return [_pairs(post, level, reference), *([_quasi(post, level)] if few else [])]
+
+
+def _pairs(post: Posterior, level: float, reference: str | None) -> Part:
+    every = reference is None and len(post.items) <= _EVERY_TWO
+    base = reference if reference is not None else item_order(post, post.summary())[0]
+    found = differences(post, level, None if every else base)
     rows = found.to_dict("records")
     middle, lower, upper = ([row[name] for row in rows] for name in ("difference", "lower_all", "upper_all"))
     columns: list[PageColumn] = [Words("item", [row["item_a"] for row in rows], names=True)]
@@ -129,13 +137,36 @@ def pairs(post: Posterior, level: float) -> Part | None:
         Numbers("P(greater)", [row["p_greater"] for row in rows], [percent(row["p_greater"]) for row in rows]),
     ]
     clear = sum(low > 0 or high < 0 for low, high in zip(lower, upper, strict=True))
-    what = "every two items" if every else f"{shorten(leader)} and each other item"
+    what = "every two items" if every else f"each other item and {shorten(base)}"
     caption = (
         f"Differences in utility between {what}: {clear:,} of {len(rows):,} are clear of 0, with {level:.0%} "
         "probability for all of them together."
     )
     more = "" if every else "Every two are written by prefdensity tables (or prefdensity.differences)."
     return PageTable(caption, columns, len(rows), more)
+
+
+def _quasi(post: Posterior, level: float) -> Part:
+    """Return quasi-standard deviations, with intervals of single items that readers compare without a reference."""
+    found = quasi_variances(post)
+    rows, reach = found.to_dict("records"), NormalDist().inv_cdf((1 + level) / 2)
+    middle, variance = [row["estimate"] for row in rows], [row["quasi_sd"] ** 2 for row in rows]
+    ends = [reach * row["quasi_sd"] for row in rows]
+    columns = [
+        *_named(found),
+        Bars(
+            f"utility ± {reach:.2f} quasi sd", [value - end for value, end in zip(middle, ends, strict=True)], middle,
+            [value + end for value, end in zip(middle, ends, strict=True)],
+        ),
+        Numbers("utility", middle, [signed(value) for value in middle]),
+        Numbers("quasi sd", [row["quasi_sd"] for row in rows], [number(row["quasi_sd"]) for row in rows]),
+        Numbers("quasi variance", variance, [number(value) for value in variance]),
+    ]  # fmt: skip
+    caption = (
+        "Quasi-variances: that of one item and that of another add up to the variance of their difference, here to "
+        f"within {found['worst_error'].max():.1%} of its standard deviation."
+    )
+    return PageTable(caption, columns, len(rows))
 
 
 def wins(post: Posterior, items: list[str]) -> Part:

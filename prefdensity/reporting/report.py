@@ -12,6 +12,7 @@ from markupsafe import Markup
 from prefdensity.checking.check import check
 from prefdensity.checking.report import CheckReport
 from prefdensity.data.report import describe
+from prefdensity.posterior.draws import require_spread
 from prefdensity.posterior.posterior import require_same_table
 from prefdensity.reporting import found, judges, plots, ranking
 from prefdensity.reporting.answer import answer, cautions, verdict
@@ -39,6 +40,7 @@ def write_report(
     title: str | None = None,
     *,
     level: float = 0.9,
+    reference: str | None = None,
     command: str | None = None,
     checked: CheckReport | None = None,
 ) -> Path:
@@ -56,6 +58,8 @@ def write_report(
         Heading of the page; the source of the data by default.
     level
         Posterior mass of the intervals.
+    reference
+        Item from which differences are counted; None: every two, of many items from the leader.
     command
         Shell command that reproduces the fit; the Python call is always shown.
     checked
@@ -69,41 +73,42 @@ def write_report(
     Raises
     ------
     DataError
-        If `data` is not the table that was fitted.
+        If `data` is not the table that was fitted, or the reference is no item, or the fit has no spread to count by.
     """
     require_same_table(post, data)
+    if reference is not None:
+        require_spread(post, level, reference)
     checked = checked or check(post, data)
-    name = os.path.basename(data.source)
-
-    def plainly(sentences: Sequence[str]) -> list[str]:
-        return [unrooted(said.replace(data.source, name)) for said in sentences]
-
-    summary, size = post.summary(level=level), f"{data.n_judgements:,.0f}"
+    summary, apart = post.summary(level=level), ranking.apart(post, level, reference)
     page = Page(
-        title=title or name,
-        about=f"program {unrooted(post.program_name)}, method {post.status.method}, {size} judgements",
-        answer=plainly(answer(post, checked)),
-        verdict=plainly([verdict(checked)]),
-        next=plainly([checked.advice]),
+        title=title or os.path.basename(data.source),
+        about=f"{unrooted(post.program_name)} by {post.status.method}, {data.n_judgements:,.0f} judgements",
+        answer=_plainly(data, answer(post, checked)),
+        verdict=_plainly(data, [verdict(checked)]),
+        next=_plainly(data, [checked.advice]),
         stands=_STANDS[checked.verdict],
         plot=ranking.first_rows(summary, level),
-        cautions=plainly(cautions(post, data, checked)),
-        sections=[each for each in _sections(post, data, level, checked, summary, command) if each.parts],
+        cautions=_plainly(data, cautions(post, data, checked)),
+        sections=[each for each in _sections(post, data, level, checked, summary, apart, command) if each.parts],
     )
     return page.write(path)
 
 
+def _plainly(data: Comparisons | Choices, sentences: Sequence[str]) -> list[str]:
+    """Return sentences in which files are called by their last name alone."""
+    return [unrooted(said.replace(data.source, os.path.basename(data.source))) for said in sentences]
+
+
 def _sections(
     post: Posterior, data: Comparisons | Choices, level: float, checked: CheckReport, summary: pd.DataFrame,
-    command: str | None,
+    apart: list[Part], command: str | None,
 ) -> list[Section]:  # fmt: skip
     order = item_order(post, summary)
-    apart = ranking.pairs(post, level)
     off = [*found.suspicions(checked), *found.additions(checked), found.departures(checked), found.calibration(checked)]
     elbo = [_elbo(post)] if len(post.status.elbo_trace) > 1 else []
     return [
         Section("Ranking", parts=[ranking.ranking(post, data, summary, level)]),
-        Section("Differences", parts=[] if apart is None else [apart]),
+        Section("Differences", parts=apart),
         Section("Who beats whom", parts=[ranking.wins(post, order)]),
         Section("Check", [unrooted(said) for said in (checked.headline, *checked.warnings)], off),
         Section("Annotators", parts=[] if data.SETS or not data.annotators else judges.annotators(post, data.pairs())),
