@@ -33,6 +33,7 @@ _HOME = {
     "bootstrap": "inference",
     "check": "checking.check",
     "compare": "comparison.compare",
+    "cost": "reporting.cost",
     "describe": "data.report",
     "differences": "posterior.pairwise",
     "compose": "programs.compose",
@@ -116,6 +117,7 @@ if TYPE_CHECKING:
     from prefdensity.programs.listing import judge_names as judge_names, names as names
     from prefdensity.programs.loading import load_program as load_program
     from prefdensity.reporting import plots as plots
+    from prefdensity.reporting.cost import cost as cost
     from prefdensity.reporting.report import write_report as write_report
     from prefdensity.reward.annotate import annotate as annotate
     from prefdensity.selection.battles import battle_design as battle_design

@@ -26,7 +26,7 @@ ROOMS = {
     "judged": "data programs posterior inference",
     "pcal": "programs judged",
     "reward": "data programs posterior inference comparison",
-    "reporting": "data programs posterior checking comparison selection judged pcal",
+    "reporting": "data programs posterior inference density checking comparison selection judged pcal",
     "cli": "data programs posterior inference checking comparison selection reward judged pcal reporting",
     "__main__": "cli",
 }
@@ -38,7 +38,7 @@ HOMES = {
     "jinja2": "reporting",
     "markupsafe": "reporting",
     "matplotlib": "reporting",
-    "pandas": "checking comparison data density inference judged pcal posterior reward selection",
+    "pandas": "checking comparison data density inference judged pcal posterior reporting reward selection",
     "pyarrow": "data",
     "pyro": "inference models programs",
     "rich": "cli progress",

@@ -6,8 +6,9 @@ Each rule names one check as its evidence. Rules are few because the checks are 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -164,6 +165,7 @@ def suspects(
     program: Program,
     data: Comparisons | Choices,
     own: Sequence[Layer] = (),
+    made: Mapping[str, Program] = MappingProxyType({}),
 ) -> tuple[Cause, ...]:
     """Return suspected causes, the best supported first.
 
@@ -175,6 +177,8 @@ def suspects(
         What was checked.
     own
         Layers to offer beside the shipped ones.
+    made
+        Layer, as in `steps` -> the program with it.
     """
     off = {row["check"]: row for row in table.to_dict("records") if row["verdict"] in ("doubtful", "contradicted")}
     ruled_out = "mixture" if "clear cycles" in off else "circles"
@@ -192,10 +196,12 @@ def suspects(
     for row in steps[~steps["layer"].isin(covered)].to_dict("records"):
         rule = Rule("", f"score of {row['layer']}", 0, f"Try {row['program']}.", about=row["layer"])
         found.append(_suspicion(rule, 0.0, steps[steps["layer"] == row["layer"]], most))
-    return tuple(
+    told = [
         _cause(each.rule, each.z, each.meaning or meanings[each.rule.check], parts, program, data, own)
         for each in ranked([each for each in found if each is not None])
-    )
+    ]
+    alone = {f"score of {layer}": (program,) for layer, program in made.items()}
+    return tuple(replace(each, remedies=each.remedies or alone.get(each.check, ())) for each in told)
 
 
 def _suspicion(rule: Rule, z: float, tried: pd.DataFrame, most: float) -> Suspicion | None:

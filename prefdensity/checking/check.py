@@ -86,12 +86,12 @@ def check(
     table = pd.DataFrame([tally.row() for tally in tallies])
     parts = {tally.check.name: tally.frame() for tally in tallies if not tally.lacking}
     found, untried = ([], _OF_PAIRS) if data.SETS else scores(post, data.pairs(), layers)
-    steps = ranked(found)
+    steps, made = ranked(found), {each.extension.layer.label: each.extension.program for each in found}
     return CheckReport(
         program=post.program_name,
         source=data.source,
         table=table,
-        causes=suspects(table, parts, steps, post.program, data, layers),
+        causes=suspects(table, parts, steps, post.program, data, layers, made),
         steps=steps,
         untried=untried,
         parts=parts,

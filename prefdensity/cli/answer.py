@@ -9,7 +9,10 @@ import typer
 from prefdensity.words import percent
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from prefdensity.checking.report import CheckReport
+    from prefdensity.data.comparisons import Comparisons
     from prefdensity.posterior.posterior import Posterior
 
 
@@ -18,6 +21,18 @@ def show_verdict(post: Posterior, checked: CheckReport) -> None:
     from prefdensity.reporting.answer import closing
 
     typer.echo("\n" + "\n".join(closing(post, checked)))
+
+
+def show_costs(found: CheckReport, post: Posterior, data: Comparisons, seed: int) -> dict[str, pd.DataFrame]:
+    """Print what a program costs by the first that answers each finding; return the tables, the first's first."""
+    from prefdensity.reporting.cost import cost
+
+    tables: dict[str, pd.DataFrame] = {}
+    for cause in (each for each in found.causes if each.remedies):
+        told = cost(post, data, cause.remedies[0], seed=seed)
+        typer.echo(f"\n{cause.name}. {told}")
+        tables[f"cost_{len(tables) + 1}"] = told.table
+    return tables
 
 
 def show_ranking(post: Posterior, level: float, most: int = 10) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from prefdensity.cli.annotate import annotate
-from prefdensity.cli.answer import show_ranking, show_verdict
+from prefdensity.cli.answer import show_costs, show_ranking, show_verdict
 from prefdensity.cli.audit import audit
 from prefdensity.cli.formats import formats
 from prefdensity.cli.groups import show_groups, write_groups
@@ -256,12 +256,15 @@ def check(
     data: "Comparisons | Choices",
     replicates: Annotated[int, typer.Option(help="Tables to replicate from the fit.", min=20)] = 100,
     seed: Annotated[int, typer.Option(help="Seed of the replicated tables.", min=0)] = 0,
+    cost: Annotated[
+        bool, typer.Option("--cost", help="Fit the first model that answers each finding; say what yours costs by it.")
+    ] = False,
     model: Annotated[
         Path | None,
         typer.Option("--model", "-m", help="The .py file of the fit, if it was one.", metavar="FILE"),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for check.csv, suspects.csv and two pictures; none by default.")
+        Path | None, typer.Option(help="Folder for check.csv, suspects.csv, cost_1.csv ... and two pictures.")
     ] = None,
 ) -> None:
     """Say what the data hold against a fit, who shows it, and which model to try; FILE must be that of the fit."""
@@ -274,9 +277,12 @@ def check(
     found = check.check(post, data, replicates=replicates, seed=seed)
     typer.echo(str(found))
     typer.echo(next_step(found))
+    tables = {"check": found.table, "suspects": found.suspects()}
+    if cost and not data.SETS:
+        tables |= show_costs(found, post, data.pairs(), seed)
     if out is not None:
         with results(out) as folder:
-            write_csv(folder, check=found.table, suspects=found.suspects())
+            write_csv(folder, **tables)
             plots.check(found).savefig(folder / "check.svg")
             plots.calibration_curve(found.calibration_curve).savefig(folder / "calibration.svg")
 

@@ -103,6 +103,22 @@ class Question:
             part = rows[start : start + size]
             yield self._run(cells, given, part)[0].expand(len(part), types, len(cells)).numpy()
 
+    def of_cells(self, cells: Cells, step: int = 1) -> Iterator[Array]:
+        """Yield margins [draw, cell] of every `step`-th draw in the situations of cells, people known.
+
+        Of hidden types the mean, weighed by what is known of who judged.
+        """
+        rows = np.arange(0, self.post.n_draws, step)
+        size = max(1, _PASS // max(1, len(cells)))
+        for start in range(0, len(rows), size):
+            part = rows[start : start + size]
+            found = self._run(cells, list(self.post.drawn), part)[0].numpy()
+            if found.shape[1] == 1 or cells.annotator is None:
+                yield np.broadcast_to(found.mean(1), (len(part), len(cells)))
+                continue
+            share = self.post.draws["type_probability"][part][:, cells.annotator.numpy()]
+            yield (found * share.swapaxes(1, 2)).sum(1)
+
     def _run(self, cells: Cells, given: Collection[str], rows: Array) -> tuple[Tensor, dict[str, Any]]:
         member = centred(self.post.latent) if self.member == AVERAGE else nullcontext()
         with member:
