@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.linalg import block_diag, sqrtm
 from scipy.stats import gaussian_kde, norm
 
 from prefdensity.errors import DataError, FitError
@@ -12,7 +11,7 @@ from prefdensity.judged.simulate import COEFFICIENT, JudgedWorld, buy
 from prefdensity.judged.units import Judged
 from prefdensity.pcal import GivenNuisance, LinearNuisance, LinearRegression, Mean, Quantile, pcal, pcal_design
 from prefdensity.pcal.allocation import draw
-from prefdensity.pcal.intervals import cluster_degrees, corrected, degrees, effective, spread, wilson
+from prefdensity.pcal.intervals import wilson
 
 Z = norm.ppf(0.95)
 
@@ -148,81 +147,6 @@ def test_an_extreme_quantile_of_few_labels_is_refused():
             pcal(only_labels(label), Quantile((p,)), LinearNuisance())
 
 
-# --- few labels, clusters -------------------------------------------------------------------------------------------
-
-
-def test_clusters_are_corrected_as_bell_and_mccaffrey_do():
-    rng = np.random.default_rng(7)
-    sizes = rng.integers(1, 9, 12)
-    cluster = np.repeat(np.arange(12), sizes)
-    x = np.column_stack([rng.normal(size=len(cluster)), rng.normal(size=12)[cluster], np.ones(len(cluster))])
-    y = rng.normal(size=len(cluster))
-    inverse = np.linalg.inv(x.T @ x)
-    error = y - x @ inverse @ x.T @ y
-    values = (x * error[:, None]) @ inverse * len(x)
-    found = spread(corrected(values, x, np.ones(len(x)), cluster), cluster)
-    blocks = [x[cluster == c] for c in range(12)]
-    adjust = block_diag(*(np.linalg.inv(sqrtm(np.eye(len(b)) - b @ inverse @ b.T)).real for b in blocks))
-    sums = np.array([(adjust @ error)[cluster == c] @ b for c, b in enumerate(blocks)])
-    np.testing.assert_allclose(found, inverse @ sums.T @ sums @ inverse, rtol=1e-8)
-
-
-@pytest.mark.parametrize("effect", [0.0, 0.8])
-def test_degrees_by_cluster_are_bell_and_mccaffrey_s(effect):
-    """From whole residual makers, errors correlated within clusters as residuals are by loops over their pairs.
-
-    Residuals that alternate in a cluster have no correlation.
-    """
-    rng = np.random.default_rng(12)
-    cluster = np.repeat(np.arange(9), [2, 2, 4, 4, 6, 8, 8, 10, 12])
-    n = len(cluster)
-    x = np.column_stack([rng.normal(size=n), rng.normal(size=9)[cluster], np.ones(n)])
-    inverse = np.linalg.inv(x.T @ x)
-    error = np.tile([1.0, -1.0], n // 2) + 0.01 * rng.normal(size=n) + effect * rng.normal(size=9)[cluster]
-    error -= x @ inverse @ x.T @ error
-    pairs = [(i, j) for i in range(n) for j in range(n) if i != j and cluster[i] == cluster[j]]
-    within = max(np.mean([error[i] * error[j] for i, j in pairs]) / np.mean(error**2), 0.0)
-    assert (within > 0.1) == (effect > 0)
-    working = (1 - within) * np.eye(n) + within * (cluster[:, None] == cluster)
-    found = cluster_degrees((x * error[:, None]) @ inverse * n, x, np.ones(n), cluster)
-    maker = np.eye(n) - x @ inverse @ x.T
-    for parameter in range(3):
-        pulls = []
-        for c in range(9):
-            mine = cluster == c
-            lift = np.linalg.inv(sqrtm(np.eye(mine.sum()) - x[mine] @ inverse @ x[mine].T)).real
-            pulls.append(maker[mine].T @ lift @ x[mine] @ inverse[:, parameter])
-        gram = np.array(pulls) @ working @ np.array(pulls).T
-        assert found[parameter] == pytest.approx(np.trace(gram) ** 2 / (gram**2).sum(), rel=1e-8)
-
-
-def test_one_cluster_that_tells_all_leaves_one_degree():
-    """A slope that two of six clusters bear, one the mirror of the other, has one contrast behind it."""
-    cluster = np.repeat(np.arange(6), 4)
-    x = np.column_stack([np.where(cluster == 0, 1.0, np.where(cluster == 1, -1.0, 0.0)), cluster > 1])
-    error = np.random.default_rng(3).normal(size=24)
-    found = cluster_degrees(x * error[:, None], x, np.ones(24), cluster)
-    assert found[0] == pytest.approx(1.0, abs=1e-6)
-
-
-def test_degrees_by_equal_clusters_are_their_number_less_one():
-    """Errors wholly shared or not at all: for a mean of equal clusters both give the t of their means."""
-    rng = np.random.default_rng(13)
-    for shared in (0.0, 3.0):
-        value = rng.normal(size=(14, 5)) + shared * rng.normal(size=(14, 1))
-        values = (value - value.mean()).reshape(-1, 1)
-        found = cluster_degrees(values, np.ones((70, 1)), np.ones(70), np.repeat(np.arange(14), 5))
-        assert found[0] == pytest.approx(13, rel=1e-8)
-
-
-def test_degrees_of_equal_gaussian_values_are_their_number():
-    draws = np.random.default_rng(8).normal(size=(40, 4000))
-    one = np.array([degrees(draws[:, [column]], None, 40)[0] for column in range(4000)])
-    full = one * 40 / 39  # one parameter takes its share
-    assert np.mean(1 / (full + 2)) == pytest.approx(1 / 42, rel=0.02)  # exact: E of the ratio is 3 / (n + 2)
-    assert effective(np.ones(12), np.repeat([0, 1, 2], 4)) == 3
-
-
 def regression(rng, n=240, d=12, groups=0, skewed=False):
     """Return a table with d covariates, with `groups` the first constant within clusters of unequal size.
 
@@ -238,16 +162,6 @@ def regression(rng, n=240, d=12, groups=0, skewed=False):
         error = 0.8 * error + 0.6 * effect[cluster]
     beta = np.linspace(-1, 1, d + 1)
     return table(np.column_stack([x, np.ones(n)]) @ beta + error, x, rng, cluster=cluster), beta
-
-
-def test_few_clusters_are_said_and_very_few_refused():
-    rng = np.random.default_rng(9)
-    with pytest.raises(DataError, match="4 clusters have a label; at least 5"):
-        pcal(regression(rng, 80, 1, 4)[0], nuisance=LinearNuisance())
-    said = pcal(regression(rng, 160, 2, 8)[0], nuisance=LinearNuisance()).warnings
-    assert any("only 8 clusters with labels for 3 parameters" in each for each in said)
-    many = pcal(regression(rng, 1200, 2, 40)[0], nuisance=LinearNuisance()).warnings
-    assert not any("clusters" in each for each in many)
 
 
 def test_warnings_know_the_number_of_parameters():
@@ -325,7 +239,11 @@ LABELS = {
     "zero_inflated": lambda eta, rng: np.where(rng.random(len(eta)) < 0.35, 0, np.exp(eta + rng.normal(size=len(eta)))),
     "bimodal": lambda eta, rng: eta / 2 + np.where(rng.random(len(eta)) < 0.5, -2, 2) + rng.normal(size=len(eta)) / 3,
 }
+
+
 RIGHT = {"ratings": 0.9, "rounded": 0.15, "lognormal": 0.5, "t3": 0.9, "zero_inflated": 0.9, "bimodal": 0.5}
+
+
 QUANTILES = (0.1, 0.5, 0.9)
 
 

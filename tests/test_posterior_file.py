@@ -5,22 +5,16 @@ import os
 import pickle
 import subprocess
 import sys
-import warnings
 from dataclasses import replace
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pandas as pd
-import pyro
-import pyro.distributions as dist
 import pytest
 import xarray as xr
-from contract import table
 
 import prefdensity
-from prefdensity import layer
-from prefdensity.data.simulate import population
 from prefdensity.errors import DataError, ProgramError
 from prefdensity.judged.simulate import JudgedWorld
 from prefdensity.posterior.files import seal, write_tree
@@ -313,90 +307,6 @@ def test_loading_a_judge_runs_nothing(tmp_path, monkeypatch, name):
         prefdensity.load_judge(saved, program="davidson")
 
 
-OTHERS = {
-    "davidson": "site tie_strength was never drawn",
-    "student_items": "site utility is StudentT by item, and Normal by item was fitted",
-    "utility_scale(fixed=1.0)": "has no site utility_scale",
-    "thurstone": "gives other probabilities under the same draw",
-    "lapse": "site lapse was never drawn",
-}
-
-
-@pytest.mark.parametrize("other", OTHERS)
-def test_a_program_that_was_not_fitted_is_refused(simple, tmp_path, other):
-    saved = simple.save(tmp_path / "fit.nc")
-    with pytest.raises(ProgramError, match=f"is not the program that was fitted.*: it.? .*{OTHERS[other]}"):
-        prefdensity.load_posterior(saved, other)
-
-
-EDITED = """from prefdensity import compose, layer
-import pyro, pyro.distributions as dist
-
-@layer("margin", needs=["first"])
-def my_bias(margin, data):
-    return margin {sign} pyro.sample("my_bias", dist.Normal(0.0, {width})) * data.first
-
-PROGRAM = compose("bradley_terry", my_bias)
-"""
-
-
-@pytest.mark.parametrize(
-    ("sign", "width", "said"), [("-", 0.5, "other probabilities"), ("+", 0.6, "the prior of my_bias is another")]
-)
-def test_an_edited_file_is_found_out(tmp_path, sign, width, said):
-    path = tmp_path / "mine.py"
-    path.write_text(EDITED.format(sign="+", width=0.5))
-    ordered = replace(BASEBALL, first=np.ones(len(BASEBALL), np.int8))
-    post = prefdensity.fit(path, ordered, method="laplace", draws=100)
-    saved = post.save(tmp_path / "fit.nc")
-    given = prefdensity.load_posterior(saved, path).predict([("Boston", "Detroit")], first="a")
-    pd.testing.assert_frame_equal(given, post.predict([("Boston", "Detroit")], first="a"))
-    path.write_text(EDITED.format(sign=sign, width=width))
-    with pytest.raises(ProgramError, match=said):
-        prefdensity.load_posterior(saved, path)
-
-
-def test_a_layer_with_a_shipped_name_is_not_the_shipped_one(tmp_path):
-    """Same name, same site, other mathematics: what its author fitted, before and after a file."""
-
-    @layer("margin", needs=["first"])
-    def position_bias(margin, data):
-        return margin - 2 * pyro.sample("position_bias", dist.Normal(0.0, 0.5)) * data.first
-
-    ordered = replace(BASEBALL, first=np.ones(len(BASEBALL), np.int8))
-    own = prefdensity.fit(prefdensity.compose("bradley_terry", position_bias), ordered, method="laplace", draws=100)
-    assert own.program_name == "bradley_terry+position_bias"
-    asked = own.predict([("Boston", "Detroit")], first="a")["p_a"][0]
-    u, bias = own.draws["utility"], own.draws["position_bias"]
-    b, d = (own.items.index(name) for name in ("Boston", "Detroit"))
-    assert asked == pytest.approx((1 / (1 + np.exp(-(u[:, b] - u[:, d] - 2 * bias)))).mean(), rel=1e-12)
-    saved = own.save(tmp_path / "fit.nc")
-    with pytest.raises(ProgramError, match="not made of shipped layers alone"):
-        prefdensity.load_posterior(saved).predict([("Boston", "Detroit")])
-    with pytest.raises(ProgramError, match="other probabilities"):
-        prefdensity.load_posterior(saved, "bradley_terry+position_bias")
-
-
-def test_a_latent_site_without_draws_is_an_error(simple):
-    """It would be drawn from its prior without a word."""
-    lost = replace(simple, event_dims={name: n for name, n in simple.event_dims.items() if name != "utility"})
-    for ask in questions(lost, simple):
-        with pytest.raises(ProgramError, match="the site 'utility' of bradley_terry has no draws"):
-            ask()
-
-
-def test_a_scale_that_maximum_likelihood_has_no_use_for_is_no_loss(tmp_path):
-    post = prefdensity.fit("bradley_terry", BASEBALL, method="mle")
-    assert post.unfelt == ("utility_scale",)
-    again = prefdensity.load_posterior(post.save(tmp_path / "fit.nc"))
-    pd.testing.assert_frame_equal(again.win_probabilities(), post.win_probabilities())
-
-
-def test_a_posterior_travels_with_its_program(simple):
-    again = pickle.loads(pickle.dumps(simple))
-    pd.testing.assert_frame_equal(again.win_probabilities(), simple.win_probabilities())
-
-
 FULL_DISK = """
 import resource, signal, sys
 import prefdensity
@@ -430,55 +340,3 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(simple, tmp_path):
 def test_a_save_into_nowhere_is_an_error_that_names_it(simple, tmp_path):
     with pytest.raises(OSError, match="nowhere"):
         simple.save(tmp_path / "nowhere" / "fit.nc")
-
-
-@pytest.fixture
-def arviz():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # arviz 0.23 announces its next version when imported
-        return pytest.importorskip("arviz")
-
-
-def posterior_group(tree):
-    return tree["posterior"].dataset if hasattr(tree["posterior"], "dataset") else tree["posterior"]
-
-
-def test_arviz_gets_named_axes(arviz):
-    data = population(5, 4, 500, seed=2, tie_strength=0.6, n_types=2)[0]
-    post = prefdensity.fit("annotator_types+davidson", data, method="laplace", draws=200)
-    exported = posterior_group(post.to_arviz())
-    assert exported["utility"].dims == ("chain", "draw", "type", "item")
-    assert list(exported["utility"].coords["item"].values) == list(data.items)
-    assert exported["type_probability"].dims == ("chain", "draw", "annotator", "type")
-    assert list(exported.coords["annotator"].values) == list(data.annotators)
-    assert exported["tie_strength"].dims == ("chain", "draw")
-    assert exported.attrs["sampler"] == "guide"
-    dealt = exported["utility"].values
-    np.testing.assert_array_equal(dealt.reshape(-1, *dealt.shape[2:]), post.draws["utility"])
-
-
-def test_arviz_judges_independent_draws(arviz, simple, caplog):
-    frame = arviz.summary(simple.to_arviz())
-    assert frame["r_hat"].astype(float).between(0.99, 1.03).all()
-    assert (frame["ess_bulk"].astype(float) > 300).all()
-    assert not caplog.records
-
-
-def test_arviz_summarises_what_it_gets(arviz):
-    post = prefdensity.fit("bradley_terry", BASEBALL, method="nuts", draws=200, warmup=100, chains=2)
-    exported = post.to_arviz()
-    frame = arviz.summary(exported, var_names=["utility"])
-    assert len(frame) == 7
-    assert any("Boston" in row for row in frame.index)
-    assert float(arviz.rhat(exported)["utility"].max()) < 1.2
-    assert posterior_group(exported).attrs["sampler"] == "nuts"
-    assert posterior_group(exported)["utility"].shape == (2, 200, 7)
-    mean = frame["mean"].astype(float).to_numpy()
-    np.testing.assert_allclose(mean, post.draws["utility"].mean(0), atol=0.006)  # arviz rounds
-
-
-def test_draws_of_features_are_named(arviz):
-    post = prefdensity.fit("linear", table(rows=60), method="laplace", draws=100)
-    exported = posterior_group(post.to_arviz())
-    assert exported["weight"].dims == ("chain", "draw", "feature")
-    assert list(exported.coords["feature"].values) == ["f", "g"]
