@@ -27,11 +27,15 @@ LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 @dataclass
 class Block:
-    """Code on a page: its language, its text, and the file that it is said to be saved as (`:caption:`)."""
+    """Code on a page: its language, its text, and the file that it is said to be saved as (`:caption:`).
+
+    `shipped`: the data that it reads come with the package (else `:class: their-data`).
+    """
 
     language: str
     code: str
     file: str | None
+    shipped: bool = True
 
     def run(self, names: dict) -> None:
         """Save it, if it is a file; run it in the names of its page, if it is Python; else its commands one by one."""
@@ -56,7 +60,8 @@ def blocks(page: Path) -> list[Block]:
         if ":class: theirs\n" in match["options"]:
             continue
         caption = re.search(r"^:caption: *(.*)$", match["options"], re.M)
-        found.append(Block(match["language"], match["code"], caption[1] if caption else None))
+        ours = ":class: their-data\n" not in match["options"]
+        found.append(Block(match["language"], match["code"], caption[1] if caption else None, ours))
     return found
 
 
@@ -85,6 +90,18 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("page", WITH_CODE)
 def test_blocks_of_a_page_run(page: Path, desk: Path) -> None:
+    names: dict = {"__name__": "__main__"}
+    for block in blocks(page):
+        if block.shipped:
+            block.run(names)
+    plt.close("all")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [page for page in PAGES if not all(each.shipped for each in blocks(page))], ids=name)
+def test_blocks_about_public_data_run_where_the_data_are(page: Path, desk: Path, shared_data: Path) -> None:
+    for path in shared_data.glob("*.csv*"):
+        (desk / path.name).symlink_to(path)
     names: dict = {"__name__": "__main__"}
     for block in blocks(page):
         block.run(names)
