@@ -165,11 +165,11 @@ class Draws:
         """Return which entries of a site are safe to read, whatever the fit as a whole is worth: one row per entry.
 
         Columns: safe (the mean, and for utilities the mean rank, is within a tenth of a posterior standard deviation as
-        far as the diagnosis tells), note (otherwise how far it may be off; of a utility far outside the others that it
-        is, for a normal prior pulls it in; of the best that items fall into groups, or that they are hardly told apart,
-        for the prior then decides how sure the best is; of all, by how much their common unit is uncertain where the
-        judgements hardly fix it; empty else). Point estimates and their asymptotic intervals are
-        exact as such, so mle and map are safe.
+        far as the diagnosis tells), note (otherwise how far it may be off; and where utilities lean on their prior: one
+        far outside the others is pulled in, the best of items in groups looks too sure, those of items that are hardly
+        told apart lie as far apart as the prior of their spread says, and with a unit that the judgements hardly fix
+        all may be too far out or in; empty else). Point estimates and their asymptotic intervals are exact as such, so
+        mle and map are safe.
         """
         size = int(np.prod(self.draws[site].shape[1:]))
         priorless = self.status.method == "mle"
@@ -181,15 +181,19 @@ class Draws:
         return pd.DataFrame({"safe": error <= SAFE, "note": notes})
 
     def _shape(self) -> list[str]:
-        """Return for each utility what to say where those of all items (of its type) are not spread normally."""
+        """Return for each utility what to say where those of all items (of its type) lean on their prior."""
         draws = self.draws["utility"]
         notes: list[str] = []
         for k in np.ndindex(draws.shape[1:-1]):
             some = draws[(slice(None), *k)]
-            mean = some.mean(0)
             each = [f"{far:.1f} scales out, far for normal utilities" if far else "" for far in far_out(some)]
-            best = int(mean.argmax())
-            each[best] = each[best] or _leader_note(some - some.mean(-1, keepdims=True))
+            best = int(some.mean(0).argmax())
+            if grouped(some.mean(0)):
+                each[best] = each[best] or "items fall in groups: P(best) is too sure for normal utilities"
+            elif alike(some - some.mean(-1, keepdims=True)):
+                told = "items are hardly told apart: {} on the prior of their spread"
+                rest = told.format("it leans")
+                each = [one or (told.format("P(best) depends") if n == best else rest) for n, one in enumerate(each)]
             off = unit_error(some)
             unit = (
                 f"with all others maybe {1.645 * off:.0%} too far out or in: their unit is hardly known" if off else ""
@@ -226,13 +230,6 @@ def _note(error: float) -> str:
     if np.isnan(error):
         return "not checked"
     return f"may be off by {error:.1f} sd" if error < 10 else "not reached by the approximation"
-
-
-def _leader_note(utility: Array) -> str:
-    """Return what to say of P(best) where a normal prior of `utility` [draw, item] makes it too sure."""
-    if grouped(utility.mean(0)):
-        return "items fall in groups: P(best) is too sure for normal utilities"
-    return "items are hardly told apart: P(best) depends on the prior of their spread" if alike(utility) else ""
 
 
 def require_spread(post: Draws, level: float, reference: str | None = None) -> None:
