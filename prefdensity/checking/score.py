@@ -123,14 +123,19 @@ class Effects:
         return {name: x[:, site.at].reshape(len(x), *value.shape[1:]) for name, site, value in self.free}
 
     @cached_property
+    def _expected(self) -> Any:
+        """The slopes times expected counts [effect, row]."""
+        return sp.csr_array((sp.diags_array(self.fit.expected) @ self.slopes).T)
+
+    @cached_property
     def cross(self) -> Any:
         """Information between effects and what is estimated [effect, felt]."""
-        return sp.csr_array(self.slopes.T @ sp.diags_array(self.fit.expected) @ self.fit.slopes)
+        return self._expected @ self.fit.slopes
 
     @cached_property
     def own(self) -> Any:
         """Information of the effects [effect, effect]."""
-        return sp.csr_array(self.slopes.T @ sp.diags_array(self.fit.expected) @ self.slopes)
+        return self._expected @ self.slopes
 
     @cached_property
     def _pairs(self) -> Array:
@@ -248,7 +253,10 @@ def _excess(effects: Effects, many: Index) -> float:
     k = len(fit.view.cells.outcomes)
     p, total = np.exp(fit.log_p).reshape(-1, k), (fit.total * fit.share).reshape(-1, k)[:, 0]
     part = [slopes[i::k] for i in range(k)]
-    product = np.stack([np.stack([np.asarray((a * b).sum(1)).ravel() for b in part]) for a in part])  # [k, k, cell]
+    product = np.empty((k, k, len(p)))
+    for i in range(k):
+        for j in range(i + 1):
+            product[i, j] = product[j, i] = np.asarray((part[i] * part[j]).sum(1)).ravel()
     square = np.stack([product[i, i] for i in range(k)], 1)
     fourth = (p * square**2).sum(1) - (p * square).sum(1) ** 2
     normal = 2 * np.einsum("ci,ijc,cj->c", p, product**2, p)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import pkgutil
 from pathlib import Path
@@ -12,17 +13,18 @@ PACKAGE, JUDGES = "prefdensity.models", "prefdensity.models.judges"
 
 def names() -> list[str]:
     """Return the names of the layers and programs of comparisons shipped in models/, sorted."""
-    return _modules(PACKAGE)
+    return list(_modules(PACKAGE))
 
 
 def judge_names() -> list[str]:
     """Return the names of the layers for judged units shipped in models/judges/, sorted."""
-    return _modules(JUDGES)
+    return list(_modules(JUDGES))
 
 
-def _modules(package: str) -> list[str]:
+@functools.cache  # asked for every name that is looked up
+def _modules(package: str) -> tuple[str, ...]:
     found = pkgutil.iter_modules(importlib.import_module(package).__path__)
-    return sorted(m.name for m in found if not m.ispkg and not m.name.startswith("_"))
+    return tuple(sorted(m.name for m in found if not m.ispkg and not m.name.startswith("_")))
 
 
 def summaries() -> dict[str, str]:
