@@ -18,7 +18,7 @@ _ALIKE = 0.7
 # A unit is common to all utilities where their posterior is this many times as wide along themselves, on average, as in
 # other directions, and unknown where its relative standard deviation is this. Of Bradley-Terry tables of normal
 # utilities few are so; under reliabilities of seven annotators most, and their 90 % intervals hold .84 of utilities.
-_TOGETHER, _UNKNOWN = 3.0, 0.15
+_TOGETHER, _UNKNOWN = 2.5, 0.135
 
 
 def far_out(utility: NDArray[np.float64]) -> NDArray[np.float64]:
