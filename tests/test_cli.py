@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 import prefdensity
 from prefdensity.cli import main
+from prefdensity.cli.shell import in_shell_words
 from prefdensity.inference.checkpoint import Checkpoint
 
 WRITTEN = ["fit.nc", "parameters.csv", "report.html", "summary.csv"]
@@ -311,3 +312,15 @@ def test_compare_refuses_an_unknown_unit_in_one_sentence(tmp_path, monkeypatch):
     )
     assert result.exit_code == 2
     assert "no unit 'row'" in result.output
+
+
+def test_words_of_python_are_words_of_the_shell_outside_names():
+    flags = {"missing": "--missing", "labels": "--label", "ranked": "--ranked", "as_pairs": "--as-pairs!", "by": "--by"}
+
+    def said(message):
+        return in_shell_words(message, flags)
+
+    assert said("drop them with missing='drop'") == "drop them with --missing drop"
+    assert said("say so, as in labels={'': 'tie'}") == 'say so, as in --label "=tie"'
+    assert said("read them with ranked='m', as_pairs=True") == "read them with --ranked m --as-pairs"
+    assert said("tastes(by='age') needs the column 'age'") == "tastes(by='age') needs the column 'age'"

@@ -169,7 +169,7 @@ def test_what_is_no_file_is_said(tmp_path, votes):
         read(votes, format="areena")
     with pytest.raises(DataError, match="a table takes no argument 'won'; it takes item_a, item_b"):
         read(votes, won="outcome")
-    with pytest.raises(DataError, match="format 'arena' takes no argument 'won'; it takes .*both_bad"):
+    with pytest.raises(DataError, match="format .arena. .*; beside the arguments of a table it takes both_bad, style"):
         read(votes, format="arena", won="item_a")
 
 

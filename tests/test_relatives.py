@@ -98,6 +98,11 @@ FILES = {
                             {"pair": "p", "outcome": "w"}),
     "pairs in one column, by name": ("v.csv", lines("p,w", "elm - fir,elm", "fir - oak,oak", "oak - elm,draw"),
                                      {"pair": "p", "winner": "w"}),
+    # columns whose names usually mean something else
+    "items in columns called first and second": ("v.csv", CSV.replace("x,y,w", "first,second,w"),
+                                                 {"item_a": "first", "item_b": "second", "outcome": "w"}),
+    "a result with the sign of a half": ("v.csv", coded("1-0", "0-1", "½-½"),
+                                         XYW | {"labels": {"1-0": "a", "0-1": "b", "½-½": "tie"}}),
 }  # fmt: skip
 
 
@@ -155,6 +160,12 @@ COUNTS = {  # rows, how they are read, and what each (a, b, outcome) was judged 
                                        {("elm", "fir", "a"): 7, ("fir", "elm", "a"): 3}),
     "a square of shares": ({"m": ["elm", "fir"], "elm": [None, 0.3], "fir": [0.7, None]}, {
         "wide": "wins", "fractional": "weights"}, {("elm", "fir", "a"): 0.7, ("fir", "elm", "a"): 0.3}),
+    "wins in columns called first and second": ({"p": ["elm vs fir"], "first": [3], "second": [1]}, {
+        "pair": "p", "wins_a": "first", "wins_b": "second"}, {("elm", "fir", "a"): 3, ("elm", "fir", "b"): 1}),
+    "wins in a column called count": ({"x": ["elm"], "y": ["fir"], "count": [3], "n": [1]}, XY | {
+        "wins_a": "count", "wins_b": "n"}, {("elm", "fir", "a"): 3, ("elm", "fir", "b"): 1}),
+    "a square with totals": ({"m": ["elm", "fir"], "elm": [None, 1], "fir": [3, None], "all": [3, 1]}, {
+        "wide": "wins", "columns": ["elm", "fir"]}, {("elm", "fir", "a"): 3, ("fir", "elm", "a"): 1}),
     "counts within a cell": ({"x": ["elm"], "y": ["fir"], "votes": [{"a": 2, "b": 1}]}, XY | {
         "wins_a": "votes.a", "wins_b": "votes.b"}, {("elm", "fir", "a"): 2, ("elm", "fir", "b"): 1}),
 }  # fmt: skip
@@ -242,6 +253,14 @@ SETS = {  # one answer about elm, fir and oak, elm the best
     "answers with ranks": ([{"prompt": "p", "answers": [{"model": "fir", "rank": 2.0}, {"model": "elm", "rank": 1.0},
                                                         {"model": "oak", "rank": 3.0}]}],
                            {"answer": "prompt", "item": "answers.model", "rank": "answers.rank"}),
+    "arrows": ([{"order": "elm → fir → oak"}], {"ranked": "order"}),
+    "arrows of signs": ([{"order": "elm -> fir -> oak"}], {"ranked": "order"}),
+    "the sign of preference": ([{"order": "elm ≻ fir ≻ oak"}], {"ranked": "order"}),
+    "places in columns": ([{"best": "elm", "second": "fir", "third": "oak"}], {"ranked": ["best", "second", "third"]}),
+    "the best of a list in a text": ([{"s": "fir; elm; oak", "best": "elm", "worst": "oak"}],
+                                     {"shown": "s", "best": "best", "worst": "worst"}),
+    "the best by yes and no": ([{"id": 1, "item": m, "best": "yes" if m == "elm" else "no"}
+                                for m in ("fir", "elm", "oak")], {"answer": "id", "best": "best"}),
     "the best by number from 0": ([{"s": ["elm", "fir", "oak"], "best": 0}], {"shown": "s", "best": "best"}),
     "the best by name": ([{"s": ["fir", "elm", "oak"], "best": "elm"}], {"shown": "s", "best": "best"}),
     "best and worst by number": ([{"i1": "fir", "i2": "elm", "i3": "oak", "b": 2, "w": 3}],
@@ -319,46 +338,14 @@ def test_one_folder_for_each_model(tmp_path):
     assert data.contexts == ("arc0 / none", "hella0 / none")
 
 
-REFUSED = {
-    "words of sides": (coded("Model A", "Model B", "Tie"), XYW, "labels={'Model A': 'a'}"),
-    "goals in one cell": (coded("2-1", "0-1", "1-1"), XYW, "labels={'2-1': 'a'}"),
-    "thousands": ('x,y,s,u\nelm,fir,"1,234.5",9\n', XY | {"score_a": "s", "score_b": "u"},
-                  "without signs for thousands"),
-    "an empty outcome": (coded("a", "b", ""), XYW, "missing='drop', or say what an empty cell means, .*{'': 'tie'}"),
-    "rows that are empty": (CSV + ",,\n", XYW, "missing='drop'"),
-    "more wins than judgements": ("x,y,k,n\nelm,fir,3,2\n", XY | {"wins_a": "k", "total": "n"},
-                                  "k of row 1 are 3 of 2 judgements in 'n'"),
-    "a share that is no count": ("x,y,p,n\nelm,fir,0.7,3\n", XY | {"share": "p", "count": "n"},
-                                 "0.7 of the 3 judgements in row 1 is no whole number; .*fractional='weights'"),
-    "ranks from 0": ("p,item,rank\n1,elm,0\n1,fir,1\n", {"answer": "p"}, "score='rank', lower_wins=True"),
-    "both ends at once": ("p,item,b,w\n1,elm,1,1\n1,fir,0,0\n", {"answer": "p", "best": "b", "worst": "w"},
-                          "row 1 is both the best and the worst"),
-    "pairs that are none": ("p,w\nelm,a\nfir,b\n", {"pair": "p", "outcome": "w"}, "'elm' and others do not all name"),
-    "shares in a square": ("m,elm,fir\nelm,,0.7\nfir,0.3,\n", {"wide": "wins"}, "fractional='weights'"),
-}  # fmt: skip
+def test_the_sign_between_two_names_says_who_won():
+    data = read(pd.DataFrame({"m": ["elm > fir", "oak > fir", "oak = elm"]}), ranked="m", as_pairs=True)
+    assert triples(data) == [("elm", "fir", "a"), ("oak", "fir", "a"), ("oak", "elm", "tie")]
 
 
-@pytest.mark.parametrize("name", REFUSED)
-def test_what_is_not_clear_is_refused_with_the_way_through(tmp_path, name):
-    content, how, match = REFUSED[name]
-    (tmp_path / "v.csv").write_text(content)
-    with pytest.raises(DataError, match=match):
-        read(tmp_path / "v.csv", **how)
-
-
-def test_what_python_holds_and_is_no_table_is_said(tmp_path):
-    for source, match in (
-        ({"q0": RECORDS[0], "q1": RECORDS[1]}, "a dict of dicts may be rows or columns; .*orient='index'"),
-        ([VOTES, VOTES], "several data frames; .*pandas.concat"),
-        (np.array([[0, 7], [3, 0]]), "header=False.*pandas.DataFrame.wins, index=items, columns=items"),
-        (VOTES["x"], "a column alone is no table"),
-        ([{"x": "elm", "y": "fir", "w": ["a", "b"]}], "read takes each entry of a list as 'w'.."),
-        (object(), "not object"),
-    ):
-        with pytest.raises(DataError, match=match):
-            read(source, **XYW)
-    with pytest.raises(DataError, match=r"or a pattern of several in quotes, as in '.*/\*.json'"):
-        read(tmp_path)
-    datasets = pytest.importorskip("datasets")
-    with pytest.raises(DataError, match=r"several data sets, train; give one, as in data\['train'\]"):
-        read(datasets.DatasetDict({"train": datasets.Dataset.from_pandas(VOTES)}), **XYW)
+def test_a_square_of_wins_as_an_object_of_objects(tmp_path):
+    wins = {"elm": {"fir": 3, "oak": 1}, "fir": {"elm": 2}, "oak": {"fir": 1}}
+    (tmp_path / "v.json").write_text(json.dumps(wins))
+    data = read(tmp_path / "v.json", wide="wins")
+    found = {(a, b): count for (a, b, _), count in zip(triples(data), data.count.tolist(), strict=True)}
+    assert found == {("elm", "fir"): 3, ("elm", "oak"): 1, ("fir", "elm"): 2, ("oak", "fir"): 1}

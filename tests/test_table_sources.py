@@ -209,7 +209,7 @@ REFUSED = [
     ({"winner": "w", "wins_a": "n", "wins_b": "n"}, {"w": "elm", "n": 1}, "both say who won"),
     ({"wins_a": "n"}, {"n": 1}, "counts need both wins_a=... and wins_b=..."),
     ({"wins_a": "n", "wins_b": "n"}, {"n": [1.5, 1]}, "fractional='weights'.*holds 1.5 in row 1"),
-    ({"share": "p"}, {"p": [80, 0.1]}, "numbers from 0 to 1, and holds 80"),
+    ({"share": "p"}, {"p": [80, 0.1]}, "numbers from 0 to 1 .*, and holds 80"),
     ({"share": "p", "scale": "5"}, {"p": 1}, "scale='5' must be two different numbers"),
     ({"labels": {"x": "a", "y": "a2"}}, {"outcome": "x"}, "the label 'x' has no strength.*write it as a1"),
     ({"only": {"outcome": "z"}}, {"outcome": "a"}, "no row is left: 2 rows where outcome is not z"),

@@ -24,8 +24,11 @@ _BUG = (
     "This is a fault of prefdensity, not of your table. Please report it with the command, the lines above and, if you "
     "can, the table."
 )
-# an argument as messages write it for Python: name='value', name=4, name=True, name={'old': 'new'}, name=...
-_ARGUMENT = re.compile(r"\b([a-z][a-z_]*)=('[^']*'|\{'[^']*': '[^']*'\}|True|False|\[[^\]]*\]|-?\d+(?:\.\d+)?|\.\.\.)")
+# an argument as messages write it for Python: name='value', name=4, name=True, name={'old': 'new'}, name=...; what
+# stands in a call, as in tastes(by='age'), is part of a name
+_ARGUMENT = re.compile(
+    r"\w\([^()]*\)|\b([a-z][a-z_]*)=('[^']*'|\{'[^']*': '[^']*'\}|True|False|\[[^\]]*\]|-?\d+(?:\.\d+)?|\.\.\.)"
+)
 # the same in both languages, the shell's in parentheses
 _BOTH = re.compile(r"(?:[\w.]+\(\)|\w+=[^\s()]+) \((--[^)]+)\)")
 
@@ -65,6 +68,8 @@ def in_shell_words(message: str, flags: Mapping[str, str]) -> str:
 
     def option(found: re.Match[str]) -> str:
         name, value = found.groups()
+        if name is None:
+            return found.group()
         flag = flags.get(name) or flags.get(name.removesuffix("s"))
         if flag is not None and flag.endswith("!"):  # an option without a value
             return flag.removesuffix("!")
@@ -73,11 +78,15 @@ def in_shell_words(message: str, flags: Mapping[str, str]) -> str:
         if value.startswith("{"):
             value = value.strip("{}").replace("'", "").replace(": ", "=")
         value = "" if value in ("...", "True") else value.strip("'")
+        value = f'"{value}"' if value.startswith("=") else value  # which some shells would take for a command
         if flag is None:
             return f"{free} {name}={value}" if free and value and name in _format_options() else found.group()
         return f"{flag} {value}".strip()
 
-    return _ARGUMENT.sub(option, _BOTH.sub(r"\1", message))
+    said = _ARGUMENT.sub(option, _BOTH.sub(r"\1", message))
+    for bare in (flag.removesuffix("!") for flag in flags.values() if flag.endswith("!")):
+        said = said.replace(f", {bare}", f" {bare}")  # what has no value stands beside what it goes with
+    return said
 
 
 def _flags(command: Callable[..., None]) -> dict[str, str]:

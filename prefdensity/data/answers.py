@@ -86,10 +86,22 @@ def _picks(values: pd.Series, source: str) -> pd.Series:
     return texts.str.casefold().map(_PICKED).astype(object).where(~none, None)
 
 
+_ABOVE, _LISTED = ("->", "→", "≻", ">"), (";", "|", ",")  # between the better and the worse, and between items
+_TRUTH = {word: value for value, words in ((1, ("true", "yes")), (0, ("false", "no"))) for each in words
+          for word in (each, each.capitalize(), each.upper())}  # fmt: skip
+
+
 def _flags(frame: pd.DataFrame, layout: Layout, given: Given, source: str, notes: list[str]) -> Turned:
     """One row for each item of each answer, with 1 in a column for the best, and perhaps in one for the worst."""
-    ends = [numbers(frame[str(name)], source, valid=lambda x: np.isin(x, (0, 1)), expected="1 for that item and 0 else",
-                    blank=True) == 1 for name in (layout.best, layout.worst) if name is not None]  # fmt: skip
+    expected = "1 for that item and 0 else"
+    ends = [
+        numbers(
+            frame[str(name)].replace(_TRUTH), source, valid=lambda x: np.isin(x, (0, 1)), expected=expected, blank=True
+        )
+        == 1
+        for name in (layout.best, layout.worst)
+        if name is not None
+    ]
     if len(ends) == 2:
         word = np.full(len(frame), None, dtype=object)
         word[ends[0]], word[ends[1]] = "best", "worst"
@@ -111,7 +123,7 @@ def best_of_shown(frame: pd.DataFrame, layout: Layout, given: Given, source: str
         raise DataError("answers in one row need the columns of the items shown=... and of the best one, best=...")
     columns = [str(name) for name in layout.shown]
     if len(columns) == 1:
-        frame, columns = _unpacked(frame, columns[0], "item shown", notes)
+        frame, columns = _unpacked(_listed(frame, columns[0], notes), columns[0], "item shown", notes)
     if len(columns) < 2:
         raise DataError(f"shown=... names one column, {columns[0]!r}; a choice is among two or more")
     frame = _with_ends(_numbered(frame, layout, source), layout, source, notes)
@@ -129,6 +141,17 @@ def best_of_shown(frame: pd.DataFrame, layout: Layout, given: Given, source: str
         return finished(table, layout, given, (ANSWER, "item of it", PICK), source, notes, "best_worst")
     table = with_columns(table, {RANK: np.where(table[PICK] == "best", 1.0, np.nan)})
     return finished(table, layout, given, (ANSWER, "item of it", RANK), source, notes, "rankings")
+
+
+def _listed(frame: pd.DataFrame, name: str, notes: list[str]) -> pd.DataFrame:
+    """Return the frame with lists of items in the place of texts that list them, as in elm; fir; oak."""
+    cells = [cell for cell in frame[name] if isinstance(cell, str) and not isinstance(parsed(cell), list)]
+    sign = next((each for each in _LISTED if any(each in cell for cell in cells)), None)
+    if sign is None:
+        return frame
+    notes.append(f"{name} lists items with {sign!r} between them")
+    parts = [[item.strip() for item in cell.split(sign)] if isinstance(cell, str) else cell for cell in frame[name]]
+    return with_columns(frame, {name: pd.Series(parts, index=frame.index, dtype=object)})
 
 
 def _unpacked(frame: pd.DataFrame, name: str, called: str, notes: list[str]) -> tuple[pd.DataFrame, list[str]]:
@@ -225,12 +248,12 @@ def _spelled(frame: pd.DataFrame, name: str, notes: list[str]) -> pd.DataFrame:
     """Return a row for each item of rankings that are spelled in one cell: elm > fir = oak, or elm, fir, oak."""
     rows, found, ranks = [], [], []
     cells = [str(cell) for none, cell in zip(empty(frame[name]), frame[name], strict=True) if not none]
-    sign = next((each for each in (">", ";", "|", ",") if any(each in cell for cell in cells)), ">")
-    if sign != ">":
+    sign = next((each for each in (*_ABOVE, *_LISTED) if any(each in cell for cell in cells)), ">")
+    if sign in _LISTED:
         notes.append(f"{name} lists items with {sign!r} between them, read as the best first")
     for row, (none, cell) in enumerate(zip(empty(frame[name]), frame[name], strict=True)):
         for rank, tied in enumerate([] if none else str(cell).split(sign), 1):
-            for item in tied.split("=") if sign == ">" else [tied]:
+            for item in tied.split("=") if sign in _ABOVE else [tied]:
                 rows.append(row)
                 found.append(item.strip())
                 ranks.append(float(rank))
@@ -244,6 +267,13 @@ def wide(frame: pd.DataFrame, layout: Layout, given: Given, source: str, notes: 
     frame, columns = _short(frame, _items(frame, layout, source), notes)
     if layout.wide == "pairs":
         return pair_names.from_columns(frame, columns, layout, given, source, notes)
+    if layout.wide == "score" and (left := sum(int(empty(frame[name]).sum()) for name in columns)):
+        if layout.missing != "drop":
+            raise DataError(
+                f"{source}: {left} cells of the scores are empty; fill them, or let such an item be absent from its "
+                "row with missing='drop'"
+            )
+        notes.append(f"{left} empty scores dropped on request")
     if layout.wide in ("rank", "score"):
         read = quantities.scores if layout.wide == "score" else _ranks
         frame = with_columns(frame, {name: read(frame[name], layout, source) for name in columns})
@@ -331,7 +361,7 @@ def _square(frame: pd.DataFrame, layout: Layout, given: Given, source: str, note
         odd = [*sorted({str(each) for each in labels} ^ set(columns)), labels[0]][0]
         raise DataError(
             f"{source}: a square table of wins has one row and one column for each item, and {shown(odd)} is not once "
-            "among either; the first column (or item=...) names the rows"
+            "among either; the first column (or item=...) names the rows, and columns=... the items beside totals"
         )
     parts = []
     for column in columns:

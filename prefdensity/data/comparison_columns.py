@@ -67,10 +67,21 @@ def require_flat(frame: pd.DataFrame, columns: Mapping[str, str], source: str) -
         values = frame[name] if frame[name].dtype == object else ()
         nested = next((row for row, v in enumerate(values) if not pd.api.types.is_hashable(v)), None)
         if nested is not None:
+            held = values[nested]
             raise DataError(
-                f"{source}: column {name!r} holds a {type(values[nested]).__name__} in row {nested + 1}; "
-                f"it may hold plain labels or numbers only (read takes each entry of a list as {name!r}[])"
+                f"{source}: column {name!r} holds a {type(held).__name__} in row {nested + 1}; it may hold plain "
+                f"labels or numbers only (read takes {_way_into(held, name)})"
             )
+
+
+def _way_into(held: Any, name: str) -> str:
+    """Return how the entries of a nested cell are named."""
+    if isinstance(held, Mapping):
+        return f"one of its entries as '{name}.{next(iter(held), 'name')}'"
+    first = next(iter(held), None)
+    if isinstance(first, Mapping) and {"content", "value"} & set(first):
+        return "messages as answers with texts='items'"
+    return f"each of its entries as '{name}[]'"
 
 
 def drop_missing(

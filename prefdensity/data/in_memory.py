@@ -63,6 +63,9 @@ def _of_mapping(source: Mapping[Any, Any]) -> pd.DataFrame:
         )
     if values and all(hasattr(each, "column_names") for each in values):
         raise DataError(f"these are several data sets, {listed(source)}; give one, as in data[{next(iter(source))!r}]")
+    if any(isinstance(each, Mapping) for each in values):
+        name = next(name for name, each in source.items() if isinstance(each, Mapping))
+        raise DataError(f"a dict is taken for columns, and {name!r} holds a dict; give one record in a list: [record]")
     try:
         return pd.DataFrame(dict(source))
     except ValueError as error:

@@ -14,6 +14,7 @@ from prefdensity.data.columns import listed
 from prefdensity.data.dialect import Dialect
 from prefdensity.errors import DataError
 
+_ROW = "item"  # the column of the names of rows
 _BLANK = re.compile(r"[ \t\n\r]*")
 UNNAMED = (
     "; lists need a first one that names the columns asked for, or say header=False and call columns by their number: "
@@ -119,6 +120,11 @@ def _by_column(path: Path, whole: dict[str, Any], known: AbstractSet[str], notes
     if not all(isinstance(each, dict) and each for each in values):
         return None
     keys = set(values[0])
+    if all(
+        set(each) <= set(whole) and not any(isinstance(v, dict | list | str) for v in each.values()) for each in values
+    ):
+        notes.append("the file holds a square table by row and column")
+        return [{_ROW: name, **{other: row.get(other) for other in whole}} for name, row in whole.items()]
     if any(set(each) != keys for each in values):
         return None
     named_columns, named_rows = (not known.isdisjoint(each) for each in (whole, keys))

@@ -70,7 +70,10 @@ def from_column(frame: pd.DataFrame, layout: Layout, source: str) -> pd.DataFram
         raise DataError(f"{source} has a column {taken[0]!r} already; leave out pair=...")
     none = empty(frame[name])
     texts = frame[name][~none].astype(str)
-    found = dict(zip(texts.unique(), split(list(texts.unique()), "give them as two columns", source), strict=True))
+    what = "give them as two columns"
+    if any(sign in text for text in texts.unique() for sign in ">="):
+        what = f"where the sign says who won, as in larch > maple, read them with ranked={name!r}, as_pairs=True"
+    found = dict(zip(texts.unique(), split(list(texts.unique()), what, source), strict=True))
     for place, side in enumerate(("item_a", "item_b")):
         cells = [None if gone else found[str(cell)][place] for gone, cell in zip(none, frame[name], strict=True)]
         frame = with_columns(frame, {side: cells})

@@ -189,7 +189,7 @@ def _shares(frame: pd.DataFrame, layout: Layout, source: str) -> tuple[NDArray[n
         cells,
         source,
         valid=lambda x: (x >= low) & (x <= high),
-        expected=f"numbers from {low:g} to {high:g}",
+        expected=f"numbers from {low:g} to {high:g}" + (" (per cent: scale='0,100')" if layout.scale is None else ""),
         blank=True,
     )
     share = (value - nobody) / (everybody - nobody)

@@ -112,13 +112,17 @@ def read(source: Any, /, *, format: str | None = None, **given: Any) -> Comparis
             return _folded(groups, replace(reading, source=called), described)
     notes: list[str] = []
     frame = _frame(source, files, _pick(rows, format), dialect, _known(rows, format), notes)
-    if format is not None:
-        found = cooked(frame, format, rows, called)
-    else:
-        found = tabulated(frame, layout_of(_as_layout(rows)), called)
+    layout = layout_of(_as_layout(rows)) if format is None else None
+    found = cooked(frame, str(format), rows, called) if layout is None else tabulated(frame, layout, called)
     if found.kind == "comparisons":
-        found.arguments = {name: None for name in _IGNORABLE if given.get(name, "") is None} | found.arguments
+        found.arguments = _ignored(given, layout) | found.arguments
     return _read(found, called, described, notes)
+
+
+def _ignored(given: Mapping[str, Any], layout: Layout | None) -> dict[str, None]:
+    """Return the roles without a column: those said to have none, and those whose usual column has another use."""
+    used = set() if layout is None else {str(name) for named in layout.columns_named().values() for name in named}
+    return {name: None for name in _IGNORABLE if given.get(name, "") is None or (name in used and name not in given)}
 
 
 def _sorted_out(given: Mapping[str, Any]) -> tuple[Dialect, dict[str, Any], dict[str, Any]]:
@@ -311,8 +315,15 @@ def _require_arguments(known: Sequence[str], given: Mapping[str, Any], format: s
     if unknown:
         what = "a table" if format is None else f"format {format!r}"
         near = difflib.get_close_matches(unknown[0], known, 1)
-        hint = f"did you mean {near[0]!r}? It" if near else "it"
-        raise DataError(f"{what} takes no argument {unknown[0]!r}; {hint} takes {', '.join(known)}")
+        own = [] if format is None else list(recipe(format).options)
+        hint = (
+            f"did you mean {near[0]!r}?"
+            if near
+            else f"beside the arguments of a table it takes {', '.join(own)}"
+            if own
+            else f"it takes {', '.join(known)}"
+        )
+        raise DataError(f"{what} takes no argument {unknown[0]!r}; {hint}")
 
 
 def _labels_as_read(frame: pd.DataFrame, columns: Mapping[str, Any]) -> dict[Any, str]:

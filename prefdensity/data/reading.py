@@ -121,8 +121,8 @@ class Reading:
             raise DataError("strength_centre and higher are for a signed strength, which needs outcome=None")
         columns = {"item_a": self.item_a, "item_b": self.item_b, "outcome": outcome}
         given = {"annotator": self.annotator, "context": self.context, "count": self.count, "first": self.first}
-        for role, name in given.items():
-            if name is not None and (name != role or name in frame.columns):
+        for role, name in given.items():  # a column called first may be an item: its name alone gives it no second use
+            if name is not None and (name != role or (name in frame.columns and name not in columns.values())):
                 columns[role] = name
         if strength is not None:
             columns["strength"] = strength

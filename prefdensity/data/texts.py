@@ -62,7 +62,7 @@ def called(frame: pd.DataFrame, sides: tuple[Any, Any], context: Any, source: st
         row = int(frame.index[place]) + 1
         cells = [_turns(cell, name, row, source) for cell, name in zip((one, other), sides, strict=True)]
         if not any(is_missing(cell) for cell in (one, other)):
-            begun, cells = _parted(cells, asked is not None, row, source)
+            begun, cells = _parted(cells, sides, asked is not None, row, source)
             prompt = prompt if asked is not None else begun
         words = text(prompt)
         rows.append(
@@ -93,7 +93,7 @@ def _turns(cell: Any, name: Any, row: int, source: str) -> Any:
     return [(role, text(words)) for role, words in turns]
 
 
-def _parted(cells: list[Any], asked: bool, row: int, source: str) -> tuple[Any, list[Any]]:
+def _parted(cells: list[Any], sides: tuple[Any, Any], asked: bool, row: int, source: str) -> tuple[Any, list[Any]]:
     """Return what two answers share before they part (of dialogues and messages), and the answers."""
     one, other = cells
     if isinstance(one, list) and isinstance(other, list):
@@ -106,11 +106,11 @@ def _parted(cells: list[Any], asked: bool, row: int, source: str) -> tuple[Any, 
         raise DataError(f"{source}: row {row} has a text on one side and messages on the other")
     if asked:
         return None, cells
-    begun, one, other = dialogue(one, other, row, source)
+    begun, one, other = dialogue(one, other, sides, row, source)
     return begun, [one, other]
 
 
-def dialogue(chosen: str, rejected: str, row: int, source: str) -> tuple[str, str, str]:
+def dialogue(chosen: str, rejected: str, sides: tuple[Any, Any], row: int, source: str) -> tuple[str, str, str]:
     """Split two dialogues into what they share up to the answer compared, and the two answers."""
     end = chosen.rfind(_ASSISTANT)
     if chosen[:end] != rejected[: rejected.rfind(_ASSISTANT)]:
@@ -118,7 +118,7 @@ def dialogue(chosen: str, rejected: str, row: int, source: str) -> tuple[str, st
         end = os.path.commonprefix([chosen, rejected]).rfind(_ASSISTANT)
     if end < 0:
         raise DataError(
-            f"{source}: chosen and rejected of row {row} share no beginning up to an 'Assistant:' turn; "
+            f"{source}: {sides[0]} and {sides[1]} of row {row} share no beginning up to an 'Assistant:' turn; "
             f"give the shared text as a column 'prompt', or name its column with context=..."
         )
     start = end + len(_ASSISTANT)
