@@ -3,6 +3,14 @@
 A table of comparisons (`read`, `Comparisons`) and an annotator model (`load_program`, the files of
 `prefdensity.models`) give a `Posterior` (`fit`). Public names load on first use, so that
 ``import prefdensity`` costs nothing.
+
+>>> import prefdensity
+>>> puddings = prefdensity.read("example:puddings")
+>>> post = prefdensity.fit("davidson", puddings, method="mle")
+>>> post.summary().round(2)[["item", "mean", "sd"]].head(2)
+  item  mean    sd
+0    6  0.20  0.13
+1    2  0.04  0.12
 """
 
 import sys as _sys

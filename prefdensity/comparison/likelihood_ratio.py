@@ -43,6 +43,15 @@ def likelihood_ratios(posteriors: Mapping[str, Posterior], data: Comparisons) ->
     DataError
         For fits by another method or of another table, of other outcomes, and for programs neither of which contains
         the other.
+
+    Examples
+    --------
+    >>> import prefdensity
+    >>> games = prefdensity.read("example:baseball")  # the first team plays at home
+    >>> fits = {n: prefdensity.fit(n, games, method="mle") for n in ("bradley_terry", "bradley_terry+position_bias")}
+    >>> likelihood_ratios(fits, games).round(3)[["parameters", "aic", "chi2", "p"]].tail(1)
+       parameters      aic   chi2     p
+    1           7  353.086  5.411  0.02
     """
     if len(posteriors) < 2:
         raise DataError("a likelihood ratio is between two programs; give two or more")

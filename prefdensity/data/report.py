@@ -118,6 +118,12 @@ def describe(data: Comparisons) -> DataReport:
     ------
     DataError
         If the pairs have no outcomes yet.
+
+    Examples
+    --------
+    >>> import prefdensity
+    >>> describe(prefdensity.read("example:citations")).n_judgements
+    3727.0
     """
     if data.outcome is None:
         raise DataError("these pairs have no outcomes yet; a report needs judgements")

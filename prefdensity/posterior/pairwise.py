@@ -37,6 +37,15 @@ def differences(post: Draws, level: float = 0.9, reference: str | None = None) -
     ------
     DataError
         For an unknown reference, a level that is none, or a fit without spread (map).
+
+    Examples
+    --------
+    >>> import prefdensity
+    >>> post = prefdensity.fit("davidson", prefdensity.read("example:puddings"), method="mle")
+    >>> differences(post, reference="1").round(3)[["item_a", "item_b", "difference", "sd"]].head(2)
+      item_a item_b  difference     sd
+    0      6      1       0.377  0.192
+    1      2      1       0.220  0.187
     """
     require_spread(post, level, reference)
     parts = []
@@ -87,6 +96,15 @@ def quasi_variances(post: Draws) -> pd.DataFrame:
     ------
     DataError
         For a fit without spread (map).
+
+    Examples
+    --------
+    >>> import prefdensity
+    >>> post = prefdensity.fit("davidson", prefdensity.read("example:puddings"), method="mle")
+    >>> quasi_variances(post).round(3).head(2)
+      item  estimate  quasi_sd  worst_error
+    0    6     0.201     0.139        0.008
+    1    2     0.044     0.133        0.008
     """
     if post.is_point:
         raise DataError("a posterior mode has no spread, and so no quasi-variances; fit with another method")

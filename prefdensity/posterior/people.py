@@ -119,6 +119,15 @@ def item_table(post: Posterior, data: Comparisons) -> pd.DataFrame:
     ------
     DataError
         If `data` is not the table that was fitted.
+
+    Examples
+    --------
+    >>> import prefdensity
+    >>> data = prefdensity.read("example:puddings")
+    >>> item_table(prefdensity.fit("davidson", data, method="mle"), data).round(3).head(2)
+      item  judgements   wins  losses  ties  win_rate  utility
+    0    6       241.0   99.0    78.0  64.0     0.544    0.201
+    1    2       258.0  102.0    97.0  59.0     0.510    0.044
     """
     require_same_table(post, data)
     counted = tallies(data)
