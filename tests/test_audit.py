@@ -87,7 +87,9 @@ def test_each_fear_is_found_by_name_and_row(name):
     assert mine["who"].str.contains(who).any()
     carried = found.rows[found.rows["finding"] == name]["row"]
     assert (carried > len(frame)).mean() > 0.5  # and not honest people's
-    assert len(found.without([name])) == len(found.data) - carried.nunique()
+    left = found.without([name])
+    assert len(left) == len(found.data) - carried.nunique()
+    assert left.notes[-1] == f"{carried.nunique()} judgements left out after an audit on request"
     assert name in str(found)
 
 

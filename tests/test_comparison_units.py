@@ -11,6 +11,7 @@ from test_recovery import TRUTH, design, judged
 import prefdensity
 from prefdensity.comparison.compare import kfold
 from prefdensity.comparison.elpd import loo, unit_log_lik
+from prefdensity.data import simulate
 from prefdensity.data.rating_table import Ratings
 from prefdensity.errors import DataError
 from prefdensity.inference import posteriors
@@ -236,3 +237,11 @@ def test_the_table_of_items_says_that_comparisons_count_twice(posts, table):
     assert "A comparison counts with both of its items." in str(
         prefdensity.compare(posts, table, unit="item", refit=False, progress=False)
     )
+
+
+def test_three_latents_per_annotator_are_not_integrated_on_a_grid():
+    data = simulate.population(4, 3, 60, seed=1)[0]
+    wild = "position_bias(by='annotator')+reliability+lapse(by='annotator')"
+    post = prefdensity.fit(wild, data, method="laplace", draws=100, restarts=1, progress=False)
+    with pytest.raises(DataError, match="too many latents per annotator"):
+        loo(post, data, unit="annotator")

@@ -166,6 +166,10 @@ def test_stacking_finds_the_optimum_of_a_known_problem():
     elpd = np.log(np.array([[0.8] * 10, [0.4] * 10]))
     np.testing.assert_allclose(stacking_weights(elpd, np.ones(10)), [1, 0], atol=1e-6)
     assert pseudo_bma_weights(elpd, np.ones(10), seed=0)[0] > 0.99
+    even = np.stack(
+        [np.full(10, -1.0), np.full(10, -1.1)]
+    )  # units that all say the same leave nothing to the bootstrap
+    assert pseudo_bma_weights(even, np.ones(10), seed=0)[0] == pytest.approx(1 / (1 + np.exp(-1)), rel=1e-12)
 
 
 def test_pareto_smoothing_reproduces_stored_values():

@@ -70,6 +70,11 @@ def test_an_estimate_outside_has_limits_inside():
     assert 0 <= row["lower"] < row["upper"] <= 1
 
 
+@pytest.mark.parametrize(("outside", "edge"), [(-0.02, 0.0), (1.02, 1.0)])
+def test_an_estimate_outside_has_the_limits_of_the_nearest_rate(outside, edge):
+    assert wilson(outside, 50, Z) == wilson(edge, 50, Z)
+
+
 def test_preferences_are_worth_labels_as_far_as_events_tell():
     """The variance ratio against labels alone, pulled to 1 by two more events of which nothing is known."""
     rng = np.random.default_rng(11)
@@ -121,6 +126,25 @@ def test_the_density_behind_errors_of_quantiles_is_a_kernel_estimate():
     object.__setattr__(full, "label", np.where(np.arange(2000) < 1000, -1000.0, 1000.0))
     density = found.slope(full, np.array([1000.0]), np.ones(2000))[0, 0]
     assert density == pytest.approx(0.5 / (1.06 * 1000 * 2000**-0.2 * np.sqrt(2 * np.pi)), rel=1e-6)
+
+
+def test_a_quantile_over_stages_weighs_what_brackets_add_as_their_stage():
+    """By hand: the smallest label at which the share, labels and guesses weighed by stage, reaches p."""
+    rng = np.random.default_rng(7)
+    label = rng.normal(size=600)
+    early = np.arange(600) < 200
+    p1 = np.where(early, 0.8, 0.1)
+    judged = replace(
+        table(label, np.zeros((600, 0)), rng, 1.0, 1.0), label=np.where(rng.random(600) < p1, label, np.nan),
+        label_probability=p1, stage=(~early).astype(int),
+    )  # fmt: skip
+    guess = np.where(early, 0.5, 0.3) + 0.2 * (label < 0)
+    found = pcal(judged, Quantile((0.5,)), GivenNuisance(guess, guess), calibration="identity")
+    scale, w = found.stage_weight, judged.labelled / p1
+    assert scale[early][0] > 2 * scale[~early][0]
+    values = np.sort(label[judged.labelled])
+    score = [(scale * (w * ((label <= y) - 0.5) - (w - 1) * (guess - 0.5))).sum() for y in values]
+    assert found.summary()["estimate"].iloc[0] == values[np.argmax(np.array(score) >= 0)]
 
 
 def test_quantiles_of_ratings_are_ratings():

@@ -291,6 +291,15 @@ def test_equal_cost_is_what_the_same_money_gives() -> None:
     assert np.mean(ratio) == pytest.approx(1, abs=0.05)
 
 
+def test_equal_cost_of_labels_alone_goes_with_the_root_of_their_number() -> None:
+    """Without a nuisance the variance is E[psi^2 / p1]: at 1.4 times the probability 1.4 times less."""
+    judged = world("one", 2000, 5)
+    same = {"label_probability": np.full(2000, 0.1), "preference_probability": np.full(2000, 0.5), "cost": 10.0}
+    found = pcal(Judged(**{**vars(judged), **same}), Mean(), calibration="none")
+    worth, alone = found.equal_cost().iloc[0], found.standard_error[0]
+    assert worth["se_without"] == pytest.approx(alone / np.sqrt((9 * 0.1 + 0.5) / 10 / 0.1), rel=1e-9)
+
+
 def test_equal_cost_needs_a_price() -> None:
     with pytest.raises(DataError, match="price of a label"):
         pcal(Judged(**{**vars(world("one", 500, 1)), "cost": None}), Mean()).equal_cost()

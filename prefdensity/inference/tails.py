@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from prefdensity.inference.view import View
@@ -41,20 +40,12 @@ def prior_tails(view: View, z: Tensor) -> tuple[str, ...]:
 def _of_scalars(view: View) -> dict[str, Tensor]:
     """Return prior draws [draw] of the scalar sites, as vectors have them.
 
-    Scalars come before the tables that they shape, so that one draw of each table serves all; two draws of it tell
-    whether that is so.
+    Scalars come before the tables that they shape, so that one draw of each table serves all.
     """
     cells = view.cells.head(1)
     names = [name for name, site in view.sites.items() if site.is_scalar]
-
-    def drawn(fixed: dict[str, Tensor]) -> dict[str, Tensor]:
-        met = run(view.program, cells, fixed, _DRAWS, seed=0).met
-        return {name: view.sites[name].transform.inv(met[name]["value"]).flatten() for name in names}
-
-    met = run(view.program, cells, {}, 2, seed=1).met
+    met = run(view.program, cells, {}, 1, seed=1).met
     tables = {name: met[name]["value"] for name in view.sites if name not in names}
-    one, other = (
-        drawn({name: value[k : k + 1].expand(_DRAWS, *value.shape[1:]) for name, value in tables.items()})
-        for k in (0, 1)
-    )
-    return one if all(torch.equal(one[name], other[name]) for name in names) else drawn({})
+    fixed = {name: value.expand(_DRAWS, *value.shape[1:]) for name, value in tables.items()}
+    drawn = run(view.program, cells, fixed, _DRAWS, seed=0).met
+    return {name: view.sites[name].transform.inv(drawn[name]["value"]).flatten() for name in names}
