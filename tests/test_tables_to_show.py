@@ -250,3 +250,19 @@ def test_commands_write_them(fitted, tmp_path, monkeypatch):
     refused = run(main.app, [*words[:4], "nobody"])
     assert refused.exit_code == 2
     assert "--anchor nobody has no rating" in refused.stderr
+
+
+def test_rankings_have_differences_and_quasi_variances_too(tmp_path):
+    rows = [("elm", "fir", "oak"), ("elm", "oak", "fir"), ("fir", "elm", "oak"), ("elm", "fir", "oak")] * 5
+    pd.DataFrame(rows, columns=["r1", "r2", "r3"]).to_csv(tmp_path / "ranks.csv", index=False)
+    how = [str(tmp_path / "ranks.csv"), "--ranked", "r*"]
+    for words in (
+        ["fit", *how, "--model", "plackett_luce", "--reference", "oak", "--quiet", "--out", str(tmp_path / "fit")],
+        ["tables", str(tmp_path / "fit" / "fit.nc"), *how, "--reference", "oak", "--out", str(tmp_path / "tables")],
+    ):
+        done = CliRunner().invoke(main.app, words)
+        assert done.exit_code == 0, done.output
+    assert sorted(path.name for path in (tmp_path / "tables").iterdir()) == ["differences.csv", "quasi_variances.csv"]
+    written, beside = (pd.read_csv(tmp_path / name / "differences.csv") for name in ("tables", "fit"))
+    pd.testing.assert_frame_equal(written, beside)
+    assert set(written["item_b"]) == {"oak"}

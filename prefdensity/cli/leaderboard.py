@@ -10,6 +10,7 @@ from prefdensity.cli.shell import require_item, staged, write_csv
 from prefdensity.errors import DataError
 
 if TYPE_CHECKING:
+    from prefdensity.data.choices import Choices
     from prefdensity.data.comparisons import Comparisons
 
 _FIT = typer.Argument(metavar="FIT.nc", help="A fit saved by 'prefdensity fit'.")
@@ -73,7 +74,7 @@ def _makers(path: Path | None) -> dict[str, str] | None:
 
 def tables(
     saved: Annotated[Path, _FIT],
-    data: "Comparisons",
+    data: "Comparisons | Choices",
     reference: Annotated[
         str | None, typer.Option(help="Item to which differences are taken; all pairs else.", metavar="ITEM")
     ] = None,
@@ -83,20 +84,22 @@ def tables(
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder to write into.")] = Path("prefdensity-tables"),
 ) -> None:
-    """Write tables of a saved fit as csv: differences of pairs, quasi-variances, items, annotators."""
+    """Write tables of a saved fit as csv: differences of pairs, quasi-variances, items, annotators.
+
+    Of rankings the first two: judgements are not counted by pairs there.
+    """
     from prefdensity.posterior.pairwise import differences, quasi_variances
     from prefdensity.posterior.people import annotator_table, item_table
-    from prefdensity.posterior.posterior import load_posterior
+    from prefdensity.posterior.posterior import load_posterior, require_same_table
 
     post = load_posterior(saved)
+    require_same_table(post, data)
     require_item(reference, post.items)
-    found = {
-        "differences": differences(post, level, reference),
-        "quasi_variances": quasi_variances(post),
-        "items": item_table(post, data),
-    }
-    if data.annotator is not None:
-        found["annotators"] = annotator_table(post, data)
+    found = {"differences": differences(post, level, reference), "quasi_variances": quasi_variances(post)}
+    if not data.SETS:
+        found["items"] = item_table(post, data.pairs())
+        if data.annotators:
+            found["annotators"] = annotator_table(post, data.pairs())
     groups = None if by is None else post.by(by, level, reference)
     with staged(out) as folder:
         write_csv(folder, **found)
