@@ -90,7 +90,8 @@ def _one(equation: Equation, lam: float | str) -> tuple[np.ndarray, ...]:
         np.sqrt(np.diagonal(equation.covariance(theta, at), axis1=-2, axis2=-1))
         for theta, at in ((found.theta, used), (equation.mle.theta, np.zeros(count)))
     )
-    return found.theta, equation.mle.theta, se, mle_se, equation.efficiency.ratio(wanted), used < wanted
+    every = found.theta, equation.mle.theta, se, mle_se, equation.efficiency.ratio(wanted), used < wanted
+    return tuple(each[equation.mle.exists] for each in every)  # without it there is nothing to compare with
 
 
 def predicted(w: World, auxiliary: str, fresh_per_label: float = np.inf) -> float:

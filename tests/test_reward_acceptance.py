@@ -51,7 +51,7 @@ def held_by_both(w, n, layout="exact"):
         assert found.ratio <= 1.02 + 2 * found.ratio_se, key
         better = min(raw[key], again[key], key=lambda each: each.ratio)
         lost = (found.error - better.error) / found.mle_error.mean()
-        assert lost.mean() <= 0.02 + 2 * lost.std(ddof=1) / np.sqrt(R), key
+        assert lost.mean() <= 0.02 + 2 * lost.std(ddof=1) / np.sqrt(len(lost)), key
 
 
 @pytest.mark.parametrize("name", WORLDS)

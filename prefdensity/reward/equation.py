@@ -97,7 +97,7 @@ class Efficiency(NamedTuple):
 
     def best(self) -> Array:
         """Return the lambda [...] of least variance, in [0, 1]."""
-        return np.clip(self.cross / np.maximum(self.control, 1e-300), 0, 1)
+        return _within(self.cross, self.control)
 
     def ratio(self, lambda_: ArrayLike, size: float | None = None) -> Array:
         """Return variance over that of maximum likelihood, with `size` fresh pairs (None: those of the fit)."""
@@ -273,24 +273,28 @@ def _share(cross: list[Array], control: list[Array], total: float | None) -> Arr
         return a * x**2 + 2 * b * x * y + e * y**2 - 2 * (c * x + d * y)
 
     def along(end: float) -> tuple[Array, Array]:  # the edge x + y = end
-        y = np.clip((d - c + (a - b) * end) / np.maximum(a - 2 * b + e, 1e-300), 0, end)
+        y = end * _within(d - c + (a - b) * end, (a - 2 * b + e) * end)
         return end - y, y
 
     if total is not None:
         return along(1.0)[1] if total == 0 else along(total)[1] / total
     det = np.maximum(a * e - b**2, 1e-12 * a * e + 1e-300)
-    x, y = (e * c - b * d) / det, (a * d - b * c) / det
-    inside = (x >= 0) & (y >= 0) & (x + y <= 1)
-    none = np.zeros_like(x)
+    x, y = e * c - b * d, a * d - b * c
+    inside = (x >= 0) & (y >= 0) & (x + y <= det)
     points = [
-        (np.where(inside, x, 0), np.where(inside, y, 0)),
+        (np.where(inside, x, 0) / det, np.where(inside, y, 0) / det),
         along(1.0),
-        (np.clip(c / np.maximum(a, 1e-300), 0, 1), none),
-        (none, np.clip(d / np.maximum(e, 1e-300), 0, 1)),
+        (_within(c, a), np.zeros_like(c)),
+        (np.zeros_like(d), _within(d, e)),
     ]
     best = np.argmin([objective(*point) for point in points], 0)
     x, y = (np.choose(best, [point[k] for point in points]) for k in (0, 1))
     return np.where(x + y > 0, y / np.maximum(x + y, 1e-300), 1.0)
+
+
+def _within(part: Array, whole: Array) -> Array:
+    """Return part / whole, held between 0 and 1."""
+    return np.asarray(np.clip(part, 0, np.maximum(whole, 0)) / np.maximum(whole, 1e-300))
 
 
 def _by_cluster(q: Array, code: Array | None) -> Array:
