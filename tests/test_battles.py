@@ -8,6 +8,7 @@ from scipy.special import expit
 from typer.testing import CliRunner
 
 import prefdensity
+from benchmarks.arena import RULES, Replay
 from prefdensity import DataError, battle_design
 from prefdensity.cli import main
 from prefdensity.selection.battles import _Belief, _of_pairs, outlook
@@ -99,9 +100,9 @@ def test_whole_battles_add_up_and_lie_next_to_what_is_expected(post):
 
 
 def test_a_pair_is_drawn_as_often_as_it_should_be(post):
-    found = np.mean([battle_design(post, 5, seed=k)["battles"].to_numpy() for k in range(100)], 0)
+    found = np.mean([battle_design(post, 5, seed=k)["battles"].to_numpy() for k in range(60)], 0)
     expected = 5 * battle_design(post, 5)["probability"].to_numpy()
-    assert (np.abs(found - expected) < 4.5 * np.sqrt(0.25 / 100)).all()  # 28 pairs, by chance in 2 of 10,000
+    assert (np.abs(found - expected) < 4.5 * np.sqrt(0.25 / 60)).all()  # 28 pairs, by chance in 2 of 10,000
 
 
 def test_costs_are_spent_and_not_exceeded(post):
@@ -197,3 +198,16 @@ def test_the_command_writes_the_battles(tmp_path):
     wrong = CliRunner().invoke(main.app, [*asked, "--top", "5"])
     assert wrong.exit_code == 2
     assert "top=5" in wrong.output or "--top" in wrong.output
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_replay_asks_recorded_votes_until_the_order_is_that_of_all(rule):
+    data = arena(np.linspace(-1, 1, 5), 150, 8)
+    replay = Replay(data, "bradley_terry")
+    asked = np.full(len(replay.pairs), 3)
+    _, post = replay.means(np.arange(20))
+    picked = RULES[rule](post, replay.pairs, asked, 12, np.random.default_rng(0))
+    assert len(picked) == 12
+    assert ((picked >= 0) & (picked < len(replay.pairs))).all()
+    needed = replay.votes_needed(RULES[rule], seed=1)
+    assert 0 < needed <= 150
