@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 WAIC_VARIANCE = 0.4  # beyond this a unit's WAIC is not reliable (Vehtari, Gelman and Gabry 2017, section 2.2)
 _NODES = {1: 33, 2: 13}  # grid points for annotators' latents, by how many an annotator has
 _BLOCK = 4000  # units smoothed at a time
+_AT_ONCE = 4_000_000  # draws x outcomes x judgements worked out at a time
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -130,14 +132,18 @@ def loo(post: Posterior, data: Comparisons | Choices, *, unit: str | None = None
     require_same_table(post, data)
     if post.is_point or post.status.method == "mle":
         raise DataError(f"{post.status.method} gives no posterior; fit with laplace, svi or nuts to compare programs")
-    log_lik, labels, weight, index = unit_log_lik(post, data, unit)
-    parts = []
-    for block in log_lik.split(_BLOCK, dim=1):
-        log_weight, k_hat = smooth(-block.T.contiguous())
-        elpd = (log_weight + block.T).logsumexp(-1)
-        parts.append(torch.stack([elpd, block.logsumexp(0) - math.log(len(block)), k_hat, block.var(0)]))
+    blocks, labels, weight, index = _log_lik_blocks(post, data, unit)
+    parts = [_smoothed(each) for block in blocks for each in block.split(_BLOCK, dim=1)]
     elpd, lpd, k_hat, variance = torch.cat(parts, 1).numpy()[:, index]
     return Elpd(unit or data.UNITS[0], labels, elpd, lpd, k_hat, weight, variance)
+
+
+def _smoothed(log_lik: Tensor) -> Tensor:
+    """Return elpd, lpd, k-hat and variance [4, unit] of log likelihoods [draw, unit]."""
+    by_unit = log_lik.T.contiguous()
+    log_weight, k_hat = smooth(-by_unit)
+    lpd = by_unit.logsumexp(-1) - math.log(len(log_lik))
+    return torch.stack([(log_weight + by_unit).logsumexp(-1), lpd, k_hat, by_unit.var(-1)])
 
 
 def units_of(
@@ -166,11 +172,19 @@ def unit_log_lik(
     Equal comparisons share a term. With types, a comparison, pair, item or context is predicted from what its
     annotators said elsewhere: in these data, or, when the data were `held_out` of the fit, in those that were fitted.
     """
+    blocks, labels, weight, index = _log_lik_blocks(post, data, unit, held_out)
+    return torch.cat(list(blocks), 1), labels, weight, index
+
+
+def _log_lik_blocks(
+    post: Posterior, data: Comparisons | Choices, unit: str | None, held_out: bool = False
+) -> tuple[Iterator[Tensor], tuple[str, ...], NDArray[np.float64], NDArray[np.int64]]:
+    """Return what `unit_log_lik` does, the log likelihoods in blocks of terms, each made when it is asked for."""
     program = post.program
     units, labels = units_of(data, unit, program)
     if unit == "annotator":
         cells = cells_of(data, post.outcomes, (*program.needs, "annotator"))
-        return _by_annotator(post, cells), labels, np.ones(len(labels)), np.arange(len(labels))
+        return iter([_by_annotator(post, cells)]), labels, np.ones(len(labels)), np.arange(len(labels))
     cells = cells_of(data, post.outcomes, program.needs)
     assert cells.term is not None  # the data have outcomes
     term = cells.term.numpy()
@@ -205,38 +219,78 @@ def pointwise_log_lik(
 
 @dataclass(frozen=True)
 class _Groups:
-    """Which judgements belong to which of `size` groups: term (cell and outcome), group and count, each [entry]."""
+    """Which judgements belong to which of `size` groups: term (cell and outcome), group and count, each [entry].
+
+    Entries of a group are side by side, groups in their order.
+    """
 
     term: NDArray[np.int64]
     to: NDArray[np.int64]
     count: NDArray[np.float64]
     size: int
 
+    def blocks(self, most: int) -> Iterator[_Groups]:
+        """Yield all groups in blocks of up to `most` entries, a group whole."""
+        ends = np.searchsorted(self.to, np.arange(self.size), side="right")  # of each group's entries
+        first = entry = 0
+        while first < self.size:
+            last = max(first + 1, int(np.searchsorted(ends, entry + most, side="right")))
+            some = slice(entry, ends[last - 1])
+            yield _Groups(self.term[some], self.to[some] - first, self.count[some], last - first)
+            first, entry = last, int(ends[last - 1])
 
-def _by_group(post: Posterior, cells: Cells, groups: _Groups, held_out: bool) -> Tensor:
-    """Return log p(judgements of the group | all others, draw) [draw, group]."""
-    term_of, to, count = map(torch.as_tensor, (groups.term, groups.to, groups.count))
-    cell, outcome = term_of // len(post.outcomes), term_of % len(post.outcomes)
-    rows = []
-    for table in outcome_tables(post, cells):
-        term = table.log_prob[:, :, cell, outcome] * count  # [draw, type, entry]
-        if table.log_weight is None:
-            rows.append(term.new_zeros(len(term), groups.size).index_add_(1, to, term[:, 0]))
-            continue
+
+def _by_group(post: Posterior, cells: Cells, groups: _Groups, held_out: bool) -> Iterator[Tensor]:
+    """Yield log p(judgements of the group | all others, draw) [draw, group], block by block of groups."""
+    elsewhere = None
+    if "type_weight" in post.draws:
         assert cells.annotator is not None  # types are refused without annotators
-        key = to * cells.n_annotators + cells.annotator[cell]
-        found, inverse = torch.unique(key, return_inverse=True)
-        part = term.new_zeros(*term.shape[:2], len(found)).index_add(-1, inverse, term)
-        who = found % cells.n_annotators
-        if held_out:
-            rest = torch.tensor(post.draws["type_probability"][table.draws]).log().transpose(1, 2)[..., who]
-        else:
-            whole = _type_sums(cells, table.log_prob) + table.log_weight[..., None]
-            rest = whole.index_select(-1, who) - part
-        # log p(an annotator's part of the group | his other judgements), his type summed out
-        conditional = (rest + part).logsumexp(1) - rest.logsumexp(1)
-        rows.append(part.new_zeros(len(part), groups.size).index_add(1, found // cells.n_annotators, conditional))
-    return torch.cat(rows)
+        elsewhere = _known_of_types(post, cells, held_out)
+    outcomes = len(post.outcomes)
+    for block in groups.blocks(max(1, _AT_ONCE // (post.n_draws * outcomes))):
+        if not len(block.to):  # labels of which these data have no row
+            yield torch.zeros(post.n_draws, block.size, dtype=torch.float64)
+            continue
+        cell, outcome = torch.as_tensor(block.term // outcomes), torch.as_tensor(block.term % outcomes)
+        rows, cell = _rows_with(cells, cell)
+        to, count = torch.as_tensor(block.to), torch.as_tensor(block.count)
+        few, out = cells.take(rows), []
+        for table in outcome_tables(post, few):
+            term = table.log_prob[:, :, cell, outcome] * count  # [draw, type, entry]
+            if elsewhere is None:
+                out.append(term.new_zeros(len(term), block.size).index_add_(1, to, term[:, 0]))
+            else:
+                who = few.annotator[cell]  # type: ignore[index]
+                out.append(_with_types(term, to, who, elsewhere[table.draws], block.size, held_out))
+        yield torch.cat(out)
+
+
+def _rows_with(cells: Cells, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the cells [row] that tell of those `wanted` [entry], whole choice sets, and the row of each of these."""
+    rows = wanted.unique()
+    if cells.choice is not None:
+        rows = torch.nonzero(torch.isin(cells.choice, cells.choice[rows])).flatten()
+    return rows, torch.searchsorted(rows, wanted)
+
+
+def _known_of_types(post: Posterior, cells: Cells, held_out: bool) -> Tensor:
+    """Return log p(type of annotator, all they said | draw) [draw, type, annotator], or of what was fitted alone."""
+    if held_out:
+        return torch.tensor(post.draws["type_probability"]).log().transpose(1, 2)
+    tables = outcome_tables(post, cells)
+    return torch.cat([_type_sums(cells, each.log_prob) + each.log_weight[..., None] for each in tables])  # type: ignore[index]
+
+
+def _with_types(term: Tensor, to: Tensor, who: Tensor, elsewhere: Tensor, size: int, held_out: bool) -> Tensor:
+    """Return log p(judgements of the group | all others) [draw, group] of entries [draw, type, entry] by `who`."""
+    people = elsewhere.shape[-1]
+    found, inverse = torch.unique(to * people + who, return_inverse=True)
+    part = term.new_zeros(*term.shape[:2], len(found)).index_add(-1, inverse, term)
+    rest = elsewhere.index_select(-1, found % people)
+    rest = rest if held_out else rest - part
+    # log p(an annotator's part of the group | his other judgements), his type summed out
+    conditional = (rest + part).logsumexp(1) - rest.logsumexp(1)
+    return part.new_zeros(len(part), size).index_add(1, found // people, conditional)
 
 
 def _by_annotator(post: Posterior, cells: Cells) -> Tensor:

@@ -35,8 +35,7 @@ class Batch:
             outcome = flat.reshape(len(counts), 1, len(cells), len(cells.outcomes))
             # laid out outcome by outcome, like the tables of `outcomes.by_outcome`
             self.outcome = outcome.transpose(-1, -2).contiguous().transpose(-1, -2)
-        local = local_curvature(view, first_guess(view))
-        self.local = local if local is not None and local.batches else None
+        self.local = local_curvature(view, first_guess(view))
 
     def log_joint(self, z: Tensor, tables: Tensor) -> Tensor:
         """Return log p(z, table) [row] of z [row, dimension] for the tables [row]."""

@@ -39,6 +39,7 @@ from prefdensity.inference.precision import DENSE, Dense, Precision
 from prefdensity.inference.prior import add_rows, log_prior_rows
 from prefdensity.inference.view import Site, View
 from prefdensity.programs.cells import Cells
+from prefdensity.programs.tables import plain
 
 Objective = Callable[[Tensor], Tensor]
 
@@ -102,7 +103,7 @@ class LocalCurvature:
         if size <= DENSE:
             return Dense
         spread = any(part.is_shared and part.weights is not None for part in self.felt.parts)
-        return Sparse if self.batches and not spread else None
+        return Sparse if self.as_they_are and not spread else None
 
     def __call__(self, z: Tensor) -> tuple[float, Tensor, Precision]:
         """Return value, gradient [dimension] and minus the Hessian of the log joint density."""
@@ -119,8 +120,7 @@ class LocalCurvature:
 
         Of the log likelihood alone for `prior=False`.
 
-        `outcome` [fit, 1, comparison, outcome]: counts of each fit, instead of those of the view's table. Utilities
-        that are functions of other sites take one fit at a time.
+        `outcome` [fit, 1, comparison, outcome]: counts of each fit, instead of those of the view's table.
         """
         value, gradient, blocks = self._likelihood(z, outcome)
         hessian = matrix_of(blocks, z)
@@ -172,31 +172,51 @@ class LocalCurvature:
         return self._pattern.fill(torch.cat(entries))
 
     @cached_property
-    def batches(self) -> bool:
-        """Whether `batch` takes several fits: utilities are sites of their own, and compared as they are."""
+    def as_they_are(self) -> bool:
+        """Whether the entries of the utility site are compared as they are, and not functions of them."""
         site, view = self.utility, self.view
         if not site.is_identity or site.batch != (view.cells.n_items,):
             return False
         z = torch.linspace(-1.0, 1.0, view.dimension, dtype=view.dtype, device=view.device).sin()
-        return torch.equal(utility_table(view, z), z[site.at])
+        return torch.equal(utility_tables(view, z[None])[0], z[site.at])
+
+    @cached_property
+    def _through(self) -> Tensor:
+        """Utilities per unit of each entry of their site [item, entry]."""
+        return self._per_unit(lambda tables: tables).T.contiguous()
+
+    @cached_property
+    def _margins(self) -> tuple[Tensor, Tensor | None]:
+        """Margins [comparison] at 0, and per unit of each entry [comparison, entry] where these are fewer numbers."""
+        site, cells = self.utility, self.view.cells
+        at_zero = cells.contrast(utility_tables(self.view, self._zero)[0])
+        if len(cells) * (site.at.stop - site.at.start) > cells.n_items**2:
+            return at_zero, None
+        return at_zero, self._per_unit(cells.contrast).T.contiguous()
+
+    @property
+    def _zero(self) -> Tensor:
+        return torch.zeros(1, self.view.dimension, dtype=self.view.dtype, device=self.view.device)
+
+    def _per_unit(self, read: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return what is read of utilities [fit, item] per unit of each entry of their site [entry, ...]."""
+        at, out = self.utility.at, []
+        start = read(utility_tables(self.view, self._zero))
+        for some in torch.arange(at.start, at.stop).split(max(1, PASS * 8 // self.view.cells.n_items)):
+            z = self._zero.repeat(len(some), 1)
+            z[torch.arange(len(some)), some] = 1.0
+            out.append(read(utility_tables(self.view, z)) - start)
+        return torch.cat(out)
 
     def _margin(self, z: Tensor) -> Leaf:
         cells, site = self.view.cells, self.utility
         terms = ((cells.item_a, 1.0), (cells.item_b, -1.0))
-        if self.batches:
+        if self.as_they_are:
             return Leaf(site.at, cells.contrast(z[:, site.at]), terms)
-        (alone,) = z
-        table = self._table(alone[site.at], alone)
-        slope = torch.autograd.functional.jacobian(
-            lambda part: self._table(part, alone), alone[site.at], vectorize=True
-        )
-        return Leaf(site.at, cells.contrast(table)[None], terms, through=slope)
-
-    def _table(self, part: Tensor, z: Tensor) -> Tensor:
-        """Return utilities [item] as a function of the utility site's entries."""
-        site = self.utility
-        full = torch.cat([z[: site.at.start].detach(), part, z[site.at.stop :].detach()])
-        return utility_table(self.view, full)
+        at_zero, matrix = self._margins
+        if matrix is not None:
+            return Leaf(site.at, at_zero + z[:, site.at] @ matrix.T, matrix=matrix)
+        return Leaf(site.at, at_zero + cells.contrast(z[:, site.at] @ self._through.T), terms, through=self._through)
 
     def leaves(self, z: Tensor) -> list[Leaf]:
         """Return what comparisons feel at z [fit, dimension], the margin of utilities first."""
@@ -332,8 +352,9 @@ def _utility(view: View) -> str:
     return found[0]
 
 
-def utility_table(view: View, z: Tensor) -> Tensor:
-    """Return the utilities [item] that the program computes at z [dimension]."""
+@torch.no_grad()
+def utility_tables(view: View, z: Tensor) -> Tensor:
+    """Return the utilities [fit, item] that the program computes at z [fit, dimension]."""
     seen = []
 
     @dataclass(frozen=True, eq=False)
@@ -342,7 +363,7 @@ def utility_table(view: View, z: Tensor) -> Tensor:
             seen.append(utility)
             return super().contrast(utility, by)
 
-    values, _ = view.values(z[None])
+    values, _ = view.values(z)
     few = view.cells.head(1)
-    view.run(values, 1, Listening(**{name: getattr(few, name) for name in few.__dataclass_fields__}))
-    return seen[0].reshape(-1)
+    view.run(values, len(z), Listening(**{name: getattr(few, name) for name in few.__dataclass_fields__}))
+    return plain(seen[0]).reshape(len(z), -1)  # type: ignore[no-any-return]

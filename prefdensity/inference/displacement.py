@@ -17,8 +17,8 @@ from prefdensity.inference.mixture import Mixture
 from prefdensity.inference.safety import BOUND, Quantities
 from prefdensity.inference.view import View
 
-# Draws at which quantities are looked at, here and displaced.
-_PLACES = 256
+# Draws at which quantities are looked at, here and displaced: the fewest, the most, and how many numbers in all.
+_PLACES, _NUMBERS = (96, 256), 1_000_000
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,10 @@ def errors_of_displaced(view: View, z: Tensor, seen: Displacement, added: bool, 
     beyond its noise: the second term, and the first where it was not `added` to the draws. A row has at least the usual
     noise of its site.
     """
-    at = z[torch.linspace(0, len(z) - 1, min(len(z), _PLACES)).long()]
+    one = Quantities.at(view, z[:1]).flat()
+    fewest, most = _PLACES
+    places = min(most, max(fewest, _NUMBERS // max(1, sum(h.numel() for h in one.values()))))
+    at = z[torch.linspace(0, len(z) - 1, min(len(z), places)).long()]
     left = seen.second if added else seen.first + seen.second
     here = Quantities.at(view, at)
     there, noisy, noisier = (Quantities.at(view, at + by).flat() for by in (left, seen.noise, seen.second_noise))

@@ -12,7 +12,7 @@ first derivatives s = dl_c/dh_c and second derivatives w = d^2 l_c / dh_c dh'_c 
 J is never formed where its rows are sparse. A row then is a sum of few terms, weight times entry: +1 at item a and -1
 at item b of a margin. So a gradient is a scatter-add over comparisons, a Hessian one over pairs of terms; for margins
 it is the weighted Laplacian of the comparison graph. Where utilities are linear in other coordinates (features,
-a Gaussian process), J = T K with T sparse, and K, `through`, is applied to the sums.
+a Gaussian process), J = T K with T sparse, and K, `through`, is applied to the sums; or J is formed, if it is small.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ import torch
 from torch import Tensor
 
 Weight = float | Tensor
+
+_ENTRIES = 2**21  # of a dense matrix that are weighed at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +61,7 @@ class Leaf:
     def block(self, other: Leaf, values: Tensor) -> Tensor:
         """Return J^T diag(values) J_other [fit, size, size of other]."""
         if other.matrix is not None:
-            return torch.stack([self.pullback(values * column) for column in other.matrix.T], -1)
+            return self._times(values, other.matrix)
         if self.matrix is not None:
             return other.block(self, values).mT
         flat = values.new_zeros(len(values), self.entries * other.entries)
@@ -71,6 +73,19 @@ class Leaf:
         if self.through is not None:
             out = self.through.T @ out
         return out if other.through is None else out @ other.through
+
+    def _times(self, values: Tensor, matrix: Tensor) -> Tensor:
+        """Return J^T diag(values) M [fit, size, column] of a matrix M [comparison, column], some rows at a time."""
+        size = self.entries if self.matrix is None else self.matrix.shape[1]
+        out = values.new_zeros(len(values), size, matrix.shape[1])
+        for rows in torch.arange(len(matrix)).split(max(1, _ENTRIES // (len(values) * matrix.shape[1]))):
+            some = slice(int(rows[0]), int(rows[-1]) + 1)
+            weighed = values[:, some, None] * matrix[some]
+            if self.matrix is not None:
+                out += self.matrix[some].T @ weighed
+            for place, weight in self.terms:
+                out.index_add_(1, place[some], weighed * (weight[some, None] if isinstance(weight, Tensor) else weight))
+        return out if self.through is None else self.through.T @ out
 
     def covariance_with(self, other: Leaf, covariance: Tensor) -> Tensor:
         """Return the covariance [comparison] of both leaves, given that of z [dimension, dimension]."""

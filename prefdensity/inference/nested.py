@@ -26,7 +26,7 @@ from prefdensity.inference.precision import Gaussian
 # The grid of hyperparameters: spacing in their posterior standard deviations, how far it reaches in steps, the relative
 # density below which a point is left out, and the most points: what does not fit is left to k-hat to tell.
 _SPACING = 0.75
-_REACH = 6
+_REACH = 7
 _NEGLIGIBLE = 1e-5
 _POINTS = 60
 # One posterior standard deviation that moves the hyperparameters (mostly logarithms) by less than this bends nothing.

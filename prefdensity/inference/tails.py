@@ -6,6 +6,7 @@ import numpy as np
 from torch import Tensor
 
 from prefdensity.inference.view import View
+from prefdensity.programs.apart import first_alone
 from prefdensity.programs.running import run
 
 # Draws of the prior; the share of them, on either side, beyond which a posterior median lies in the tail.
@@ -42,7 +43,7 @@ def _of_scalars(view: View) -> dict[str, Tensor]:
 
     Scalars come before the tables that they shape, so that one draw of each table serves all.
     """
-    cells = view.cells.head(1)
+    cells = first_alone(view.cells)
     names = [name for name, site in view.sites.items() if site.is_scalar]
     met = run(view.program, cells, {}, 1, seed=1).met
     tables = {name: met[name]["value"] for name in view.sites if name not in names}

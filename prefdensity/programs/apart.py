@@ -41,6 +41,35 @@ def grown(cells: Cells) -> Cells:
     )
 
 
+def first_alone(cells: Cells) -> Cells:
+    """Return the first comparison in a world that has nobody but its two items and whoever it is labelled with.
+
+    Choice sets and ratings, in which more items meet, keep their world.
+    """
+    one = cells.head(1)
+    if not one.pairwise or one.ratings is not None:
+        return one
+    own = {name: torch.cat(at) for name, at in sides(one).items()}
+    zero = torch.zeros_like(one.item_a)
+
+    def of(name: str, held: Tensor) -> Tensor:
+        return held[own[name]] if name in own else held
+
+    return replace(
+        one,
+        item_a=zero,
+        item_b=zero + 1,
+        labels=dict.fromkeys(one.labels, zero),
+        sizes={name: len(own[name]) if name in own else size for name, size in one.sizes.items()},
+        attributes={
+            name: zero if name in one.labels else of(name.partition(".")[0], held)
+            for name, held in one.attributes.items()
+        },
+        measures={name: of("item", held) for name, held in one.measures.items()},
+        features=None if one.features is None else of("item", one.features),
+    )
+
+
 def apart(cells: Cells, fits: int, depth: int) -> Cells:
     """Return the cells as one comparison seen by many fits: each comparison of the first fit, of the second, ...
 

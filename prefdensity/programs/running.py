@@ -102,17 +102,29 @@ def centred(names: Collection[str]) -> Messenger:
 @contextmanager
 def environment(dtype: torch.dtype, seed: int | None = None, device: torch.device | str = "cpu") -> Iterator[None]:
     """Run Pyro code in `dtype` on `device`, without validation, leaving every global as it was."""
-    before = torch.get_default_dtype()
+    before, device = torch.get_default_dtype(), torch.device(device)
     # the device context intercepts every call of torch: not on the CPU, where it is the default anyway
-    place = nullcontext() if torch.device(device).type == "cpu" else torch.device(device)
-    with torch.random.fork_rng(enabled=seed is not None), pyro.validation_enabled(False), place:
-        if seed is not None:
-            torch.manual_seed(seed)
+    place = nullcontext() if device.type == "cpu" else device
+    with _seeded(seed, device), pyro.validation_enabled(False), place:
         torch.set_default_dtype(dtype)
         try:
             yield
         finally:
             torch.set_default_dtype(before)
+
+
+@contextmanager
+def _seeded(seed: int | None, device: torch.device) -> Iterator[None]:
+    """Draw from generators with this seed, those of the CPU and of the device alone, and leave them as they were."""
+    if seed is None:
+        yield
+        return
+    beside = [] if device.type == "cpu" else [device]
+    with torch.random.fork_rng(beside, device_type=device.type if beside else "cuda"):
+        torch.default_generator.manual_seed(seed)
+        for each in beside:
+            torch.get_device_module(each).manual_seed(seed)
+        yield
 
 
 def run(
