@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import sys
 import time
@@ -100,7 +101,8 @@ def fit(
     settings = Settings(draws, starts, seed, guide, max_steps, chains, warmup, checkpoint, key, place, parts)
     with _threads(threads), show_progress(progress) as report:
         answer = infer(method if parts == 1 else "svi", view, pairs, settings, report)
-    return _posterior(view, data, answer, _status(method, view, answer, settings, warnings, started))
+    status = _status(method, view, answer, settings, warnings, started)
+    return _posterior(view, data, answer, status, settings.key["data"])
 
 
 def _placed(view: View, place: str, method: str) -> tuple[View, int]:
@@ -138,12 +140,19 @@ def _status(
         device=settings.place,
         settings=asked,
         warnings=(*warnings, *tails, *answer.warnings),
-        versions={"prefdensity": __version__} | {name: version(name) for name in _RECORDED},
+        versions=dict(_versions()),
         **answer.facts,
     )
 
 
-def _posterior(view: View, data: Comparisons | Choices, answer: Answer, status: FitStatus) -> Posterior:
+@functools.cache
+def _versions() -> dict[str, str]:
+    return {"prefdensity": __version__} | {name: version(name) for name in _RECORDED}
+
+
+def _posterior(
+    view: View, data: Comparisons | Choices, answer: Answer, status: FitStatus, fingerprint: str
+) -> Posterior:
     draws, dims = sites_at(view, answer.z)
     point, _ = sites_at(view, answer.point[None])
     for name in answer.left_out:
@@ -174,7 +183,7 @@ def _posterior(view: View, data: Comparisons | Choices, answer: Answer, status: 
         **known_of(data, view.program.needs),
         n_comparisons=data.n_judgements,
         data_source=data.source,
-        data_fingerprint=data.fingerprint(),
+        data_fingerprint=fingerprint,
         unfelt=answer.left_out,
         fitted=view.program,
     )
