@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from test_relatives import CSV, RECORDS, VOTES, XY, XYW, coded, message, triples
 
+import prefdensity
 from prefdensity import read
 from prefdensity.errors import DataError
 
@@ -74,3 +75,16 @@ def test_what_python_holds_and_is_no_table_is_said(tmp_path):
     datasets = pytest.importorskip("datasets")
     with pytest.raises(DataError, match=r"several data sets, train; give one, as in data\['train'\]"):
         read(datasets.DatasetDict({"train": datasets.Dataset.from_pandas(VOTES)}), **XYW)
+
+
+def test_what_was_not_read_is_no_table(tmp_path):
+    with pytest.raises(DataError, match="a table is needed, and this is a DataFrame; read it first"):
+        prefdensity.fit("davidson", VOTES)
+    data = read(VOTES, **XYW)
+    post = prefdensity.fit("davidson", data, method="map")
+    with pytest.raises(DataError, match=r"'elm' is no pair of items; give pairs as in \[\('elm', 'fir'\)\]"):
+        post.predict(["elm"])
+    with pytest.raises(DataError, match=r"anchor='elm=1' must give one item of the table its rating"):
+        prefdensity.leaderboard(post, data, anchor="elm=1")
+    with pytest.raises(DataError, match="there is no folder .*nowhere to write page.html into"):
+        prefdensity.write_report(post, data, tmp_path / "nowhere" / "page.html")

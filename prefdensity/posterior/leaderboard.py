@@ -79,11 +79,11 @@ def _anchored(post: Posterior, anchor: Mapping[str, float] | None) -> tuple[str 
     """Return the item that keeps its rating, or None, and its rating, or that of the mean."""
     base, value = None, 1000.0
     if anchor is not None:
-        base, value = next(((item, float(rating)) for item, rating in anchor.items()), (None, value))
-        if len(anchor) != 1 or base not in post.items:
+        if not isinstance(anchor, Mapping) or len(anchor) != 1 or next(iter(anchor)) not in post.items:
             raise DataError(
-                f"anchor={dict(anchor)!r} must give one item of the table its rating, as in {{{post.items[0]!r}: 1000}}"
+                f"anchor={anchor!r} must give one item of the table its rating, as in {{{post.items[0]!r}: 1000}}"
             )
+        base, value = next((item, float(rating)) for item, rating in anchor.items())
     return base, value
 
 

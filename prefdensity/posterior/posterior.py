@@ -167,7 +167,7 @@ class Posterior(Draws):
         """
         _require_level(level)
         listed = pairs[["item_a", "item_b"]].itertuples(index=False) if isinstance(pairs, pd.DataFrame) else pairs
-        named = [(str(a), str(b)) for a, b in listed]
+        named = [(str(a), str(b)) for a, b in map(_two, listed)]
         table = outcome_probabilities(self, named, annotator, first, seed, at=at or {})
         frame = pd.DataFrame(named, columns=["item_a", "item_b"])
         lower, upper = np.quantile(table, [(1 - level) / 2, (1 + level) / 2], axis=0)
@@ -264,6 +264,13 @@ class Posterior(Draws):
         """
         signed = self if self.fitted is None else replace(self, signature=signature_of(self, self.fitted))
         return files.write(signed, path)
+
+
+def _two(pair: Any) -> Any:
+    """Return a pair; refuse what is none, such as one name."""
+    if isinstance(pair, str) or len(pair) != 2:
+        raise DataError(f"{pair!r} is no pair of items; give pairs as in [('elm', 'fir')]")
+    return pair
 
 
 def _require_level(level: float) -> None:

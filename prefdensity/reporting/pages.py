@@ -17,6 +17,7 @@ import matplotlib
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from prefdensity.errors import DataError
 from prefdensity.reporting.canvas import COLOURS, FAINT, INK, RULE
 from prefdensity.version import __version__
 
@@ -139,6 +140,8 @@ def unrooted(text: str) -> str:
 def write_page(page: str, path: str | os.PathLike[str]) -> Path:
     """Write a page; the file appears whole or not at all."""
     target = Path(path)
+    if not target.absolute().parent.is_dir():
+        raise DataError(f"there is no folder {target.parent} to write {target.name} into")
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
         partial.write_bytes(page.encode("utf-8", "xmlcharrefreplace"))
