@@ -8,8 +8,14 @@ import pytest
 import torch
 from scipy import integrate, stats
 
+import prefdensity
+from prefdensity.data import simulate
+from prefdensity.inference.batch import Batch, climb
 from prefdensity.inference.mode import Mode
 from prefdensity.inference.nested import Point, nested
+from prefdensity.inference.view import View
+from prefdensity.programs.loading import load_program
+from prefdensity.programs.tabulate import cells_of
 
 
 @dataclass
@@ -86,3 +92,22 @@ def test_what_is_known_sharply_needs_no_grid():
     assert np.ptp(place[:, 0]) < 1e-6
     assert len(place) == 13
     assert found.log_evidence == pytest.approx(2.0, abs=1e-4)
+
+
+def test_a_climb_from_where_there_is_no_density_ends_there():
+    program = load_program("thurstone_case3")
+    view = View(program, cells_of(simulate.population(4, 3, 60, seed=1)[0], program.outcomes, program.needs))
+    start = torch.zeros(2, view.dimension, dtype=torch.float64)
+    start[0] = math.nan
+    free = torch.tensor([k for k in range(view.dimension) if k not in view.hyper])
+    top = climb(Batch(view), start, torch.zeros(2, dtype=torch.int64), free)
+    assert top.value[0] == -math.inf
+    assert top.converged.tolist() == [False, True]
+
+
+def test_a_slope_that_leads_to_no_density_is_not_followed():
+    """Items felt with unequal noise: from one spread of it to the next, slopes lead where choices are impossible."""
+    data, truth = simulate.population(6, 12, 900, seed=3, reliability_sd=0.4, position_bias=0.4, lapse=0.05)
+    post = prefdensity.fit("thurstone_case3", data, method="laplace", draws=100, restarts=1, progress=False)
+    assert post.status.converged
+    assert np.corrcoef(post.utilities().mean(0), truth.utilities[0])[0, 1] > 0.9

@@ -58,7 +58,10 @@ class Batch:
 
 @dataclass(frozen=True)
 class Summits:
-    """Where the climbs ended: z [row, dimension], its value [row], minus the Hessian [row, dimension, dimension]."""
+    """Where the climbs ended: z [row, dimension], its value [row], minus the Hessian [row, dimension, dimension].
+
+    Where a row started at no density, or at no derivatives, its value is -inf.
+    """
 
     z: Tensor
     value: Tensor
@@ -81,6 +84,7 @@ def climb(batch: Batch, z: Tensor, tables: Tensor, free: Tensor) -> Summits:
         here = z[left] + share[left, None] * step[left]
         there, gradient, hessian = batch.slopes(here, tables[left])
         rose = there >= value[left] + 1e-4 * share[left] * gain[left] - _ROUNDING * there.abs()
+        rose &= torch.isfinite(there) & torch.isfinite(hessian).flatten(1).all(-1) & torch.isfinite(gradient).all(-1)
         share[left] = torch.where(rose, 1.0, share[left] / 2)
         up = left[rose]
         z[up], value[up], precision[up] = here[rose], there[rose], -hessian[rose]
@@ -90,7 +94,7 @@ def climb(batch: Batch, z: Tensor, tables: Tensor, free: Tensor) -> Summits:
         z[done] += step[done]
         value[done] += gain[done] / 2
         converged[done] = True
-        left = left[~converged[left] & (share[left] > _SMALLEST)]
+        left = left[~converged[left] & (share[left] > _SMALLEST) & torch.isfinite(value[left])]
     return Summits(z, value, precision, converged, iteration)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from prefdensity.inference.batch import Batch, climb
+from prefdensity.errors import FitError
+from prefdensity.inference.batch import Batch, Summits, climb
 from prefdensity.inference.climber import Climber
 from prefdensity.inference.guide import LOG_2PI
 from prefdensity.inference.mode import Mode
@@ -61,15 +63,21 @@ class Profile:
 
     def _guess(self, h: Tensor, table: int) -> Tensor:
         """Return where the conditional mode should be [dimension]."""
+        z = self._nearest(h, table)
+        if known := self.known.get(table):
+            near = self._near(known, h)
+            z[self.free] += near.slope @ (h - near.mode.z[self.held]).clamp(-1.0, 1.0)  # a slope holds nearby
+        return z
+
+    def _nearest(self, h: Tensor, table: int) -> Tensor:
+        """Return the nearest conditional mode that is known, or the start, at these hyperparameters [dimension]."""
         known = self.known.get(table)
-        if not known:
-            z = self.start.clone()
-        else:
-            near = min(known, key=lambda point: float((point.mode.z[self.held] - h).square().sum()))
-            z = near.mode.z.clone()
-            z[self.free] += near.slope @ (h - z[self.held]).clamp(-1.0, 1.0)  # a slope holds nearby
+        z = (self._near(known, h).mode.z if known else self.start).clone()
         z[self.held] = h
         return z
+
+    def _near(self, known: list[Point], h: Tensor) -> Point:
+        return min(known, key=lambda point: float((point.mode.z[self.held] - h).square().sum()))
 
     @torch.enable_grad()  # also when draws are weighed
     def _inner(self, mode: Mode) -> tuple[Gaussian, Tensor]:
@@ -93,9 +101,14 @@ class BatchProfile(Profile):
 
     def __call__(self, h: Tensor, tables: Tensor) -> list[Point]:
         """See `Profile`."""
-        guesses = [self._guess(each, int(k)) for each, k in zip(h, tables, strict=True)]
-        top = climb(self.batch, torch.stack(guesses), tables, self.free)
-        self.iterations += top.iterations
+        top = self._climbed(h, tables, self._guess)
+        lost = torch.nonzero(~torch.isfinite(top.value)).flatten()
+        if len(lost):  # a slope that did not hold led to where there is no density
+            again = self._climbed(h[lost], tables[lost], self._nearest)
+            if not torch.isfinite(again.value).all():
+                raise FitError("no mode of the program is found given its hyperparameters; fit with method='svi'")
+            top.z[lost], top.value[lost] = again.z, again.value
+            top.precision[lost], top.converged[lost] = again.precision, again.converged
         inner = top.precision[:, self.free[:, None], self.free[None]]
         cross = top.precision[:, self.free[:, None], self.held[None]]
         found = []
@@ -104,6 +117,12 @@ class BatchProfile(Profile):
             found.append(self._found(mode, inner[k], cross[k]))
             self.known.setdefault(table, []).append(found[-1])
         return found
+
+    def _climbed(self, h: Tensor, tables: Tensor, guess: Callable[[Tensor, int], Tensor]) -> Summits:
+        guesses = [guess(each, int(k)) for each, k in zip(h, tables, strict=True)]
+        top = climb(self.batch, torch.stack(guesses), tables, self.free)
+        self.iterations += top.iterations
+        return top
 
     def _found(self, mode: Mode, precision: Tensor, cross: Tensor) -> Point:
         inner = Dense(precision).gaussian()
