@@ -5,10 +5,19 @@
     z_j ~ Categorical(w)                                  j = 1..annotators, summed out exactly
     every judgement of annotator j uses u_{z_j}
 
-Sites: w `type_weight` (type), `utility` (type, item). Identification: types are exchangeable; reports list them
-by falling weight. A handful of judgements per annotator tells the types apart, without ids they hardly are.
-k = 1 is the program without types. Cannot express: annotators between camps, or who change their mind.
-Reference: Dumoulin et al. (2024), TMLR, on annotators treated as one; Chakraborty et al. (2024), arXiv 2402.08925.
+    on="age":  tau ~ HalfNormal(1),  g_k ~ Normal(0, tau)     x_j the age of annotator j, in sds from the mean
+               P(z_j = k) proportional to w_k exp(g_k x_j) in the place of w_k
+
+What is known of annotators may say which camp they are of: a multinomial logistic regression. Several attributes add
+up (on=["age", "language"]); categories are coded by contrasts of their levels that sum to 0, so w are the shares among
+annotators in the middle of all that is regressed on.
+Sites: w `type_weight` (type), `utility` (type, item); of what types are regressed on, tau `age_membership_spread`, g
+`age_membership_offset` (type, contrast), and `age_membership` (type; of categories type, level), g less its mean over
+types, which is all that enters. Identification: types are exchangeable; reports list them by falling weight. A handful
+of judgements per annotator tells the types apart, without ids they hardly are. k = 1 is the program without types,
+spread 0 the one without attributes. Cannot express: annotators between camps, or who change their mind.
+Reference: Dumoulin et al. (2024), TMLR, on annotators treated as one; Chakraborty et al. (2024), arXiv 2402.08925;
+Dayton and Macready (1988), JASA 83, 173-178, for classes that depend on covariates.
 """
 
 import warnings
@@ -20,12 +29,13 @@ import torch
 from scipy.cluster.vq import kmeans2
 from torch import Tensor
 
-from prefdensity.programs.cells import Cells
+from prefdensity.programs.cells import CODED, Cells, contrasts
+from prefdensity.programs.effect_names import sites_of
 from prefdensity.programs.layers import layer
 
 
-def starts(data: Cells, restarts: int, seed: int, k: int = 2) -> np.ndarray:
-    """Return first guesses of every annotator's type, int [restart, annotator].
+def starts(data: Cells, restarts: int, seed: int, k: int = 2, on: tuple[str, ...] = ()) -> np.ndarray:
+    """Return first guesses of every annotator's type, int [restart, annotator], whatever is known of them.
 
     The first ones cluster annotators by the leading directions of their item scores, the next by the scores themselves,
     the last quarter is random.
@@ -54,13 +64,39 @@ def starts(data: Cells, restarts: int, seed: int, k: int = 2) -> np.ndarray:
     return guesses
 
 
+_SHARE = "share of annotators"
+
+
+def _meanings(on: tuple[str, ...]) -> dict[str, str]:
+    told = {"type_weight": _SHARE}
+    for name in on:
+        own, spread, _ = sites_of(name, "membership")
+        told |= {own: f"log odds of a type by {name}", spread: f"standard deviation by {name}: log odds of a type"}
+    return told
+
+
 @layer(
-    "types",
-    needs=["annotator"],
-    unimodal=False,
-    starts=starts,
-    mends="tastes",
-    meanings={"type_weight": "share of annotators"},
-)
-def annotator_types(data: Cells, k: int = 2) -> Tensor:
-    return pyro.sample("type_weight", dist.Dirichlet(torch.full((k,), 2.0)))
+    "types", unimodal=False, starts=starts, mends="tastes", meanings=_meanings,
+    needs=lambda on: ("annotator", *on, *(f"{CODED}{name}" for name in on)),
+    hyper=lambda on: tuple(sites_of(name, "membership")[1] for name in on),
+)  # fmt: skip
+def annotator_types(data: Cells, k: int = 2, on: tuple[str, ...] = ()) -> Tensor:
+    weight: Tensor = pyro.sample("type_weight", dist.Dirichlet(torch.full((k,), 2.0)))
+    if not on:
+        return weight
+    odds = weight.log() if weight.dim() == 1 else weight.log().reshape(len(weight), 1, k)
+    for name in on:
+        own, spread, offset = sites_of(name, "membership")
+        x, levels = data.coded_of("annotator", name), data.levels(f"annotator.{name.removeprefix('annotator.')}")
+        tau = pyro.sample(spread, dist.HalfNormal(1.0))
+        with pyro.plate("type", k, dim=-2), pyro.plate(f"{name}_contrast", x.shape[-1], dim=-1):
+            slope = pyro.sample(offset, dist.Normal(0.0, tau))  # centred: without priors nothing is said of tau
+        apart = slope - slope.mean(-2, keepdim=True)
+        if levels:
+            with pyro.plate("type", k, dim=-2), pyro.plate(name, levels, dim=-1):
+                pyro.deterministic(own, apart @ contrasts(levels).to(apart).T)
+        else:
+            with pyro.plate("type", k, dim=-1):
+                pyro.deterministic(own, apart[..., 0])
+        odds = odds + x @ slope.reshape(*odds.shape[:-2], k, x.shape[-1]).transpose(-1, -2)
+    return odds.softmax(-1)  # [..., annotator, type]

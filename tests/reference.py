@@ -313,7 +313,7 @@ PRIORS = {
     "linear": lambda s: stats.norm.logpdf(
         s["weight"], 0, s["utility_scale"] / np.sqrt(np.shape(s["weight"])[-1])
     ).sum(),
-    "annotator_types": lambda s, k=2: _log_dirichlet(s["type_weight"], 2.0),
+    "annotator_types": lambda s, k=2, on=(): _log_dirichlet(s["type_weight"], 2.0),
     "position_bias": lambda s, **o: stats.norm.logpdf(s["position_bias"], 0, 0.5) + log_own(o, s, "position_bias", 0.5),
     "reliability": lambda s, scales="wants", by=None, over="": (
         log_own({"by": by or not over}, s, "reliability", 0.5) + log_slope({"over": over}, s, "reliability")

@@ -26,7 +26,7 @@ IMPOSSIBLE = [
     ("annotator_types(n=3)", "annotator_types has no argument 'n'; it takes k"),
     ("davidson(k=3)", "davidson has no argument 'k'; it takes none"),
     ("annotator_types(k=size)", r"arguments in 'annotator_types\(k=size\)' must be literals like k=3"),
-    ("annotator_types(3, 4)", "annotator_types takes 1 arguments, not 2: k"),
+    ("comparison_types(3, 4)", "comparison_types takes 1 arguments, not 2: k"),
     ("annotator_types(3, k=3)", "annotator_types is given 'k' twice"),
     ("annotator_types(*sizes)", "must be literals like k=3"),
     ("bradley_terry(fixed=2)", "bradley_terry is a composition; give arguments to its layers: utility_scale"),

@@ -159,8 +159,8 @@ def _simulated(
     latent = {name: site for name, site in met.items() if site["deterministic"] or not site["is_observed"]}
     truth = {name: site["value"].detach().numpy() for name, site in latent.items() if name != "outcome"}
     fn = met["outcome"]["fn"]
-    log_weight = fn.log_weight[..., 0] if hasattr(fn, "log_weight") else None
-    table = OutcomeTable(slice(0, 1), fn.outcome_log_prob.expand(1, -1, -1, -1), log_weight, torch.zeros(1))
+    log_weight, log_prob = getattr(fn, "log_weight", None), fn.outcome_log_prob.expand(1, -1, -1, -1)
+    table = OutcomeTable(slice(0, 1), log_prob, log_weight, torch.zeros(1), cells.annotator)
     count = met["outcome"]["value"].reshape(len(cells), -1).numpy()
     rows, outcome = np.nonzero(count)
     given = columns(cells.outcomes, outcome) | {"count": count[rows, outcome]}

@@ -278,7 +278,7 @@ def _known_of_types(post: Posterior, cells: Cells, held_out: bool) -> Tensor:
     if held_out:
         return torch.tensor(post.draws["type_probability"]).log().transpose(1, 2)
     tables = outcome_tables(post, cells)
-    return torch.cat([_type_sums(cells, each.log_prob) + each.log_weight[..., None] for each in tables])  # type: ignore[index]
+    return torch.cat([_type_sums(cells, each.log_prob) + each.log_weight for each in tables])  # type: ignore[operator]
 
 
 def _with_types(term: Tensor, to: Tensor, who: Tensor, elsewhere: Tensor, size: int, held_out: bool) -> Tensor:
@@ -322,7 +322,7 @@ def _type_sums(cells: Cells, log_prob: Tensor) -> Tensor:
 
 def _annotator_sums(cells: Cells, log_prob: Tensor, log_weight: Tensor | None) -> Tensor:
     table = _type_sums(cells, log_prob)
-    return table[:, 0] if log_weight is None else (table + log_weight[..., None]).logsumexp(1)
+    return table[:, 0] if log_weight is None else (table + log_weight).logsumexp(1)
 
 
 def _grid(post: Posterior, own: list[str]) -> list[tuple[dict[str, Tensor], float]]:

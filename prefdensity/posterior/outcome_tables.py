@@ -29,21 +29,32 @@ class OutcomeTable:
     log_prob
         [draw, type, comparison, outcome]; one type for a program without types.
     log_weight
-        [draw, type], or None without types.
+        [draw, type, 1], or [draw, type, annotator] where it depends on who judges; None without types.
     log_prior
         [draw]: log density of the sites set by `values`, one entry of their plate each.
+    annotator
+        int64 [comparison]: who judges, or None.
     """
 
     draws: slice
     log_prob: Tensor
     log_weight: Tensor | None
     log_prior: Tensor
+    annotator: Tensor | None = None
 
     def mixed(self) -> Tensor:
         """Return log probabilities [draw, comparison, outcome] for annotators whose type nobody knows."""
         if self.log_weight is None:
             return self.log_prob[:, 0]
-        return (self.log_prob + self.log_weight[:, :, None, None]).logsumexp(1)
+        return (self.log_prob + self.of_cells[..., None]).logsumexp(1)
+
+    @property
+    def of_cells(self) -> Tensor:
+        """Log weights of types [draw, type, comparison or 1], for who judges."""
+        assert self.log_weight is not None  # there are types
+        if self.log_weight.shape[-1] == 1 or self.annotator is None:
+            return self.log_weight
+        return self.log_weight[..., self.annotator]
 
 
 def outcome_tables(
@@ -91,5 +102,6 @@ def outcome_tables(
             for name in values:
                 log_prior += met[name]["fn"].log_prob(met[name]["value"]).flatten(1)[:, 0]
         fn = met["outcome"]["fn"]
-        log_weight = fn.log_weight[..., 0] if hasattr(fn, "log_weight") else None
-        yield OutcomeTable(chosen, fn.outcome_log_prob.expand(len(rows), -1, -1, -1), log_weight, log_prior)
+        log_weight = getattr(fn, "log_weight", None)
+        log_prob = fn.outcome_log_prob.expand(len(rows), -1, -1, -1)
+        yield OutcomeTable(chosen, log_prob, log_weight, log_prior, cells.annotator)

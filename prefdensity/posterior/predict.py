@@ -46,7 +46,7 @@ def outcome_probabilities(
     parts = []
     for table in outcome_tables(post, cells, given=given, step=step, seed=seed):
         if known is not None and table.log_weight is not None:
-            of_type = torch.as_tensor(post.draws["type_probability"][table.draws, known]).log()
+            of_type = torch.as_tensor(post.draws["type_probability"][table.draws, known]).log().unsqueeze(-1)
             table = replace(table, log_weight=of_type)
         parts.append(table.mixed().exp().numpy())
     return np.concatenate(parts)

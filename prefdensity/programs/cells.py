@@ -199,6 +199,19 @@ class Cells:
         """
         return _known(self.attributes, f"{of}.{name}", "attributes")
 
+    def coded_of(self, of: str, name: str) -> Tensor:
+        """Return what is known of every annotator or other label as numbers to regress on, [entry, column].
+
+        As `coded` has it: a number is one column, categories are as many as `contrasts` has.
+        """
+        name = name.removeprefix(f"{of}.")
+        if f"{of}.{name}" not in self.attributes:
+            raise ProgramError(f"a layer regresses on what is known of every {of}, and {name!r} is not known of them")
+        x = self.coded(f"{of}.{name}")
+        table = x.new_zeros(self.size(of), x.shape[-1])  # who has no row here has nothing to say
+        table[_known(self.labels, of, "labels")] = x
+        return table
+
     def measure(self, name: str) -> Tensor:
         """Return what is known of the items under this name [item]."""
         if name not in self.measures:

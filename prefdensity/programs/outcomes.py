@@ -57,10 +57,14 @@ def mix(log_prob: Tensor, type_weight: Tensor) -> Tensor:
 
 
 def _log_weight(type_weight: Tensor, log_prob: Tensor) -> Tensor:
-    """Return log weights [..., type, 1] beside `log_prob` [..., type, comparison, outcome], under a plate of fits."""
+    """Return log weights [..., type, 1] beside `log_prob` [..., type, comparison, outcome], under a plate of fits.
+
+    Where each annotator has weights [..., annotator, type] of their own, [..., type, annotator].
+    """
     lead = log_prob.dim() - 3
     fits = type_weight.shape[:1] if lead else type_weight.shape[:0]
-    return type_weight.reshape(*fits, *(1,) * (lead - 1), type_weight.shape[-1], 1).log()
+    table = type_weight.reshape(*fits, *(1,) * (lead - 1), -1, type_weight.shape[-1])
+    return table.transpose(-1, -2).log()
 
 
 class Judgements(TorchDistribution):
@@ -158,7 +162,7 @@ class TypeMixture(TorchDistribution):
     ) -> None:
         self.outcome_log_prob = outcome_log_prob  # [..., type, comparison, outcome]
         batched = outcome_log_prob.dim() > 3
-        self.log_weight = _log_weight(type_weight, outcome_log_prob)  # [..., type, 1]
+        self.log_weight = _log_weight(type_weight, outcome_log_prob)  # [..., type, annotator or 1]
         self.annotator, self.n_annotators, self.total = annotator, n_annotators, total
         # Kept singleton dims: without them a batch of S densities broadcasts into S x S.
         batch = outcome_log_prob.shape[:-3] + ((1, 1) if batched else ())
@@ -191,8 +195,8 @@ class TypeMixture(TorchDistribution):
     def sample(self, sample_shape: Any = ()) -> Tensor:
         """Draw a type for each annotator, then all counts [..., comparison, outcome]."""
         shape = torch.Size(sample_shape) + self.outcome_log_prob.shape[:-3]
-        probs = self.log_weight.squeeze(-1).exp().expand((*shape, -1))
-        types = torch.distributions.Categorical(probs).sample((self.n_annotators,)).movedim(0, -1)
+        probs = self.log_weight.exp().expand((*shape, -1, self.n_annotators)).transpose(-1, -2)
+        types = torch.distributions.Categorical(probs).sample()
         of_cell = types.index_select(-1, self.annotator)[..., None, :, None]  # [..., 1, comparison, 1]
         table = self.outcome_log_prob.expand((*shape, *self.outcome_log_prob.shape[-3:]))
         chosen = table.gather(-3, of_cell.expand((*shape, 1, *table.shape[-2:]))).squeeze(-3)

@@ -158,7 +158,7 @@ def _require_sets(program: Program) -> None:
 
 
 def _require_types(types: Layer, data: Comparisons | Choices) -> None:
-    key, k = next(iter(types.options), ("k", 2))
+    key, k = next((each for each in types.options if each[0] != "on"), ("k", 2))
     if not isinstance(k, int) or k < 1:
         raise ProgramError(f"{types.name} takes a whole number of types, {key}=1 or more, not {key}={k!r}")
     if types.per == "annotator" and k > len(data.annotators):

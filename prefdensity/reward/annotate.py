@@ -236,7 +236,7 @@ class _Asked:
             if whole is None:
                 share = torch.tensor(post.draws["type_probability"]).log().transpose(1, 2)[..., cells.annotator]
             else:
-                share = (whole + weight[..., None])[..., cells.annotator]
+                share = (whole + weight)[..., cells.annotator]
         one, other = _somebody_new(ideal, cells, meant, weight, seed)
         pool = torch.tensor(pooled(one.numpy(), post.outcomes))
         return cls(
@@ -291,7 +291,7 @@ def _somebody_new(
     """Return log probabilities [draw, cell, outcome] of what two annotators mean of whom nothing is known."""
     given = given_to(ideal, cells, ["annotator"])
     if weight is not None:
-        mixed = [(own + weight[:, :, None, None]).logsumexp(1)] * 2
+        mixed = [(own + _in_general(weight)).logsumexp(1)] * 2
     else:
         mixed = [own[:, 0]] * 2
     if len(given) == len(ideal.drawn):
@@ -299,8 +299,13 @@ def _somebody_new(
     found = []
     for k in (0, 1):
         table, weight = table_of(ideal, cells, given, seed=2 * seed + k)
-        found.append(table[:, 0] if weight is None else (table + weight[:, :, None, None]).logsumexp(1))
+        found.append(table[:, 0] if weight is None else (table + _in_general(weight)).logsumexp(1))
     return found[0], found[1]
+
+
+def _in_general(weight: Tensor) -> Tensor:
+    """Return log shares [draw, type, 1, 1] of types among all annotators, of those by annotator [draw, type, one]."""
+    return weight.exp().mean(-1).log()[..., None, None]
 
 
 def _refit(

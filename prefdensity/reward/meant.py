@@ -41,7 +41,7 @@ def as_meant(post: Posterior) -> Posterior:
 def table_of(
     post: Posterior, cells: Cells, given: Collection[str] | None = None, seed: int = 0
 ) -> tuple[Tensor, Tensor | None]:
-    """Return log probabilities [draw, type, cell, outcome] of all draws, and log shares [draw, type] of types."""
+    """Return log probabilities [draw, type, cell, outcome] of all draws, and log shares of types as `OutcomeTable`."""
     parts = list(outcome_tables(post, cells, given=given, seed=seed))
     weights = [part.log_weight for part in parts if part.log_weight is not None]
     return torch.cat([part.log_prob for part in parts]), torch.cat(weights) if weights else None
