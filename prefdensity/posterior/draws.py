@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -173,15 +174,16 @@ class Draws:
         """
         size = int(np.prod(self.draws[site].shape[1:]))
         priorless = self.status.method == "mle"
-        shape = self._shape() if site == "utility" and not priorless else [""] * size
+        shape = self._shape if site == "utility" and not priorless else [""] * size
         if self.status.method in ("mle", "map"):
             return pd.DataFrame({"safe": np.ones(size, bool), "note": shape})
         error = np.reshape(self.error[site], -1) if site in self.error else np.full(size, np.nan)
         notes = ["; ".join(filter(None, each)) for each in zip(map(_note, error), shape, strict=True)]
         return pd.DataFrame({"safe": error <= SAFE, "note": notes})
 
+    @cached_property
     def _shape(self) -> list[str]:
-        """Return for each utility what to say where those of all items (of its type) lean on their prior."""
+        """What to say of each utility where those of all items (of its type) lean on their prior; worked out once."""
         draws = self.draws["utility"]
         notes: list[str] = []
         for k in np.ndindex(draws.shape[1:-1]):
