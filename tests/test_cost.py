@@ -103,7 +103,7 @@ def test_a_pcal_interval_is_shorter_by_a_better_program():
 def test_the_stated_cost_is_the_true_one(world, capsys):
     """Within a fifth, on average over 20 tables, for all that costs something."""
     both = [stated_and_true(world, seed) for seed in range(20)]
-    stated, true = (pd.concat(each, axis=1).mean(1) for each in zip(*both, strict=True))
+    stated, true = (pd.concat(each, axis=1).mean(axis=1) for each in zip(*both, strict=True))
     with capsys.disabled():
         print(f"\n{world.__name__}: " + ", ".join(f"{k} {stated[k]:.3f} (true {true[k]:.3f})" for k in true.index))
     large = true.index[true > 0.02]

@@ -20,7 +20,8 @@ WRITTEN = {ROOT / "docs" / "programs", ROOT / "docs" / "reference"}  # when the 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 PAGES += sorted(path for path in (ROOT / "docs").rglob("*.md") if not WRITTEN & set(path.parents))
 BLOCK = re.compile(  # but those of other packages (`:class: theirs`), and cells of notebooks, which the site runs
-    r"^```(?:\{code-block\} )?(?P<language>python|sh)\n(?P<options>(?::\w+:.*\n)*)(?P<code>.*?)^```$", re.M | re.DOTALL
+    r"^```(?:\{code-block\} )?(?P<language>python|sh)\n(?P<options>(?::\w+:[^\n]*\n)*)(?P<code>.*?)^```$",
+    re.M | re.DOTALL,
 )
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
