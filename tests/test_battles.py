@@ -170,7 +170,9 @@ def test_the_outlook_comes_true(post):
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"n": 0}, "n=0 must be at least 1"), ({"top": 8}, "top=8 must lie between 1 and 7"),
+        ({"n": 0}, "n=0 must be at least 1"), ({"n": "many"}, "n='many' must"), ({"n": np.inf}, "n=inf must"),
+        ({"n": np.nan}, "n=nan must"), ({"top": 8}, "top=8 must be a whole number between 1 and 7"),
+        ({"top": 2.5}, "top=2.5 must be a whole"), ({"top": True}, "top=True must"), ({"floor": "x"}, "floor='x' must"),
         ({"floor": 1.5}, "floor=1.5 must lie between 0 and 1"),
         ({"candidates": "within"}, "needs the group of every item"),
         ({"candidates": [("m00", "m01")], "exclude": [("m01", "m00")]}, "no candidate pair is left"),

@@ -112,7 +112,7 @@ class _Belief:
     """Draws of utilities [draw, item] as a Gaussian, and the contrasts of them that are to be known."""
 
     def __init__(self, utility: Array, top: int | None) -> None:
-        self.utility, self.top = utility, top
+        self.utility, self.top = utility, None if top is None else int(top)
         self.mean, self.covariance = utility.mean(0), np.cov(utility.T)
 
     @cached_property
@@ -269,9 +269,14 @@ def _require(view: Foreseen, n: float, top: int | None, floor: float) -> None:
         raise DataError(
             f"a design of battles needs utilities, and {post.program_name} has no site 'utility'; use select"
         )
-    if not n >= 1:
+    if not (_number(n) and 1 <= n < np.inf):
         raise DataError(f"n={n!r} must be at least 1: the number of battles, or with cost= what may be spent")
-    if not 0 <= floor <= 1:
+    if not (_number(floor) and 0 <= floor <= 1):
         raise DataError(f"floor={floor!r} must lie between 0 and 1")
-    if top is not None and not 1 <= top < len(post.items):
-        raise DataError(f"top={top!r} must lie between 1 and {len(post.items) - 1}, one less than there are items")
+    if top is not None and not (_number(top) and top % 1 == 0 and 1 <= top < len(post.items)):
+        most = len(post.items) - 1
+        raise DataError(f"top={top!r} must be a whole number between 1 and {most}, one less than there are items")
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
