@@ -196,7 +196,7 @@ def test_items_that_are_hardly_told_apart_are_called_so_at_the_leader():
     data = played(rng.normal(0, 0.05, 8), 10, 15)
     summary = fit("bradley_terry", data, method="laplace").summary()
     assert "hardly told apart: P(best) depends" in summary["note"][0]
-    assert summary["note"][1:].str.contains("hardly told apart: it leans").all()
+    assert summary["note"][1:].eq("hardly told apart").all()
     assert not fit("bradley_terry", data, method="mle").summary()["note"].any()  # which has no prior
 
 
@@ -224,5 +224,5 @@ def test_few_annotators_of_unlike_reliability_leave_the_unit_unknown_and_many_fi
             annotator=np.repeat(np.arange(people), each),
         )  # fmt: skip
         notes[people] = fit("reliability", data, method="laplace", seed=0).summary()["note"]
-    assert notes[5].str.contains("their unit is hardly known").all()
+    assert notes[5].str.contains("unit hardly known").all()
     assert not notes[60].str.contains("unit").any()

@@ -193,13 +193,10 @@ class Draws:
             if grouped(some.mean(0)):
                 each[best] = each[best] or "items fall in groups: P(best) is too sure for normal utilities"
             elif alike(some - some.mean(-1, keepdims=True)):
-                told = "items are hardly told apart: {} on the prior of their spread"
-                rest = told.format("it leans")
-                each = [one or (told.format("P(best) depends") if n == best else rest) for n, one in enumerate(each)]
+                each[best] = each[best] or "hardly told apart: P(best) depends on the prior of their spread"
+                each = [one or "hardly told apart" for one in each]
             off = unit_error(some)
-            unit = (
-                f"with all others maybe {1.645 * off:.0%} too far out or in: their unit is hardly known" if off else ""
-            )
+            unit = f"unit hardly known: all may be {1.645 * off:.0%} too large or small" if off else ""
             notes += ["; ".join(filter(None, (one, unit))) for one in each]
         return notes
 
