@@ -76,15 +76,41 @@ class Candidates(Pool):
         return super().limits(data, table) | {"again": self.again, "quota": self.quota, "at_most": self.at_most}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Believed:
+    """The fit that says what is uncertain."""
+
+    fit: Annotated[
+        Path | None, typer.Option("--fit", help="Fit of these votes; without it --model is fitted.", metavar="FIT.nc")
+    ] = None
+    model: Annotated[str | None, typer.Option("--model", "-m", help="Model to fit, or the .py file of --fit.")] = None
+
+    def posterior(
+        self, data: "Comparisons", listed: Any, table: "pd.DataFrame | None", seed: int, show: bool | None
+    ) -> "tuple[Posterior, Comparisons]":
+        """Return the saved fit, or a new one that also knows the items nobody has judged, and its votes."""
+        from prefdensity.inference import fitting
+        from prefdensity.posterior.posterior import load_posterior
+        from prefdensity.programs.loading import load_program
+        from prefdensity.selection.candidates import with_items
+
+        if self.fit is not None:
+            return load_posterior(self.fit, self.model), data
+        if self.model is None:
+            raise DataError("give --fit FIT.nc, a fit of these votes, or --model, a model to fit to them")
+        labels = set() if table is None else set(map(str, table.index))
+        if not isinstance(listed, str):
+            labels |= {str(label) for side in ("item_a", "item_b") if side in listed for label in listed[side].dropna()}
+        data = with_items(data, labels, table)
+        return fitting.fit(load_program(self.model), data, seed=seed, progress=show), data
+
+
 @reads_a_table
 @with_bundles
 def select(
     data: "Comparisons",
     pairs: Candidates,
-    fit: Annotated[
-        Path | None, typer.Option("--fit", help="Fit of these votes; without it --model is fitted.", metavar="FIT.nc")
-    ] = None,
-    model: Annotated[str | None, typer.Option("--model", "-m", help="Model to fit, or the .py file of --fit.")] = None,
+    believed: Believed,
     n: Annotated[int, typer.Option("--n", "-n", help="Size of the batch.", min=1)] = 50,
     rule: Annotated[
         str,
@@ -108,7 +134,7 @@ def select(
 
     show = False if quiet else None
     listed, table = pairs.read()
-    post, data = _posterior(data, fit, model, listed, table, seed, show)
+    post, data = believed.posterior(data, listed, table, seed, show)
     batch = select.select(
         post, listed, n, rule, data=data, annotators=judge, seed=seed, progress=show, **pairs.limits(data, table)
     )
@@ -124,10 +150,7 @@ def select(
 def battles(
     data: "Comparisons",
     pairs: Pool,
-    fit: Annotated[
-        Path | None, typer.Option("--fit", help="Fit of these votes; without it --model is fitted.", metavar="FIT.nc")
-    ] = None,
-    model: Annotated[str | None, typer.Option("--model", "-m", help="Model to fit, or the .py file of --fit.")] = None,
+    believed: Believed,
     n: Annotated[float, typer.Option("--n", "-n", help="Battles to hold; with --cost, what to spend.", min=1)] = 1000,
     top: Annotated[
         int | None, typer.Option(help="Settle which items are so many best; otherwise the order of all.", min=1)
@@ -142,7 +165,7 @@ def battles(
 
     show = False if quiet else None
     listed, table = pairs.read()
-    post, data = _posterior(data, fit, model, listed, table, seed, show)
+    post, data = believed.posterior(data, listed, table, seed, show)
     limits = pairs.limits(data, table)
     design = battle_design(post, n, top=top, candidates=listed, floor=floor, seed=seed, progress=show, **limits)
     if out is None:
@@ -155,32 +178,6 @@ def battles(
         typer.echo(f"wrote {out}")
     for note in design.attrs["notes"]:
         typer.echo(f"warning: {note}", err=True)
-
-
-def _posterior(
-    data: "Comparisons",
-    fit: Path | None,
-    model: str | None,
-    listed: Any,
-    table: "pd.DataFrame | None",
-    seed: int,
-    show: bool | None,
-) -> "tuple[Posterior, Comparisons]":
-    """Return the saved fit, or a new one that also knows the items nobody has judged."""
-    from prefdensity.inference import fitting
-    from prefdensity.posterior.posterior import load_posterior
-    from prefdensity.programs.loading import load_program
-    from prefdensity.selection.candidates import with_items
-
-    if fit is not None:
-        return load_posterior(fit, model), data
-    if model is None:
-        raise DataError("give --fit FIT.nc, a fit of these votes, or --model, a model to fit to them")
-    labels = set() if table is None else set(map(str, table.index))
-    if not isinstance(listed, str):
-        labels |= {str(label) for side in ("item_a", "item_b") if side in listed for label in listed[side].dropna()}
-    data = with_items(data, labels, table)
-    return fitting.fit(load_program(model), data, seed=seed, progress=show), data
 
 
 def _prompts(data: "Comparisons") -> "dict[str, Any] | None":
