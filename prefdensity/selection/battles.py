@@ -31,7 +31,7 @@ from prefdensity.selection.pair_sets import ListedPairs
 Array = NDArray[Any]
 
 _STEPS, _NEAR = 300, 1.01  # multiplicative steps at most, and what the best pair may be worth over the average
-_FUTURES = 400  # posteriors that the battles may lead to
+_FUTURES, _TRIED = 400, 10_000  # posteriors that battles may lead to: of an order, and of a top, which each tries once
 _SETTLED = 0.95
 _BLOCK = 1 << 14  # pairs whose draws are held at once
 
@@ -90,8 +90,11 @@ def battle_design(
         share = floor * even + (1 - floor) * _dealt(belief, pairs, told / price, float(n), even, floor)
     rng = np.random.default_rng(seed)
     frame = _table(post, pairs, wins, told, n * share / price, float(n), rng)
-    after = {key: belief.future(pairs, n * each / price * told, rng) for key, each in (("", share), ("_uniform", even))}
-    frame.attrs.update(_said(post, belief, top, after))
+    dealt = {"as it is": 0 * even, "after": share, "after_uniform": even}
+    futures = {
+        key: belief.future(pairs, n * each / price * told, np.random.default_rng(seed)) for key, each in dealt.items()
+    }
+    frame.attrs.update(_said(post, belief, top, futures))
     return frame
 
 
@@ -153,7 +156,7 @@ class _Belief:
         gone = (self.covariance - left + (self.covariance - left).T) / 2
         values, vectors = np.linalg.eigh(gone)
         moved = vectors * np.sqrt(np.maximum(values, 0.0))
-        means = self.mean + rng.normal(size=(_FUTURES, len(values))) @ moved.T
+        means = self.mean + rng.normal(size=(_FUTURES if self.top is None else _TRIED, len(values))) @ moved.T
         if self.top is None:
             a, b = np.triu_indices(len(values), 1)
             spread = np.sqrt(np.maximum(np.diag(left)[a] + np.diag(left)[b] - 2 * left[a, b], 1e-300))
@@ -244,8 +247,10 @@ def outlook(design: pd.DataFrame) -> str:
     )
 
 
-def _said(post: Posterior, belief: _Belief, top: int | None, after: Mapping[str, float]) -> dict[str, Any]:
+def _said(post: Posterior, belief: _Belief, top: int | None, futures: Mapping[str, float]) -> dict[str, Any]:
     now = belief.right(belief.utility, belief.mean)
+    # what is gained under a Gaussian, added to what the draws say, which need not be one
+    after, even = (min(1.0, now + futures[key] - futures["as it is"]) for key in ("after", "after_uniform"))
     settled = now >= _SETTLED
     goal = "the share of pairs in the right order" if top is None else f"the chance that the {top} leading are the best"
     notes = []
@@ -257,7 +262,7 @@ def _said(post: Posterior, belief: _Belief, top: int | None, after: Mapping[str,
     if count < 2 * size:
         notes.append(f"{count} draws hardly show the covariance of {size} utilities; fit with more draws.")
     return {
-        "goal": goal, "now": now, "after": after[""], "after_uniform": after["_uniform"], "settled": settled,
+        "goal": goal, "now": now, "after": after, "after_uniform": even, "settled": settled,
         "notes": notes,
     }  # fmt: skip
 
