@@ -11,6 +11,7 @@ from pathlib import Path
 from subprocess import PIPE
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from benchmarks import curves, estimator_worlds, estimators, svi_steps
@@ -303,6 +304,22 @@ def test_estimators_are_set_beside_the_best_of_those_that_cover():
     table = estimators.summary(rows, 0.5)
     assert table.loc["labels only", "length"] == 1
     assert table.loc["ladder", "length"] < table.loc["ladder by rounds", "length"] < 1
-    assert estimators.against_the_best(rows, table, "60")[:2] == ("ladder", "labels only")
+    given, fair = estimators.against_the_best(rows, table, "60", 0.5)
+    assert (given[:3], fair[2]) == (("ladder", "labels only", "as given"), "at equal coverage")
     table.loc["ladder", "coverage"] = 0.5
-    assert estimators.against_the_best(rows, table, "60")[0] == "ladder by rounds"
+    assert estimators.against_the_best(rows, table, "60", 0.5)[0][0] == "ladder by rounds"
+
+
+def test_lengths_at_equal_coverage_do_not_reward_what_covers_too_little():
+    """Twice the same errors, half the length: at equal coverage they are the same."""
+    half, middle = np.ones(200), np.linspace(-1.5, 1.5, 200)
+    rows = pd.concat(
+        [
+            pd.DataFrame({"method": name, "replicate": range(200), "lower": middle - h, "upper": middle + h})
+            for name, h in (("labels only", half), ("short", half / 2))
+        ]
+    )
+    found = estimators.summary(rows.assign(seconds=0.0), 0.0).loc["short"]
+    assert found["length"] == pytest.approx(0.5)
+    assert found["coverage"] < 0.4
+    assert (found["fair"], found["fair_error"]) == pytest.approx((1.0, 0.0))

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 from scipy.linalg import block_diag, sqrtm
-from test_pcal_intervals import regression
+from scipy.stats import norm, t as student
+from test_pcal_intervals import only_labels, regression
 
 from prefdensity.errors import DataError
-from prefdensity.pcal import LinearNuisance, pcal
+from prefdensity.pcal import LinearNuisance, Mean, pcal
 from prefdensity.pcal.intervals import cluster_degrees, corrected, degrees, effective, spread
 
 # --- few labels, clusters -------------------------------------------------------------------------------------------
@@ -76,12 +77,37 @@ def test_degrees_by_equal_clusters_are_their_number_less_one():
         assert found[0] == pytest.approx(13, rel=1e-8)
 
 
-def test_degrees_of_equal_gaussian_values_are_their_number():
-    draws = np.random.default_rng(8).normal(size=(40, 4000))
-    one = np.array([degrees(draws[:, [column]], None, 40)[0] for column in range(4000)])
-    full = one * 40 / 39  # one parameter takes its share
-    assert np.mean(1 / (full + 2)) == pytest.approx(1 / 42, rel=0.02)  # exact: E of the ratio is 3 / (n + 2)
+def test_degrees_are_satterthwaite_s_under_equal_variances_in_a_pattern():
+    """Two patterns of purchases, one weighted unequally: v1 and v2 with their own degrees, by hand."""
+    rng = np.random.default_rng(8)
+    group = np.repeat([0, 1], [30, 70])
+    scale = np.where(group == 0, rng.uniform(1, 3, 100), 2.0)[:, None]
+    values = scale * np.where(group == 0, 1.0, 0.3)[:, None] * rng.choice([-1.0, 1.0], (100, 1))
+    first, second = (scale[group == 0] ** 2).sum(), 70 * 0.6**2
+    of_first = first**2 / (scale[group == 0] ** 4).sum()
+    expected = (first + second) ** 2 / (first**2 / of_first + second**2 / 70) * 29 / 30
+    assert degrees(values, scale, group, 30)[0] == pytest.approx(expected)
     assert effective(np.ones(12), np.repeat([0, 1, 2], 4)) == 3
+
+
+def test_an_outlier_does_not_take_all_degrees():
+    """Means of 60 labels: 59 degrees whatever they are, and no critical value of Cauchy's."""
+    label = np.append(np.random.default_rng(9).normal(size=59), 1000.0)
+    found = pcal(only_labels(label), Mean(), LinearNuisance())
+    assert found.df[0] == pytest.approx(59)
+    assert 2 < found.critical(0.9)[0] < 2.6
+
+
+def test_skewed_means_have_longer_intervals_by_hall_s_expansion():
+    label = np.random.default_rng(10).exponential(size=80)
+    found = pcal(only_labels(label), Mean(), LinearNuisance())
+    z = norm.ppf(0.95)
+    gamma = ((label - label.mean()) ** 3).mean() / label.std() ** 3
+    longer = 1 + gamma**2 / 80 * (z**4 + 2 * z**2 - 3) / 18
+    assert found.critical(0.9)[0] == pytest.approx(student.ppf(0.95, 79) * longer)
+    row = found.contrast({"mean": 1.0}, against=found.summary()["upper"][0])
+    assert row["p_value"] == pytest.approx(0.1)
+    assert row[["lower", "upper"]].tolist() == pytest.approx(found.summary()[["lower", "upper"]].iloc[0].tolist())
 
 
 def test_few_clusters_are_said_and_very_few_refused():

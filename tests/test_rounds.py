@@ -38,6 +38,17 @@ def test_the_boundary_is_robbins_s():
     assert row["upper"] - row["estimate"] == pytest.approx(row["estimate"] - row["lower"])
 
 
+def test_a_judge_who_is_milder_in_a_later_round_costs_nothing():
+    """Only the level of verdicts changes: rounds are estimated apart, with the same errors as if it had not."""
+    lengths = []
+    for shift in (0.0, 4.0):
+        rng = np.random.default_rng(2)
+        rounds = [buy(units(60, rng), (1.0, 1.0), rng), buy(units(800, rng, shift), (0.08, 0.4), rng)]
+        row = ladder(together(rounds)).summary().iloc[0]
+        lengths.append(row["upper"] - row["lower"])
+    assert lengths[1] == pytest.approx(lengths[0], rel=0.02)
+
+
 def test_a_design_that_learned_and_earlier_rounds_are_kept():
     rng = np.random.default_rng(1)
     first = buy(units(200, rng), (1.0, 1.0), rng)

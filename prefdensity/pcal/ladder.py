@@ -35,7 +35,8 @@ class RungRegression:
     """E[h(Y) | what is seen up to a rung] by regression over labelled units, for every rung.
 
     Regressions leave a fold out, but all have the mean of all labels: means of labels outside a fold fall where those
-    within rise, and where a rung tells little that would be most of what a guess says.
+    within rise, and where a rung tells little that would be most of what a guess says. Slopes are of least squares
+    within rounds, between which a judge may become milder.
 
     Attributes
     ----------
@@ -55,7 +56,10 @@ class RungRegression:
             for each in np.unique(fold):
                 train, test = judged.labelled & (fold != each), fold == each
                 away = mean - target[train].mean(0)
-                guess[test] = self._predict(known[train], target[train], known[test]) + away
+                x, y = known[train], target[train]
+                if self.regressor is None and judged.stage is not None:
+                    x, y = (_within(part, judged.stage[train]) for part in (x, y))
+                guess[test] = self._predict(x, y, known[test]) + away
             out.append(guess)
         return tuple(out)
 
@@ -67,6 +71,14 @@ class RungRegression:
             fitted = copy.deepcopy(self.regressor).fit(train[:, 1:], column)
             columns.append(np.asarray(fitted.predict(test[:, 1:]), float).reshape(-1))
         return np.column_stack(columns)
+
+
+def _within(values: Array, stage: Array) -> Array:
+    """Return values [unit, k] as if all stages [unit] had the same mean."""
+    out = values + values.mean(0)
+    for each in np.unique(stage):
+        out[stage == each] -= values[stage == each].mean(0)
+    return np.asarray(out)
 
 
 @dataclass(frozen=True, eq=False)

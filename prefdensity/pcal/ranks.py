@@ -104,12 +104,8 @@ def jointly(estimates: Mapping[str, Solved], level: float | None = None, *, seed
                 f"from {len(first.judged)} in {len(first.stages)}; intervals that hold together need the same units"
             )
     covariance = spread(np.hstack([each.influence for each in every]), first.judged.cluster)
-    df = np.concatenate([each.df for each in every])
     most = _simultaneous(covariance, first.mass(level), np.inf, seed)
-    critical = np.split(t.isf(norm.sf(most), df), np.cumsum([len(each.names) for each in every])[:-1])
-    parts = [
-        each.table(mine).assign(metric=name) for (name, each), mine in zip(estimates.items(), critical, strict=True)
-    ]
+    parts = [each.table(each.as_normal(most)).assign(metric=name) for name, each in estimates.items()]
     return pd.concat(parts, ignore_index=True)[["metric", "parameter", "estimate", "se", "lower", "upper"]]
 
 

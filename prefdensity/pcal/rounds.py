@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import chi2, norm, t
+from scipy.stats import chi2
 
 from prefdensity.errors import DataError
 from prefdensity.judged.measured import Measured
@@ -116,7 +116,7 @@ def anytime(found: Solved, level: float | None = None, first_error: float | None
     start = _first_error(found) if first_error is None else np.full(len(found.names), first_error)
     times = np.divide(start**2, found.standard_error**2, out=np.ones_like(start), where=found.standard_error > 0)
     z = np.sqrt((1 + 1 / times) * (np.log1p(times) + 2 * np.log(1 / alpha)))
-    half = t.isf(norm.sf(z), found.df) * found.standard_error
+    half = found.as_normal(z) * found.standard_error
     fixed = found.critical(level) * found.standard_error
     columns = {"estimate": found.theta, "lower": found.theta - half, "upper": found.theta + half}
     price = np.divide(half, fixed, out=np.ones_like(half), where=fixed > 0)

@@ -9,12 +9,21 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
-from scipy.stats import norm, t
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import norm
 
 from prefdensity.errors import DataError, FitError
 from prefdensity.pcal.functionals import Functional
-from prefdensity.pcal.intervals import clustered, degrees, effective, inflation, spread
+from prefdensity.pcal.intervals import (
+    clustered,
+    critical,
+    degrees,
+    effective,
+    inflation,
+    skewness,
+    spread,
+    two_sided,
+)
 from prefdensity.pcal.stages import CalibrationRule, Expected, Stage, average, solve_stages
 
 Array = NDArray[Any]
@@ -35,8 +44,9 @@ class Solved:
     influence
         [unit, parameter]: theta - truth is about their mean; covariance is their spread, by cluster if there are any.
         They are as large as the errors of few labels (HC2, CR2).
-    df
-        Degrees of freedom of the variances [parameter]; infinite where the variance is known.
+    df, skewness
+        Degrees of freedom of the variances, infinite where the variance is known, and skewness of the estimates
+        [parameter], 0 by cluster and where limits know it.
     rule, level
         How nuisances are used; mass of the intervals.
     judged
@@ -59,6 +69,7 @@ class Solved:
     covariance: Array
     influence: Array
     df: Array
+    skewness: Array
     rule: CalibrationRule
     level: float
     judged: Any
@@ -140,7 +151,7 @@ class Solved:
     def contrast(self, weights: Mapping[str, float], against: float = 0.0, level: float | None = None) -> pd.Series:
         """Return a weighted sum of parameters: estimate, se, lower, upper, and the p-value of its being `against`.
 
-        By Student's t with the degrees of freedom of the parameter in it that has fewest.
+        With the degrees of freedom of the parameter in it that has fewest.
 
         Parameters
         ----------
@@ -164,8 +175,9 @@ class Solved:
             raise DataError("a contrast needs a weight that is not 0")
         value, error = float(w @ self.theta), float(np.sqrt(max(w @ self.covariance @ w, 0.0)))
         df = float(self.df[w != 0].min())
-        half = float(t.ppf(0.5 + self.mass(level) / 2, df)) * error
-        p_value = 2 * float(t.sf(abs(value - against) / error, df)) if error > 0 else float(value == against)
+        skew = float(skewness(self.influence @ w)) if self.skewness.any() else 0.0
+        half = float(critical(self._normal(level), np.asarray(df), np.asarray(skew))) * error
+        p_value = two_sided((value - against) / error, df, skew) if error > 0 else float(value == against)
         found = {"estimate": value, "se": error, "lower": value - half, "upper": value + half, "p_value": p_value}
         return pd.Series(found)
 
@@ -180,7 +192,7 @@ class Solved:
         root = np.linalg.cholesky(correlation + 1e-12 * np.eye(len(se)))
         draws = np.random.default_rng(seed).normal(size=(_MAX_T_DRAWS, len(se))) @ root.T
         most = float(np.quantile(np.abs(draws).max(1), self.mass(level)))
-        return self.table(t.isf(norm.sf(most), self.df))
+        return self.table(self.as_normal(most))
 
     def table(self, critical: Array) -> pd.DataFrame:
         """Return parameter, estimate, se, lower, upper for critical values [parameter]."""
@@ -189,8 +201,15 @@ class Solved:
         return pd.DataFrame({"parameter": self.names, **columns})
 
     def critical(self, level: float | None) -> Array:
-        """Return the critical values [parameter] of Student's t at a level; None: that of the estimate."""
-        return np.asarray(t.ppf(0.5 + self.mass(level) / 2, self.df))
+        """Return the critical values [parameter] at a level; None: that of the estimate."""
+        return self.as_normal(self._normal(level))
+
+    def as_normal(self, z: ArrayLike) -> Array:
+        """Return the critical values [parameter] that stand for z of a normal: see `intervals.critical`."""
+        return critical(z, self.df, self.skewness)
+
+    def _normal(self, level: float | None) -> float:
+        return float(norm.ppf(0.5 + self.mass(level) / 2))
 
     def mass(self, level: float | None) -> float:
         """Return the mass of intervals, that of the estimate for None."""
@@ -212,24 +231,29 @@ def assemble(
         full = np.concatenate([stage.full for stage in stages])
         covariance = covariance - full.T @ full / len(judged) / population
     df = _degrees(judged, functional, values, stages)
+    simple = judged.cluster is None and not functional.known_variance(judged)
+    skew = skewness(values) if simple else np.zeros_like(df)
     found = Solved(
-        functional.names(judged), theta, covariance, values, df, rule, level, judged, functional, start, stages,
+        functional.names(judged), theta, covariance, values, df, skew, rule, level, judged, functional, start, stages,
         expected, population, budget,
     )  # fmt: skip
     return replace(found, theta=functional.settle(found))
 
 
 def _degrees(judged: Any, functional: Functional, values: Array, stages: list[Stage]) -> Array:
-    if functional.known_variance(judged):
-        if judged.cluster is None:
-            return np.full(values.shape[1], np.inf)
+    size = values.shape[1]
+    if judged.cluster is None:
+        if functional.known_variance(judged):
+            return np.full(size, np.inf)
+        scale, group = np.empty_like(values), judged.pattern.copy()
+        for number, stage in enumerate(stages):
+            scale[stage.rows] = stage.scale
+            group[stage.rows] += number * (len(judged.rungs) + 1)
+        return degrees(values, scale, group, int(judged.labelled.sum()))
+    parts = [(s.share**2 * np.diag(spread(s.corrected, judged.cluster[s.rows])), s.df) for s in stages]
+    if functional.known_variance(judged) or any(df is None for _, df in parts):
         labels = judged.labelled / judged.label_probability
-        return np.full(values.shape[1], max(effective(labels, judged.cluster) - 1, 1.0))
-    seen = judged.labelled.sum() if judged.cluster is None else len(np.unique(judged.cluster[judged.labelled]))
-    each = [(s.share**2, s.corrected, judged.cluster, s.rows, s.df) for s in stages]
-    parts = [(a * np.diag(spread(v, c[rows])), df) for a, v, c, rows, df in each if c is not None and df is not None]
-    if not parts:
-        return degrees(values, judged.cluster, int(seen))
+        return np.full(size, max(effective(labels, judged.cluster) - size, 1.0))
     # of a sum of independent variances (Satterthwaite)
-    fourth = np.sum([v**2 / df for v, df in parts], axis=0)
+    fourth = np.sum([v**2 / df for v, df in parts if df is not None], axis=0)
     return np.asarray(np.sum([v for v, _ in parts], axis=0) ** 2 / np.maximum(fourth, 1e-300))

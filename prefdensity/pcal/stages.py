@@ -62,8 +62,11 @@ class Stage:
         The same as large as the errors of few labels: see `intervals.corrected`.
     full
         psi1 times the root of its weight, corrected too: their spread is that of a census.
+    scale
+        Standard deviations of the values under a working model of errors, but for one factor in each pattern of
+        purchases [unit of the stage, parameter].
     df
-        Degrees of freedom [parameter] by clusters; None: by the values themselves.
+        Degrees of freedom [parameter] by clusters; None without them, or without errors of the label.
     """
 
     rows: Array
@@ -76,6 +79,7 @@ class Stage:
     influence: Array
     corrected: Array
     full: Array
+    scale: Array
     df: Array | None
 
 
@@ -84,6 +88,7 @@ def solve_stages(
 ) -> list[Stage]:
     """Return the estimate of every stage, each with its share."""
     every = stage_rows(judged)
+    expected = _moved(judged, functional, start, expected, rule, every)
     parts = shares(judged, functional, start, expected, rule, every)
     out = []
     for rows, share in zip(every, parts, strict=True):
@@ -91,6 +96,31 @@ def solve_stages(
         part = judged if rows.all() else judged.take(rows)
         out.append(_solve(part, functional, start, mine, rule, rows, float(share)))
     return out
+
+
+def _moved(
+    judged: Purchased, functional: Functional, start: Array, expected: Expected, rule: CalibrationRule,
+    every: list[Array],
+) -> Expected:  # fmt: skip
+    """Return expectations moved in each stage to the mean of its labels.
+
+    A judge who is milder in one stage than in another is so no error of the guesses there: multipliers speak of what
+    goes with labels within a stage.
+    """
+    used = rule.calibration not in ("none", "identity") and functional.root_information(judged, start) is not None
+    if len(every) == 1 or not used:
+        return expected
+    label = functional.label_function(start).at_labels(judged)
+    weight = judged.labelled / judged.label_probability
+
+    def moved(guess: Array) -> Array:
+        out = np.array(guess)
+        for rows in every:
+            seen = rows & judged.labelled
+            out[rows] += np.average(label[seen] - guess[seen], axis=0, weights=weight[seen])
+        return out
+
+    return tuple(tuple(map(moved, guesses)) for guesses in expected)
 
 
 def stage_rows(judged: Purchased) -> list[Array]:
@@ -176,7 +206,8 @@ def _solve(
     large = at.corrected(values, weight, parts, matrices, lost)
     full = at.corrected(psi * np.sqrt(weight)[:, None], weight, [], [], 0)
     df = at.cluster_degrees(values, weight, parts, matrices)
-    return Stage(rows, share, theta, psi, weight, parts, matrices, values, large, full, df)
+    scale = at.scale(weight, parts, matrices)
+    return Stage(rows, share, theta, psi, weight, parts, matrices, values, large, full, scale, df)
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,6 +253,14 @@ class _Equation:
             return None
         return cluster_degrees(*self._scaled(values, weight, parts, matrices), self.judged.cluster)
 
+    def scale(self, weight: Array, parts: list[Bracket], matrices: list[list[Array]]) -> Array:
+        """Return standard deviations [unit, parameter] of values r k e for errors e of one size."""
+        pull = np.abs(_pull(weight, parts, matrices))[:, None]
+        if not self.of_label:
+            return np.asarray(np.repeat(pull, len(self.theta), axis=1))
+        slope = np.linalg.pinv(self.slope(weight, parts, matrices))
+        return np.asarray(np.abs(self.root @ self.back @ slope.T) * pull)
+
     @cached_property
     def of_label(self) -> bool:
         """Whether there is an r."""
@@ -236,8 +275,12 @@ class _Equation:
         self, values: Array, weight: Array, parts: list[Bracket], matrices: list[list[Array]]
     ) -> tuple[Array, Array, Array]:
         """Return values at the slope of the labels at hand, r [unit, parameter], how often a moment counts [unit]."""
-        pull = weight
-        for part, each in zip(parts, matrices, strict=True):
-            pull = pull - part.weight * np.mean(np.diag(sum(each)))
         slope = np.linalg.pinv(self.slope(weight, parts, matrices))
-        return values @ slope.T, self.root, pull
+        return values @ slope.T, self.root, _pull(weight, parts, matrices)
+
+
+def _pull(weight: Array, parts: list[Bracket], matrices: list[list[Array]]) -> Array:
+    """Return how often the moment of a unit counts [unit], brackets and all."""
+    for part, each in zip(parts, matrices, strict=True):
+        weight = weight - part.weight * np.mean(np.diag(sum(each)))
+    return weight
