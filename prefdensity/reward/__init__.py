@@ -10,7 +10,7 @@ from prefdensity.reward.fit import Exact, RewardEstimate, Sampled, reward, rewar
 from prefdensity.reward.table import reward_table
 
 # Modules for those who train; loaded on first use, for trl brings a trainer's libraries.
-_MODULES = ("columns", "losses", "policy_learning", "trl")
+_MODULES = ("columns", "losses", "policy_learning", "trl", "tuning")
 
 __all__ = [
     "Exact",

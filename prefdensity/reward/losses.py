@@ -224,6 +224,23 @@ def vr_margin_loss(
     return VRTerms(observed, expected, fresh, total)
 
 
+def vr_margin_rows(
+    d: Tensor, g: Tensor, d_fresh: Tensor, g_fresh: Tensor, *, loss: Loss = logistic, weights: Tensor | None = None,
+    clip: float | None = CLIP,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Return the labels' loss [row], and what a lambda of 1 takes away from it [row], which is 0 in expectation.
+
+    The mean of the first less lambda times the second is the total of `vr_margin_loss`, whose arguments these are, with
+    a fresh pair for each row that has the row's weight.
+    """
+    _require_pairs("labelled", d, g)
+    _require_pairs("fresh", d_fresh, g_fresh)
+    held = d if clip is None else d.clamp(-clip, clip)
+    weight = torch.ones_like(d) if weights is None else weights
+    taken = loss(d) - loss(held) + expected_loss(held, g, loss) - expected_loss(d_fresh, g_fresh, loss)
+    return weight * loss(d), weight * taken
+
+
 def _require_pairs(kind: str, d: Tensor, g: Tensor) -> None:
     if d.dim() != 1 or d.shape != g.shape or len(d) == 0:
         raise DataError(f"{kind} margins have shape {_shape(d)} and probabilities {_shape(g)}; one of each per pair")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +25,7 @@ from trl import DPOTrainer, RewardTrainer
 from prefdensity.errors import DataError, require_positive
 from prefdensity.reward.columns import require_columns
 from prefdensity.reward.losses import CLIP, Loss, VRTerms, dpo_margin, logistic, vr_margin_loss
+from prefdensity.reward.tuning import Covariances, Tuned
 
 Batch = dict[str, Any]
 
@@ -77,18 +79,22 @@ class VROptions:
         A loss of margins.
     lambda_
         Weight of the auxiliary. The default is the best for a perfect auxiliary with one fresh pair for each row; 1
-        is as published. 0 trains as trl does, and needs no fresh pairs.
+        is as published. 0 trains as trl does, and needs no fresh pairs. "auto": of least variance, by `tune` when
+        training begins.
     clip
         Bound of labelled margins in the auxiliary terms. None is as published: where a network can raise labelled
         margins alone, most losses then have no bound below.
     """
 
     loss: Loss = logistic
-    lambda_: float = 0.5
+    lambda_: float | str = 0.5
     clip: float | None = CLIP
 
     def __post_init__(self) -> None:
-        if not 0 <= self.lambda_ <= 1:
+        if isinstance(self.lambda_, str):
+            if self.lambda_ != "auto":
+                raise DataError(f"lambda_={self.lambda_!r} is neither a number nor 'auto'")
+        elif not 0 <= self.lambda_ <= 1:
             raise DataError(f"lambda_={self.lambda_!r} must lie between 0 and 1")
         if self.lambda_ == 0 and self.loss is not logistic:
             raise DataError("lambda_=0 trains as trl does, with the loss_type of its config; leave out loss=...")
@@ -105,13 +111,16 @@ class _VarianceReduced:
     model: Any
     train_dataset: Any
     vr: VROptions
+    tuned: Tuned | None
     _metrics: Any
+    _covariances: Covariances | None = None
     _signature_columns: list[str] | None
 
     def __init__(self, *args: Any, vr: VROptions | None = None, **kwargs: Any) -> None:
         self.vr = vr or VROptions()
+        self.tuned: Tuned | None = None
         super().__init__(*args, **kwargs)
-        if self.vr.lambda_ > 0:
+        if self.vr.lambda_ != 0:
             if "a_1_ids" not in _columns(self.train_dataset):
                 require_columns({}, "the training set")
             self.data_collator = FreshPairCollator(self.data_collator)
@@ -158,8 +167,10 @@ class _VarianceReduced:
         """Return the loss of margins [2 * row], labelled then fresh, and note its terms."""
         (d, away), (g, g_away) = margin.chunk(2), auxiliary.to(margin).chunk(2)
         own, other = (None, None) if weight is None else weight.to(margin).chunk(2)
+        if self._covariances is not None:
+            self._covariances.add(d, g, away, g_away, loss=self.vr.loss, weights=own, clip=self.vr.clip)
         terms: VRTerms = vr_margin_loss(
-            d, g, away, g_away, loss=self.vr.loss, lambda_=self.vr.lambda_, clip=self.vr.clip,
+            d, g, away, g_away, loss=self.vr.loss, lambda_=self.lambda_, clip=self.vr.clip,
             weights=own, fresh_weights=other,
         )  # fmt: skip
         noted = self._metrics["train" if self.model.training else "eval"]
@@ -167,6 +178,43 @@ class _VarianceReduced:
             value = self.accelerator.gather(getattr(terms, name).detach())
             noted[f"vr/{name}"].append(value.mean().item())
         return terms.total
+
+    @property
+    def lambda_(self) -> float:
+        """Weight of the auxiliary in use; of "auto" the default until it is tuned."""
+        if self.tuned is not None:
+            return self.tuned.lambda_
+        return VROptions.lambda_ if isinstance(self.vr.lambda_, str) else self.vr.lambda_  # type: ignore[return-value]
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Train as trl does, after `tune` if lambda is "auto"."""
+        if self.vr.lambda_ == "auto" and self.tuned is None:
+            self.tune()
+        return super().train(*args, **kwargs)  # type: ignore[misc]
+
+    def tune(self, rows: int = 256) -> Tuned:
+        """Find the lambda of least variance, and what labels are worth with it, from gradients of the last layer.
+
+        At the model as it stands, on about `rows` rows of the training set, of which nothing is learned. The last layer
+        is the last of the parameters that are trained.
+        """
+        last = [each for each in self.model.parameters() if each.requires_grad][-1:]
+        training, metrics = self.model.training, self._metrics
+        self._covariances, seen = Covariances(last), 0
+        self._metrics = {mode: defaultdict(list) for mode in metrics}
+        try:
+            self.model.eval()
+            with torch.random.fork_rng(), torch.enable_grad():
+                for batch in self.get_train_dataloader():  # type: ignore[attr-defined]
+                    self.compute_loss(self.model, self._prepare_inputs(batch))  # type: ignore[attr-defined]
+                    seen += len(batch[_AUXILIARY]) // 2 * self.accelerator.num_processes
+                    if seen >= rows:
+                        break
+            self.tuned = self._covariances.tuned(partial(self.accelerator.reduce, reduction="sum"))
+        finally:
+            self._covariances, self._metrics = None, metrics
+            self.model.train(training)
+        return self.tuned
 
     def prediction_step(self, model: Any, inputs: Batch, *args: Any, **kwargs: Any) -> Any:
         """Return loss, logits and labels; the last two of labelled rows only, as `compute_metrics` expects."""
@@ -202,7 +250,7 @@ class VarianceReducedDPOTrainer(_VarianceReduced, DPOTrainer):
     def __init__(self, *args: Any, vr: VROptions | None = None, **kwargs: Any) -> None:
         config = kwargs.get("args", args[2] if len(args) > 2 else None)
         for name, plain in _PLAIN.items():
-            if (vr or VROptions()).lambda_ > 0 and config is not None and getattr(config, name, plain) != plain:
+            if (vr or VROptions()).lambda_ != 0 and config is not None and getattr(config, name, plain) != plain:
                 raise DataError(f"{name}={getattr(config, name)!r} changes trl's loss; choose one in vr=... instead")
         super().__init__(*args, vr=vr, **kwargs)
 
