@@ -1,10 +1,10 @@
 """How much of an auxiliary a network should use: lambda from the covariance of gradients of its last layer.
 
-Of each row, psi is the gradient of the label's loss and c that of what the auxiliary takes away from it, the loss that
-it expects of the labelled pair less that of the fresh pair; c has mean 0, so psi - lambda c is aimed at the same minimum
-for every lambda. Its variance is least at lambda = E[psi' c] / E[c' c], which is what a control variate is tuned to
-(Glynn and Szechtman 2002), and the ratio of both variances says what a label is worth: an estimate from n labels with
-it is as sure as one from n / ratio without.
+Of each row, psi is the gradient of the label's loss and c that of what the auxiliary takes away from it, the loss
+that it expects of the labelled pair less that of the fresh pair; c has mean 0, so psi - lambda c is aimed at the same
+minimum for every lambda. Its variance is least at lambda = E[psi' c] / E[c' c], which is what a control variate is
+tuned to (Glynn and Szechtman 2002), and the ratio of both variances says what a label is worth: an estimate from n
+labels with it is as sure as one from n / ratio without.
 """
 
 from __future__ import annotations
