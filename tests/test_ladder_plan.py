@@ -1,5 +1,7 @@
 """What to buy on a ladder: plans, what they promise, and the command line."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,6 +14,7 @@ from prefdensity.errors import DataError
 from prefdensity.judged.measured import Measured
 from prefdensity.pcal import ladder, ladder_plan
 from prefdensity.pcal.allocation import draw
+from prefdensity.reporting.ladder_report import cost_curve, headline
 
 # --- plans --------------------------------------------------------------------------------------------------------
 
@@ -81,6 +84,30 @@ def test_break_even_prices_are_where_the_best_ladder_changes(plan):
         other = Measured.from_frame(frame, ladder=LADDER, covariates=["x"], free=["score"], prices=prices)
         names = ladder_plan(other, money=2000.0, units=5000).best()[0].names
         assert (what in names) == kept
+
+
+def test_very_little_money_goes_into_labels(plan):
+    """Multipliers learned from a handful of labels cost more than judges tell: the ladder contains labels alone."""
+    curve = plan.curve(plan.moneys(30))
+    assert (curve["ladder"] <= curve[["labels_only", "labels_and_free"]].min(axis=1) * (1 + 1e-12)).all()
+    assert curve["ladder"][0] == curve["labels_and_free"][0]
+    assert curve["ladder"].iloc[15] < 0.95 * curve["labels_and_free"].iloc[15]
+    least = replace(plan, money=float(curve["money"][0]))
+    assert least.shopping()["what"].tolist() == ["label"]
+    said = " ".join(headline(least))
+    assert "nothing beside labels is worth its price" in said
+    assert "told nothing after all" not in said
+    assert cost_curve(least, curve).axes[0].lines[2].get_label() == "ladder"
+
+
+def test_free_measures_that_tell_nothing_are_left_out():
+    frame = pd.DataFrame(np.random.default_rng(13).normal(size=(400, 2)), columns=["label", "noise"])
+    plan = ladder_plan(Measured.from_frame(frame, free=["noise"], prices={"label": 8}), money=200.0, units=5000)
+    assert plan.options[1].learned == 1
+    assert plan.best()[0].alone
+    ways = plan.ways().set_index("way")["half"]
+    assert ways["ladder"] == ways["labels only"] < ways["labels and free measures"]
+    assert "estimate without them" in " ".join(headline(plan))
 
 
 def test_money_for_a_precision_gives_it(plan):

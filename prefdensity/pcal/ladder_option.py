@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,8 @@ class LadderOption:
         Variance of the criterion in one unit, of labels for everybody.
     left
         Variance that is left by what the next rung knows, of each rung: of the last, by free measures.
+    learned
+        Multipliers that an estimate learns from its labels: of every rung, and of free measures.
     kept, owned
         Units of earlier rounds that are kept, and of how many of them each rung was bought [rung].
     """
@@ -45,6 +47,7 @@ class LadderOption:
     prices: Array
     whole: float
     left: Array
+    learned: int
     kept: int
     owned: Array
 
@@ -58,6 +61,19 @@ class LadderOption:
     def share(self, p: Array, units: int) -> Array:
         """Return the probabilities [rung] of new units and those kept together, from those of the new ones."""
         return np.asarray((self.owned + units * p) / (self.kept + units))
+
+    @property
+    def labels_alone(self) -> LadderOption:
+        """The ladder whose only rung is the label, with no use of free measures."""
+        return replace(
+            self, names=self.names[:1], prices=self.prices[:1], left=np.array([self.whole]), learned=0,
+            owned=self.owned[:1],
+        )  # fmt: skip
+
+    @property
+    def alone(self) -> bool:
+        """Whether nothing but labels is used."""
+        return len(self.names) == 1 and not self.learned
 
     def variance(self, p: Array, worse: float = 0.0) -> float:
         """Return the variance of the criterion in one unit at probabilities [rung] of all units.
@@ -100,7 +116,8 @@ def learn_option(
         trust = min(yes, pilot.labelled.sum() - yes)
         left = [(trust * each + PRIOR_EVENTS * whole) / (trust + PRIOR_EVENTS) for each in left]
     known = np.maximum.accumulate(np.minimum(left, whole))  # a richer rung knows all that a poorer one does
-    return LadderOption(pilot.ladder[::-1], pilot.prices[::-1], whole, known, 0, np.zeros(len(left)))
+    count = learned(psi, parts, pilot.labelled, calibration)
+    return LadderOption(pilot.ladder[::-1], pilot.prices[::-1], whole, known, count, 0, np.zeros(len(left)))
 
 
 def _optimism(psi: Array, part: Bracket, pilot: Measured, calibration: str) -> float:

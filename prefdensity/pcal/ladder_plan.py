@@ -34,7 +34,8 @@ class LadderPlan:
     Attributes
     ----------
     options
-        All ladders with some of the rungs below the label, or none; in every order where that is free.
+        All ladders with some of the rungs below the label, or none, in every order where that is free; the first is
+        labels alone, without the free measures.
     money
         To be spent on `units`.
     units
@@ -86,7 +87,7 @@ class LadderPlan:
     def half(self, money: float | None = None) -> float:
         """Return the expected half length of the interval."""
         option, p = self.best(money)
-        return self._half(option, option.variance(option.share(p, self.units)), p)
+        return self._half(option, p)
 
     def ways(self) -> pd.DataFrame:
         """Return what the same money buys: way, labels, half.
@@ -96,15 +97,10 @@ class LadderPlan:
         are kept from earlier rounds count everywhere.
         """
         option, p = self.best()
-        bare, alone = self._alone()
-        share, all_alone = option.share(p, self.units), bare.share(alone, self.units)
-        rows = [
-            ("labels only", bare, alone, bare.whole / all_alone[0]),
-            ("labels and free measures", bare, alone, bare.variance(all_alone)),
-            ("ladder", option, p, option.variance(share)),
-            ("ladder, judges useless", option, p, option.variance(share, worse=1.0)),
-        ]
-        table = [(way, each.owned[0] + q[0] * self.units, self._half(each, v, q)) for way, each, q, v in rows]
+        labels, free = ((each, each.probabilities(self.money, self.units)) for each in self._alone)
+        rows = [("labels only", *labels, 0.0), ("labels and free measures", *free, 0.0), ("ladder", option, p, 0.0),
+                ("ladder, judges useless", option, p, 1.0)]  # fmt: skip
+        table = [(way, each.owned[0] + q[0] * self.units, self._half(each, q, worse)) for way, each, q, worse in rows]
         return pd.DataFrame(table, columns=["way", "labels", "half"])
 
     def worse(self, shares: ArrayLike = (0.0, 0.25, 0.5, 0.75, 1.0)) -> pd.DataFrame:
@@ -122,17 +118,15 @@ class LadderPlan:
             asked.
         """
         option, p = self.best()
-        bare, alone = self._alone()
-        without = self._half(bare, bare.variance(bare.share(alone, self.units)), alone)
+        bare = self._alone[1]
+        without = self._half(bare, bare.probabilities(self.money, self.units))
         rows = []
         for worse in np.asarray(shares, float):
             if not 0 <= worse <= 1:
                 raise DataError(f"shares hold {worse:g}; what is not told lies between 0 and 1")
             left = [replace(each, left=each.left + worse * (each.left[-1] - each.left)) for each in self.options]
             known, best = self._best(left, self.money)
-            half = self._half(option, option.variance(option.share(p, self.units), worse), p)
-            least = self._half(known, known.variance(known.share(best, self.units)), best)
-            rows.append((float(worse), half, least, without))
+            rows.append((float(worse), self._half(option, p, worse), self._half(known, best), without))
         return pd.DataFrame(rows, columns=["worse", "half", "best", "labels_and_free"])
 
     def curve(self, moneys: ArrayLike) -> pd.DataFrame:
@@ -193,45 +187,50 @@ class LadderPlan:
     def _range(self) -> tuple[float, float]:
         """Return the least money for labels beyond the parameters, and the price of labels for all."""
         prices = [each.prices.sum() for each in self.options]
-        return (self.parameters + 2) * max(prices) * (1 + 1e-9), min(prices) * self.units
+        return (self.parameters + 2) * min(prices) * (1 + 1e-9), min(prices) * self.units
 
     def _break_even(self, name: str) -> float:
-        place = {each.names: each for each in self.options}
-        mine = [each for each in place.values() if name in each.names]
-        rest = [each for each in place.values() if name not in each.names]
-        without = self._variance(rest)
+        mine = [each for each in self.options if name in each.names]
+        without = self._shortest([each for each in self.options if name not in each.names])
 
         def gain(price: float) -> float:
             at = [replace(each, prices=np.where([n == name for n in each.names], price, each.prices)) for each in mine]
-            return self._variance(at) / without - 1
+            return self._shortest(at) / without - 1
 
         least, most = 1e-9 * float(mine[0].prices.sum()), float(sum(self.pilot.prices))  # type: ignore[arg-type]
         if gain(least) >= -1e-12:
             return 0.0
         return float(brentq(gain, least, most)) if gain(most) > 0 else most
 
-    def _alone(self) -> tuple[LadderOption, Array]:
-        """Return the option without rungs, and its probabilities."""
-        return self._best([next(each for each in self.options if len(each.names) == 1)], self.money)
+    @property
+    def _alone(self) -> tuple[LadderOption, LadderOption]:
+        """Labels without the free measures, and with them."""
+        return self.options[0], self.options[1]
 
-    def _variance(self, options: Sequence[LadderOption]) -> float:
-        option, p = self._best(options, self.money)
-        return option.variance(option.share(p, self.units))
+    def _shortest(self, options: Sequence[LadderOption]) -> float:
+        return self._half(*self._best(options, self.money))
 
     def _best(self, options: Sequence[LadderOption], money: float) -> tuple[LadderOption, Array]:
         if not (np.isfinite(money) and money > 0):
             raise DataError(f"money={money!r} must be positive")
         found = [(each, each.probabilities(money, self.units)) for each in options]
-        enough = [(each, p) for each, p in found if each.owned[0] + p[0] * self.units > self.parameters + 1]
-        if not enough:
+        best = min(found, key=lambda pair: self._half(*pair))
+        if not np.isfinite(self._half(*best)):
             need = (self.parameters + 2) * min(each.prices.sum() for each in options)
             raise DataError(
                 f"money={money:g} buys too few labels for {self.parameters} parameters; {need:g} are needed"
             )
-        return min(enough, key=lambda pair: pair[0].variance(pair[0].share(pair[1], self.units)))
+        return best
 
-    def _half(self, option: LadderOption, variance: float, p: Array) -> float:
+    def _half(self, option: LadderOption, p: Array, worse: float = 0.0) -> float:
+        """Return the half length at probabilities [rung] of new units; infinite with too few labels for one.
+
+        Student's t knows how few labels there are, and multipliers learned from them take their share.
+        """
         labels = option.owned[0] + p[0] * self.units
+        if labels <= self.parameters + 1 + option.learned:
+            return np.inf
+        variance = option.variance(option.share(p, self.units), worse) * labels / (labels - option.learned)
         critical = t.ppf(0.5 + self.level / 2, labels - self.parameters)
         return float(critical * np.sqrt(variance / (option.kept + self.units)))
 
@@ -287,7 +286,7 @@ def ladder_plan(
         )
         for rungs in _ladders(pilot, kept)
     )
-    plan = LadderPlan(options, money, units, level, len(names), pilot)
+    plan = LadderPlan((options[0].labels_alone, *options), money, units, level, len(names), pilot)
     plan.best()
     return plan
 

@@ -215,20 +215,26 @@ def _with_free(pilot: Measured, units: Measured, money: float, level: float, see
     return _labels(pilot, units, money, level, seed, "scalar")
 
 
-def _planned(pilot: Measured, units: Measured, money: float, level: float, seed: int, keep: bool) -> list[Measured]:
+def _planned(
+    pilot: Measured, units: Measured, money: float, level: float, seed: int, keep: bool
+) -> tuple[list[Measured], str]:
+    """Return the pilot and what is bought by a plan from it, and how free measures are used."""
     kept = pilot if keep else None
     option, p = ladder_plan(pilot, money=money, units=len(units), kept=kept, level=level).best()
     rungs = option.names[:0:-1]
     reached = len(p) - draw(np.tile(p, (len(units), 1)), seed)
-    return [pilot.only(*rungs), units.only(*rungs).bought(p[::-1], reached)]
+    rounds = [pilot.only(*rungs), units.only(*rungs).bought(p[::-1], reached)]
+    return rounds, "none" if option.alone else "scalar"
 
 
 def _ladder(pilot: Measured, units: Measured, money: float, level: float, seed: int) -> Interval:
-    return _ends(ladder(pooled(_planned(pilot, units, money, level, seed, keep=True)), level=level))
+    rounds, calibration = _planned(pilot, units, money, level, seed, keep=True)
+    return _ends(ladder(pooled(rounds), calibration=calibration, level=level))
 
 
 def _by_rounds(pilot: Measured, units: Measured, money: float, level: float, seed: int) -> Interval:
-    return _ends(ladder(together(_planned(pilot, units, money, level, seed, keep=False)), level=level))
+    rounds, calibration = _planned(pilot, units, money, level, seed, keep=False)
+    return _ends(ladder(together(rounds), calibration=calibration, level=level))
 
 
 _OURS: dict[str, Estimator] = {

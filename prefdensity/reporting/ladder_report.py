@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from prefdensity.pcal.ladder import LadderEstimate
+    from prefdensity.pcal.ladder_option import LadderOption
     from prefdensity.pcal.ladder_plan import LadderPlan
 
 _WAYS = {
@@ -60,6 +61,7 @@ def cost_curve(plan: LadderPlan, curve: pd.DataFrame) -> Figure:
 
 def headline(plan: LadderPlan) -> list[str]:
     """Return what a plan says, in sentences: what is bought, at what precision, against labels alone."""
+    option = plan.best()[0]
     list_ = plan.shopping().to_dict("records")
     ways = plan.ways().set_index("way")["half"]
     bought = ", ".join(f"{row['units']:,.0f} {row['what']} for {row['cost']:,.4g}" for row in list_)
@@ -68,10 +70,19 @@ def headline(plan: LadderPlan) -> list[str]:
         f"For {plan.money:,.6g}: {bought}.",
         f"Expected: +- {ways['ladder']:.3g} ({plan.level:.0%} interval). The same money spent on labels only gives +- "
         f"{ways['labels only']:.3g}, on labels beside the free measures +- {ways['labels and free measures']:.3g}"
-        + (f"; the ladder is {1 - ways['ladder'] / best:.0%} shorter than the better one." if best > 0 else "."),
-        f"If what is bought beside labels told nothing after all, the interval would be +- "
-        f"{ways['ladder, judges useless']:.3g}.",
+        + (f"; the ladder is {1 - ways['ladder'] / best:.0%} shorter than the better one." if len(list_) > 1 else "."),
+        *_useless(plan, option, ways["ladder, judges useless"]),
     ]
+
+
+def _useless(plan: LadderPlan, option: LadderOption, half: float) -> list[str]:
+    """Return what a plan rests on in a sentence each: judges that are asked, or that nothing beside labels is."""
+    if len(option.names) > 1:
+        return [f"If what is bought beside labels told nothing after all, the interval would be +- {half:.3g}."]
+    out = ["For this money nothing beside labels is worth its price."] if len(plan.pilot.ladder) > 1 else []
+    if option.alone and plan.options[1].learned:
+        out.append("So few labels cannot tell how to weigh the free measures: estimate without them.")
+    return out
 
 
 def write_plan_report(plan: LadderPlan, curve: pd.DataFrame, path: str | os.PathLike[str], title: str) -> Path:
