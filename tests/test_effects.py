@@ -22,6 +22,7 @@ from prefdensity.errors import ProgramError
 from prefdensity.inference.curvature import dense_hessian, local_curvature
 from prefdensity.inference.fitting import viewed
 from prefdensity.inference.mode import first_guess
+from prefdensity.inference.prior import log_prior
 from prefdensity.programs.loading import load_program, shipped
 
 # Log joint densities at three vectors of z, as programs with a layer for each by whom gave them.
@@ -195,7 +196,7 @@ def test_crossed_and_regressed_effects_have_exact_curvature(name):
     assert local is not None, view.memo
     z = 0.5 * torch.randn(1, view.dimension, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     gradient, hessian = dense_hessian(view.log_joint, z, view.work)
-    value, slope, second = local.batch(z)
+    value, slope, second = local.batch(z, log_prior(view, z))
     torch.testing.assert_close(value, view.log_joint(z), rtol=1e-12, atol=1e-9)
     torch.testing.assert_close(slope, gradient, rtol=1e-10, atol=1e-8)
     torch.testing.assert_close(second, hessian, rtol=1e-10, atol=1e-8)

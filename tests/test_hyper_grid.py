@@ -12,7 +12,7 @@ import prefdensity
 from prefdensity.data import simulate
 from prefdensity.inference.batch import Batch, climb
 from prefdensity.inference.mode import Mode
-from prefdensity.inference.nested import Point, nested
+from prefdensity.inference.nested import FIRST, Point, nested
 from prefdensity.inference.view import View
 from prefdensity.programs.loading import load_program
 from prefdensity.programs.tabulate import cells_of
@@ -28,6 +28,9 @@ class Known:
 
     def __post_init__(self):
         self.held, self.free = torch.arange(self.size), torch.arange(self.size, self.size)
+
+    def first(self, h):
+        return h, torch.full_like(h, FIRST)
 
     def __call__(self, h, tables):
         nothing = torch.zeros(0, self.size, dtype=torch.float64)

@@ -16,6 +16,7 @@ from prefdensity.inference.climber import Climber
 from prefdensity.inference.curvature import dense_hessian, local_curvature
 from prefdensity.inference.fitting import viewed
 from prefdensity.inference.mode import first_guess
+from prefdensity.inference.prior import log_prior
 from prefdensity.inference.view import View
 from prefdensity.programs.compose import compose
 from prefdensity.programs.layers import layer
@@ -158,7 +159,7 @@ def exact(program, data=DATA):
     assert local is not None, view.memo["spread"]
     z = 0.5 * torch.randn(2, view.dimension, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     gradient, hessian = dense_hessian(view.log_joint, z, view.work)
-    value, slope, second = local.batch(z)
+    value, slope, second = local.batch(z, log_prior(view, z))
     torch.testing.assert_close(value, view.log_joint(z), rtol=1e-12, atol=1e-9)
     torch.testing.assert_close(slope, gradient, rtol=1e-10, atol=1e-9)
     torch.testing.assert_close(second, hessian, rtol=1e-10, atol=1e-9)

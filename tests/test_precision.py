@@ -13,6 +13,7 @@ from prefdensity.inference.krylov import Pattern, Sparse
 from prefdensity.inference.laplace import laplace
 from prefdensity.inference.mode import first_guess
 from prefdensity.inference.precision import Dense
+from prefdensity.inference.prior import log_prior
 from prefdensity.inference.types_curvature import TypesCurvature
 from prefdensity.inference.view import View
 from prefdensity.programs.tabulate import cells_of
@@ -136,7 +137,7 @@ def test_every_form_has_the_hessian_of_the_program(name, form, monkeypatch):
     view = View(program, cells_of(votes(), program.outcomes, program.needs))
     local = curvature.LocalCurvature(view)
     z = first_guess(view) + 0.1 * torch.randn(view.dimension, generator=torch.Generator().manual_seed(1)).double()
-    _, slope, hessian = local.batch(z[None])
+    _, slope, hessian = local.batch(z[None], log_prior(view, z[None]))
     monkeypatch.setattr(curvature.LocalCurvature, "form", form)
     _, gradient, found = curvature.LocalCurvature(view)(z)
     torch.testing.assert_close(gradient, slope[0], atol=1e-9, rtol=1e-9)

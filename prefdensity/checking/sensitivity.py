@@ -24,7 +24,7 @@ from scipy.sparse.linalg import splu
 from torch import Tensor
 
 from prefdensity.errors import ProgramError
-from prefdensity.inference.prior import log_prior_rows
+from prefdensity.inference.prior import log_prior
 from prefdensity.inference.view import Site, View
 from prefdensity.programs.apart import sides
 from prefdensity.programs.cells import Cells
@@ -239,8 +239,7 @@ class Fit:
         """Return the precision [dimension] of the prior, and at least so much: utilities may have a common shift."""
         held = np.full(len(self.z), least)
         if self.prior:
-            for site, row in log_prior_rows(self.view, self.z[None])[2]:
-                held[site.at] += np.maximum(-row[0, site.at].numpy(), 0.0)
+            held += np.maximum(-log_prior(self.view, self.z[None]).own[0].numpy(), 0.0)
         return held
 
     @cached_property

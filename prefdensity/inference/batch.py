@@ -9,6 +9,7 @@ from torch import Tensor
 
 from prefdensity.inference.curvature import dense_hessian, local_curvature
 from prefdensity.inference.mode import first_guess
+from prefdensity.inference.prior import Given, Prior, bending, log_prior
 from prefdensity.inference.view import View
 
 _ITERATIONS = 100
@@ -47,10 +48,14 @@ class Batch:
             total = total + met[name]["fn"].log_prob(met[name]["value"]).flatten(1).sum(-1)
         return total + met["outcome"]["fn"].log_prob(self.outcome[tables]).flatten(1).sum(-1)
 
-    def slopes(self, z: Tensor, tables: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return value [row], gradient [row, dimension] and Hessian [row, dimension, dimension]."""
+    def slopes(self, z: Tensor, tables: Tensor, prior: Prior | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Return value [row], gradient [row, dimension] and Hessian [row, dimension, dimension].
+
+        `prior`: the log prior there, if it is known.
+        """
         if self.local is not None:
-            return self.local.batch(z, outcome=None if self.outcome is None else self.outcome[tables])
+            outcome = None if self.outcome is None else self.outcome[tables]
+            return self.local.batch(z, prior or log_prior(self.view, z), outcome)
         gradient, hessian = dense_hessian(lambda x: self.log_joint(x, tables), z, self.view.work)
         with torch.no_grad():
             return self.log_joint(z, tables), gradient, hessian
@@ -74,6 +79,8 @@ def climb(batch: Batch, z: Tensor, tables: Tensor, free: Tensor) -> Summits:
     """Climb from z [row, dimension] in the coordinates `free`, every row for the table of its own."""
     z = z.clone()
     rows, size = z.shape
+    stays = batch.local is not None and not torch.isin(torch.tensor(bending(batch.view)), free).any()
+    given = Given(batch.view, z) if stays else None  # scalars that others hang on are held
     value = z.new_full((rows,), -torch.inf)
     step, gain, share = torch.zeros_like(z), z.new_zeros(rows), z.new_ones(rows)
     precision = z.new_empty(rows, size, size)
@@ -81,8 +88,9 @@ def climb(batch: Batch, z: Tensor, tables: Tensor, free: Tensor) -> Summits:
     left, iteration = torch.arange(rows), 0
     while len(left) and iteration < _ITERATIONS:
         iteration += 1
-        here = z[left] + share[left, None] * step[left]
-        there, gradient, hessian = batch.slopes(here, tables[left])
+        ahead = z + share[:, None] * step  # all rows: what is given is given for all
+        here, known = ahead[left], None if given is None else given(ahead).at(left)
+        there, gradient, hessian = batch.slopes(here, tables[left], known)
         rose = there >= value[left] + 1e-4 * share[left] * gain[left] - _ROUNDING * there.abs()
         rose &= torch.isfinite(there) & torch.isfinite(hessian).flatten(1).all(-1) & torch.isfinite(gradient).all(-1)
         share[left] = torch.where(rose, 1.0, share[left] / 2)
@@ -95,6 +103,8 @@ def climb(batch: Batch, z: Tensor, tables: Tensor, free: Tensor) -> Summits:
         value[done] += gain[done] / 2
         converged[done] = True
         left = left[~converged[left] & (share[left] > _SMALLEST) & torch.isfinite(value[left])]
+    if stays:
+        log_prior(batch.view, z).add_rows_to(precision, -1.0)
     return Summits(z, value, precision, converged, iteration)
 
 

@@ -83,7 +83,7 @@ class Climber:
             return self.local(z)
         if isinstance(self.local, LocalCurvature):
             assert self.gauge is not None
-            value, gradient, hessian = (each[0] for each in self.local.batch(z[None], prior=False))
+            value, gradient, hessian = (each[0] for each in self.local.log_likelihood(z[None]))
             return float(value), gradient, Dense(self.gauge - hessian)
         gradient, hessian = dense_hessian(self.objective, z[None], self.view.work)
         gauge = 0.0 if self.gauge is None else self.gauge

@@ -36,8 +36,8 @@ from prefdensity.inference.krylov import Pattern, Sparse
 from prefdensity.inference.leaves import Leaf
 from prefdensity.inference.locality import confirmed, sites_of
 from prefdensity.inference.precision import DENSE, Dense, Precision
-from prefdensity.inference.prior import add_rows, log_prior_rows
-from prefdensity.inference.view import Site, View
+from prefdensity.inference.prior import Prior, log_prior
+from prefdensity.inference.view import View
 from prefdensity.programs.cells import Cells
 from prefdensity.programs.tables import plain
 
@@ -108,35 +108,36 @@ class LocalCurvature:
     def __call__(self, z: Tensor) -> tuple[float, Tensor, Precision]:
         """Return value, gradient [dimension] and minus the Hessian of the log joint density."""
         if self.form is Dense:
-            value, gradient, hessian = self.batch(z[None])
+            value, gradient, hessian = self.batch(z[None], log_prior(self.view, z[None]))
             return float(value[0]), gradient[0], Dense(-hessian[0])
         value, gradient, blocks = self._likelihood(z[None], None)
-        prior, slope, rows = log_prior_rows(self.view, z[None])
+        prior = log_prior(self.view, z[None])
         build = self._arrow if self.form is Arrow else self._sparse
-        return float(value[0] + prior[0]), (gradient + slope)[0], build(blocks, rows)
+        return float(value[0] + prior.value[0]), (gradient + prior.gradient)[0], build(blocks, prior)
 
-    def batch(self, z: Tensor, prior: bool = True, outcome: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    def batch(self, z: Tensor, prior: Prior, outcome: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Return values [fit], gradients [fit, dimension], Hessians [fit, dimension, dimension] at z [fit, dimension].
 
-        Of the log likelihood alone for `prior=False`.
+        `prior`: the log prior there; `outcome`: see `log_likelihood`.
+        """
+        value, gradient, hessian = self.log_likelihood(z, outcome)
+        prior.add_to(hessian)
+        return value + prior.value, gradient + prior.gradient, hessian
+
+    def log_likelihood(self, z: Tensor, outcome: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the same of the log likelihood alone.
 
         `outcome` [fit, 1, comparison, outcome]: counts of each fit, instead of those of the view's table.
         """
         value, gradient, blocks = self._likelihood(z, outcome)
-        hessian = matrix_of(blocks, z)
-        if not prior:
-            return value, gradient, hessian
-        prior_value, prior_gradient, rows = log_prior_rows(self.view, z)
-        add_rows(hessian, rows)
-        return value + prior_value, gradient + prior_gradient, hessian
+        return value, gradient, matrix_of(blocks, z)
 
-    def _arrow(self, blocks: list[Block], rows: list[tuple[Site, Tensor]]) -> Arrow:
+    def _arrow(self, blocks: list[Block], prior: Prior) -> Arrow:
         """Return minus the Hessian with the annotators' entries apart."""
         out = _ArrowSum(*self._order(), self.view.dtype)
         for first, second, values in blocks:
             out.take_likelihood(first, second, values)
-        for site, row in rows:
-            out.take_prior(site, row[0])
+        out.take_prior(prior)
         return Arrow(out.blocks, out.border, out.corner, out.own_at, out.rest_at)
 
     def _order(self) -> tuple[Tensor, Tensor]:
@@ -151,7 +152,7 @@ class LocalCurvature:
         stays[own_at] = False
         return own_at, everything[stays]
 
-    def _sparse(self, blocks: list[Block], rows: list[tuple[Site, Tensor]]) -> Sparse:
+    def _sparse(self, blocks: list[Block], prior: Prior) -> Sparse:
         """Return minus the Hessian, each entry that any comparison touches."""
         places: list[tuple[Tensor, Tensor]] = []
         entries: list[Tensor] = []
@@ -161,10 +162,11 @@ class LocalCurvature:
                     places.append((mine + leaf.at.start, theirs + other.at.start))
                     entries.append(-weight * their_weight * values[0])
         everything = torch.arange(self.view.dimension, device=self.view.device)
-        for site, row in rows:
-            at = everything if site.is_scalar else everything[site.at]
-            places.append((torch.full_like(at, site.at.start) if site.is_scalar else at, at))
-            entries.append(-row[0, at])
+        places.append((everything, everything))
+        entries.append(-prior.diagonal[0])
+        for k, row in prior.rows:
+            places.append((torch.full_like(everything, k), everything))
+            entries.append(-row[0])
         if self._pattern is None:
             self._pattern = Pattern(
                 torch.cat([row for row, _ in places]), torch.cat([column for _, column in places]), self.view.dimension
@@ -296,19 +298,16 @@ class _ArrowSum:
             if one is not two:
                 self.corner[theirs, mine] -= block.T
 
-    def take_prior(self, site: Site, row: Tensor) -> None:
-        """Take those of the log prior by a site: the row [dimension] of a scalar, a diagonal of any other."""
-        start = int(self.place[site.at.start])
-        if site.is_scalar:
-            self.corner[start] -= row[self.rest_at]
-            self.corner[:, start] -= row[self.rest_at]
-            self.corner[start, start] += row[site.at.start]
-            self.border[..., start] -= row[self.own_at]
-        elif self.is_own[site.at.start]:
-            entries = row[site.at].reshape(len(self.own_at), -1)
-            self.blocks.diagonal(dim1=-2, dim2=-1)[:, start : start + entries.shape[1]] -= entries
-        else:
-            self.corner.diagonal()[self.place[site.at]] -= row[site.at]
+    def take_prior(self, prior: Prior) -> None:
+        """Take those of the log prior."""
+        self.blocks.diagonal(dim1=-2, dim2=-1).sub_(prior.diagonal[0, self.own_at])
+        self.corner.diagonal().sub_(prior.diagonal[0, self.rest_at])
+        for k, (row,) in prior.rows:
+            at = int(self.place[k])
+            self.corner[at] -= row[self.rest_at]
+            self.corner[:, at] -= row[self.rest_at]
+            self.corner[at, at] += row[k]
+            self.border[..., at] -= row[self.own_at]
 
 
 def summed(leaves: list[Leaf], parts: list[Derivatives], z: Tensor) -> tuple[Tensor, Tensor, list[Block]]:

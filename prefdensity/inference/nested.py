@@ -32,8 +32,8 @@ _POINTS = 60
 # One posterior standard deviation that moves the hyperparameters (mostly logarithms) by less than this bends nothing.
 _SHARP = 0.15
 # The peak of their marginal: distance of the first finite differences, the longest step, in how many standard
-# deviations a last step may land, after how many rounds at most.
-_FIRST, _LONGEST, _LAST, _ROUNDS = 0.5, 1.5, 0.4, 12
+# deviations a last step may land, after how many rounds at most; the least distance of finite differences.
+FIRST, _LONGEST, _LAST, _ROUNDS, _FINEST = 0.5, 1.5, 0.4, 12, 0.01
 # The most nats that the search for the peak gains over where it starts; and what is reckoned with on the way: so many
 # times what a parabola promises, and so much.
 _GAIN, _PROMISE, _MORE = 15.0, 1.25, 0.5
@@ -80,6 +80,9 @@ class Marginal(Protocol):
     def __call__(self, h: Tensor, tables: Tensor) -> list[Point]:
         """Return what is found at h [row, hyper] for the tables [row]."""
 
+    def first(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        """Return where to start for the peak of a single table, instead of h [hyper], and how far apart to look."""
+
 
 @dataclass(frozen=True)
 class Nested:
@@ -123,30 +126,37 @@ def nested(marginal: Marginal, start: Tensor, watch: Watch | None = None) -> Nes
     if watch is not None:
         (point,) = marginal(start[None], torch.zeros(1, dtype=torch.int64))
         watch(point.mode, point.value + _GAIN)
-    return _grids(marginal, *_peak(marginal, start[None], watch))[0]
+    return _grids(marginal, *_peak_of_one(marginal, start, watch))[0]
 
 
 def nested_many(marginal: Marginal, start: Tensor) -> list[Nested]:
     """Return the nested approximation of each table, reached from `start` [table, hyper]."""
-    return _grids(marginal, *_peak(marginal, start))
+    return _grids(marginal, *_peak(marginal, start, torch.full_like(start, FIRST)))
 
 
 def summit(marginal: Marginal, start: Tensor) -> Mode:
     """Return the conditional mode at the highest point of the marginal, reached from `start` [hyper]."""
-    peak, _, settled = _peak(marginal, start[None])
+    peak, _, settled = _peak_of_one(marginal, start)
     mode = marginal(peak, torch.zeros(1, dtype=torch.int64))[0].mode
     return replace(mode, converged=mode.converged and bool(settled[0]), iterations=marginal.iterations)
 
 
-def _peak(marginal: Marginal, start: Tensor, watch: Watch | None = None) -> tuple[Tensor, Tensor, Tensor]:
+def _peak_of_one(marginal: Marginal, start: Tensor, watch: Watch | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    first, apart = marginal.first(start)
+    return _peak(marginal, first[None], apart[None], watch)
+
+
+def _peak(
+    marginal: Marginal, start: Tensor, apart: Tensor, watch: Watch | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     """Return the mode of each table's marginal [table, hyper], minus the Hessian there, and whether it was reached.
 
-    Newton's method from finite differences, whose distances shrink to the standard deviations found. `watch`: of the
-    way of a single table.
+    Newton's method from finite differences, whose distances, `apart` [table, hyper] at first, become the standard
+    deviations found. `watch`: of the way of a single table.
     """
     tables, size = start.shape
     stencil = _stencil(size).to(start)
-    at, apart = start.clone(), torch.full_like(start, _FIRST)
+    at, apart = start.clone(), apart.clamp(_FINEST, FIRST)
     curvature = torch.eye(size).to(start).expand(tables, size, size).clone()
     settled = torch.zeros(tables, dtype=torch.bool, device=start.device)
     for _ in range(_ROUNDS):
@@ -162,11 +172,13 @@ def _peak(marginal: Marginal, start: Tensor, watch: Watch | None = None) -> tupl
         far = (along.square() / values.clamp_min(_FLATTEST)).sum(-1).sqrt()
         deviation = curvature[left].diagonal(dim1=-2, dim2=-1).clamp_min(_FLATTEST).rsqrt()
         fine = apart[left] < 2 * deviation
-        settled[left] = (far < _LAST) & fine.all(-1)
+        # hyperparameters are mostly logarithms, whose marginals leave a parabola with the square of the way
+        bent = step**2 + apart[left] ** 2
+        settled[left] = (far < _LAST) & fine.all(-1) | (bent < _LAST * deviation).all(-1)
         if watch is not None:
             watch(found[0].mode, float(value[0, 0] + _PROMISE * far[0] ** 2 / 2 + _volume(curvature[0])) + _MORE)
         at[left] = (at[left] + step).clamp(-_BOUND, _BOUND)
-        apart[left] = deviation.clamp(0.01, _FIRST)
+        apart[left] = deviation.clamp(_FINEST, FIRST)
         if settled.all():
             break
     return at, curvature, settled

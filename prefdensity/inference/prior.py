@@ -1,52 +1,162 @@
 """The log prior of a program with its derivatives: given the scalars, the entries of every site are independent.
 
-So its Hessian is a row for each scalar and a diagonal for each other site.
+So its Hessian is a row for each scalar that the prior of others hangs on, and a diagonal for all the rest. Where these
+scalars are held, what the program gives every site does not change: it is run once.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-from prefdensity.inference.view import Site, View
+from prefdensity.inference.view import View
+from prefdensity.programs.running import environment
+
+# Newton's steps of `likeliest`: how many, the longest, the last, and the least curvature that they follow.
+_STEPS, _LONGEST, _NEAR, _FLATTEST = 10, 1.0, 1e-3, 0.25
 
 
-def log_prior_rows(view: View, z: Tensor) -> tuple[Tensor, Tensor, list[tuple[Site, Tensor]]]:
-    """Return value [fit], gradient [fit, dimension] of the log prior and per site what its Hessian needs.
+@dataclass(frozen=True, eq=False)
+class Prior:
+    """The log prior at some places, and what its Hessian has.
 
-    Of a scalar that is its row [fit, dimension], 0 where an earlier scalar's row has it. Given the scalars, the
-    entries of any other site are independent: [fit, dimension] holds its diagonal.
+    Attributes
+    ----------
+    value, gradient
+        [fit] and [fit, dimension].
+    diagonal
+        [fit, dimension], 0 at the scalars that have a row.
+    rows
+        Coordinate of each scalar that others hang on, with its row [fit, dimension], 0 where an earlier one has it.
     """
+
+    value: Tensor
+    gradient: Tensor
+    diagonal: Tensor
+    rows: tuple[tuple[int, Tensor], ...] = ()
+
+    @property
+    def own(self) -> Tensor:
+        """The whole diagonal of the Hessian [fit, dimension]."""
+        out = self.diagonal.clone()
+        for k, row in self.rows:
+            out[:, k] += row[:, k]
+        return out
+
+    def add_to(self, hessian: Tensor) -> None:
+        """Add the Hessian to one [fit, dimension, dimension]."""
+        hessian.diagonal(dim1=-2, dim2=-1).add_(self.diagonal)
+        self.add_rows_to(hessian)
+
+    def add_rows_to(self, matrix: Tensor, sign: float = 1.0) -> None:
+        """Add what the scalars have in the Hessian, their rows and columns, by a sign."""
+        for k, row in self.rows:
+            matrix[:, k] += sign * row
+            matrix[:, :, k] += sign * row
+            matrix[:, k, k] -= sign * row[:, k]
+
+    def at(self, places: Tensor) -> Prior:
+        """Return the same at some of the places [place]."""
+        rows = tuple((k, row[places]) for k, row in self.rows)
+        return Prior(self.value[places], self.gradient[places], self.diagonal[places], rows)
+
+    def averaged(self, weight: Tensor) -> Prior:
+        """Return the average over places of so much weight each [fit], as one place."""
+
+        def mean(values: Tensor) -> Tensor:
+            return (weight[:, None] * values).sum(0, keepdim=True)
+
+        value = (weight @ self.value.to(weight))[None]
+        rows = tuple((k, mean(row)) for k, row in self.rows)
+        return Prior(value, mean(self.gradient), mean(self.diagonal), rows)
+
+
+def log_prior(view: View, z: Tensor) -> Prior:
+    """Return the log prior at z [fit, dimension]."""
     free = z.detach().requires_grad_()
-    log_prior = _log_prior(view, free)
-    (gradient,) = torch.autograd.grad(log_prior.sum(), free, create_graph=True)
+    values, log_det = view.values(free)
+    met = view.run(values, len(free), view.cells.head(1)).met
+    value = log_det + sum(_summed(met[name]["fn"], met[name]["value"]) for name in view.sites)
+    return _derived(value, free, bending(view))
+
+
+def _summed(law: torch.distributions.Distribution, value: Tensor) -> Tensor:
+    return law.log_prob(value).flatten(1).sum(-1)  # type: ignore[no-any-return,no-untyped-call]
+
+
+def _derived(value: Tensor, free: Tensor, bent: tuple[int, ...]) -> Prior:
+    (gradient,) = torch.autograd.grad(value.sum(), free, create_graph=True)
     if not gradient.requires_grad:
-        return log_prior.detach(), gradient.detach(), []
-    rows: list[tuple[Site, Tensor]] = []
-    for site in view.sites.values():
-        (row,) = torch.autograd.grad(gradient[:, site.at].sum(), free, retain_graph=True)
-        for earlier in (each for each, _ in rows if each.is_scalar):
-            row[:, earlier.at] = 0.0
-        rows.append((site, row))
-    return log_prior.detach(), gradient.detach(), rows
+        return Prior(value.detach(), gradient.detach(), torch.zeros_like(gradient))
+    rows: list[tuple[int, Tensor]] = []
+    for k in bent:
+        (row,) = torch.autograd.grad(gradient[:, k].sum(), free, retain_graph=True)
+        row[:, [earlier for earlier, _ in rows]] = 0.0
+        rows.append((k, row))
+    (diagonal,) = torch.autograd.grad(gradient.sum(), free)
+    for k, row in rows:  # the sum over a column of the Hessian has its entries in their rows as well
+        diagonal -= row
+        diagonal[:, k] = 0.0
+    return Prior(value.detach(), gradient.detach(), diagonal, tuple(rows))
 
 
-def _log_prior(view: View, z: Tensor) -> Tensor:
-    """Return the log prior alone, running the program on one cell."""
-    values, total = view.values(z)
-    met = view.run(values, len(z), view.cells.head(1)).met
-    for name in view.sites:
-        total = total + met[name]["fn"].log_prob(met[name]["value"]).flatten(1).sum(-1)
-    return total
+def bending(view: View) -> tuple[int, ...]:
+    """Return the coordinates of the scalars that the prior of others hangs on; worked out once for a view."""
+    if "bending" not in view.memo:
+        z = torch.linspace(-1.0, 1.0, view.dimension, dtype=view.dtype, device=view.device).sin()
+        scalars = tuple(site.at.start for site in view.sites.values() if site.is_scalar)
+        view.memo["bending"] = scalars  # to begin with, any may
+        moved = {k: row.clone() for k, row in log_prior(view, z[None]).rows}
+        for k, row in moved.items():
+            row[0, k] = 0.0
+        view.memo["bending"] = tuple(k for k in scalars if k in moved and bool((moved[k] != 0).any()))
+    found: tuple[int, ...] = view.memo["bending"]
+    return found
 
 
-def add_rows(hessian: Tensor, rows: list[tuple[Site, Tensor]]) -> None:
-    """Add the Hessian of the log prior, as `log_prior_rows` has it, to one [fit, dimension, dimension]."""
-    for site, row in rows:
-        if site.is_scalar:
-            k = site.at.start
-            hessian[:, k] += row
-            hessian[:, :, k] += row
-            hessian[:, k, k] -= row[:, k]
-        else:
-            hessian.diagonal(dim1=-2, dim2=-1)[:, site.at] += row[:, site.at]
+def likeliest(view: View, z: Tensor, spread: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the scalars `at` [scalar] that make the rest likeliest, and their standard deviations were it known.
+
+    The rest is independent about z [dimension], with standard deviations `spread` [dimension]: a step of expectation
+    and maximisation from scalars given which it is so (Dempster, Laird and Rubin 1977, JRSS-B 39, 1-38).
+    """
+    nodes, weight = z.new_tensor([-(3**0.5), 0.0, 3**0.5]), z.new_tensor([1 / 6, 2 / 3, 1 / 6])  # Gauss and Hermite's
+    around = z + nodes[:, None] * spread
+    for _ in range(_STEPS):
+        known = log_prior(view, around).averaged(weight)
+        rows = dict(known.rows)
+        upper = torch.stack([rows[k][0, at] for k in at.tolist()])  # what an earlier row has is 0
+        curvature = upper.diagonal().diag() - upper - upper.T
+        values, vectors = torch.linalg.eigh(curvature)
+        step = vectors @ ((vectors.T @ known.gradient[0, at]) / values.clamp_min(_FLATTEST))
+        around[:, at] += step.clamp(-_LONGEST, _LONGEST)
+        if float(step.abs().max()) < _NEAR:
+            break
+    return around[0, at], curvature.diagonal().clamp_min(_FLATTEST).rsqrt()
+
+
+class Given:
+    """The log prior while the scalars that others hang on stay what they are at `z` [fit, dimension].
+
+    Derivatives by them are left out.
+    """
+
+    def __init__(self, view: View, z: Tensor) -> None:
+        self.view = view
+        with torch.no_grad():
+            met = view.run(view.values(z)[0], len(z), view.cells.head(1)).met
+        self._laws = {name: (met[name]["fn"], met[name]["value"].shape) for name in view.sites}
+        self._bent = list(bending(view))
+
+    def __call__(self, z: Tensor) -> Prior:
+        """Return the log prior at z [fit, dimension]."""
+        free = z.detach().requires_grad_()
+        with environment(self.view.dtype, device=self.view.device):
+            values, log_det = self.view.values(free)
+            value = log_det + sum(_summed(law, values[name].reshape(as_)) for name, (law, as_) in self._laws.items())
+            found = _derived(value, free, ())
+        found.gradient[:, self._bent] = 0.0
+        found.diagonal[:, self._bent] = 0.0
+        return found

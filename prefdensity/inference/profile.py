@@ -13,8 +13,9 @@ from prefdensity.inference.batch import Batch, Summits, climb
 from prefdensity.inference.climber import Climber
 from prefdensity.inference.guide import LOG_2PI
 from prefdensity.inference.mode import Mode
-from prefdensity.inference.nested import Point
+from prefdensity.inference.nested import FIRST, Point
 from prefdensity.inference.precision import Dense, Gaussian, gaussian_of
+from prefdensity.inference.prior import bending, likeliest
 from prefdensity.inference.view import View
 
 # The largest dimension of Gaussians that are kept for every point; larger ones are made again when needed.
@@ -27,6 +28,7 @@ class Profile:
     """The hyperparameters' marginal log density, by a Laplace approximation over the rest at each point."""
 
     def __init__(self, view: View, start: Tensor, climber: Climber | None = None) -> None:
+        self.view = view
         self.climber = climber or Climber(view, fixed=view.hyper)
         self.free, self.held = self.climber.free, self.climber.held
         self.start = start
@@ -42,6 +44,20 @@ class Profile:
             found.append(self._point(self._guess(each, 0)))
             self.known.setdefault(0, []).append(replace(found[-1], inner=_forgotten))
         return found
+
+    def first(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        """Return where the peak may be [hyper], and how far apart to look there, from what is found at h [hyper]."""
+        h, apart = h.clone(), torch.full_like(h, FIRST)
+        felt = torch.isin(self.held, self.held.new_tensor(bending(self.view)))
+        if not felt.any():  # the rest says nothing of them
+            return h, apart
+        (point,) = self(h[None], torch.zeros(1, dtype=torch.int64))
+        assert self.last is not None
+        frame, spread = self.last.frame(), torch.zeros_like(point.mode.z)
+        spread[self.free] = frame if frame.dim() == 1 else torch.linalg.vector_norm(frame, dim=-1)
+        h[felt], deviation = likeliest(self.view, point.mode.z, spread, self.held[felt])
+        apart[felt] = (2 * deviation).clamp_max(FIRST)
+        return h, apart
 
     def _point(self, guess: Tensor) -> Point:
         mode = self.climber.climb(guess, known=self.last)
@@ -91,7 +107,7 @@ class BatchProfile(Profile):
     """The same for small programs, all points of all tables together."""
 
     def __init__(self, view: View, start: Tensor, batch: Batch) -> None:
-        self.batch = batch
+        self.view, self.batch = view, batch
         everything = torch.arange(view.dimension)
         self.held = torch.tensor(view.hyper, dtype=torch.int64)
         self.free = everything[~torch.isin(everything, self.held)]
@@ -117,6 +133,10 @@ class BatchProfile(Profile):
             found.append(self._found(mode, inner[k], cross[k]))
             self.known.setdefault(table, []).append(found[-1])
         return found
+
+    def first(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Profile`; points are cheap here."""
+        return h, torch.full_like(h, FIRST)
 
     def _climbed(self, h: Tensor, tables: Tensor, guess: Callable[[Tensor, int], Tensor]) -> Summits:
         guesses = [guess(each, int(k)) for each, k in zip(h, tables, strict=True)]

@@ -36,7 +36,7 @@ from prefdensity.inference.felt import Felt
 from prefdensity.inference.leaves import Leaf
 from prefdensity.inference.locality import confirmed, sites_of
 from prefdensity.inference.precision import DENSE, Dense, Gaussian, Precision
-from prefdensity.inference.prior import log_prior_rows
+from prefdensity.inference.prior import log_prior
 from prefdensity.inference.view import Site, View
 
 # An annotator whose type is known to this is taken to have it; entries of scores formed at a time.
@@ -137,21 +137,15 @@ class TypesCurvature:
         responsibility = joint.softmax(0) if self.assignment is None else self.assignment[0]
         value = (joint.logsumexp(0) if self.assignment is None else (responsibility * joint).sum(0)).sum()
         gradient, hessian = self._complete(z, leaves, free, cell, responsibility)
-        prior, slope, rows = log_prior_rows(self.view, z[None])
-        for site, row in rows:
-            k = site.at.start
-            if site.is_scalar:
-                hessian[k] += row[0]
-                hessian[:, k] += row[0]
-                hessian[k, k] -= row[0, k]
-            else:
-                hessian.diagonal()[site.at] += row[0, site.at]
+        prior = log_prior(self.view, z[None])
+        prior.add_to(hessian[None])
 
         @torch.enable_grad()  # also when draws are weighed
         def missing() -> Tensor | None:
             return None if self.assignment is not None else self._missing(z, leaves, free, cell, responsibility)
 
-        return float(value + prior[0]), gradient + slope[0], TypesPrecision(self._apart(-hessian), missing)
+        precision = TypesPrecision(self._apart(-hessian), missing)
+        return float(value + prior.value[0]), gradient + prior.gradient[0], precision
 
     def _apart(self, matrix: Tensor) -> Arrow:
         """Return a matrix [dimension, dimension] without entries between types as an arrow."""

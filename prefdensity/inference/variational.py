@@ -30,8 +30,8 @@ from prefdensity.inference.guide import LOG_2PI
 from prefdensity.inference.mixture import Joint, Mixture
 from prefdensity.inference.mode import first_guess
 from prefdensity.inference.precision import Dense, Gaussian, Triangle
-from prefdensity.inference.prior import add_rows, log_prior_rows
-from prefdensity.inference.view import Site, View
+from prefdensity.inference.prior import Prior, bending, log_prior
+from prefdensity.inference.view import View
 
 # Nodes along one and two dimensions; the most dimensions whose every corner is a node.
 _NODES = {1: 9, 2: 5}
@@ -87,8 +87,7 @@ class Expected:
         everything = torch.arange(view.dimension, device=view.device)
         self.all_free = not len(held)
         self.free = everything[~torch.isin(everything, held)]
-        scalars = [site.at.start for site in view.sites.values() if site.is_scalar]
-        self.above = [k for k in scalars if k in set(self.free.tolist()) and self._bends(k)]
+        self.above = [k for k in bending(view) if k in set(self.free.tolist())]
 
     def of_free(self, matrix: Tensor) -> Tensor:
         """Return the part of the free coordinates of a matrix [dimension, dimension]."""
@@ -101,15 +100,6 @@ class Expected:
         out = matrix.new_zeros(self.view.dimension, self.view.dimension)
         out[self.free[:, None], self.free[None]] = matrix
         return out
-
-    def _bends(self, k: int) -> bool:
-        """Whether priors of other coordinates hang on a scalar."""
-        z = torch.linspace(-1.0, 1.0, self.view.dimension, dtype=self.view.dtype, device=self.view.device).sin()
-        for site, row in log_prior_rows(self.view, z[None])[2]:
-            if site.is_scalar and site.at.start == k:
-                row[0, k] = 0.0
-                return bool((row != 0).any())
-        return False
 
     def at_mode(self, z: Tensor) -> Tensor:
         """Return minus the Hessian of the free coordinates at z [dimension]."""
@@ -135,11 +125,11 @@ class Expected:
             parts.append(self.local.derivatives(leaves, rows, shift, weight[:, None]))
         value, gradient, blocks = summed(leaves, parts, mean[None])
         hessian = matrix_of(blocks, mean[None])
-        prior, slope, rows_of = self._prior(mean, whole)
-        add_rows(hessian, rows_of)
-        return float(value[0]) + prior, gradient[0] + slope, hessian[0].neg_()
+        prior = self._prior(mean, whole)
+        prior.add_to(hessian)
+        return float(value[0] + prior.value[0]), (gradient + prior.gradient)[0], hessian[0].neg_()
 
-    def _prior(self, mean: Tensor, whole: Tensor) -> tuple[float, Tensor, list[tuple[Site, Tensor]]]:
+    def _prior(self, mean: Tensor, whole: Tensor) -> Prior:
         above = torch.tensor(self.above, dtype=torch.int64, device=mean.device)
         x, w = np.polynomial.hermite_e.hermegauss(_PRIOR_NODES[len(self.above)])
         size = len(above) + 1
@@ -150,9 +140,7 @@ class Expected:
         rest = (whole.diagonal() - along.square().sum(0)).clamp_min(0.0).sqrt()
         rest[above] = 0.0
         z = mean + at[:, :-1] @ along + at[:, -1:] * rest
-        value, slope, rows = log_prior_rows(self.view, z)
-        averaged = [(site, (weight[:, None] * row).sum(0, keepdim=True)) for site, row in rows]
-        return float(weight @ value.to(weight)), weight @ slope, averaged
+        return log_prior(self.view, z).averaged(weight)
 
 
 def _roots(covariance: list[list[Tensor]]) -> list[list[Tensor]]:
