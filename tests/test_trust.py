@@ -1,5 +1,7 @@
 """Which numbers of a fit are safe: weights, chains and marks against closed forms and against long chains."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from contract import table
 from scipy import stats
 
 import prefdensity
-from prefdensity.inference import methods
+from prefdensity.inference import methods, safety
 from prefdensity.inference.chains import State, StepSize, transition, walk
 from prefdensity.inference.fitting import viewed
 from prefdensity.inference.quality import check_guide, systematic
@@ -28,13 +30,18 @@ def test_tempered_weights_leave_as_many_draws_as_asked_and_no_more():
     assert tempered(0.1 * log_weight, 200)[0] == 1.0
 
 
+def whole(z):
+    """Say that quantities are at every proposal."""
+    return torch.arange(len(z)), torch.ones(len(z), dtype=torch.float64)
+
+
 def shifted(delta, draws=4000, seed=0):
     """Proposals from N(0, I) for a posterior N(delta, I): the marks of every coordinate, their errors, k-hat."""
     z = torch.randn(draws, len(delta), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     gap = z @ delta - 0.5 * delta @ delta
     log_weight, k_hat = smooth(gap)
     _, used = tempered(log_weight, 500)
-    error = errors_of_weighed(Quantities({"u": z}), gap, log_weight, used, float(k_hat), 1000)["u"]
+    error = errors_of_weighed(Quantities({"u": z}), gap, log_weight, used, float(k_hat), 1000, whole(z))["u"]
     off = ((used.exp()[:, None] * z).sum(0) - delta).abs()
     return error, off, float(k_hat)
 
@@ -132,8 +139,27 @@ def test_weights_without_a_mean_make_no_row_safe():
     gap = 1.5 * z[:, 0] ** 2  # of exp(3/2 z^2) times exp(-z^2 / 2) there is no integral
     log_weight, k_hat = smooth(gap)
     assert k_hat > 1
-    error = errors_of_weighed(Quantities({"u": z}), gap, log_weight, tempered(log_weight, 500)[1], float(k_hat), 1000)
+    used = tempered(log_weight, 500)[1]
+    error = errors_of_weighed(Quantities({"u": z}), gap, log_weight, used, float(k_hat), 1000, whole(z))
     assert (error["u"] > 0.1).all()
+
+
+@pytest.mark.parametrize("spread", [0.3, 1.0, 2.5])
+def test_errors_are_much_the_same_where_few_proposals_are_looked_at(spread, monkeypatch):
+    """500 places of 4,000 tell a standard deviation to one part in 15 (weights count), of 200 entries all to four."""
+    generator = torch.Generator().manual_seed(0)
+    z = torch.randn(4000, 200, generator=generator, dtype=torch.float64)
+    view = SimpleNamespace(constrain=lambda z: ({"u": z}, {}))
+    gap = spread * z[:, 0]
+    log_weight, k_hat = smooth(gap)
+    used = tempered(log_weight, 500)[1]
+    monkeypatch.setattr(safety, "_NUMBERS", 500 * 200)
+    at, times = safety.looked_at(view, z, log_weight, used, generator)
+    assert len(at) == 500
+    every = errors_of_weighed(Quantities({"u": z}), gap, log_weight, used, float(k_hat), 1000, whole(z))["u"]
+    some = errors_of_weighed(Quantities({"u": z[at]}), gap, log_weight, used, float(k_hat), 1000, (at, times))["u"]
+    assert 0.75 < float(some[0] / every[0]) < 1.33
+    assert float((some / every).log().abs().quantile(0.95)) < (0.3 if float(k_hat) < 0.7 else 1.0)
 
 
 @pytest.mark.parametrize("spread", [0.0, 0.5, 1.2])
@@ -146,7 +172,7 @@ def test_the_error_of_resampled_means_is_what_repeats_show(spread):
         z = torch.randn(4000, 3, generator=generator, dtype=torch.float64)
         log_weight = (z @ shift).log_softmax(0)
         keep = systematic(log_weight.exp(), 1000, generator)
-        error = errors_of_weighed(Quantities({"u": z}), z @ shift, log_weight, log_weight, 0.1, 1000)
+        error = errors_of_weighed(Quantities({"u": z}), z @ shift, log_weight, log_weight, 0.1, 1000, whole(z))
         off.append(z[keep].mean(0) - shift)
         said.append(error["u"])
     seen, known = torch.stack(off).square().mean(0).sqrt(), torch.stack(said).mean(0) / 1.96

@@ -12,7 +12,7 @@ from torch import Tensor
 from prefdensity.inference.bent import Bend, bend_of
 from prefdensity.inference.displacement import displacement, errors_of_displaced
 from prefdensity.inference.mixture import Mixture
-from prefdensity.inference.safety import BOUND, Quantities, errors_of_weighed
+from prefdensity.inference.safety import BOUND, Quantities, errors_of_weighed, looked_at
 from prefdensity.inference.view import Density, View
 from prefdensity.posterior.psis import USABLE, effective_size, k_hat_error, smooth, systematic, tempered
 from prefdensity.posterior.status import K_GOOD
@@ -168,9 +168,9 @@ def check_guide(view: Density, guide: Approximation, draws: int, generator: torc
     if not math.isfinite(found.k_hat):  # a density that is not finite weighs nothing
         tempering = 0.0
     keep = systematic(log_weight.exp(), draws, generator)
-    error = errors_of_weighed(
-        Quantities.at(view, found.z), found.log_p - found.log_q, found.log_weight, log_weight, found.k_hat, draws
-    )
+    seen = looked_at(view, found.z, found.log_weight, log_weight, generator)
+    quantities, gap = Quantities.at(view, found.z[seen[0]]), found.log_p - found.log_q
+    error = errors_of_weighed(quantities, gap, found.log_weight, log_weight, found.k_hat, draws, seen)
     return _checked(found, guide, keep, tempering, error)
 
 

@@ -14,10 +14,11 @@ from pyro.ops.stats import effective_sample_size, split_gelman_rubin
 from torch import Tensor
 
 from prefdensity.inference.view import Density
-from prefdensity.posterior.psis import HOPELESS, USABLE, tempered
+from prefdensity.posterior.psis import HOPELESS, USABLE, systematic, tempered
 
-# Values of quantities held at once; beyond this nothing is said of them.
-_HELD = 4e7
+# Coordinates of draws beyond which nothing is said of quantities; and numbers that are looked at where draws are
+# weighed, at so many of them at least.
+_HELD, _NUMBERS, _PLACES = 4e7, 5_000_000, 256
 BOUND = 1.96  # standard errors: nineteen of twenty errors are below
 
 
@@ -64,8 +65,31 @@ def _ranks(table: Tensor) -> Tensor:
     return torch.empty_like(table).scatter_(-1, order, ranks)
 
 
+def looked_at(
+    view: Density, z: Tensor, log_weight: Tensor, used: Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Return the proposals [place] that quantities are looked at, and for how many each stands [place].
+
+    All of z [proposal, dimension], or where these would be too many numbers, drawn by half their weight and half a
+    flatter one.
+    """
+    entries = sum(h.shape[1] for h in Quantities.at(view, z[:1]).flat().values())
+    places = max(_PLACES, _NUMBERS // max(1, entries))
+    if places >= len(z):
+        return torch.arange(len(z), device=z.device), torch.ones_like(used)
+    chance = 0.5 * (used.exp() + _flatter(log_weight)[1].exp())
+    at = systematic(chance, places, generator)
+    return at, 1 / (places * chance[at])
+
+
 def errors_of_weighed(
-    quantities: Quantities, gap: Tensor, log_weight: Tensor, used: Tensor, k_hat: float, draws: int
+    quantities: Quantities,
+    gap: Tensor,
+    log_weight: Tensor,
+    used: Tensor,
+    k_hat: float,
+    draws: int,
+    seen: tuple[Tensor, Tensor],
 ) -> dict[str, Tensor]:
     """Return for each site the error [...] of means over draws that were resampled from proposals.
 
@@ -77,7 +101,7 @@ def errors_of_weighed(
     Parameters
     ----------
     quantities
-        At the proposals.
+        At the proposals that are looked at.
     gap
         Log p/q [proposal].
     log_weight, used
@@ -86,21 +110,25 @@ def errors_of_weighed(
         Of the weights.
     draws
         How many were kept.
+    seen
+        See `looked_at`.
     """
+    at, times = seen
     if k_hat > HOPELESS:
         return quantities.shaped({name: torch.full_like(h[0], math.inf) for name, h in quantities.flat().items()})
-    weight = used.exp()[:, None]
     doubtful = k_hat > USABLE or not torch.equal(used, log_weight)
-    flatter = _flatter(log_weight) if doubtful else log_weight
-    part = (draws * weight).frac()  # of each proposal a copy is kept or not, by this chance
-    variance = weight**2 + part * (1 - part) / draws**2
+    shares = _shares(gap, *_flatter(log_weight))[:, at] * times if doubtful else None
+    part = (draws * used.exp()).frac()  # of each proposal a copy is kept or not, by this chance
+    variance = ((2 * used).exp() + part * (1 - part) / draws**2)[at] * times
+    weight = used.exp()[at] * times
+    weight = weight / weight.sum()
     out = {}
     for name, h in quantities.flat().items():
-        off = h - (weight * h).sum(0)
-        sd = (weight * off**2).sum(0).sqrt()
-        noise = BOUND * (variance * off**2).sum(0).sqrt()
-        if doubtful:
-            noise = torch.hypot(noise, _second_estimate(off, gap, *flatter))
+        off = h - weight @ h
+        square = off**2
+        sd, noise = (weight @ square).sqrt(), BOUND * (variance @ square).sqrt()
+        if shares is not None:
+            noise = torch.hypot(noise, _second_estimate(off, shares))
         out[name] = torch.where(sd > 1e-12, noise / sd.clamp_min(1e-12), 0.0).nan_to_num(nan=math.inf)
     return quantities.shaped(out)
 
@@ -111,8 +139,8 @@ def _flatter(log_weight: Tensor) -> tuple[float, Tensor]:
     return min(power, 0.5), flat if power <= 0.5 else (0.5 * log_weight).log_softmax(0)
 
 
-def _second_estimate(off: Tensor, gap: Tensor, power: float, log_weight: Tensor) -> Tensor:
-    """Return the posterior mean of `off` [proposal, entry] by an expansion.
+def _shares(gap: Tensor, power: float, log_weight: Tensor) -> Tensor:
+    """Return by how much each proposal counts in means by an expansion, and in what these change [2, proposal].
 
     From the flatter distribution that weights p/q to a power give, in joint cumulants with what is left of the log
     weight, l: E h + cov(h, l) + cov(h, (l - E l)^2) / 2 (Zwanzig 1954, J. Chem. Phys. 22, 1420-1426). It holds however
@@ -122,8 +150,14 @@ def _second_estimate(off: Tensor, gap: Tensor, power: float, log_weight: Tensor)
     left = (1 - power) * torch.where(weight > 0, gap, 0.0)
     centred = left - (weight * left).sum()
     change = centred + 0.5 * centred**2 - 0.5 * (weight * centred**2).sum()
-    start = weight @ off
-    return start + weight @ ((off - start) * change[:, None])
+    return torch.stack([weight, weight * change])
+
+
+def _second_estimate(off: Tensor, shares: Tensor) -> Tensor:
+    """Return the posterior mean of `off` [proposal, entry] by the expansion whose `_shares` are given."""
+    weight, change = shares
+    start = weight @ off / weight.sum()
+    return start + change @ off - change.sum() * start
 
 
 def errors_of_chains(quantities: Quantities, groups: int, draws: int, together: int = 1) -> dict[str, Tensor]:

@@ -31,6 +31,7 @@ _LIGHT, _SINGLE, _TRACED = 2_000, 10_000, 100_000
 _PART = 500_000  # cell evaluations of one vector in a part of a large table
 _STREAMS = 64  # that large tables are read in, see `_step_cells`
 _BLOCK = 1024  # terms that may be summed in single precision
+_PRODUCTS = 100  # of features with their weights, that take as long as a cell evaluation
 
 
 @dataclass(frozen=True)
@@ -250,8 +251,10 @@ class View:
 
     @property
     def work(self) -> int:
-        """Cell evaluations of one density: comparisons x outcomes (x types)."""
-        return max(1, len(self.cells) * len(self.cells.outcomes) * self.n_types)
+        """Cell evaluations of one density: comparisons x outcomes (x types), and as many as features take."""
+        features = self.cells.features if "features" in self.program.needs else None
+        of_features = 0 if features is None else self.n_types * features.numel() // _PRODUCTS
+        return max(1, len(self.cells) * len(self.cells.outcomes) * self.n_types + of_features)
 
     def chunks(self, z: Tensor) -> tuple[Tensor, ...]:
         """Split a large batch so that one pass fits in memory."""
