@@ -37,20 +37,11 @@ from prefdensity.programs.layers import layer
 def starts(data: Cells, restarts: int, seed: int, k: int = 2, on: tuple[str, ...] = ()) -> np.ndarray:
     """Return first guesses of every annotator's type, int [restart, annotator], whatever is known of them.
 
-    The first ones cluster annotators by the leading directions of their item scores, the next by the scores themselves,
-    the last quarter is random.
+    The first ones cluster annotators by the leading directions of their scores (of items, or of features), the next by
+    the scores themselves, the last quarter is random.
     """
     rng = np.random.default_rng(seed)
-    assert data.annotator is not None
-    assert data.outcome is not None
-    who, a, b = (t.cpu().numpy() for t in (data.annotator, data.item_a, data.item_b))
-    lead = (data.outcome[:, 0] - data.outcome[:, 1]).cpu().numpy()
-    wins = np.zeros((data.n_annotators, data.n_items))
-    seen = np.zeros_like(wins)
-    for item, sign in ((a, 1.0), (b, -1.0)):
-        np.add.at(wins, (who, item), sign * lead)
-        np.add.at(seen, (who, item), data.total.cpu().numpy())
-    score = wins / (seen + 1.0)  # shrunk: one vote is not an opinion
+    score = _item_scores(data) if data.features is None else _feature_scores(data)
     score += 1e-6 * rng.standard_normal(score.shape)  # k-means++ divides by zero among equal annotators
     left, size, _ = np.linalg.svd(score - score.mean(0), full_matrices=False)
     leading = left[:, :k] * size[:k]  # where camps differ stands out from the noise of single items
@@ -62,6 +53,41 @@ def starts(data: Cells, restarts: int, seed: int, k: int = 2, on: tuple[str, ...
             table = leading if r < (restarts + 1) // 2 else score
             guesses[r] = kmeans2(table, groups, minit="++", rng=rng)[1] if groups > 1 else 0
     return guesses
+
+
+def _item_scores(data: Cells) -> np.ndarray:
+    """Return what every annotator says of every item [annotator, item]."""
+    assert data.annotator is not None
+    assert data.outcome is not None
+    who, a, b = (t.cpu().numpy() for t in (data.annotator, data.item_a, data.item_b))
+    lead = (data.outcome[:, 0] - data.outcome[:, 1]).cpu().numpy()
+    wins = np.zeros((data.n_annotators, data.n_items))
+    seen = np.zeros_like(wins)
+    for item, sign in ((a, 1.0), (b, -1.0)):
+        np.add.at(wins, (who, item), sign * lead)
+        np.add.at(seen, (who, item), data.total.cpu().numpy())
+    return wins / (seen + 1.0)  # shrunk: one vote is not an opinion
+
+
+def _feature_scores(data: Cells) -> np.ndarray:
+    """Return what every annotator says of the leading directions of differences in features [annotator, direction].
+
+    Items that are met once say nothing of who agrees with whom, their features do. There are fewer directions than
+    annotators: in more, noise outweighs what they have in common.
+    """
+    assert data.annotator is not None
+    assert data.outcome is not None
+    assert data.features is not None
+    apart = data.features[data.item_a] - data.features[data.item_b]
+    values, vectors = torch.linalg.eigh(apart.T @ (data.total[:, None] * apart))
+    most = max(2, data.n_annotators // 2)
+    clear = values[-most:] > 1e-9 * values[-1]
+    along = apart @ (vectors[:, -most:][:, clear] / values[-most:][clear].sqrt()) * data.total.sum().sqrt()
+    zero, votes = along.new_zeros(data.n_annotators, along.shape[1]), data.total.new_zeros(data.n_annotators)
+    lead = data.outcome[:, 0] - data.outcome[:, 1]
+    said = zero.index_add(0, data.annotator, lead[:, None] * along)
+    votes.index_add_(0, data.annotator, data.total)
+    return (said / (votes[:, None] + 1.0)).cpu().numpy()  # type: ignore[no-any-return]
 
 
 _SHARE = "share of annotators"

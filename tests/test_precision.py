@@ -1,5 +1,7 @@
 """Precision matrices kept apart or known by products: all as the full matrix has it, and programs that use them."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -184,19 +186,33 @@ def test_more_items_than_a_matrix_can_hold(monkeypatch):
     assert np.abs(ratio - 1).max() < 0.06  # sd of a ratio of two sds of 4,000 draws: .016
 
 
+def over_features(items, rows):
+    """The same table, with three features for every item: more items than rows, or fewer."""
+    x = np.random.default_rng(5).normal(size=(items, 3))
+    data = votes(items=items, people=12, rows=rows)
+    return dataclasses.replace(data, item_features=x, feature_names=("x", "y", "z"))
+
+
 @pytest.mark.parametrize(
-    "name", ["annotator_types(k=3)", "annotator_types+davidson+position_bias", "annotator_types+lapse"]
+    ("name", "data"),
+    [
+        ("annotator_types(k=3)", votes(items=7, people=12, rows=80)),
+        ("annotator_types+davidson+position_bias", votes(items=7, people=12, rows=80)),
+        ("annotator_types+lapse", votes(items=7, people=12, rows=80)),
+        ("linear+annotator_types", over_features(60, 40)),
+        ("linear+annotator_types+davidson+position_bias", over_features(7, 80)),
+    ],
 )
 @pytest.mark.parametrize("known", [False, True])
-def test_hidden_types_have_exact_derivatives(name, known):
+def test_hidden_types_have_exact_derivatives(name, data, known):
     program = prefdensity.load_program(name)
-    view = View(program, cells_of(votes(items=7, people=12, rows=80), program.outcomes, program.needs))
+    view = View(program, cells_of(data, program.outcomes, program.needs))
     generator = torch.Generator().manual_seed(2)
     z = 0.7 * torch.randn(view.dimension, generator=generator, dtype=torch.float64)
     responsibility = (
         torch.randn(1, view.n_types, 12, generator=generator, dtype=torch.float64).softmax(1) if known else None
     )
-    local = TypesCurvature(view, responsibility)
+    local = TypesCurvature(view).knowing(responsibility)
 
     def density(x):
         return torch.stack(view.log_parts(x[None], responsibility)).sum()
@@ -207,6 +223,29 @@ def test_hidden_types_have_exact_derivatives(name, known):
     exact = torch.autograd.functional.hessian(density, z)
     found = precision.times(torch.eye(view.dimension, dtype=z.dtype))
     torch.testing.assert_close(found, -exact, atol=1e-10, rtol=1e-10)
+
+
+def test_camps_are_found_where_every_answer_is_judged_once():
+    """Twelve features, and people who weigh them in two ways: 60 votes at two logits tell one from the other."""
+    rng = np.random.default_rng(3)
+    people, each, size = 24, 60, 12
+    rows = people * each
+    x, weights = rng.normal(size=(2 * rows, size)), rng.normal(size=(2, size))
+    kind, who = rng.permutation(np.arange(people) % 2), np.repeat(np.arange(people), each)
+    margin = ((x[:rows] - x[rows:]) * weights[kind[who]]).sum(1) * 2 / size**0.5
+    data = Comparisons(
+        items=tuple(f"{k:05d}" for k in range(2 * rows)), item_a=np.arange(rows), item_b=rows + np.arange(rows),
+        outcome=(rng.random(rows) > 1 / (1 + np.exp(-margin))).astype(np.int8), count=np.ones(rows),
+        annotators=tuple(f"{k:02d}" for k in range(people)), annotator=who,
+        item_features=x, feature_names=tuple(f"x{k}" for k in range(size)),
+    )  # fmt: skip
+    post = prefdensity.fit("linear+annotator_types", data, method="laplace", draws=200, progress=False)
+    said = post.draws["type_probability"].mean(0).argmax(1)
+    assert (said == kind).all() or (said != kind).all()
+    learned = post.draws["weight"].mean(0)
+    order = [0, 1] if (said == kind).all() else [1, 0]
+    for k in (0, 1):
+        assert np.corrcoef(learned[k], weights[order[k]])[0, 1] > 0.95
 
 
 def test_a_climb_with_hidden_types_ends_on_a_peak():

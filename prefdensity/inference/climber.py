@@ -58,7 +58,7 @@ class Climber:
         """Return a climber of the same posterior were annotators' types known: `assignment` [1, type, annotator]."""
         other = copy.copy(self)
         other.objective = lambda z: torch.stack(self.view.log_parts(z, assignment)).sum(0)
-        other.local = None if self.local is None else TypesCurvature(self.view, assignment)
+        other.local = self.local.knowing(assignment) if isinstance(self.local, TypesCurvature) else None
         return other
 
     def _local(self, small: bool) -> LocalCurvature | TypesCurvature | None:

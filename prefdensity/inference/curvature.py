@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property
 
 import torch
@@ -35,11 +34,10 @@ from prefdensity.inference.felt import PASS, Felt
 from prefdensity.inference.krylov import Pattern, Sparse
 from prefdensity.inference.leaves import Leaf
 from prefdensity.inference.locality import confirmed, sites_of
+from prefdensity.inference.margins import Margins
 from prefdensity.inference.precision import DENSE, Dense, Precision
 from prefdensity.inference.prior import Prior, log_prior
 from prefdensity.inference.view import View
-from prefdensity.programs.cells import Cells
-from prefdensity.programs.tables import plain
 
 Objective = Callable[[Tensor], Tensor]
 
@@ -85,6 +83,7 @@ class LocalCurvature:
         self.view = view
         utility = _utility(view)
         self.utility = view.sites[utility]
+        self.margins = Margins(view, self.utility)
         away = [utility, *sites_of(view, "scale")]  # a scale is felt by the utilities alone
         self.felt = Felt(view, [site for name, site in view.sites.items() if name not in away])
         self._pattern: Pattern | None = None
@@ -103,7 +102,7 @@ class LocalCurvature:
         if size <= DENSE:
             return Dense
         spread = any(part.is_shared and part.weights is not None for part in self.felt.parts)
-        return Sparse if self.as_they_are and not spread else None
+        return Sparse if self.margins.as_they_are and not spread else None
 
     def __call__(self, z: Tensor) -> tuple[float, Tensor, Precision]:
         """Return value, gradient [dimension] and minus the Hessian of the log joint density."""
@@ -173,56 +172,9 @@ class LocalCurvature:
             )
         return self._pattern.fill(torch.cat(entries))
 
-    @cached_property
-    def as_they_are(self) -> bool:
-        """Whether the entries of the utility site are compared as they are, and not functions of them."""
-        site, view = self.utility, self.view
-        if not site.is_identity or site.batch != (view.cells.n_items,):
-            return False
-        z = torch.linspace(-1.0, 1.0, view.dimension, dtype=view.dtype, device=view.device).sin()
-        return torch.equal(utility_tables(view, z[None])[0], z[site.at])
-
-    @cached_property
-    def _through(self) -> Tensor:
-        """Utilities per unit of each entry of their site [item, entry]."""
-        return self._per_unit(lambda tables: tables).T.contiguous()
-
-    @cached_property
-    def _margins(self) -> tuple[Tensor, Tensor | None]:
-        """Margins [comparison] at 0, and per unit of each entry [comparison, entry] where these are fewer numbers."""
-        site, cells = self.utility, self.view.cells
-        at_zero = cells.contrast(utility_tables(self.view, self._zero)[0])
-        if len(cells) * (site.at.stop - site.at.start) > cells.n_items**2:
-            return at_zero, None
-        return at_zero, self._per_unit(cells.contrast).T.contiguous()
-
-    @property
-    def _zero(self) -> Tensor:
-        return torch.zeros(1, self.view.dimension, dtype=self.view.dtype, device=self.view.device)
-
-    def _per_unit(self, read: Callable[[Tensor], Tensor]) -> Tensor:
-        """Return what is read of utilities [fit, item] per unit of each entry of their site [entry, ...]."""
-        at, out = self.utility.at, []
-        start = read(utility_tables(self.view, self._zero))
-        for some in torch.arange(at.start, at.stop).split(max(1, PASS * 8 // self.view.cells.n_items)):
-            z = self._zero.repeat(len(some), 1)
-            z[torch.arange(len(some)), some] = 1.0
-            out.append(read(utility_tables(self.view, z)) - start)
-        return torch.cat(out)
-
-    def _margin(self, z: Tensor) -> Leaf:
-        cells, site = self.view.cells, self.utility
-        terms = ((cells.item_a, 1.0), (cells.item_b, -1.0))
-        if self.as_they_are:
-            return Leaf(site.at, cells.contrast(z[:, site.at]), terms)
-        at_zero, matrix = self._margins
-        if matrix is not None:
-            return Leaf(site.at, at_zero + z[:, site.at] @ matrix.T, matrix=matrix)
-        return Leaf(site.at, at_zero + cells.contrast(z[:, site.at] @ self._through.T), terms, through=self._through)
-
     def leaves(self, z: Tensor) -> list[Leaf]:
         """Return what comparisons feel at z [fit, dimension], the margin of utilities first."""
-        return [self._margin(z), *self.felt.leaves(z)]
+        return [self.margins.leaf(z[:, self.utility.at], self.utility.at), *self.felt.leaves(z)]
 
     def _likelihood(self, z: Tensor, counts: Tensor | None) -> tuple[Tensor, Tensor, list[Block]]:
         leaves = self.leaves(z)
@@ -349,20 +301,3 @@ def _utility(view: View) -> str:
     if len(found) != 1:
         raise ProgramError(f"utilities are made of several sites, {', '.join(found)}")
     return found[0]
-
-
-@torch.no_grad()
-def utility_tables(view: View, z: Tensor) -> Tensor:
-    """Return the utilities [fit, item] that the program computes at z [fit, dimension]."""
-    seen = []
-
-    @dataclass(frozen=True, eq=False)
-    class Listening(Cells):
-        def contrast(self, utility: Tensor, by: str = "") -> Tensor:
-            seen.append(utility)
-            return super().contrast(utility, by)
-
-    values, _ = view.values(z)
-    few = view.cells.head(1)
-    view.run(values, len(z), Listening(**{name: getattr(few, name) for name in few.__dataclass_fields__}))
-    return plain(seen[0]).reshape(len(z), -1)  # type: ignore[no-any-return]

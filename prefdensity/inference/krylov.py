@@ -29,7 +29,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-_SOLVED = 1e-6  # relative residual of a step
+_SOLVED = 1e-10  # relative residual of a step
 # Relative change of a draw over the last products. Single precision is enough where products are dear: with it the
 # mean of log p - log q over draws of 10,000 coordinates moved by 4e-5 nats.
 _SETTLED = {torch.float64: 1e-7, torch.float32: 1e-3}

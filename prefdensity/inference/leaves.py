@@ -58,6 +58,19 @@ class Leaf:
             out.index_add_(-1, place, _weighed(values, weight))
         return out if self.through is None else out @ self.through
 
+    def pullback_by(self, values: Tensor, rows: Tensor, who: Tensor, groups: int) -> Tensor:
+        """Return J^T values [group, size] of values [row] of some comparisons [row], group `who` [row] by group."""
+        if self.matrix is not None:
+            order = torch.stack([who, rows])
+            shape = (groups, len(self.matrix))
+            return torch.sparse.mm(torch.sparse_coo_tensor(order, values, shape, check_invariants=False), self.matrix)
+        out = values.new_zeros(groups * self.entries)
+        for place, weight in self.terms:
+            some = weight[rows] if isinstance(weight, Tensor) else weight
+            out.index_add_(0, who * self.entries + place[rows], _weighed(values, some))
+        out = out.reshape(groups, self.entries)
+        return out if self.through is None else out @ self.through
+
     def block(self, other: Leaf, values: Tensor) -> Tensor:
         """Return J^T diag(values) J_other [fit, size, size of other]."""
         if other.matrix is not None:

@@ -22,6 +22,7 @@ step and climbs; near the mode they are Newton's.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -35,6 +36,7 @@ from prefdensity.inference.arrow import Arrow
 from prefdensity.inference.felt import Felt
 from prefdensity.inference.leaves import Leaf
 from prefdensity.inference.locality import confirmed, sites_of
+from prefdensity.inference.margins import Margins
 from prefdensity.inference.precision import DENSE, Dense, Gaussian, Precision
 from prefdensity.inference.prior import log_prior
 from prefdensity.inference.view import Site, View
@@ -106,19 +108,18 @@ class TypesPrecision:
 
 
 class TypesCurvature:
-    """Value, gradient and curvature of one density [dimension] with types, or were they given.
+    """Value, gradient and curvature of one density [dimension] with types, or were they given."""
 
-    `assignment` [1, type, annotator]: the types, if known.
-    """
-
-    def __init__(self, view: View, assignment: Tensor | None = None) -> None:
-        self.view, self.assignment = view, assignment
+    def __init__(self, view: View) -> None:
+        self.view = view
+        self.assignment: Tensor | None = None
         self.utility = _only(view, "utility")
         self.weight = _only(view, "types")
         away = [self.utility.name, self.weight.name, *sites_of(view, "scale")]  # a scale is felt by the utilities alone
         self.others = [site for name, site in view.sites.items() if name not in away]
-        if self.utility.batch != (view.n_types, view.cells.n_items) or not self.utility.is_identity or view.n_types < 2:
+        if self.utility.batch[:1] != (view.n_types,) or not self.utility.is_identity or view.n_types < 2:
             raise ProgramError("types of annotators have no utilities of their own")
+        self.margins = Margins(view, self.utility, view.n_types)
         if not {each.stage for each in view.program.layers}.isdisjoint({"rating", "behaviour"}):
             raise ProgramError("utilities of types are not compared as they are")
         if view.dimension > DENSE:
@@ -126,6 +127,12 @@ class TypesCurvature:
         self.felt = Felt(view, self.others)
         if not all(part.is_shared for part in self.felt.parts):
             raise ProgramError("beside types, a comparison feels entries of its own items or annotator")
+
+    def knowing(self, assignment: Tensor) -> TypesCurvature:
+        """Return the same were types known: `assignment` [1, type, annotator]."""
+        other = copy.copy(self)
+        other.assignment = assignment
+        return other
 
     def __call__(self, z: Tensor) -> tuple[float, Tensor, TypesPrecision]:
         """Return value, gradient [dimension] and minus the Hessian of the log joint density."""
@@ -159,9 +166,7 @@ class TypesCurvature:
     def _run(self, z: Tensor) -> tuple[list[Leaf], list[Tensor], Tensor, Tensor]:
         """Return leaves [type, comparison], free copies, log likelihoods [type, comparison], log weights [type]."""
         cells, types = self.view.cells, self.view.n_types
-        utility = z[self.utility.at].reshape(self.utility.batch)
-        one = slice(0, cells.n_items)
-        leaves = [Leaf(one, cells.contrast(utility), ((cells.item_a, 1.0), (cells.item_b, -1.0)))]
+        leaves = [self.margins.leaf(z[self.utility.at].reshape(types, -1), slice(0, self.margins.size))]
         leaves += [replace(leaf, value=leaf.value.expand(types, -1)) for leaf in self.felt.leaves(z[None])]
         free = [leaf.value.detach().clone().requires_grad_() for leaf in leaves]
         assert cells.outcome is not None  # a view has data
@@ -169,8 +174,8 @@ class TypesCurvature:
         return leaves, free, cell, self._log_weight(z[self.weight.at].detach())
 
     def _of_type(self, k: int) -> slice:
-        start = self.utility.at.start + k * self.view.cells.n_items
-        return slice(start, start + self.view.cells.n_items)
+        start = self.utility.at.start + k * self.margins.size
+        return slice(start, start + self.margins.size)
 
     def _complete(
         self, z: Tensor, leaves: list[Leaf], free: list[Tensor], cell: Tensor, responsibility: Tensor
@@ -257,20 +262,15 @@ class TypesCurvature:
     def _scores(self, leaves: list[Leaf], slopes: list[Tensor], rows: Tensor, who: Tensor, people: int) -> Tensor:
         """Return the scores [annotator, support] of some annotators, were they of the type of these slopes."""
         size = len(self._support(0))
-        out = slopes[0].new_zeros(people * size)
-        starts, start = {}, self.view.cells.n_items
+        out = slopes[0].new_zeros(people, size)
+        starts, start = {}, self.margins.size
         for site in self.others:
             starts[site.at.start] = start
             start += site.at.stop - site.at.start
         for k, (leaf, slope) in enumerate(zip(leaves, slopes, strict=True)):
             start = starts[leaf.at.start] if k else 0
-            if leaf.matrix is not None:
-                wide = slope.new_zeros(people, leaf.matrix.shape[1])
-                wide.index_add_(0, who, slope[:, None] * leaf.matrix[rows])
-                out.reshape(people, size)[:, start : start + wide.shape[1]] = wide
-            for entry, sign in leaf.terms:
-                out.index_add_(0, who * size + start + entry[rows], sign * slope)
-        return out.reshape(people, size)
+            out[:, start : start + leaf.at.stop - leaf.at.start] += leaf.pullback_by(slope, rows, who, people)
+        return out
 
 
 def types_curvature(view: View, z: Tensor) -> TypesCurvature | None:

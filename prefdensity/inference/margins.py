@@ -1,0 +1,99 @@
+"""How the margins of comparisons come from the one site that utilities are made of.
+
+Utilities are linear in the entries of that site: they are these entries, or, from features, K times them. Margins
+T u, with T the differences of comparisons, are then T K times the entries. That matrix [comparison, entry] is formed
+where it has fewer numbers than a table of all pairs of items; otherwise K [item, entry], and T is applied to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from prefdensity.inference.felt import PASS
+from prefdensity.inference.leaves import Leaf
+from prefdensity.inference.view import Site, View
+from prefdensity.programs.cells import Cells
+from prefdensity.programs.tables import plain
+
+
+class Margins:
+    """The margins of a view's comparisons by the entries of a site, of `types` types alike."""
+
+    def __init__(self, view: View, site: Site, types: int = 1) -> None:
+        self.view, self.site, self.types = view, site, types
+        self.size = (site.at.stop - site.at.start) // types
+
+    def leaf(self, raw: Tensor, at: slice) -> Leaf:
+        """Return what comparisons feel of entries raw [row, size], which lie `at` some place."""
+        cells = self.view.cells
+        terms = ((cells.item_a, 1.0), (cells.item_b, -1.0))
+        if self.as_they_are:
+            return Leaf(at, cells.contrast(raw), terms)
+        at_zero, matrix = self._matrix
+        if matrix is not None:
+            return Leaf(at, at_zero + raw @ matrix.T, matrix=matrix)
+        return Leaf(at, at_zero + cells.contrast(raw @ self._through.T), terms, through=self._through)
+
+    @cached_property
+    def as_they_are(self) -> bool:
+        """Whether the entries of the site are compared as they are, and not functions of them."""
+        if not self.site.is_identity or self.size != self.view.cells.n_items:
+            return False
+        view = self.view
+        z = torch.linspace(-1.0, 1.0, view.dimension, dtype=view.dtype, device=view.device).sin()
+        return torch.equal(utility_tables(view, z[None])[0].flatten(), z[self.site.at])
+
+    @cached_property
+    def _through(self) -> Tensor:
+        """Utilities per unit of each entry [item, entry]."""
+        return self._per_unit(lambda tables: tables).T.contiguous()
+
+    @cached_property
+    def _matrix(self) -> tuple[Tensor, Tensor | None]:
+        """Margins [comparison] at 0, and per unit of each entry [comparison, entry] where these are fewer numbers."""
+        cells = self.view.cells
+        at_zero = cells.contrast(self._tables(self._zero)[0])
+        if len(cells) * self.size > cells.n_items**2:
+            return at_zero, None
+        return at_zero, self._per_unit(cells.contrast).T.contiguous()
+
+    @property
+    def _zero(self) -> Tensor:
+        return torch.zeros(1, self.view.dimension, dtype=self.view.dtype, device=self.view.device)
+
+    def _tables(self, z: Tensor) -> Tensor:
+        """Return the utilities [fit, item] of the first type."""
+        return utility_tables(self.view, z)[:, 0]
+
+    def _per_unit(self, read: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return what is read of utilities [fit, item] per unit of each entry of their site [entry, ...]."""
+        first, out = self.site.at.start, []
+        start = read(self._tables(self._zero))
+        step = max(1, PASS * 8 // (self.view.cells.n_items * self.types))
+        for some in torch.arange(first, first + self.size).split(step):
+            z = self._zero.repeat(len(some), 1)
+            z[torch.arange(len(some)), some] = 1.0
+            out.append(read(self._tables(z)) - start)
+        return torch.cat(out)
+
+
+@torch.no_grad()
+def utility_tables(view: View, z: Tensor) -> Tensor:
+    """Return the utilities [fit, type, item] that the program computes at z [fit, dimension]."""
+    seen = []
+
+    @dataclass(frozen=True, eq=False)
+    class Listening(Cells):
+        def contrast(self, utility: Tensor, by: str = "") -> Tensor:
+            seen.append(utility)
+            return super().contrast(utility, by)
+
+    values, _ = view.values(z)
+    few = view.cells.head(1)
+    view.run(values, len(z), Listening(**{name: getattr(few, name) for name in few.__dataclass_fields__}))
+    return plain(seen[0]).reshape(len(z), -1, view.cells.n_items)  # type: ignore[no-any-return]
