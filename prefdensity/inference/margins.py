@@ -14,11 +14,12 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from prefdensity.inference.felt import PASS
 from prefdensity.inference.leaves import Leaf
 from prefdensity.inference.view import Site, View
 from prefdensity.programs.cells import Cells
 from prefdensity.programs.tables import plain
+
+_TOGETHER = 2**20  # utilities that are read in one run
 
 
 class Margins:
@@ -74,7 +75,7 @@ class Margins:
         """Return what is read of utilities [fit, item] per unit of each entry of their site [entry, ...]."""
         first, out = self.site.at.start, []
         start = read(self._tables(self._zero))
-        step = max(1, PASS * 8 // (self.view.cells.n_items * self.types))
+        step = max(1, _TOGETHER // (self.view.cells.n_items * self.types))
         for some in torch.arange(first, first + self.size).split(step):
             z = self._zero.repeat(len(some), 1)
             z[torch.arange(len(some)), some] = 1.0
