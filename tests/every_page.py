@@ -189,6 +189,17 @@ def measure(folder):
 
 
 @kind
+def policies(folder):
+    data = Comparisons.from_frame(votes().assign(prompt="the one question"), ordered=True)
+    post = prefdensity.fit('davidson+tastes(by="annotator")', data, draws=100, method="laplace")
+    post.save(folder / "fit.nc")
+    data.to_frame().to_csv(folder / "votes.csv", index=False)
+    command("policies", folder / "fit.nc", folder / "votes.csv", "--by", "annotator", "--ordered", "--out",
+            folder / "policies.csv", "--report", folder / "page.html")  # fmt: skip
+    return folder / "page.html"
+
+
+@kind
 def reward(folder):
     rng = np.random.default_rng(4)
     worth, one = rng.normal(size=60), 3 * rng.integers(20, size=300) + rng.integers(3, size=300)

@@ -19,6 +19,7 @@ from prefdensity.cli.groups import show_groups, write_groups
 from prefdensity.cli.ladder import measure, plan, update
 from prefdensity.cli.leaderboard import leaderboard, tables
 from prefdensity.cli.pcal import design, estimate
+from prefdensity.cli.policies import policies
 from prefdensity.cli.ratio import likelihood_ratio
 from prefdensity.cli.reward import reward
 from prefdensity.cli.select import battles, select, select_study
@@ -346,6 +347,9 @@ app.command(epilog="Example: prefdensity tables results/fit.nc votes.csv --out t
 app.command(epilog="Example: prefdensity annotate results/fit.nc votes.csv --out labels.csv")(one_sentence(annotate))
 app.command(epilog="Example: prefdensity reward results/fit.nc pairs.jsonl --format chosen_rejected --out rewards.csv")(
     one_sentence(reads_a_table(reward))
+)
+app.command(epilog="Example: prefdensity policies results/fit.nc votes.csv --by country --report policies.html")(
+    one_sentence(reads_a_table(policies))
 )
 app.command(epilog="Example: prefdensity audit results/fit.nc votes.csv --annotator judge --refit --out audit")(
     one_sentence(reads_a_table(audit))

@@ -7,6 +7,7 @@ from importlib import import_module as _import_module
 from types import ModuleType as _ModuleType
 
 from prefdensity.reward.fit import Exact, RewardEstimate, Sampled, reward, reward_from_differences, reward_of_table
+from prefdensity.reward.policies import PolicyComparison, compare_policies
 from prefdensity.reward.table import reward_table
 
 # Modules for those who train; loaded on first use, for trl brings a trainer's libraries.
@@ -14,8 +15,10 @@ _MODULES = ("columns", "losses", "policy_learning", "trl", "tuning")
 
 __all__ = [
     "Exact",
+    "PolicyComparison",
     "RewardEstimate",
     "Sampled",
+    "compare_policies",
     "reward",
     "reward_from_differences",
     "reward_of_table",
