@@ -275,6 +275,24 @@ def test_the_end_of_a_range_has_one_side():
     assert found.p < 0.01
 
 
+def test_beyond_the_end_of_a_range_nothing_speaks_for_it():
+    """Where clear favourites win more often than a curve says there are no lapses, least of all such as change."""
+    rng = np.random.default_rng(0)
+    u = np.array([-0.8, -0.4, 0.0, 0.4, 0.8])
+    frame = pd.DataFrame({"a": rng.integers(5, size=3000), "b": rng.integers(5, size=3000)}).query("a != b")
+    sure = norm.cdf(np.abs(u[frame["a"]] - u[frame["b"]]) ** 2 / 1.1)
+    won = (rng.random(len(frame)) < sure) == (frame["a"] > frame["b"])
+    frame["won"], frame["trial"] = np.where(won, "a", "b"), rng.integers(50, size=len(frame))
+    data = Comparisons.from_frame(frame.astype({"a": str, "b": str}), item_a="a", item_b="b", outcome="won",
+                                  numbers=["trial"])  # fmt: skip
+    post = prefdensity.fit("bradley_terry", data, method="laplace", draws=100)
+    found = {each.extension.layer.label: each for each in scores(post, data)[0]}
+    assert found["lapse"].statistic > 10
+    assert found["lapse"].p > 0.99
+    assert found["lapse(over='trial')"].p > 0.05
+    assert found["lapse(over='trial')"].gain < 1
+
+
 @pytest.mark.parametrize("seed", [0, 1])
 def test_what_was_fitted_to_chance_is_not_held_against_a_program(seed):
     """Tastes of 30 annotators follow the chance of their judgements; a curve of choice it is not."""

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from prefdensity.data.choices import Choices
     from prefdensity.data.comparisons import Comparisons
 
-NOTEWORTHY = 2.5  # standard deviations from which a suspicion is voiced: about 1 in 100 per rule if there is nothing
+# Standard deviations from which a suspicion is voiced that the score of a layer confirms, and one that none is about.
+NOTEWORTHY, ALONE = 2.5, 3.0
 # Adjusted p-values up to which the score of a layer confirms a suspicion, or raises one by itself.
 WELCOME, CLEAR = 0.05, 0.01
 
@@ -210,7 +211,7 @@ def _suspicion(rule: Rule, z: float, tried: pd.DataFrame, most: float) -> Suspic
     Where layers that answer it were `tried`, their scores must confirm it. A score may also see alone what the check
     does not, if no other layer gains more than it does (`most`).
     """
-    seen = z >= NOTEWORTHY
+    seen = z >= (ALONE if tried.empty else NOTEWORTHY)
     if tried.empty:
         return Suspicion(rule, z, np.nan) if seen else None
     if not seen and rule.about and rule.finding:  # the score is about all of its kind together

@@ -19,11 +19,11 @@ import pandas as pd
 import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
-from scipy.stats import chi2, norm
+from scipy.stats import chi2
 
 from prefdensity.checking.extensions import Extension, extensions
 from prefdensity.checking.quadratic import Spectrum, spectrum
-from prefdensity.checking.sensitivity import Fit, in_pairs, jacobian, log_probabilities
+from prefdensity.checking.sensitivity import Fit, in_pairs, jacobian, log_probabilities, scaled
 from prefdensity.errors import ProgramError
 from prefdensity.inference.view import View
 from prefdensity.programs.layers import Layer
@@ -111,11 +111,9 @@ class Effects:
         if not off < _SAME + 1e3 * _INSIDE * bool(self.side.any()):
             raise ProgramError(f"{layer.label} says something where it declares to say nothing")
         self.values = values
-        self.slopes = sp.csc_array(
-            jacobian(
-                lambda x: log_probabilities(view, values | self.parts(x[None])),
-                self.x, [site for _, site, _ in free], fit.rows,
-            )
+        self.slopes = jacobian(
+            lambda x: log_probabilities(view, values | self.parts(x[None])),
+            self.x, [site for _, site, _ in free], fit.rows,
         )  # fmt: skip
 
     def parts(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -125,7 +123,7 @@ class Effects:
     @cached_property
     def _expected(self) -> Any:
         """The slopes times expected counts [effect, row]."""
-        return sp.csr_array((sp.diags_array(self.fit.expected) @ self.slopes).T)
+        return sp.csr_array(scaled(self.slopes, self.fit.expected).T)
 
     @cached_property
     def cross(self) -> Any:
@@ -207,19 +205,33 @@ def score_of(fit: Fit, extension: Extension) -> LayerScore:
 
 def _single(effects: Effects, some: Index) -> tuple[float, int, float, float]:
     """Return statistic, degrees of freedom, tail and gain of single effects."""
-    v, side = effects.covariance(some), effects.side[some]
-    score = effects.score[some]
+    statistic, df, estimate = _rao(effects, some)
+    side = effects.side[some]
+    if np.count_nonzero(side) != 1:
+        return statistic, df, float(chi2.sf(statistic, df)), statistic / 2 - df
+    # at the end of its range an effect has one direction: beyond it the others are all there is (Self and Liang 1987)
+    gain = statistic / 2 - df
+    if side @ estimate < 0:
+        rest = some[side == 0]
+        if not len(rest):
+            return statistic, df, 1 - float(chi2.sf(statistic, df)) / 2, -1.0
+        statistic, free, _ = _rao(effects, rest)
+        gain = statistic / 2 - free - 1
+    tail = (chi2.sf(statistic, df) + (chi2.sf(statistic, df - 1) if df > 1 else 0.0)) / 2
+    return statistic, df, float(tail), gain
+
+
+def _rao(effects: Effects, some: Index) -> tuple[float, int, Array]:
+    """Return Rao's statistic of single effects, its degrees of freedom, and one step of Newton from nothing."""
+    v, score = effects.covariance(some), effects.score[some]
     root = np.sqrt(np.maximum(effects.own.diagonal()[some], 1e-300))
     value, vectors = np.linalg.eigh(v / np.outer(root, root))
     kept = value > _LEFT
     if not kept.any():
         raise ProgramError(_NOTHING)
     along = (vectors.T @ (score / root))[kept] / np.sqrt(value[kept])
-    statistic, df = float(along @ along), int(kept.sum())
-    if len(some) == 1 and side[0]:  # at the end of its range an effect has one direction
-        z = float(side[0] * np.sign(score[0]) * statistic**0.5)
-        return statistic, df, float(norm.sf(z)), statistic / 2 - 1 if z > 0 else -1.0
-    return statistic, df, float(chi2.sf(statistic, df)), statistic / 2 - df
+    step = vectors[:, kept] @ (along / np.sqrt(value[kept])) / root
+    return float(along @ along), int(kept.sum()), step
 
 
 def _spread(effects: Effects, one: Index, many: Index) -> tuple[Spectrum, float]:
@@ -249,7 +261,7 @@ def _spread(effects: Effects, one: Index, many: Index) -> tuple[Spectrum, float]
 def _excess(effects: Effects, many: Index) -> float:
     """Return how much the variance of S'S differs from that of a normal score: single judgements have few values."""
     fit = effects.fit
-    slopes = sp.csr_array(effects.slopes[:, many])
+    slopes = effects.slopes if len(many) == effects.slopes.shape[1] else effects.slopes[:, many]
     k = len(fit.view.cells.outcomes)
     p, total = np.exp(fit.log_p).reshape(-1, k), (fit.total * fit.share).reshape(-1, k)[:, 0]
     part = [slopes[i::k] for i in range(k)]

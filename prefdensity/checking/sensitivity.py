@@ -39,7 +39,7 @@ Array = NDArray[np.float64]
 # Entries that are taken one by one: of a site, and times rows; how well a guess must agree with a derivative.
 _ENTRIES, _DENSE, _OFF = 64, 30_000_000, 1e-7
 _FULL = 3000  # parameters whose information is factored as a full matrix
-_DRAWN, _PAIRS = 2_000_000, (4, 32)  # rows that draws about the point have in all; how many pairs of draws there are
+_DRAWN, _PAIRS = 1_000_000, (4, 32)  # rows that draws about the point have in all; how many pairs of draws there are
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +78,7 @@ def log_probabilities(view: View, values: dict[str, Tensor]) -> Tensor:
     return table.flatten()
 
 
-def jacobian(function: Callable[[Tensor], Tensor], x: Tensor, sites: list[Site], rows: CellRows) -> Any:
+def jacobian(function: Callable[[Tensor], Tensor], x: Tensor, sites: list[Site], rows: CellRows) -> sp.csr_array:
     """Return the sparse Jacobian [row, entry] of log probabilities [row] at x [entry], where `sites` lie in x.
 
     Sites whose entries are no independent numbers are left out: their columns are 0.
@@ -89,15 +89,25 @@ def jacobian(function: Callable[[Tensor], Tensor], x: Tensor, sites: list[Site],
         If a row feels very many entries of a site.
     """
     slope = _directional(function, x)
-    parts = [
-        _columns(site, slope, len(x), rows) for site in sites if slope is not None and site.raw_event == site.event
-    ]
-    size = (rows.count, len(x))
-    out = sp.csr_array(size)
-    for row, column, value in parts:
-        kept = value != 0
-        out = out + sp.csr_array((value[kept], (row[kept], column[kept])), size)
+    found = [
+        each
+        for site in sites if slope is not None and site.raw_event == site.event
+        for each in _entries(site, slope, len(x), rows)
+    ]  # fmt: skip
+    shape = (rows.count, len(x))
+    if not found:
+        return sp.csr_array(shape)
+    place, value = (torch.stack(each, 1).numpy() for each in zip(*found, strict=True))  # [row, of the same number each]
+    out = sp.csr_array((value.ravel(), place.ravel(), np.arange(rows.count + 1) * len(found)), shape)
+    out.sum_duplicates()
+    out.eliminate_zeros()
     return out
+
+
+def scaled(matrix: sp.csr_array, weight: Array) -> sp.csr_array:
+    """Return a matrix [row, ...] with its rows times weights [row]."""
+    data = matrix.data * np.repeat(weight, np.diff(matrix.indptr))
+    return sp.csr_array((data, matrix.indices, matrix.indptr), matrix.shape)
 
 
 def _directional(function: Callable[[Tensor], Tensor], x: Tensor) -> Callable[[Tensor], Tensor] | None:
@@ -111,8 +121,8 @@ def _directional(function: Callable[[Tensor], Tensor], x: Tensor) -> Callable[[T
     return lambda direction: torch.autograd.grad(pulled, weight, direction, retain_graph=True)[0].detach()
 
 
-def _columns(site: Site, slope: Callable[[Tensor], Tensor], size: int, rows: CellRows) -> tuple[Array, Array, Array]:
-    """Return rows, columns and values of the Jacobian by one site."""
+def _entries(site: Site, slope: Callable[[Tensor], Tensor], size: int, rows: CellRows) -> list[tuple[Tensor, Tensor]]:
+    """Return (column [row], value [row]) of the entries of one site that rows feel."""
 
     def along(part: Tensor) -> Tensor:
         direction = part.new_zeros(size)
@@ -128,11 +138,11 @@ def _columns(site: Site, slope: Callable[[Tensor], Tensor], size: int, rows: Cel
         for place, value in found:
             guessed += trial[place] * value
         if float((there - guessed).abs().max()) <= _OFF * max(1e-12, float(there.abs().max())):
-            return _stacked(found, site.at.start)
+            return [(place + site.at.start, value) for place, value in found]
     if math.prod(shape) * rows.count > _DENSE:
         raise ProgramError(f"every judgement feels many entries of {site.name!r}, which are too many to try")
     one = torch.eye(math.prod(shape), dtype=torch.float64)
-    return _stacked([(torch.full((rows.count,), k), along(one[k])) for k in range(len(one))], site.at.start)
+    return [(torch.full((rows.count,), k + site.at.start), along(one[k])) for k in range(len(one))]
 
 
 def _read(
@@ -164,12 +174,6 @@ def _read(
         first = (weighted - b * both) / (a - b)
         found += [(places[0], first), (places[1], both - first)]
     return found
-
-
-def _stacked(found: list[tuple[Tensor, Tensor]], start: int) -> tuple[Array, Array, Array]:
-    row = torch.arange(len(found[0][0])).repeat(len(found))
-    column = torch.cat([place for place, _ in found]) + start
-    return row.numpy(), column.numpy(), torch.cat([value for _, value in found]).numpy()
 
 
 class Fit:
@@ -227,9 +231,9 @@ class Fit:
         for spread in (name for layer in program.layers for name in layer.spread):
             known[self.view.sites[spread].at] = False  # it moves nothing that its offsets do not move
         self.felt = np.flatnonzero(known & (diagonal > 1e-12 * diagonal.max(initial=0.0)))
-        self.slopes = sp.csr_array(slopes.tocsc()[:, self.felt])
+        self.slopes = slopes[:, self.felt]
         self.held = self._held(1e-9 * float(diagonal.max(initial=1.0)))[self.felt]
-        information = self.slopes.T @ sp.diags_array(self.expected) @ self.slopes
+        information = self.slopes.T @ scaled(self.slopes, self.expected)
         self.precision = sp.csc_array(information + sp.diags_array(self.held))
 
     def _own(self, z: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy.stats import norm, t as student
 
 from prefdensity.checking.discrepancies import Directions, Discrepancy
 from prefdensity.checking.replication import Design, Expectation, Residuals, sums
@@ -15,7 +15,7 @@ from prefdensity.checking.replication import Design, Expectation, Residuals, sum
 Array = NDArray[Any]
 
 DOUBT = 0.05  # tail probability from which a check is in doubt
-CONTRADICTION = 3.0  # and standard deviations from which it contradicts the program
+CONTRADICTION = 3.3  # and standard deviations from which it contradicts the program: 1 in 1,000 per check, of some 16
 
 
 class Tally:
@@ -110,8 +110,14 @@ class Curve:
 
 
 def _distance(ours: Array, theirs: Array) -> float:
-    """Return how far the data lie from replications, in standard deviations of these."""
-    return _ratio(ours.mean() - theirs.mean(), theirs.std())
+    """Return how far the data lie from replications, in standard deviations of these.
+
+    Mean and standard deviation of few replications are themselves uncertain: what is told is the normal quantile with
+    the tail of Student's t.
+    """
+    many = len(theirs)
+    far = _ratio(ours.mean() - theirs.mean(), theirs.std(ddof=1) * (1 + 1 / many) ** 0.5)
+    return float(-np.sign(far) * norm.ppf(max(student.sf(abs(far), many - 1), 1e-300))) if np.isfinite(far) else far
 
 
 def _excess(ours: Array, theirs: Array, tail: float) -> float:
