@@ -100,6 +100,19 @@ def test_what_decides_of_camps_comes_back_and_newcomers_are_placed_by_it(tmp_pat
     assert known > 0
 
 
+def test_the_density_of_all_is_the_average_over_the_people_there_are():
+    """Shares of types among people of average attributes are those of nobody."""
+    data, x, *_ = camps(3, people=20, each=15)
+    post = prefdensity.fit("annotator_types(on='age')", data, method="map", progress=False)
+    slopes = post.draws["age_membership_offset"][..., 0]
+    share = special.softmax(np.log(post.draws["type_weight"])[:, None] + x[:, None] * slopes[:, None], axis=-1).mean(1)
+    assert np.abs(share - post.draws["type_weight"]).max() > 0.005
+    kinds = prefdensity.density.of(post, by="type").p
+    expected = np.einsum("dk,dkp->dp", share, kinds)
+    for by in (None, "new"):
+        np.testing.assert_allclose(prefdensity.density.of(post, by=by).p, expected, atol=1e-9)
+
+
 def test_camps_depend_on_what_is_known_of_annotators_alone():
     data, *_ = camps(4, people=12, each=6)
     with pytest.raises(ProgramError, match="what is known of every annotator, and 'category' is not known of them"):

@@ -4,7 +4,9 @@ Every finding counts votes and compares the count with what the fitted program e
 pairs, so what the program knows of tastes and reliability acquits. Wins of independent votes with unequal chances are a
 Poisson-binomial count, whose tail beyond the mean is at most that of a binomial with the average chance (Hoeffding
 1956, Annals of Mathematical Statistics 27, 713-721): tails are upper bounds. The fit has seen the votes that it is to
-accuse, which makes them smaller suspects than they are, never larger.
+accuse, which makes them smaller suspects than they are, never larger. Where the program knows no tastes, accounts are
+held against what most accounts of the table do: their counts vary as beta-binomial ones, and somebody with strong
+tastes among people with strong tastes is no suspect.
 """
 
 from __future__ import annotations
@@ -185,7 +187,7 @@ def audit(post: Posterior, data: Comparisons | Choices) -> Audit:
     Parameters
     ----------
     post
-        A fit. What it knows of annotators acquits: a program with tastes does not take a taste for a campaign.
+        A fit. What it knows of annotators acquits, and so do tastes as strong as those of most annotators.
     data
         What it was fitted to.
 
@@ -202,5 +204,6 @@ def audit(post: Posterior, data: Comparisons | Choices) -> Audit:
 def _among_accounts(post: Posterior, data: Comparisons) -> list[VoteFinding]:
     judges_of(data)
     votes = ExpectedVotes(post, data)
-    found = [*votes.one_vote_for(), *votes.one_vote_agreeing(), *votes.for_one_item(), *votes.copies()]
-    return [*found, *votes.repeats(), *votes.own_kind(), *clones(votes)]
+    devoted = votes.for_one_item()
+    found = [*votes.one_vote_for(), *votes.one_vote_agreeing(), *devoted, *votes.copies()]
+    return [*found, *votes.repeats(devoted), *votes.own_kind(), *clones(votes)]

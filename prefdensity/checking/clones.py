@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.stats import binom, norm
 
 from prefdensity.checking.sets import SetDesign
-from prefdensity.checking.votes import ALARM, VOTES, ExpectedVotes, VoteFinding, chances, tail
+from prefdensity.checking.votes import ALARM, MOST, VOTES, ExpectedVotes, VoteFinding, chances, tail
 from prefdensity.data.comparisons import TIE, A
 
 if TYPE_CHECKING:
@@ -78,6 +78,9 @@ def _of_one_fate(votes: ExpectedVotes) -> Iterator[VoteFinding]:
             continue
         alike, z = _fates(votes, held.values)
         pairs = np.argwhere(np.triu(np.isfinite(z), 1))
+        # tastes along few lines make many fates alike: a pair stands out beyond what most pairs show
+        far = np.abs(z[tuple(pairs.T)]) if len(pairs) else np.zeros(1)
+        z = z / max(1.0, float(np.quantile(far, MOST) / norm.isf((1 - MOST) / 2)))
         for i, k in pairs[alike[tuple(pairs.T)] >= _ALIKE] if len(pairs) else pairs:
             p = min(float(norm.sf(z[i, k])) * len(pairs), 1.0)
             won = between[i, k], between[k, i]

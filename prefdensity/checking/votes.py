@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -10,7 +11,8 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
-from scipy.stats import binom
+from scipy.optimize import brentq
+from scipy.stats import betabinom, binom, chi2
 
 from prefdensity.data.comparisons import TIE, A, B, Comparisons
 from prefdensity.posterior.outcome_tables import outcome_tables
@@ -25,6 +27,7 @@ ALARM = 0.01  # of a program that is right, for each kind of finding
 DRAWS = 200  # that chances are averaged over, about
 VOTES = 5  # of one account on one item, or accounts with one vote, from which on they are looked at
 _SHARED = 8  # questions that two accounts have both answered, from which on they are compared
+MOST = 0.9  # share of accounts, or pairs of them, that are no more alike than chance and tastes make them
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,13 +140,13 @@ class ExpectedVotes:
         )
         tried = size >= VOTES
         p = np.ones(people * items)
-        p[tried] = np.minimum(tail(won[tried], size[tried], expected[tried]) * tried.sum(), 1.0)
+        p[tried] = outlying(won[tried], size[tried], expected[tried])
         found = []
         for k in np.flatnonzero(p < ALARM):
             who, item = divmod(int(k), items)
             found.append(VoteFinding(
                 "an account favours an item", f"{self.data.annotators[who]} for {self.data.items[item]}", size[k],
-                won[k], expected[k], p[k], "Leave these votes out, or fit a program in which annotators have tastes.",
+                won[k], expected[k], p[k], "Leave these votes out.",
                 self._won_by(item, self.who == who), expected[k] / won[k],
             ))  # fmt: skip
         return found
@@ -168,7 +171,7 @@ class ExpectedVotes:
             return []
         alike = np.sum([_between(table((said == k).astype(float)), i, j) for k in (A, B, TIE)], 0)
         expected = np.sum([_between(table(values), i, j) for values in share], 0)
-        p = np.minimum(tail(alike, size, expected) * len(i), 1.0)
+        p = outlying(alike, size, expected)
         names = self.data.annotators
         return [
             VoteFinding("an account copies another", f"{names[j[k]]} and {names[i[k]]}", size[k], alike[k], expected[k],
@@ -176,11 +179,15 @@ class ExpectedVotes:
             for k in np.flatnonzero(p < ALARM)
         ]  # fmt: skip
 
-    def repeats(self) -> list[VoteFinding]:
-        """Return accounts whose answers to a question asked again are those of before, more often than by chance."""
+    def repeats(self, explained: Sequence[VoteFinding] = ()) -> list[VoteFinding]:
+        """Return accounts whose answers to a question asked again are those of before, more often than by chance.
+
+        Rows that carry other findings are explained: who always votes for one item does so again.
+        """
         _, first, asked = np.unique(self.data.questions(), return_index=True, return_inverse=True)
         before = first[asked]
         again = np.flatnonzero(before != np.arange(len(before)))
+        again = np.setdiff1d(again, np.concatenate([np.zeros(0, int), *(each.rows for each in explained)]))
         alike = self.said[again] == self.said[before[again]]
         # given the first answer those that follow are independent of each other
         chance = np.choose(self.said[before[again]], [each[again] for each in self.shares])
@@ -189,7 +196,8 @@ class ExpectedVotes:
             np.bincount(self.who[again], self.data.count[again] * values, people)
             for values in (np.ones(len(again)), alike, chance)
         )
-        p = np.where(size >= VOTES, np.minimum(tail(seen, size, expected) * np.sum(size >= VOTES), 1.0), 1.0)
+        p, tried = np.ones(people), size >= VOTES
+        p[tried] = outlying(seen[tried], size[tried], expected[tried])
         return [
             VoteFinding("an account repeats itself", self.data.annotators[k], size[k], seen[k], expected[k], p[k],
                    "Count each answer once: --repeats once.", again[self.who[again] == k])
@@ -210,8 +218,11 @@ class ExpectedVotes:
                 apart = own[0] != own[1]
                 won = self.data.count * np.where(own[0], self.outcome == A, self.outcome == B)
                 expected = self.data.count * np.where(own[0], *self.wins)
-                size, seen, mean = (each[apart].sum() for each in (self.data.count, won, expected))
-                p = float(tail(seen, size, mean))
+                by_judge = [
+                    np.bincount(self.who[apart], each[apart]) for each in (self.data.count, won, expected)
+                ]  # fmt: skip
+                size, seen, mean = (each.sum() for each in by_judge)
+                p = together(by_judge[1], by_judge[0], by_judge[2])
                 if p < ALARM:
                     found.append(VoteFinding(
                         "judges favour their own kind",
@@ -252,3 +263,46 @@ def tail(seen: Any, size: Any, expected: Any) -> Array:
     size, seen = np.round(size), np.round(seen)
     share = np.divide(expected, size, out=np.zeros_like(np.asarray(size, float)), where=np.asarray(size) > 0)
     return np.where(seen > expected + 1, binom.sf(seen - 1, size, np.clip(share, 0.0, 1.0)), 1.0)
+
+
+def outlying(seen: Array, size: Array, expected: Array) -> Array:
+    """Return P(as many or more) for each group of votes [group], adjusted for their number.
+
+    Votes of a group (of one account on one item, say) are alike where a program knows no tastes: they are correlated as
+    those of most groups are, and their count is beta-binomial. What is left stands out among honest people, too.
+    """
+    p = tail(seen, size, expected)
+    alike = correlation(seen, size, expected)
+    for k in np.flatnonzero(p < ALARM / len(p)) if alike else ():
+        n, share = round(size[k]), np.clip(expected[k] / size[k], 1e-9, 1 - 1e-9)
+        ends = np.array([share, 1 - share]) * (1 - alike) / alike
+        p[k] = betabinom.pmf(np.arange(round(seen[k]), n + 1), n, *ends).sum()
+    return np.minimum(p * len(p), 1.0)
+
+
+def together(seen: Array, size: Array, expected: Array) -> float:
+    """Return P(as many or more) of all groups of votes [group] together, which differ about what they have in common.
+
+    Votes that are correlated within groups count for fewer.
+    """
+    common = (seen - expected).sum() / max(size.sum(), 1.0)
+    alike = correlation(seen, size, np.clip(expected + common * size, 0.0, size))
+    fewer = size.sum() / max((size * (1 + (size - 1) * alike)).sum(), 1.0)
+    return float(tail(np.floor(seen.sum() * fewer), np.ceil(size.sum() * fewer), expected.sum() * fewer))
+
+
+def correlation(seen: Array, size: Array, expected: Array) -> float:
+    """Return how far votes of one group [group] are correlated, as most groups show it: few do not count."""
+    size = np.maximum(size, 1.0)
+    v = expected * (1 - np.minimum(expected / size, 1.0))
+    known = (size > 1) & (v > 0)
+    if not known.any():
+        return 0.0
+    square, more = ((seen - expected) ** 2 / np.maximum(v, 1e-12))[known], size[known] - 1
+
+    def excess(alike: float) -> float:
+        return float(np.quantile(square / (1 + more * alike), MOST) - chi2.ppf(MOST, 1))
+
+    if excess(0.0) <= 0:
+        return 0.0
+    return 1.0 - 1e-6 if excess(1.0) > 0 else float(brentq(excess, 0.0, 1.0))

@@ -22,6 +22,7 @@ from prefdensity.density.densities import Density, Mass, mean_utility, mixture, 
 from prefdensity.density.distances import expected_kl, information, js, kl, kl_bound, log_ratio, match, tv
 from prefdensity.density.domains import Domain
 from prefdensity.errors import DataError, ProgramError
+from prefdensity.posterior.outcome_tables import type_shares
 
 if TYPE_CHECKING:
     from prefdensity.posterior.posterior import Posterior
@@ -106,7 +107,7 @@ def of(
         _require_types(post, own)
     if not single and not own:
         found = normalise(_typed(post, _potential(common, [0], where)[:, 0]) / scale, where)
-        return found if by == "type" or not found.groups else _AGGREGATES[aggregate](found, post.draws["type_weight"])
+        return found if by == "type" or not found.groups else _AGGREGATES[aggregate](found, type_shares(post))
     people = replace(common, layers=_whole(post), member=by if by in (NEW, AVERAGE) else "")
     who = _who(post, people, annotator)
     found = _of_people(post, people, who, where, scale, aggregate)
@@ -292,7 +293,7 @@ def _of_people(
     types = tuple(str(k + 1) for k in range(values.shape[2]))
     each = normalise(values / scale, domain, ("draw", "annotator", "type", "point"), types)
     weight = post.draws.get("type_weight", np.ones((1, 1)))[:, None]
-    if "type_probability" in post.draws and not people.member:
-        weight = post.draws["type_probability"][:, who]
+    if "type_probability" in post.draws and people.member != AVERAGE:
+        weight = post.draws["type_probability"][:, who] if not people.member else type_shares(post)[:, None]
     merged = _AGGREGATES[aggregate](each, weight)
     return replace(merged, groups=tuple(map(str, who)))

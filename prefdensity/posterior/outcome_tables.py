@@ -6,11 +6,13 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from prefdensity.posterior.draws import Draws
-from prefdensity.posterior.questions import padded
+from prefdensity.posterior.questions import padded, question_cells
 from prefdensity.programs.cells import Cells
 from prefdensity.programs.running import require_drawn, run
 
@@ -105,3 +107,21 @@ def outcome_tables(
         log_weight = getattr(fn, "log_weight", None)
         log_prob = fn.outcome_log_prob.expand(len(rows), -1, -1, -1)
         yield OutcomeTable(chosen, log_prob, log_weight, log_prior, cells.annotator)
+
+
+def type_shares(post: Draws) -> NDArray[np.float64]:
+    """Return the shares of types [draw, type] among the annotators of the table, by what is known of them.
+
+    Where nothing that is known of annotators decides of their types that is `type_weight`; otherwise weights are those
+    of annotators in the middle of all that is known, and shares the average over everybody.
+    """
+    weight = np.asarray(post.draws["type_weight"])
+    if not post.annotators:
+        return weight
+    who = np.arange(len(post.annotators))
+    parts = []
+    for table in outcome_tables(post, question_cells(post, post.program, 0 * who, 0 * who, who)):
+        if table.log_weight is None or table.log_weight.shape[-1] == 1:
+            return weight
+        parts.append(table.of_cells.exp().mean(-1).numpy())
+    return np.concatenate(parts)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from prefdensity.data.report import describe
+from prefdensity.posterior.outcome_tables import type_shares
 from prefdensity.reporting.labels import distinct
 from prefdensity.words import percent
 
@@ -77,7 +78,7 @@ def leaders(post: Posterior, contradicted: CheckReport | None = None) -> list[st
     if draws.ndim == 2:
         only = _leader(post, summary, draws, supposing)
         return [only[0].upper() + only[1:] if supposing else only]
-    weight = post.draws["type_weight"].mean(0)
+    weight = type_shares(post).mean(0)
     whose = "Annotators" if "type_probability" in post.draws else "Judgements"
     said = []
     for k in post.types_by_size():
