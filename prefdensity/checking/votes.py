@@ -265,7 +265,7 @@ def tail(seen: Any, size: Any, expected: Any) -> Array:
     return np.where(seen > expected + 1, binom.sf(seen - 1, size, np.clip(share, 0.0, 1.0)), 1.0)
 
 
-def outlying(seen: Array, size: Array, expected: Array) -> Array:
+def outlying(seen: NDArray[Any], size: NDArray[Any], expected: NDArray[Any]) -> Array:
     """Return P(as many or more) for each group of votes [group], adjusted for their number.
 
     Votes of a group (of one account on one item, say) are alike where a program knows no tastes: they are correlated as
@@ -280,7 +280,7 @@ def outlying(seen: Array, size: Array, expected: Array) -> Array:
     return np.minimum(p * len(p), 1.0)
 
 
-def together(seen: Array, size: Array, expected: Array) -> float:
+def together(seen: NDArray[Any], size: NDArray[Any], expected: NDArray[Any]) -> float:
     """Return P(as many or more) of all groups of votes [group] together, which differ about what they have in common.
 
     Votes that are correlated within groups count for fewer.
@@ -291,7 +291,7 @@ def together(seen: Array, size: Array, expected: Array) -> float:
     return float(tail(np.floor(seen.sum() * fewer), np.ceil(size.sum() * fewer), expected.sum() * fewer))
 
 
-def correlation(seen: Array, size: Array, expected: Array) -> float:
+def correlation(seen: NDArray[Any], size: NDArray[Any], expected: NDArray[Any]) -> float:
     """Return how far votes of one group [group] are correlated, as most groups show it: few do not count."""
     size = np.maximum(size, 1.0)
     v = expected * (1 - np.minimum(expected / size, 1.0))
