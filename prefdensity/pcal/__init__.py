@@ -3,6 +3,7 @@
 What is decided here: what to buy, how a target is estimated from what came back, and when its interval is valid.
 """
 
+from prefdensity.judged.verdicts import expect_verdicts
 from prefdensity.pcal.estimate import PcalEstimate, pcal
 from prefdensity.pcal.functionals import (
     BradleyTerry,
@@ -53,6 +54,7 @@ __all__ = [
     "anytime",
     "decided",
     "drift",
+    "expect_verdicts",
     "jointly",
     "ladder",
     "ladder_plan",
