@@ -190,10 +190,9 @@ def measure(folder):
 
 @kind
 def policies(folder):
-    data = Comparisons.from_frame(votes().assign(prompt="the one question"), ordered=True)
-    post = prefdensity.fit('davidson+tastes(by="annotator")', data, draws=100, method="laplace")
-    post.save(folder / "fit.nc")
-    data.to_frame().to_csv(folder / "votes.csv", index=False)
+    data = Comparisons.from_frame(votes(), ordered=True)
+    prefdensity.fit('davidson+tastes(by="annotator")', data, draws=100, method="laplace").save(folder / "fit.nc")
+    votes().to_csv(folder / "votes.csv", index=False)
     command("policies", folder / "fit.nc", folder / "votes.csv", "--by", "annotator", "--ordered", "--out",
             folder / "policies.csv", "--report", folder / "page.html")  # fmt: skip
     return folder / "page.html"

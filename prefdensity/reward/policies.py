@@ -35,6 +35,7 @@ Array = NDArray[np.float64]
 AVERAGE, PESSIMISTIC, THOMPSON, BEST_OF_N = "average", "pessimistic", "thompson", "best of n"
 _FAR = (0.1, 0.3, 0.6)  # default distances, of the largest that a policy can have
 _BISECTIONS, _REACH = 60, 15.0  # halvings of a setting on the scale of logarithms, and how far it may go there
+_TOLD = 6  # groups that sentences are about, those first whom the policy for the average serves least
 _WORSE = 0.5  # a win rate below it: the reference is preferred
 
 
@@ -66,11 +67,12 @@ class PolicyComparison:
         return self.table
 
     def verdict(self) -> list[str]:
-        """Return what the policy for the average does to each group, in sentences, at the middle distance."""
+        """Return what the policy for the average does to groups, in sentences, at the middle distance, the worst served first."""
         nats = np.unique(self.table["nats"])
         at = self.table[self.table["nats"] == nats[len(nats) // 2]]
         found = []
-        for _, row in at[at["policy"] == AVERAGE].iterrows():
+        served = at[at["policy"] == AVERAGE].sort_values("win_rate", kind="stable")
+        for _, row in served.head(_TOLD).iterrows():
             own = at[(at["policy"] == f"for {row['group']}") & (at["group"] == row["group"])]
             beside = f"; its own would win {own['win_rate'].iloc[0]:.2f}" if len(own) else ""
             worse = f", worse than no training (probability {row['p_worse']:.2f})" if row["p_worse"] > 0.5 else ""
@@ -79,6 +81,8 @@ class PolicyComparison:
                 f"nats away, responses win {row['win_rate']:.2f} ({row['lower']:.2f} to {row['upper']:.2f}) over the "
                 f"reference{worse}{beside}."
             )
+        if len(served) > _TOLD:
+            found.append(f"{len(served) - _TOLD} more groups gain more by it.")
         return found
 
     def __repr__(self) -> str:
