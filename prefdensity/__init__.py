@@ -43,6 +43,7 @@ _HOME = {
     "compare": "comparison.compare",
     "cost": "reporting.cost",
     "describe": "data.report",
+    "described": "selection.described",
     "differences": "posterior.pairwise",
     "compose": "programs.compose",
     "fit": "inference",
@@ -129,6 +130,7 @@ if TYPE_CHECKING:
     from prefdensity.reporting.report import write_report as write_report
     from prefdensity.reward.annotate import annotate as annotate
     from prefdensity.selection.battles import battle_design as battle_design
+    from prefdensity.selection.described import described as described
     from prefdensity.selection.rater_study import rater_study as rater_study
     from prefdensity.selection.select import select as select
     from prefdensity.selection.study import selection_study as selection_study

@@ -25,11 +25,12 @@ class Pool:
     """Which pairs there are to ask."""
 
     candidates: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="all; within or across the groups of --group, or prompts; or a file with item_a, item_b (and cost)."
+            help="all; within or across the groups of --group, or prompts; or a file with item_a, item_b (and cost). "
+            "By default within groups or prompts, and all where there are none."
         ),
-    ] = "all"
+    ] = None
     items: Annotated[
         Path | None,
         typer.Option(help="Table of all items, judged or not: their labels, then features as in --item-features."),
@@ -41,7 +42,7 @@ class Pool:
     @property
     def named(self) -> bool:
         """Whether the pairs are one of the sets that have a name, not those of a file."""
-        return self.candidates in _SETS
+        return self.candidates is None or self.candidates in _SETS
 
     def read(self) -> "tuple[Any, pd.DataFrame | None]":
         """Return the pairs, or the name of their set, and the table of items."""
@@ -49,15 +50,16 @@ class Pool:
         from prefdensity.data.files import read_rows
 
         table = None if self.items is None else label_table(self.items)
-        return self.candidates if self.named else read_rows(Path(self.candidates)), table
+        return self.candidates if self.named else read_rows(Path(str(self.candidates))), table
 
     def limits(self, data: "Comparisons", table: "pd.DataFrame | None") -> dict[str, Any]:
         """Return what is said of the pairs, given the votes and the table of items."""
         from prefdensity.data.files import read_rows
+        from prefdensity.selection.candidates import prompts_of
 
-        by_prompt = self.group is None and self.candidates in _SETS[1:]
+        by_prompt = self.group is None and self.named and self.candidates != "all"
         return {
-            "group": _prompts(data) if by_prompt else _column(table, self.group, "--group"),
+            "group": prompts_of(data) if by_prompt else _column(table, self.group, "--group"),
             "cost": _numbers(table, self.cost, "--cost"),
             "exclude": None if self.exclude is None else read_rows(self.exclude),
         }
@@ -99,7 +101,7 @@ class Believed:
         if self.model is None:
             raise DataError("give --fit FIT.nc, a fit of these votes, or --model, a model to fit to them")
         labels = set() if table is None else set(map(str, table.index))
-        if not isinstance(listed, str):
+        if not (listed is None or isinstance(listed, str)):
             labels |= {str(label) for side in ("item_a", "item_b") if side in listed for label in listed[side].dropna()}
         data = with_items(data, labels, table)
         return fitting.fit(load_program(self.model), data, seed=seed, progress=show), data
@@ -178,12 +180,6 @@ def battles(
         typer.echo(f"wrote {out}")
     for note in design.attrs["notes"]:
         typer.echo(f"warning: {note}", err=True)
-
-
-def _prompts(data: "Comparisons") -> "dict[str, Any] | None":
-    """Return the prompt of every response, where the table knows it."""
-    code = data.context_of_items()
-    return None if code is None else {item: data.contexts[k] for item, k in zip(data.items, code, strict=True)}
 
 
 def _column(table: "pd.DataFrame | None", name: str | None, flag: str) -> "dict[str, Any] | None":

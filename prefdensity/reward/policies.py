@@ -67,7 +67,7 @@ class PolicyComparison:
         return self.table
 
     def verdict(self) -> list[str]:
-        """Return what the policy for the average does to groups, in sentences, at the middle distance, the worst served first."""
+        """Return what the policy for the average does to groups at the middle distance, the least served first."""
         nats = np.unique(self.table["nats"])
         at = self.table[self.table["nats"] == nats[len(nats) // 2]]
         found = []

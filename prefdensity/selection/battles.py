@@ -37,7 +37,7 @@ _BLOCK = 1 << 14  # pairs whose draws are held at once
 
 
 def battle_design(
-    post: Posterior, n: float = 1000, *, top: int | None = None, candidates: str | Pairs = "all",
+    post: Posterior, n: float = 1000, *, top: int | None = None, candidates: str | Pairs | None = None,
     group: Mapping[str, str] | None = None, exclude: Pairs | None = None, cost: Mapping[str, float] | None = None,
     floor: float = 0.1, annotator: str | None = None, first: str = "neither", draws: int = 256, seed: int = 0,
     progress: bool | None = None,

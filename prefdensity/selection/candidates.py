@@ -81,7 +81,7 @@ class Vocabulary:
 
 def candidate_pairs(
     items: tuple[str, ...],
-    candidates: str | Pairs = "all",
+    candidates: str | Pairs | None = None,
     *,
     group: Mapping[str, str] | None = None,
     exclude: Pairs | None = None,
@@ -96,7 +96,7 @@ def candidate_pairs(
         Vocabulary.
     candidates
         all, within (pairs of one group), across (pairs of two groups), or pairs: a frame with item_a and item_b (and
-        perhaps cost) or tuples. Doubles, sides exchanged or not, count once.
+        perhaps cost) or tuples. Doubles, sides exchanged or not, count once. None: within groups, or all without any.
     group
         item -> its prompt or other group, for within and across.
     exclude
@@ -119,6 +119,8 @@ def candidate_pairs(
         without.append(pair_keys(*past, len(items)))
     gone = np.unique(np.concatenate(without))
     of_item = None if cost is None else words.numbers(cost, "cost")
+    if candidates is None:
+        candidates = "all" if group is None else "within"
     if not isinstance(candidates, str):
         return _listed(words, candidates, gone, of_item)
     if candidates not in EVERY:
@@ -131,7 +133,29 @@ def candidate_pairs(
     if absent:
         raise DataError(f"group lacks {len(absent)} of {len(items)} items, first {absent[0]!r}")
     code = pd.factorize(pd.Series([str(group[item]) for item in items]))[0].astype(np.int64)
+    if candidates == "within":
+        return _within(code, gone, of_item)
     return AllPairs(len(items), code, candidates, gone, of_item)
+
+
+def prompts_of(data: Comparisons) -> dict[str, str] | None:
+    """Return the prompt of every response, where each was judged for one; None otherwise."""
+    code = data.context_of_items()
+    return None if code is None else {item: data.contexts[k] for item, k in zip(data.items, code, strict=True)}
+
+
+def _within(code: Array, gone: Array, of_item: Array | None) -> ListedPairs:
+    """Return the pairs of items of one group [item], one by one: few, where groups are prompts."""
+    order = np.argsort(code, kind="stable")
+    parts = []
+    for own in np.split(order, np.flatnonzero(np.diff(code[order])) + 1):
+        one, two = np.triu_indices(len(own), 1)
+        parts.append(np.stack([own[one], own[two]]))
+    a, b = np.concatenate(parts, 1)
+    if len(gone):
+        left = ~np.isin(pair_keys(a, b, len(code)), gone)
+        a, b = a[left], b[left]
+    return ListedPairs(a, b, len(code), None if of_item is None else of_item[a] + of_item[b])
 
 
 def _framed(pairs: Iterable[tuple[str, str]], where: str) -> pd.DataFrame:

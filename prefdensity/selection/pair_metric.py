@@ -8,6 +8,7 @@ arXiv 1901.06080.
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +50,9 @@ class Strengths:
 class Metric:
     """A belief about scores: their means, and variances of differences as squared distances.
 
+    A judgement takes (g'(z_i - z_j))^2 from every squared distance, for a direction g: what was learned is kept as
+    these directions, and items stay where they are.
+
     Attributes
     ----------
     luce
@@ -61,14 +65,35 @@ class Metric:
     z: Array
 
     def __post_init__(self) -> None:
-        self.z = np.array(self.z - self.z.mean(0), float)
+        centre = self.z.mean(0)
+        if not np.allclose(centre, 0, atol=1e-12):
+            self.z = self.z - centre
         self._norm = np.einsum("nd,nd->n", self.z, self.z)
+        self._forget()
+
+    def _forget(self) -> None:
+        self._directions: list[Array] = []
+        self._room = np.empty((0, len(self.z)))  # items along each direction, and rows to come
+        self._lost = np.zeros(len(self.z))  # squared lengths of items along all directions
+
+    @property
+    def _along(self) -> Array:
+        """Items along each direction [direction, item]."""
+        return self._room[: len(self._directions)]
+
+    def afresh(self) -> Metric:
+        """Return the belief before anything was learned, of the same items."""
+        found = copy(self)
+        found._forget()
+        return found
 
     @classmethod
     def from_draws(cls, draws: Array) -> Metric:
         """Return the belief of draws of scores [draw, item]."""
-        spread = draws - draws.mean(0)
-        return cls(Strengths(draws.mean(0)), spread.T / np.sqrt(len(draws) - 1))
+        z = draws.T - draws.mean(0)[:, None]  # one array of that size, and no other
+        z /= np.sqrt(len(draws) - 1)
+        z -= z.mean(0)
+        return cls(Strengths(draws.mean(0)), z)
 
     @classmethod
     def from_precision(cls, score: Array, features: Array, precision: Array) -> Metric:
@@ -85,25 +110,39 @@ class Metric:
         """Return the variances of the margins of some pairs."""
         if block.a.shape == block.b.shape:
             difference = self.z[block.a] - self.z[block.b]
-            return np.einsum("...d,...d->...", difference, difference)
+            square = np.einsum("...d,...d->...", difference, difference)
+            for along in self._along:
+                square -= (along[block.a] - along[block.b]) ** 2
+            return np.maximum(square, 0, out=square)
         later = slice(int(block.b[0]), None)
         square = self.z[block.a[:, 0]] @ self.z[later].T
         square *= -2
         square += self._norm[block.a]
         square += self._norm[later]
+        if self._directions:
+            along = self._along
+            square += 2 * (along[:, block.a[:, 0]].T @ along[:, later])
+            square -= self._lost[block.a]
+            square -= self._lost[later]
         return np.maximum(square, 0, out=square)
 
     def learn(self, a: int, b: int) -> None:
         """Condition on a judgement of this pair, whatever it says: the precision grows by information x x'."""
-        direction = self.z[a] - self.z[b]
-        length = direction @ direction
-        if length == 0:
+        x = self.z[a] - self.z[b]
+        count = len(self._directions)
+        left = x.copy()
+        for share, direction in zip(self._along[:, a] - self._along[:, b], self._directions, strict=True):
+            left -= share * direction
+        length = float(x @ left)
+        if length <= 0:
             return
         information = float(self.luce.information(np.array(a), np.array(b)))
-        share = (1 - 1 / np.sqrt(1 + information * length)) / length
-        along = self.z @ direction
-        self.z -= np.multiply.outer(share * along, direction)
-        self._norm -= along**2 * share * (2 - share * length)
+        direction = left * np.sqrt(information / (1 + information * length))
+        if count == len(self._room):
+            self._room = np.concatenate([self._room, np.empty((max(8, count), len(self.z)))])
+        self._room[count] = self.z @ direction
+        self._lost = self._lost + self._room[count] ** 2
+        self._directions.append(direction)
 
 
 def whitened(features: Array, precision: Array) -> Array:

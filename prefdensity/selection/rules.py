@@ -38,6 +38,7 @@ RULES = {
     "random": "every candidate is as likely",
 }
 LEVERAGE = ("d_optimal", "past_aware_d_optimal", "xtx")
+FROM_FEATURES = (*LEVERAGE, "coreset")
 
 _CLUSTERS = 10
 _SKETCH = 5000  # pairs that clusters are made from
@@ -52,7 +53,7 @@ class Situation:
     luce
         Strengths of the present scores.
     features
-        float64 [item, feature] that scores are taken to be linear in; for free scores `contrasts`.
+        float64 [item, feature] that scores are taken to be linear in, for `FROM_FEATURES`; for free scores `contrasts`.
     past
         float64 [feature, feature]: information of the judgements so far, or None.
     metric
@@ -62,7 +63,7 @@ class Situation:
     """
 
     luce: Strengths
-    features: Array
+    features: Array | None
     past: Array | None = None
     metric: Callable[[], Metric] | None = None
     ridge: float = 1e-6
@@ -119,6 +120,7 @@ def _score(rule: str, pairs: PairSet, known: Situation, seed: int) -> tuple[Scor
     if rule == "max_difference":
         return (lambda block: np.abs(luce.margin(block.a, block.b))), None
     if rule == "coreset":
+        assert known.features is not None
         return _coreset(pairs, known.features, luce, seed), None
     if rule in LEVERAGE:
         return _leverage(rule, pairs, known), None
@@ -144,6 +146,7 @@ def _score(rule: str, pairs: PairSet, known: Situation, seed: int) -> tuple[Scor
 
 def _leverage(rule: str, pairs: PairSet, known: Situation) -> Score:
     features = known.features
+    assert features is not None
     luce = None if rule == "xtx" else known.luce
     matrix = information_matrix(pairs, features, luce)
     if rule == "past_aware_d_optimal" and known.past is not None:

@@ -18,20 +18,20 @@ from prefdensity.errors import DataError
 from prefdensity.posterior.posterior import Posterior
 from prefdensity.progress import Report, progress as progress_bar
 from prefdensity.selection.acquisition import entropy
-from prefdensity.selection.candidates import Pairs, candidate_pairs
+from prefdensity.selection.candidates import Pairs, candidate_pairs, prompts_of
 from prefdensity.selection.foreseen import Foreseen, in_turn, require_draws
 from prefdensity.selection.greedy import Pick
 from prefdensity.selection.outcome_belief import OutcomeBelief
-from prefdensity.selection.pair_metric import Metric, Strengths, past_information
+from prefdensity.selection.pair_metric import Strengths, past_information
 from prefdensity.selection.pair_sets import ListedPairs, PairSet, require_enough
 from prefdensity.selection.pair_tables import FROM_TABLES, Survey, choose_from_tables, survey
-from prefdensity.selection.rules import RULES, Situation, choose, contrasts
+from prefdensity.selection.rules import FROM_FEATURES, RULES, Situation, choose, contrasts
 
 Array = NDArray[Any]
 
 
 def select(
-    post: Posterior, candidates: str | Pairs = "all", n: int = 50, rule: str = "eig", *,
+    post: Posterior, candidates: str | Pairs | None = None, n: int = 50, rule: str = "eig", *,
     data: Comparisons | None = None, again: bool = False, group: Mapping[str, str] | None = None,
     exclude: Pairs | None = None, cost: Mapping[str, float] | None = None, quota: int | None = None,
     at_most: int | None = None, annotators: Sequence[str] | None = None, annotator: str | None = None,
@@ -42,11 +42,10 @@ def select(
     Parameters
     ----------
     post
-        A fit with draws, of any program. `candidates.with_items` puts items that nobody has judged into a fit.
+        A fit with draws, of any program; new items by `candidates.with_items`, or many by `described.described`.
     candidates, group, exclude
-        all pairs of items, those within or across the groups of `group` (item -> prompt or other group), or pairs: a
-        frame with item_a and item_b (and perhaps cost) or tuples; those of `exclude` are never asked. Across prompts
-        more is learned of what a prompt holds constant, if people can compare such answers at all.
+        all pairs of items, those within or across groups (item -> prompt; by default those of `data`), or pairs: a
+        frame with item_a and item_b (and perhaps cost) or tuples; `exclude` is never asked. None: within, or else all.
     n, rule
         Size of the batch; one of `selection_rules.RULES`: eig chooses each pair given those before it.
     data, again
@@ -78,8 +77,9 @@ def select(
     """
     _require(post, n, rule, quota=quota, at_most=at_most, draws=draws)
     past = None if data is None else _past(post, data)
-    judged = None if past is None or again else past[:2]
-    pairs = candidate_pairs(post.items, candidates, group=group, exclude=exclude, past=judged, cost=cost)
+    prompt = group or _prompts(post, candidates, data)
+    gone = None if past is None or again else past[:2]
+    pairs = candidate_pairs(post.items, candidates, group=prompt, exclude=exclude, past=gone, cost=cost)
     total = require_enough(pairs, n)
     if at_most is not None:
         pairs = pairs.sample(max(at_most, n), np.random.default_rng(seed))
@@ -90,6 +90,14 @@ def select(
         frame["annotator"] = by_quota(n, annotators, seed)
     frame.attrs = {"rule": rule, "candidates": total} | frame.attrs
     return frame
+
+
+def _prompts(post: Posterior, candidates: str | Pairs | None, data: Comparisons | None) -> dict[str, str] | None:
+    """Return the prompt of every item, where pairs of a named set are asked for and the votes tell prompts of all."""
+    if data is None or candidates == "all" or not (candidates is None or isinstance(candidates, str)):
+        return None
+    known = prompts_of(data)
+    return known if known is not None and set(post.items) <= known.keys() else None
 
 
 def _batch(chooser: _Chooser, pairs: PairSet, rule: str, n: int, total: int) -> pd.DataFrame:
@@ -151,12 +159,17 @@ class _Chooser:
             self.seen = survey(self.pairs, view.tables, view.n_draws, report)
         size = len(view.post.items)
         luce = Strengths(np.zeros(size) if scores is None else scores)
-        features = contrasts(size) if view.post.features is None else view.post.features
+        features = view.post.features
+        if features is None and rule in FROM_FEATURES:
+            features = contrasts(size)
+        told = None
+        if past is not None and features is not None and rule in FROM_FEATURES:
+            told = past_information(features, luce, *past)
         self.known = Situation(
             luce=luce,
             features=features,
-            past=None if past is None else past_information(features, luce, *past),
-            metric=None if metric is None else (lambda: Metric(metric.luce, metric.z)),
+            past=told,
+            metric=None if metric is None else metric.afresh,
             ridge=ridge,
         )
 

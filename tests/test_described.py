@@ -1,0 +1,142 @@
+"""Answers known by their features alone, pairs within prompts, and beliefs that learn without moving the items."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import expit
+
+import prefdensity
+from prefdensity.errors import DataError
+from prefdensity.selection.candidates import candidate_pairs, with_items
+from prefdensity.selection.described import described
+from prefdensity.selection.pair_metric import Metric, Strengths
+from prefdensity.selection.pair_sets import AllPairs, Block
+
+ITEMS, JUDGED, FEATURES = 40, 16, 3
+
+
+def answers(seed=0):
+    """Votes about sixteen answers to four prompts, and the features of forty answers to ten."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(ITEMS, FEATURES)) * [1, 5, 0.2] + 3
+    utility = x @ [0.8, -0.2, 3.0]
+    one = rng.integers(JUDGED, size=300)
+    two = 4 * (one // 4) + (one % 4 + rng.integers(1, 4, size=300)) % 4
+    names = [f"a{k:02}" for k in range(ITEMS)]
+    votes = pd.DataFrame({
+        "item_a": [names[k] for k in one], "item_b": [names[k] for k in two],
+        "outcome": np.where(rng.random(300) < expit(utility[one] - utility[two]), "a", "b"),
+        "context": [f"p{k // 4}" for k in one], "annotator": [f"w{k}" for k in rng.integers(4, size=300)],
+    })  # fmt: skip
+    return votes, pd.DataFrame(x, index=names, columns=["long", "kind", "odd"])
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    votes, features = answers()
+    data = prefdensity.read(votes, item_features=features)
+    return prefdensity.fit("linear", data, seed=0, progress=False), data, features
+
+
+def test_utilities_are_those_of_the_weights(fitted):
+    post, data, features = fitted
+    found = described(post, data, features, draws=1000, progress=False)
+    assert found.items == tuple(features.index)
+    exact = post.draws["weight_per_unit"] @ features[list(data.feature_names)].to_numpy().T
+    np.testing.assert_allclose(found.utilities(), exact - exact.mean(1, keepdims=True), atol=1e-8)
+    judged = [found.items.index(item) for item in post.items]
+    own = found.utilities()[:, judged]
+    np.testing.assert_allclose(own - own.mean(1, keepdims=True), post.utilities(), atol=1e-8)
+    pairs = [("a00", "a02"), ("a01", "a03")]
+    pd.testing.assert_frame_equal(found.predict(pairs), post.predict(pairs))
+    some = described(post, data, features, draws=100, progress=False)
+    np.testing.assert_array_equal(some.draws["utility"], found.draws["utility"][::10])
+
+
+def test_selection_takes_them_as_it_takes_items_of_a_fit(fitted):
+    post, data, features = fitted
+    prompt = {item: f"p{k // 4}" for k, item in enumerate(features.index)}
+    whole = prefdensity.fit("linear", with_items(data, features.index, features), seed=0, progress=False)
+    known = described(post, data, features, draws=1000, progress=False)
+    for rule in ("eig", "greedy_d_optimal", "entropy"):
+        batch = prefdensity.select(known, None, 12, rule, data=data, group=prompt, progress=False)
+        assert [prompt[a] == prompt[b] for a, b in zip(batch["item_a"], batch["item_b"], strict=True)] == [True] * 12
+        assert batch["item_a"].isin(features.index[JUDGED:]).any()
+        other = prefdensity.select(whole, None, 12, rule, data=data, group=prompt, draws=1000, progress=False)
+        gain = [each.attrs["gain"] for each in (batch, other)]
+        assert gain[0] == pytest.approx(gain[1], rel=0.15)  # another standardisation of features, hence another prior
+    bits = prefdensity.select(known, n=5, rule="random", group=prompt, progress=False)
+    assert bits.attrs["candidates"] == 10 * 6
+
+
+def test_noise_and_people_of_the_program_stay(fitted):
+    votes, features = answers()
+    data = prefdensity.read(votes, item_features=features)
+    post = prefdensity.fit("linear+reliability+flips", data, method="laplace", draws=200, seed=0, progress=False)
+    known = described(post, data, features, draws=200, progress=False)
+    pairs = [("a00", "a02"), ("a05", "a07")]
+    for who in ("w0", "w3"):
+        pd.testing.assert_frame_equal(known.predict(pairs, annotator=who), post.predict(pairs, annotator=who))
+
+
+def test_what_features_do_not_say_is_refused(fitted):
+    post, data, features = fitted
+    votes, _ = answers()
+    plain = prefdensity.read(votes)
+    items = prefdensity.fit("bradley_terry", plain, progress=False)
+    with pytest.raises(DataError, match="'utility' is each item's own"):
+        described(items, plain, features)
+    with pytest.raises(DataError, match="no column 'odd'"):
+        described(post, data, features.drop(columns="odd"))
+    with pytest.raises(DataError, match="those of 'a03' are not"):
+        described(post, data, features.drop(index="a03").reindex(features.index))
+    with pytest.raises(DataError, match="one label twice"):
+        described(post, data, pd.concat([features, features]))
+    with pytest.raises(DataError, match="not"):
+        described(post, plain, features)
+
+
+def test_pairs_within_groups_are_listed_one_by_one():
+    rng = np.random.default_rng(3)
+    items = tuple(f"i{k}" for k in range(30))
+    group = {item: f"g{rng.integers(6)}" for item in items}
+    cost = {item: 1.0 + k for k, item in enumerate(items)}
+    gone = [(items[k], items[k + 1]) for k in range(29)]
+    found = candidate_pairs(items, None, group=group, exclude=gone, cost=cost).listed()
+    code = np.array([int(group[item][1:]) for item in items])
+    every = AllPairs(30, code, "within", np.array([k * 30 + k + 1 for k in range(29)]), np.arange(1.0, 31)).listed()
+    assert {*zip(found.a, found.b, strict=True)} == {*zip(every.a, every.b, strict=True)}
+    np.testing.assert_array_equal(found.cost, 2.0 + found.a + found.b)
+    assert (found.a < found.b).all()
+    assert candidate_pairs(items).n_rows == 29  # without groups all pairs, never listed
+
+
+def test_prompts_of_the_votes_are_groups_by_default(fitted):
+    post, data, _ = fitted
+    assert prefdensity.select(post, n=4, data=data, again=True, progress=False).attrs["candidates"] == 4 * 6
+    assert prefdensity.select(post, "all", 4, data=data, again=True, progress=False).attrs["candidates"] == 120
+    assert prefdensity.select(post, n=4, progress=False).attrs["candidates"] == 120
+
+
+@pytest.mark.parametrize("rows", [np.arange(5, 25), np.arange(29)])
+def test_learning_is_conditioning_a_gaussian(rows):
+    rng = np.random.default_rng(1)
+    z, score = rng.normal(size=(30, 6)), rng.normal(size=30)
+    metric, precision = Metric(Strengths(score), z), np.eye(6)
+    pairs = AllPairs(30)
+    for _ in range(20):  # more directions than there are dimensions
+        a, b = rng.choice(30, 2, replace=False)
+        metric.learn(a, b)
+        x, p = z[a] - z[b], expit(score[a] - score[b])
+        precision = precision + p * (1 - p) * np.outer(x, x)
+    block = pairs.block(rows)
+    covariance = z @ np.linalg.inv(precision) @ z.T
+    own = np.diag(covariance)
+    exact = own[block.a] + own[block.b] - 2 * covariance[block.a, block.b]
+    np.testing.assert_allclose(np.where(block.allowed, metric.variance(block), 0), np.where(block.allowed, exact, 0),
+                               atol=1e-10)  # fmt: skip
+    a, b = np.array([[3], [8]]), np.array([[9], [20]])
+    listed = Block(np.arange(2), a, b, np.ones((2, 1), bool))
+    np.testing.assert_allclose(metric.variance(listed), own[a] + own[b] - 2 * covariance[a, b], atol=1e-10)
+    prior = ((z[a] - z[b]) ** 2).sum(-1)
+    np.testing.assert_allclose(metric.afresh().variance(listed), prior, atol=1e-10)
