@@ -12,7 +12,8 @@ standard deviation, between items, of what utility gains or loses from the first
 over="date" unless another number is named (a position in a session, "annotator.age"). Sites: tau `date_drift_spread`, e
 `date_drift_offset` (wave, item), and `date_drift` (item), the change from the first date to the last; so for other
 numbers. Identification: items compared at different times; only differences of drifts enter. Items with few judgements
-hardly drift. Before the first date and after the last, utilities stay as they were there.
+hardly drift. Who asks about later dates, or earlier ones, is told of walks that go on: tau times Brownian motion from the
+last utility, drawn afresh, so that what is known of an item grows less as its walk says.
 Cannot express: jumps, some items that drift much more than others, or a drift that annotators do not share.
 Reference: Glickman (1999), Applied Statistics 48, 377-394, and Coulom (2008), Computers and Games, for ratings that are
 random walks; the waves are the Karhunen-Loeve expansion, cf. Deheuvels (2007), Statistics & Probability Letters 77.
@@ -28,6 +29,7 @@ from torch import Tensor
 
 from prefdensity.programs.cells import Cells
 from prefdensity.programs.effect_names import declared, sites_of
+from prefdensity.programs.effects import onward
 from prefdensity.programs.layers import layer
 
 
@@ -51,4 +53,4 @@ def drift(margin: Tensor, data: Cells, over: str = "date", waves: int = 8) -> Te
     with pyro.plate("item", data.n_items, dim=-1):
         pyro.deterministic(own, -2 * tau * sum(size[j, 0] * wave[..., j, :] for j in range(0, waves, 2)))
     walk = (size * (k * math.pi * data.course(over)).cos() * data.contrast(wave)).sum(-2, keepdim=True)
-    return margin + tau * walk
+    return margin + tau * (walk + onward(data, over, "drift"))

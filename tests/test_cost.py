@@ -121,4 +121,10 @@ def test_the_command_line_says_what_each_finding_costs(tmp_path):
     done = CliRunner().invoke(app, ["check", str(fit / "fit.nc"), *ask, "--cost", "--out", str(out)])
     assert done.exit_code == 0, done.output
     assert "What bradley_terry costs if bradley_terry+tastes(by='context') is right" in done.output
-    assert set(pd.read_csv(out / "cost_1.csv")["asked"]) == {"all", "own"}
+    table = pd.read_csv(out / "cost_1.csv")
+    assert set(table["asked"]) == {"all", "own"}
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "What it costs" in page
+    assert "What bradley_terry costs if bradley_terry+tastes(by=&#39;context&#39;) is right." in page
+    assert all(unit in page for unit in table["unit"])
+    assert "no labels of items are given" in page

@@ -7,11 +7,14 @@ import pytest
 import torch
 from scipy.special import logsumexp
 from scipy.stats import chi2
+from typer.testing import CliRunner
 
 import prefdensity
 from prefdensity import Comparisons
+from prefdensity.cli.main import app
 from prefdensity.comparison.elpd import unit_log_lik
 from prefdensity.errors import DataError, ProgramError
+from prefdensity.posterior.by_group import utilities_in
 from prefdensity.programs.loading import load_program
 from prefdensity.programs.pipeline import margins
 from prefdensity.programs.running import environment
@@ -87,6 +90,30 @@ def test_a_drift_comes_back(drifting):
     assert change["yew"] > 0.8
 
 
+def test_a_forecast_walks_on_as_the_walk_says(drifting):
+    """Of the difference of two items the variance grows by 2 tau^2 for each length of the table; its mean stays."""
+    post, _ = drifting
+    place = np.array([1.0, 1.5, 2.0])
+    middle, spread, least, greatest = post.units["date"]
+    at = (least + place * (greatest - least) - middle) / spread
+    found = utilities_in(post, "date", at)[..., 1:]  # over the first item
+    grown = ((found[:, 1:] - found[:, :1]) ** 2).mean((0, 2))
+    tau = post.draws["date_drift_spread"]
+    expected = 2 * (tau**2).mean() * (place[1:] - 1)
+    error = (2 / (len(tau) * 2.5)) ** 0.5  # four differences from one item count for some 2.5
+    assert np.abs(grown / expected - 1).max() < 4 * error + 0.01
+    apart = ((found[:, 2] - found[:, 1]) ** 2).mean()
+    assert apart == pytest.approx(expected[0], rel=4 * error + 0.01)  # and no less from one date to the next
+    assert np.abs((found[:, 2] - found[:, 0]).mean(0)).max() < 4 * (expected[1] / len(tau)) ** 0.5
+    table = post.over("date", at=["2024-12-31", "2026-01-01"])
+    assert (table["sd"][5:].to_numpy() > table["sd"][:5].to_numpy()).all()
+    now, then = (post.predict([("ash", "yew")], at={"date": date}) for date in ("2024-12-31", "2034-01-01"))
+    width = [(each["p_a_upper"] - each["p_a_lower"])[0] for each in (now, then)]
+    assert width[1] > 2 * width[0]
+    before = post.over("date", at=["2014-01-01"])
+    assert before["sd"].min() > 2 * table["sd"][:5].max()
+
+
 def test_a_course_is_that_of_the_draws_and_ends_with_the_table(drifting):
     post, _ = drifting
     found = post.over("date", reference="elm")
@@ -94,13 +121,33 @@ def test_a_course_is_that_of_the_draws_and_ends_with_the_table(drifting):
     change = post.draws["date_drift"].mean(0)
     change = dict(zip(post.items, change - change[list(post.items).index("elm")], strict=True))
     assert (ends["last"] - ends["first"]).to_dict() == pytest.approx(change, abs=1e-9)
-    later = post.over("date", at=["2024-12-30", "2026-01-01"], reference="elm")
-    assert later["mean"][:5].tolist() == pytest.approx(later["mean"][5:].tolist(), abs=0.05)
     assert found.groupby("date")["p_best"].sum().to_numpy() == pytest.approx(1)
     with pytest.raises(DataError, match="reads no number 'trial', only date"):
         post.over("trial")
     figure = prefdensity.plots.course(found, most=3)
     assert len(figure.axes[0].lines) == 4
+
+
+def test_the_command_line_tells_a_course_and_a_forecast(tmp_path):
+    path, fit, tables = tmp_path / "votes.csv", tmp_path / "fit", tmp_path / "tables"
+    votes(0, moving, rows=400).to_csv(path, index=False)
+    told = ["--over", "date", "--at", "2024-12-30", "--at", "2025-12-30"]
+    ask = ["fit", path, "--number", "date", "-m", "bradley_terry", "--method", "laplace", "--draws", "200", "--quiet"]
+    done = CliRunner().invoke(app, list(map(str, [*ask, *told, "--out", fit])))
+    assert done.exit_code == 0, done.output
+    assert "The best three at either end of date, out of 5:" in done.output
+    course = pd.read_csv(fit / "course.csv")
+    assert list(course["date"].unique()) == ["2024-12-30", "2025-12-30"]
+    assert course.groupby("date")["sd"].mean().is_monotonic_increasing
+    assert (fit / "course.svg").exists()
+    done = CliRunner().invoke(app, list(map(str, ["tables", fit / "fit.nc", path, "--number", "date", *told, "--out",
+                                                  tables])))  # fmt: skip
+    assert done.exit_code == 0, done.output
+    again = pd.read_csv(tables / "course.csv")
+    np.testing.assert_allclose(again["mean"], course["mean"], atol=1e-9)
+    done = CliRunner().invoke(app, list(map(str, [*ask, *told[2:], "--out", fit])))
+    assert done.exit_code == 2
+    assert "--at asks about dates or numbers of a column; name it with --over" in done.output
 
 
 def test_a_saved_drift_is_asked_as_before(drifting, tmp_path):

@@ -9,11 +9,11 @@ import typer
 from prefdensity.words import percent
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from prefdensity.checking.report import CheckReport
+    from prefdensity.data.choices import Choices
     from prefdensity.data.comparisons import Comparisons
     from prefdensity.posterior.posterior import Posterior
+    from prefdensity.reporting.cost import CostReport
 
 
 def show_verdict(post: Posterior, checked: CheckReport) -> None:
@@ -23,16 +23,17 @@ def show_verdict(post: Posterior, checked: CheckReport) -> None:
     typer.echo("\n" + "\n".join(closing(post, checked)))
 
 
-def show_costs(found: CheckReport, post: Posterior, data: Comparisons, seed: int) -> dict[str, pd.DataFrame]:
-    """Print what a program costs by the first that answers each finding; return the tables, the first's first."""
+def show_costs(found: CheckReport, post: Posterior, data: Comparisons | Choices, seed: int) -> list[CostReport]:
+    """Print what a program costs by the first that answers each finding; return what is said, the first's first."""
     from prefdensity.reporting.cost import cost
 
-    tables: dict[str, pd.DataFrame] = {}
+    if data.SETS:
+        return []
+    told = []
     for cause in (each for each in found.causes if each.remedies):
-        told = cost(post, data, cause.remedies[0], seed=seed)
-        typer.echo(f"\n{cause.name}. {told}")
-        tables[f"cost_{len(tables) + 1}"] = told.table
-    return tables
+        told.append(cost(post, data.pairs(), cause.remedies[0], seed=seed))
+        typer.echo(f"\n{cause.name}. {told[-1]}")
+    return told
 
 
 def show_ranking(post: Posterior, level: float, most: int = 10) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prefdensity.cli.groups import show_groups, write_groups
+from prefdensity.cli.groups import At, Over, told
 from prefdensity.cli.shell import require_item, staged, write_csv
 from prefdensity.errors import DataError
 
@@ -82,6 +82,8 @@ def tables(
     by: Annotated[
         str | None, typer.Option(help="A ranking for each group too, of a column that the fit reads.", metavar="COLUMN")
     ] = None,
+    over: Over = None,
+    at: At = None,
     out: Annotated[Path, typer.Option(help="Folder to write into.")] = Path("prefdensity-tables"),
 ) -> None:
     """Write tables of a saved fit as csv: differences of pairs, quasi-variances, items, annotators.
@@ -100,12 +102,10 @@ def tables(
         found["items"] = item_table(post, data.pairs())
         if data.annotators:
             found["annotators"] = annotator_table(post, data.pairs())
-    groups = None if by is None else post.by(by, level, reference)
+    rankings = told(post, by, over, at, level, reference)
     with staged(out) as folder:
         write_csv(folder, **found)
-        if groups is not None:
-            write_groups(groups, folder)
+        rankings.write(folder)
         written = sorted(path.name for path in folder.iterdir())
-    if groups is not None:
-        show_groups(groups)
+    rankings.show()
     typer.echo(f"wrote {out}: {', '.join(written)}")

@@ -14,8 +14,9 @@ import typer
 from prefdensity.cli.annotate import annotate
 from prefdensity.cli.answer import show_costs, show_ranking, show_verdict
 from prefdensity.cli.audit import audit
+from prefdensity.cli.bundles import with_bundles
 from prefdensity.cli.formats import formats
-from prefdensity.cli.groups import show_groups, write_groups
+from prefdensity.cli.groups import Asked, Rankings
 from prefdensity.cli.ladder import measure, plan, update
 from prefdensity.cli.leaderboard import leaderboard, tables
 from prefdensity.cli.pcal import design, estimate
@@ -33,7 +34,6 @@ from prefdensity.version import __version__
 if TYPE_CHECKING:
     from prefdensity.data.choices import Choices
     from prefdensity.data.comparisons import Comparisons
-    from prefdensity.posterior.by_group import Groups
     from prefdensity.posterior.posterior import Posterior
 
 app = typer.Typer(
@@ -119,12 +119,14 @@ def describe(data: "Comparisons") -> None:
 @app.command(epilog=f"Example: prefdensity fit votes.csv --model {LONGER} --ordered")
 @one_sentence
 @reads_a_table
+@with_bundles
 def fit(
     data: "Comparisons | Choices",
     model: Annotated[
         str,
         typer.Option("--model", "-m", help="One of 'prefdensity models', several joined by +, or a .py file."),
     ],
+    asked: Asked,
     method: Annotated[Method, typer.Option(help="Inference; auto: the cheapest good one.")] = Method.auto,
     seed: Annotated[int, typer.Option(help="Seed of all random numbers.", min=0)] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
@@ -138,28 +140,19 @@ def fit(
         Path | None, typer.Option(help="File to save progress in, and to resume a long fit from.")
     ] = None,
     level: Annotated[float, typer.Option(help="Posterior mass of intervals.", min=0.01, max=0.999)] = 0.9,
-    by: Annotated[
-        str | None,
-        typer.Option(
-            help="A ranking for each group of this column, one of --group: partially pooled, or each by itself with "
-            "--method mle.",
-            metavar="COLUMN",
-        ),
-    ] = None,
     reference: Reference = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.")] = False,
 ) -> None:
     """Fit an annotator model; write the fit, two tables and a report that opens in a browser."""
     from prefdensity.inference import fitting
-    from prefdensity.programs.loading import load_program, reading
+    from prefdensity.programs.loading import load_program
 
     require_item(reference, data.items)
     if reference is not None and method is Method.map:
         raise DataError("--method map has no spread, so no differences from --reference; use another method")
     require_writable(out)
-    program = load_program(model)
     post = fitting.fit(
-        program if by is None else reading(program, by, "on" if method is Method.mle else "by"),
+        asked.of(load_program(model), method is not Method.mle),
         data,
         method=method.value,
         seed=seed,
@@ -172,7 +165,7 @@ def fit(
         progress=False if quiet else None,
         checkpoint=checkpoint,
     )
-    _write_fit(post, data, out, level, reference, None if by is None else post.by(by, level, reference))
+    _write_fit(post, data, out, level, reference, asked.told(post, level, reference))
     if "interrupted" in post.status.message:
         raise typer.Exit(INTERRUPTED)
 
@@ -183,7 +176,7 @@ def _write_fit(
     out: Path,
     level: float,
     reference: str | None,
-    groups: "Groups | None",
+    rankings: Rankings,
 ) -> None:
     from prefdensity.checking.check import check
     from prefdensity.posterior.pairwise import differences
@@ -199,16 +192,14 @@ def _write_fit(
             write_csv(folder, summary=post.summary(level=level))
         if reference is not None:
             write_csv(folder, differences=differences(post, level, reference))
-        if groups is not None:
-            write_groups(groups, folder)
+        rankings.write(folder)
         if ranked:
             write_report(post, data, folder / "report.html", level=level, reference=reference, command=_typed(),
                          checked=checked)  # fmt: skip
         written = sorted(path.name for path in folder.iterdir())
     if ranked:
         show_ranking(post, level)
-    if groups is not None:
-        show_groups(groups)
+    rankings.show()
     typer.echo("\n".join(post.quality()))
     typer.echo(f"wrote {out}: {', '.join(written)}")
     said = [*post.quality(), checked.caution]
@@ -265,7 +256,7 @@ def check(
         typer.Option("--model", "-m", help="The .py file of the fit, if it was one.", metavar="FILE"),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for check.csv, suspects.csv, cost_1.csv ... and two pictures.")
+        Path | None, typer.Option(help="Folder for check.csv, suspects.csv and two pictures; with --cost a report too.")
     ] = None,
 ) -> None:
     """Say what the data hold against a fit, who shows it, and which model to try; FILE must be that of the fit."""
@@ -273,17 +264,20 @@ def check(
     from prefdensity.posterior.posterior import load_posterior
     from prefdensity.reporting import plots
     from prefdensity.reporting.answer import next_step
+    from prefdensity.reporting.report import write_report
 
     post = load_posterior(saved, model)
     found = check.check(post, data, replicates=replicates, seed=seed)
     typer.echo(str(found))
     typer.echo(next_step(found))
+    costs = show_costs(found, post, data, seed) if cost else []
     tables = {"check": found.table, "suspects": found.suspects()}
-    if cost and not data.SETS:
-        tables |= show_costs(found, post, data.pairs(), seed)
+    tables |= {f"cost_{k}": told.table for k, told in enumerate(costs, 1)}
     if out is not None:
         with results(out) as folder:
             write_csv(folder, **tables)
+            if costs:
+                write_report(post, data, folder / "report.html", checked=found, costs=costs)
             plots.check(found).savefig(folder / "check.svg")
             plots.calibration_curve(found.calibration_curve).savefig(folder / "calibration.svg")
 

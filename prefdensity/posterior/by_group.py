@@ -170,7 +170,7 @@ def _margins(post: Draws, cells: Any, given: list[str], rows: slice) -> Array:
     count = len(next(iter(post.draws.values()))[rows])
     program = Program(post.program_name, ask, post.outcomes, layers=post.program.layers)
     with torch.no_grad(), centred(post.latent):
-        require_drawn(run(program, cells, values, count, seed=0).met, post.latent, post.program_name)
+        require_drawn(run(program, cells, values, count, seed=rows.start).met, post.latent, post.program_name)
     return asked[-1].expand(count, *asked[-1].shape[1:]).reshape(count, -1).numpy()
 
 

@@ -174,8 +174,16 @@ class Cells:
 
         What lies outside, such as a date that is asked about and comes later, is at the end that is nearer.
         """
+        return self._course(name).clamp(0.0, 1.0)
+
+    def beyond(self, name: str) -> Tensor:
+        """Return how far a number lies outside the whole table [comparison], in its lengths: < 0 before, > 0 after."""
+        place = self._course(name)
+        return place - place.clamp(0.0, 1.0)
+
+    def _course(self, name: str) -> Tensor:
         least, greatest = _known(self.spans, name, "numbers").unbind()
-        return ((self.number(name) - least) / (greatest - least).clamp_min(1e-12)).clamp(0.0, 1.0)
+        return (self.number(name) - least) / (greatest - least).clamp_min(1e-12)
 
     def coded(self, name: str) -> Tensor:
         """Return what is known of each comparison under this name as numbers to regress on, [comparison, column].

@@ -8,6 +8,7 @@ TIES = "davidson"  # the choice rule where a layer is about ties
 GRADES = "graded"  # and where one is about strengths of preference
 
 BY = "tastes"  # what differs between groups that are asked for, where no layer reads them
+OVER = "drift"  # and what changes over a number that is asked for
 
 # Of help and errors: a first program, one of several layers, and one with arguments.
 FIRST, LONGER, LONGEST = "bradley_terry", "davidson+position_bias", "davidson+position_bias+reliability"

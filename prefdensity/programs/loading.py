@@ -12,7 +12,7 @@ from types import ModuleType
 
 from prefdensity.errors import ProgramError
 from prefdensity.programs.compose import compose
-from prefdensity.programs.defaults import BY, LONGER
+from prefdensity.programs.defaults import BY, LONGER, OVER
 from prefdensity.programs.layers import Layer, Program
 from prefdensity.programs.shelf import LISTED, find
 from prefdensity.words import shortened
@@ -87,6 +87,21 @@ def reading(program: Program, label: str, argument: str = "by") -> Program:
     if not spells(program):
         raise ProgramError(f"{program.name} reads no {label!r}; let one of its layers read it, or name shipped layers")
     return shipped(f"{program.name}+{BY}({argument}={label!r})")
+
+
+def changing(program: Program, number: str) -> Program:
+    """Return a program whose utilities change over a number: as it is if it reads the number, or with a drift over it.
+
+    Raises
+    ------
+    ProgramError
+        If it is a user's own program and does not read the number.
+    """
+    if number in program.needs:
+        return program
+    if not spells(program):
+        raise ProgramError(f"{program.name} reads no {number!r}; let one of its layers read it, or name shipped layers")
+    return shipped(f"{program.name}+{OVER}(over={number!r})")
 
 
 def _terms(text: str) -> list[ast.expr]:

@@ -50,6 +50,7 @@ class Substitute(Messenger):
                 "value": plain(msg["value"]),
                 "is_observed": msg["is_observed"],
                 "deterministic": msg["infer"].get("_deterministic", False),
+                "afresh": msg["infer"].get("afresh", False),
                 "cond_indep_stack": msg["cond_indep_stack"],
             }
             if not msg["is_observed"] and _is_table(msg):
@@ -143,6 +144,8 @@ def run(
 def require_drawn(met: Mapping[str, Any], drawn: Collection[str], program: str) -> None:
     """Refuse a run in which a latent site took its value from its prior because nobody ever drew it.
 
+    A site that says so (``infer={"afresh": True}``) is about what nobody can have seen, such as days to come.
+
     Parameters
     ----------
     met
@@ -153,7 +156,7 @@ def require_drawn(met: Mapping[str, Any], drawn: Collection[str], program: str) 
         The name of what was run, for the error.
     """
     for name, site in met.items():
-        if not site["is_observed"] and not site["deterministic"] and name not in drawn:
+        if not site["is_observed"] and not site["deterministic"] and not site["afresh"] and name not in drawn:
             raise ProgramError(f"the site {name!r} of {program} has no draws: another program was fitted")
 
 

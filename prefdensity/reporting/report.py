@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from prefdensity.data.comparisons import Comparisons
     from prefdensity.data.report import DataReport
     from prefdensity.posterior.posterior import Posterior
+    from prefdensity.reporting.cost import CostReport
 
 _ROWS = 300  # rows of parameters that the page shows; parameters.csv has them all
 _STANDS = {"stands": True, "in doubt": None, "contradicted": False}
@@ -43,6 +44,7 @@ def write_report(
     reference: str | None = None,
     command: str | None = None,
     checked: CheckReport | None = None,
+    costs: Sequence[CostReport] = (),
 ) -> Path:
     """Write a self-contained HTML report: one file without links to others, which opens offline and prints.
 
@@ -64,6 +66,8 @@ def write_report(
         Shell command that reproduces the fit; the Python call is always shown.
     checked
         What `check` found of this fit; worked out here if it is not given.
+    costs
+        What `cost` says of the program beside others that answer findings, to be told with them.
 
     Returns
     -------
@@ -89,7 +93,7 @@ def write_report(
         stands=_STANDS[checked.verdict],
         plot=ranking.first_rows(summary, level),
         cautions=_plainly(data, cautions(post, data, checked)),
-        sections=[each for each in _sections(post, data, level, checked, summary, apart, command) if each.parts],
+        sections=[each for each in _sections(post, data, level, checked, costs, summary, apart, command) if each.parts],
     )
     return page.write(path)
 
@@ -100,8 +104,8 @@ def _plainly(data: Comparisons | Choices, sentences: Sequence[str]) -> list[str]
 
 
 def _sections(
-    post: Posterior, data: Comparisons | Choices, level: float, checked: CheckReport, summary: pd.DataFrame,
-    apart: list[Part], command: str | None,
+    post: Posterior, data: Comparisons | Choices, level: float, checked: CheckReport, costs: Sequence[CostReport],
+    summary: pd.DataFrame, apart: list[Part], command: str | None,
 ) -> list[Section]:  # fmt: skip
     order = item_order(post, summary)
     off = [*found.suspicions(checked), *found.additions(checked), found.departures(checked), found.calibration(checked)]
@@ -111,6 +115,7 @@ def _sections(
         Section("Differences", parts=apart),
         Section("Who beats whom", parts=[ranking.wins(post, order)]),
         Section("Check", [unrooted(said) for said in (checked.headline, *checked.warnings)], off),
+        Section("What it costs", [found.COSTS], [found.costs(each) for each in costs]),
         Section("Annotators", parts=[] if data.SETS or not data.annotators else judges.annotators(post, data.pairs())),
         Section("Other parameters", parts=_parameters(post, level)),
         Section("Quality of the fit", parts=[Points(post.quality()), *elbo, Listing(_settings(post, data))]),
