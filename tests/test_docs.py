@@ -70,7 +70,10 @@ def name(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
-SLOW = {f"docs/how-to/{page}.md" for page in ("checking-and-comparing", "large-tables", "rankings-and-ratings")}
+SLOW = {
+    f"docs/how-to/{page}.md"
+    for page in ("checking-and-comparing", "language-models-as-judges", "large-tables", "rankings-and-ratings")
+}
 WITH_CODE = [
     pytest.param(page, id=name(page), marks=[pytest.mark.slow] if name(page) in SLOW else [])
     for page in PAGES
