@@ -12,8 +12,8 @@ standard deviation, between items, of what utility gains or loses from the first
 over="date" unless another number is named (a position in a session, "annotator.age"). Sites: tau `date_drift_spread`, e
 `date_drift_offset` (wave, item), and `date_drift` (item), the change from the first date to the last; so for other
 numbers. Identification: items compared at different times; only differences of drifts enter. Items with few judgements
-hardly drift. Who asks about later dates, or earlier ones, is told of walks that go on: tau times Brownian motion from the
-last utility, drawn afresh, so that what is known of an item grows less as its walk says.
+hardly drift. Who asks about later dates, or earlier ones, is told of walks that go on: tau times Brownian motion from
+the last utility, drawn afresh, so that what is known of an item grows less as its walk says.
 Cannot express: jumps, some items that drift much more than others, or a drift that annotators do not share.
 Reference: Glickman (1999), Applied Statistics 48, 377-394, and Coulom (2008), Computers and Games, for ratings that are
 random walks; the waves are the Karhunen-Loeve expansion, cf. Deheuvels (2007), Statistics & Probability Letters 77.
