@@ -27,6 +27,8 @@ from prefdensity.pcal.ladder import ladder
 from prefdensity.posterior.posterior import Posterior, require_same_table
 from prefdensity.programs.layers import Layer, Program
 from prefdensity.programs.tabulate import cells_of
+from prefdensity.reporting.pages import number, signed
+from prefdensity.reporting.parts import Bars, Numbers, PageColumn, PageTable, Words
 from prefdensity.shown import Telling
 
 Array = NDArray[np.float64]
@@ -38,6 +40,10 @@ _UNITS = {
     "policy": "chance above 1/2 that the best item beats the one put first",
     "reward": "root mean square error of differences from the mean reward",
 }
+COSTS = (
+    "Were the program that answers a finding right, this is what decisions by the one fitted here would lose: the loss "
+    "by it less the loss by the other, each with a 90% interval; 0 where nothing is lost."
+)
 _NO_LABELS = "no labels of items are given (labels=...), without which there is no such interval"
 
 
@@ -213,3 +219,23 @@ def _interval(
     lower, upper = np.quantile(extra, [0.05, 0.95])
     unit = "length of a 90 % PCAL interval for the mean label"
     yield ("PCAL interval", "all", *both, both[0] - both[1], extra.std(), lower, upper, unit)
+
+
+def costs_table(told: CostReport) -> PageTable:
+    """Return what the program costs if another one is right, quantity by quantity."""
+    rows = told.table.to_dict("records")
+    cost, lower, upper = ([row[name] for row in rows] for name in ("cost", "lower", "upper"))
+    asked = {"all": "of everybody together", "own": "of each situation"}
+    columns: list[PageColumn] = [
+        Words("quantity", [row["quantity"] for row in rows], names=True, under=[asked[row["asked"]] for row in rows]),
+        Bars("cost", lower, cost, upper),
+        Numbers(
+            "cost, 90% interval", cost, [number(value) for value in cost],
+            [f"{signed(row['lower'], '.3f')} to {signed(row['upper'], '.3f')}" for row in rows],
+        ),
+        Numbers("lost by it", [row["by_simpler"] for row in rows], [number(row["by_simpler"]) for row in rows]),
+        Numbers("by the other", [row["by_fuller"] for row in rows], [number(row["by_fuller"]) for row in rows]),
+        Words("what is counted", [row["unit"] for row in rows], long=True),
+    ]  # fmt: skip
+    caption = f"What {told.simpler.program_name} costs if {told.fuller.program_name} is right."
+    return PageTable(caption, columns, len(rows), f"PCAL interval: {told.lacking}." if told.lacking else "")

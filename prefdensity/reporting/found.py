@@ -16,15 +16,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from prefdensity.checking.report import CheckReport
-    from prefdensity.reporting.cost import CostReport
 
 _FAR = 8.0  # standard deviations drawn
 _KINDS = {"as expected": "", "doubtful": "doubtful", "contradicted": "off"}
 _SHOWN = 8  # of those who contribute to a departure
-COSTS = (
-    "Were the program that answers a finding right, this is what decisions by the one fitted here would lose: the loss "
-    "by it less the loss by the other, each with a 90% interval; 0 where nothing is lost."
-)
 
 
 def suspicions(checked: CheckReport) -> list[Part]:
@@ -122,23 +117,3 @@ def calibration(checked: CheckReport) -> Part:
         "How often favourites win against how often the program says so; orange where replicated tables rarely lie."
     )
     return Picture(svg(plots.calibration_curve(table), "calibration"), caption, f"Calibration: {seen}")
-
-
-def costs(told: CostReport) -> Part:
-    """Return what the program costs if another one is right, quantity by quantity."""
-    rows = told.table.to_dict("records")
-    cost, lower, upper = ([row[name] for row in rows] for name in ("cost", "lower", "upper"))
-    asked = {"all": "of everybody together", "own": "of each situation"}
-    columns: list[PageColumn] = [
-        Words("quantity", [row["quantity"] for row in rows], names=True, under=[asked[row["asked"]] for row in rows]),
-        Bars("cost", lower, cost, upper),
-        Numbers(
-            "cost, 90% interval", cost, [number(value) for value in cost],
-            [f"{signed(row['lower'], '.3f')} to {signed(row['upper'], '.3f')}" for row in rows],
-        ),
-        Numbers("lost by it", [row["by_simpler"] for row in rows], [number(row["by_simpler"]) for row in rows]),
-        Numbers("by the other", [row["by_fuller"] for row in rows], [number(row["by_fuller"]) for row in rows]),
-        Words("what is counted", [row["unit"] for row in rows], long=True),
-    ]  # fmt: skip
-    caption = f"What {told.simpler.program_name} costs if {told.fuller.program_name} is right."
-    return PageTable(caption, columns, len(rows), f"PCAL interval: {told.lacking}." if told.lacking else "")

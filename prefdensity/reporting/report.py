@@ -17,6 +17,7 @@ from prefdensity.posterior.posterior import require_same_table
 from prefdensity.reporting import found, judges, plots, ranking
 from prefdensity.reporting.answer import answer, cautions, verdict
 from prefdensity.reporting.canvas import item_order
+from prefdensity.reporting.cost import COSTS, CostReport, costs_table
 from prefdensity.reporting.pages import Page, Part, Section, number, svg, unrooted
 from prefdensity.reporting.parts import Code, Listing, Numbers, PageColumn, PageTable, Picture, Points, Words
 from prefdensity.words import share
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from prefdensity.data.comparisons import Comparisons
     from prefdensity.data.report import DataReport
     from prefdensity.posterior.posterior import Posterior
-    from prefdensity.reporting.cost import CostReport
 
 _ROWS = 300  # rows of parameters that the page shows; parameters.csv has them all
 _STANDS = {"stands": True, "in doubt": None, "contradicted": False}
@@ -71,8 +71,7 @@ def write_report(
 
     Returns
     -------
-    Path
-        The file written.
+    The file written.
 
     Raises
     ------
@@ -115,7 +114,7 @@ def _sections(
         Section("Differences", parts=apart),
         Section("Who beats whom", parts=[ranking.wins(post, order)]),
         Section("Check", [unrooted(said) for said in (checked.headline, *checked.warnings)], off),
-        Section("What it costs", [found.COSTS], [found.costs(each) for each in costs]),
+        Section("What it costs", [COSTS], [costs_table(each) for each in costs]),
         Section("Annotators", parts=[] if data.SETS or not data.annotators else judges.annotators(post, data.pairs())),
         Section("Other parameters", parts=_parameters(post, level)),
         Section("Quality of the fit", parts=[Points(post.quality()), *elbo, Listing(_settings(post, data))]),
