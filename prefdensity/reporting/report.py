@@ -46,7 +46,7 @@ def write_report(
     checked: CheckReport | None = None,
     costs: Sequence[CostReport] = (),
 ) -> Path:
-    """Write a self-contained HTML report: one file without links to others, which opens offline and prints.
+    """Write a self-contained HTML report, which opens offline and prints; return its path.
 
     Parameters
     ----------
@@ -68,10 +68,6 @@ def write_report(
         What `check` found of this fit; worked out here if it is not given.
     costs
         What `cost` says of the program beside others that answer findings, to be told with them.
-
-    Returns
-    -------
-    The file written.
 
     Raises
     ------
