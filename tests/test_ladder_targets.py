@@ -8,8 +8,18 @@ from scipy.stats import norm
 
 from prefdensity.errors import DataError
 from prefdensity.judged.measured import Measured
-from prefdensity.pcal import BradleyTerry, LinearRegression, LogisticRegression, jointly, ladder, ladder_plan, ranks
+from prefdensity.pcal import (
+    BradleyTerry,
+    LinearRegression,
+    LogisticRegression,
+    Means,
+    jointly,
+    ladder,
+    ladder_plan,
+    ranks,
+)
 from prefdensity.pcal.allocation import draw
+from prefdensity.pcal.intervals import wilson
 
 SYSTEMS, UTILITY = np.array(list("ABCDE")), np.array([1.0, 0.6, 0.5, 0.0, -1.0])
 
@@ -172,3 +182,45 @@ def test_comparisons_are_between_two():
         Measured.from_frame(frame, by="first", between=("first", "second"))
     with pytest.raises(DataError, match="utilities are of items that were compared; read the table with between="):
         ladder(Measured.from_frame(frame), BradleyTerry())
+
+
+# --- rates by subgroup --------------------------------------------------------------------------------------------
+
+
+def rated(n, seed, rates=(0.05, 0.3, 0.98), p=0.2):
+    """Return units of three segments with labels 0 and 1, a judge who is right nine times in ten, a fifth labelled."""
+    rng = np.random.default_rng(seed)
+    segment = rng.choice(["a", "b", "c"], n, p=[0.5, 0.3, 0.2])
+    label = (rng.random(n) < pd.Series(dict(zip("abc", rates, strict=True)))[segment].to_numpy()).astype(float)
+    judge = np.where(rng.random(n) < 0.9, label, 1 - label)
+    frame = pd.DataFrame({"segment": segment, "label": label, "judge": judge})
+    full = Measured.from_frame(frame, by="segment", free=["judge"])
+    return full.bought(np.array([p]), (np.arange(n) < p * n).astype(int)), segment
+
+
+def test_rates_of_subgroups_have_wilson_s_limits():
+    """Of labels for all: those of every subgroup alone; of none among a subgroup's labels no interval of length 0."""
+    table, segment = rated(400, 1, (0.0, 0.3, 0.95), 1.0)
+    found = ladder(table, Means()).summary()
+    for k, name in enumerate("abc"):
+        mine = table.label[segment == name]
+        expected = wilson(mine.mean(), len(mine), norm.ppf(0.95))
+        assert found.loc[k, ["lower", "upper"]].tolist() == pytest.approx(expected, abs=1e-9)
+    assert found["upper"][0] > found["estimate"][0] == 0
+    some = ladder(rated(400, 1, (0.0, 0.3, 0.95), 0.2)[0], Means()).summary()
+    assert (some["upper"] > some["lower"]).all()
+    assert some[["lower", "upper"]].stack().between(0, 1).all()
+    with pytest.raises(DataError, match="read the table with by="):
+        ladder(Measured.from_frame(pd.DataFrame({"label": [0.0, 1.0] * 20})), Means())
+
+
+@pytest.mark.slow
+def test_rates_of_subgroups_cover():
+    """600 replicates of 1,500 units, 300 labels, one rate of .05 and one of .98: standard error .012."""
+    inside, truth = [], np.array([0.05, 0.3, 0.98])
+    for seed in range(600):
+        found = ladder(rated(1500, 100 + seed)[0], Means()).summary()
+        inside.append((found["lower"] <= truth) & (truth <= found["upper"]))
+    print(np.mean(inside, 0))
+    assert (np.mean(inside, 0) >= 0.87).all()
+    assert np.mean(inside, 0)[1] <= 0.93

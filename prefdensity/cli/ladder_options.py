@@ -95,7 +95,7 @@ class Ladder:
         if self.between is not None:
             return functionals.BradleyTerry()
         if self.by is not None:
-            return functionals.LinearRegression(intercept=False)
+            return functionals.Means()
         return {
             LadderTarget.mean: functionals.Mean,
             LadderTarget.linear: functionals.LinearRegression,

@@ -108,7 +108,7 @@ class Measured:
             What words in the column of the label count, such as {"win": 1, "tie": 0.5, "loss": 0} for a win rate.
         by
             Column that names a subgroup; covariates are then indicators "column=word" of all subgroups, whose means
-            `LinearRegression(intercept=False)` is about, and `Solved.contrast` their differences.
+            `Means` is about, and `Solved.contrast` their differences.
         between
             Two columns that name the items of a comparison, of which the label is the share for the first, for
             `BradleyTerry`; covariates are then 1 and -1 for the items compared.

@@ -11,6 +11,7 @@ from prefdensity.pcal.functionals import (
     LinearRegression,
     LogisticRegression,
     Mean,
+    Means,
     PoissonRegression,
 )
 from prefdensity.pcal.judges import ConfusionJudge, LogisticJudge, ProbitJudge
@@ -41,6 +42,7 @@ __all__ = [
     "LogisticJudge",
     "LogisticRegression",
     "Mean",
+    "Means",
     "MovedNuisance",
     "PcalEstimate",
     "PoissonRegression",

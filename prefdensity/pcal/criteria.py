@@ -22,7 +22,7 @@ def metric(criterion: Criterion, names: tuple[str, ...], psi: Array, weight: Arr
     ----------
     criterion
         A parameter's name; "trace", the sum of variances; "relative", the sum of variances relative to those of
-        labels for everybody; a contrast [parameter]; or a positive semidefinite matrix.
+        labels for everybody (of a rate without events, of which nothing is known, none); a contrast [parameter]; or a positive semidefinite matrix.
     names
         Of the parameters.
     psi, weight
@@ -37,7 +37,8 @@ def metric(criterion: Criterion, names: tuple[str, ...], psi: Array, weight: Arr
         if criterion == "trace" or (criterion == "relative" and len(names) == 1):
             return np.eye(len(names))
         if criterion == "relative":
-            return np.diag(len(psi) / np.maximum(weight @ psi**2, 1e-300))
+            spread = weight @ psi**2
+            return np.diag(np.divide(len(psi), spread, out=np.zeros_like(spread), where=spread > 0))
         if criterion not in names:
             raise DataError(
                 f"criterion={criterion!r} must be 'relative', 'trace', a contrast, a matrix, or one of "

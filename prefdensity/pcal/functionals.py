@@ -38,8 +38,7 @@ class Found(Protocol):
     def label_weight(self) -> Array: ...  # noqa: D102
     @property
     def stage_weight(self) -> Array: ...  # noqa: D102
-    @property
-    def effective_labels(self) -> float: ...  # noqa: D102
+    def effective_labels_among(self, member: Array, index: int) -> float: ...  # noqa: D102
     @property
     def population(self) -> int | None: ...  # noqa: D102
     @property
@@ -267,14 +266,19 @@ class PoissonRegression(Regression):
 
 
 @dataclass(frozen=True)
-class Mean(LinearRegression):
-    """The mean of the label; for labels 0 and 1 a rate, with Wilson's limits at the effective number of labels."""
+class Means(LinearRegression):
+    """The mean of the label in each subgroup, of a table that was read with `by`; for labels 0 and 1 they are rates.
+
+    Rates have Wilson's limits at the effective number of labels of their subgroup.
+    """
+
+    intercept: bool = False
 
     def names(self, judged: Purchased) -> tuple[str, ...]:  # noqa: D102
-        return ("mean",)
-
-    def design(self, judged: Purchased) -> Array:  # noqa: D102
-        return np.ones((len(judged), 1))
+        x = judged.covariates
+        if not x.shape[1] or not (np.isin(x, (0.0, 1.0)).all() and (x.sum(1) == 1).all()):
+            raise DataError("means by subgroup need the column of subgroups; read the table with by=")
+        return super().names(judged)
 
     def known_variance(self, judged: Purchased) -> bool:
         """See `Functional`; a rate's, theta (1 - theta)."""
@@ -284,8 +288,24 @@ class Mean(LinearRegression):
         """See `Functional`."""
         if not self.known_variance(found.judged):
             return super().limits(found, critical)
-        lower, upper = wilson(float(found.theta[0]), found.effective_labels, float(critical[0]))
-        return np.array([lower]), np.array([upper])
+        ends = [
+            wilson(float(rate), found.effective_labels_among(member > 0, index), float(c))
+            for index, (rate, member, c) in enumerate(
+                zip(found.theta, self.design(found.judged).T, critical, strict=True)
+            )
+        ]
+        return np.array([low for low, _ in ends]), np.array([high for _, high in ends])
+
+
+@dataclass(frozen=True)
+class Mean(Means):
+    """The mean of the label; for labels 0 and 1 a rate, with Wilson's limits at the effective number of labels."""
+
+    def names(self, judged: Purchased) -> tuple[str, ...]:  # noqa: D102
+        return ("mean",)
+
+    def design(self, judged: Purchased) -> Array:  # noqa: D102
+        return np.ones((len(judged), 1))
 
 
 @dataclass(frozen=True, eq=False)

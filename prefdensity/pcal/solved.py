@@ -103,21 +103,26 @@ class Solved:
         """S1/p1 times the weight of the stage [unit]."""
         return np.asarray(self.stage_weight * self.judged.labelled / self.judged.label_probability)
 
-    @cached_property
+    @property
     def effective_labels(self) -> float:
         """Number of independent labels 0 and 1 that would tell a rate as well; infinite for a census."""
-        weight, label = self.label_weight, np.nan_to_num(self.judged.label)
-        unit = (weight**2).sum() / len(weight) ** 2
-        rate = weight @ label / weight.sum()
+        return self.effective_labels_among(np.ones(len(self.judged), bool), 0)
+
+    def effective_labels_among(self, member: Array, index: int) -> float:
+        """Return the same for the rate of a subgroup, bool [unit], that is the parameter of this index."""
+        weight, label = self.label_weight * member, np.nan_to_num(self.judged.label)
+        unit = (weight**2).sum() / member.sum() ** 2
+        rate = weight @ label / max(weight.sum(), 1e-300)
         yes, no = (weight[label == side] for side in (1.0, 0.0))
         events = min(effective(side[side > 0]) if side.any() else 0.0 for side in (yes, no))
-        values = np.concatenate([s.influence * self.stage_weight[s.rows, None] for s in self.stages])
+        values = np.concatenate([s.influence[:, index] * self.stage_weight[s.rows] for s in self.stages])
         rows = np.concatenate([np.flatnonzero(s.rows) for s in self.stages])
         sums = clustered(values, None if self.judged.cluster is None else self.judged.cluster[rows])
-        variance = (sums**2).sum(0) / len(weight) ** 2
+        variance = (sums**2).sum() / len(weight) ** 2
         if self.judged.cluster is not None:
             variance = variance * len(sums) / (len(sums) - 1)
-        times = float(inflation(variance, np.array([rate * (1 - rate) * unit]), np.array([events]))[0])
+        binomial, of = np.array([rate * (1 - rate) * unit]), np.array([events])
+        times = float(inflation(np.array([variance]), binomial, of)[0])
         left = times / effective(weight[weight > 0]) - (0.0 if self.population is None else 1 / self.population)
         return 1 / left if left > 0 else np.inf
 
