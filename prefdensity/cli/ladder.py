@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from prefdensity.cli.bundles import with_bundles
-from prefdensity.cli.ladder_options import Ladder, Level, Purchase, Seed, Stage
+from prefdensity.cli.ladder_options import Collected, Ladder, Level, Purchase, Seed, Stage
 from prefdensity.cli.shell import require_writable, results, write_csv
 from prefdensity.errors import DataError
 
@@ -88,15 +88,8 @@ def _write_plan(found: "LadderPlan", want: float | None, seed: int, out: Path, t
 @with_bundles
 def measure(
     collected: Annotated[Path, typer.Argument(metavar="COLLECTED.csv", help="Units with what was bought for them.")],
+    bought: Collected,
     ladder: Ladder,
-    cluster: Annotated[
-        str | None, typer.Option("--cluster", metavar="COLUMN", help="Units of a cluster are dependent.")
-    ] = None,
-    stage: Stage = None,
-    pool: Annotated[
-        bool,
-        typer.Option("--pool", help="With --stage: units and judges are alike in all rounds, which are one purchase."),
-    ] = False,
     against: Annotated[
         float | None,
         typer.Option(
@@ -110,18 +103,18 @@ def measure(
 ) -> None:
     """Estimate from all rungs of a ladder; probabilities are in columns NAME_probability, as plan writes them."""
     from prefdensity.pcal.ladder import ladder as estimated
+    from prefdensity.pcal.nonresponse import losses
     from prefdensity.pcal.ranks import ranks
-    from prefdensity.pcal.rounds import apart, pooled
     from prefdensity.reporting.ladder_report import write_ladder_report
 
+    stage, pool = bought.stage, bought.pool
     if against is not None and stage is None:
         raise DataError("--against is for rounds; name the column of the round with --stage")
     if pool and (stage is None or against is not None):
         raise DataError("--pool needs --stage, and is for one look: it does not go with --against")
     require_writable(out)
-    table = ladder.table(collected, probabilities=ladder.chances, cluster=cluster, stage=stage)
-    functional = ladder.functional
-    used = pooled(apart(table)) if pool else table
+    table = bought.table(collected, ladder)
+    functional, used = ladder.functional, bought.used(table)
     found = estimated(used, functional, criterion=ladder.criterion, level=level, seed=seed)
     if stage is not None:
         _warn_of_drift(table, functional, pool)
@@ -130,13 +123,15 @@ def measure(
         found.summary().to_csv(folder / "estimate.csv", index=False)
         found.comparison().to_csv(folder / "comparison.csv", index=False)
         found.purchase_tests().to_csv(folder / "purchases.csv", index=False)
+        if used.asked is not None:
+            losses(used).to_csv(folder / "losses.csv", index=False)
         write_ladder_report(found, folder / "report.html", collected.name)
         if ladder.between is not None:
             write_csv(folder, ranks=ranks(found))
         if stage is not None and not pool:
             _rounds(found, against, folder)
     for sentence in found.warnings:
-        typer.echo(f"warning: {sentence}", err=True)
+        typer.echo(f"warning: {sentence}".replace("of coming back,", "of coming back (--weigh-returns),"), err=True)
 
 
 def _rounds(found: "LadderEstimate", against: float | None, folder: Path) -> None:

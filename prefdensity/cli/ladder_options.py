@@ -105,7 +105,7 @@ class Ladder:
     def table(self, path: Path, **said: Any) -> "Measured":
         """Return the table of a file; columns may be paths into nested cells, as in logs of evaluations.
 
-        `said` is what else `Measured.from_frame` is told: prices, probabilities, cluster, stage.
+        `said` is what else `Measured.from_frame` is told: prices, probabilities, cluster, stage, buy.
         """
         from prefdensity.data.files import read_rows
         from prefdensity.data.nesting import flattened
@@ -113,15 +113,58 @@ class Ladder:
 
         free, covariates, between = self.free or (), self.covariate or (), _between(self.between)
         rungs, chances = self.rungs, said.get("probabilities") or {}
-        single = [self.minus, self.by, said.get("cluster"), said.get("stage")]
+        single = [self.minus, self.by, said.get("cluster"), said.get("stage"), said.get("buy")]
         every = [*sum(rungs.values(), []), *free, *covariates, self.label, *chances.values(), *single, *(between or ())]
         wanted = [name for name in every if name]
         frame = flattened(read_rows(path, known=frozenset(wanted)), wanted, str(path), [])
+        if "buy" in said:  # as plan writes it
+            said["buy"] = said["buy"] or ("buy" if "buy" in frame.columns else None)
         return Measured.from_frame(
             frame, ladder=rungs, free=free, covariates=covariates, label=self.label, minus=self.minus,
             values=_numbers("--value", self.value, "win=1") or None, by=self.by, between=between, source=str(path),
             **said,
         )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collected:
+    """How a file says what was bought, and what came back of it."""
+
+    cluster: Annotated[str | None, _option("--cluster", "Units of a cluster are dependent.")] = None
+    stage: Stage = None
+    pool: Annotated[
+        bool,
+        typer.Option("--pool", help="With --stage: units and judges are alike in all rounds, which are one purchase."),
+    ] = False
+    buy: Annotated[
+        str | None,
+        _option(
+            "--buy",
+            "The dearest rung that was asked for, as plan writes it: what never came back is counted. Default: the "
+            "column buy, where there is one.",
+        ),
+    ] = None
+    weigh_returns: Annotated[
+        bool,
+        typer.Option(
+            "--weigh-returns",
+            help="Weigh by the chance, logistic in what was seen of a unit, that what was asked for came back.",
+        ),
+    ] = False
+
+    def table(self, path: Path, ladder: Ladder) -> "Measured":
+        """Return the table of a file, as it was bought."""
+        return ladder.table(
+            path, probabilities=ladder.chances, cluster=self.cluster, stage=self.stage, buy=self.buy
+        )  # fmt: skip
+
+    def used(self, table: "Measured") -> "Measured":
+        """Return the table as it is estimated from: rounds put together, and weighed, where that is asked for."""
+        from prefdensity.pcal.nonresponse import weigh_returns
+        from prefdensity.pcal.rounds import apart, pooled
+
+        found = pooled(apart(table)) if self.pool else table
+        return weigh_returns(found) if self.weigh_returns else found
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ from prefdensity.judged.columns import as_names, first_row, read_groups, require
 from prefdensity.judged.measures import (
     by_rung,
     came,
+    read_asked,
     read_chances,
     read_features,
     read_label,
@@ -53,6 +54,11 @@ class Measured:
         float64 [unit], NaN where not bought.
     probabilities
         float64 [unit, rung]: of being bought, from the poorest rung to the label.
+    asked
+        bool [unit, rung]: what was asked for, come back or not; None: not said, and everything counts as come back.
+    returned
+        float64 [unit, rung]: estimated chances that a rung that is asked for comes back, which the probabilities hold
+        already. None: none are estimated.
     ladder
         Names of the rungs, from the poorest to "label".
     prices
@@ -75,6 +81,8 @@ class Measured:
     covariate_names: tuple[str, ...]
     cluster: Array | None = None
     stage: Array | None = None
+    asked: Array | None = None
+    returned: Array | None = None
     source: str = "data frame"
 
     def __len__(self) -> int:
@@ -90,7 +98,7 @@ class Measured:
         minus: str | None = None, values: Mapping[str, float] | None = None, covariates: Sequence[str] = (),
         by: str | None = None, between: tuple[str, str] | None = None, free: Sequence[str] = (),
         probabilities: Mapping[str, str] | None = None, prices: Mapping[str, float] | None = None,
-        cluster: str | None = None, stage: str | None = None, source: str = "data frame",
+        cluster: str | None = None, stage: str | None = None, buy: str | None = None, source: str = "data frame",
     ) -> Measured:  # fmt: skip
         """Validate a data frame of units, one row each.
 
@@ -99,16 +107,14 @@ class Measured:
         frame
             One row per unit; empty cells where nothing was bought.
         ladder
-            Rungs between what is free and the label, from the poorest: their names, and the columns that each brings:
-            Numbers or up to 20 different words, such as verdicts; some may be empty where a rung was bought.
+            Rungs between what is free and the label, from the poorest: names, and the columns that each brings: numbers
+            or up to 20 different words, such as verdicts; some may be empty where a rung was bought.
         label, minus
-            Numeric columns: the label, and what is taken from it, as of two systems on the same units (both have a
-            value, or neither).
+            Numeric columns: the label, and what is taken from it, as of two systems on the same units; both or neither.
         values
-            What words in the column of the label count, such as {"win": 1, "tie": 0.5, "loss": 0} for a win rate.
+            What words of the label count, such as {"win": 1, "tie": 0.5, "loss": 0} for a win rate.
         by
-            Column that names a subgroup; covariates are then indicators "column=word" of all subgroups, whose means
-            `Means` is about, and `Solved.contrast` their differences.
+            Column of subgroups; covariates are then indicators "column=word" of all of them, for `Means` of each.
         between
             Two columns that name the items of a comparison, of which the label is the share for the first, for
             `BradleyTerry`; covariates are then 1 and -1 for the items compared.
@@ -116,10 +122,10 @@ class Measured:
             Columns without empty cells, of numbers or of up to 20 words: indicators "column=word", of covariates for
             all but the first word in their order.
         probabilities, prices
-            For each rung, and "label": the column with its probability (None: a pilot, where all is bought), and what
-            it costs beyond the rungs below it.
-        cluster, stage, source
-            Columns, as in the attributes; what errors call the frame.
+            For each rung and "label": the column of its probability (None: a pilot, all bought), its price.
+        cluster, stage, buy, source
+            Columns, as in the attributes; of `buy` the dearest rung asked for, or "nothing", as `LadderPlan.assign`
+            writes it; what errors call the frame.
 
         Raises
         ------
@@ -130,20 +136,22 @@ class Measured:
         names = (*rungs, LABEL)
         chances = by_rung(probabilities, names, "probabilities")
         _require_one_source(covariates, by, between)
-        optional = [name for name in (cluster, stage, minus, by, *(between or ())) if name]
-        wanted = [*covariates, *free, *sum(map(list, rungs.values()), []), label, *dict.fromkeys(chances), *optional]
-        require_columns(frame, wanted, source)
+        optional = [name for name in (cluster, stage, minus, by, buy, *(between or ())) if name]
+        inner = sum(map(list, rungs.values()), [])
+        require_columns(frame, [*covariates, *free, *inner, label, *dict.fromkeys(chances), *optional], source)
         y = read_label(frame, label, minus, values, source)
         names_of, x = _covariates(frame, covariates, by, between, source)
         parts = [read_measures(frame, columns, source) for columns in rungs.values()]
         seen = [came(part) for part in parts] + [~np.isnan(y)]
         _require_rising(names, seen, source)
+        asked = None if buy is None else read_asked(frame, buy, names, seen, source)
+        wanted = seen if asked is None else [*asked.T]
         return cls(
             covariates=x, outputs=read_features(frame, free, source, baseline=False)[1],
-            measures=tuple(parts), label=y, probabilities=read_chances(frame, chances, names, seen, source),
+            measures=tuple(parts), label=y, probabilities=read_chances(frame, chances, names, wanted, source),
             ladder=names, prices=read_prices(prices, names), covariate_names=column_names([*names_of], source),
             cluster=None if cluster is None else read_groups(frame, cluster, source),
-            stage=None if stage is None else read_groups(frame, stage, source), source=source,
+            stage=None if stage is None else read_groups(frame, stage, source), asked=asked, source=source,
         )  # fmt: skip
 
     @property
@@ -189,7 +197,7 @@ class Measured:
 
     def take(self, rows: slice | Array) -> Measured:
         """Return some units, in that order."""
-        names = ("covariates", "outputs", "label", "probabilities", "cluster", "stage")
+        names = ("covariates", "outputs", "label", "probabilities", "cluster", "stage", "asked", "returned")
         picked = {name: getattr(self, name)[rows] for name in names if getattr(self, name) is not None}
         return replace(self, measures=tuple(part[rows] for part in self.measures), **picked)
 
@@ -204,10 +212,15 @@ class Measured:
         for name in names:
             if name not in self.ladder[:-1]:
                 raise DataError(f"{name!r} is no rung that can be left out; these are {', '.join(self.ladder[:-1])}")
-        kept = [k for k, name in enumerate(self.ladder) if name not in names]
+        return self._with_rungs([k for k, name in enumerate(self.ladder) if name not in names])
+
+    def _with_rungs(self, kept: Sequence[int]) -> Measured:
+        """Return the table with the rungs of these places, the label last."""
+        of_rungs = {name: getattr(self, name) for name in ("probabilities", "asked", "returned")}
         return replace(
             self, ladder=tuple(self.ladder[k] for k in kept), measures=tuple(self.measures[k] for k in kept[:-1]),
-            probabilities=self.probabilities[:, kept], prices=None if self.prices is None else self.prices[kept],
+            prices=None if self.prices is None else self.prices[list(kept)],
+            **{name: each[:, list(kept)] for name, each in of_rungs.items() if each is not None},
         )  # fmt: skip
 
     @property
@@ -233,11 +246,7 @@ class Measured:
         if not kept.any_order:
             raise DataError(f"rungs that were not bought together have one order, {', '.join(kept.ladder[:-1])}")
         order = [kept.ladder.index(name) for name in names]
-        at = [*order, len(order)]
-        return replace(
-            kept, ladder=(*names, LABEL), measures=tuple(kept.measures[k] for k in order),
-            probabilities=kept.probabilities[:, at], prices=None if kept.prices is None else kept.prices[at],
-        )  # fmt: skip
+        return kept._with_rungs([*order, len(order)])
 
     def bought(self, probabilities: Array, reached: Array) -> Measured:
         """Return a table where all was seen as it would look had only this been bought.
@@ -250,9 +259,17 @@ class Measured:
             How many rungs were bought [unit], from none to all.
         """
         p = np.broadcast_to(probabilities, (len(self), len(self.ladder))).astype(float)
+        return replace(self, probabilities=p, asked=None, returned=None)._reached(reached)
+
+    def lost(self, reached: Array) -> Measured:
+        """Return a table of which only so many rungs came back [unit] of what was asked for: the rest is lost."""
+        seen = np.column_stack([rung.bought for rung in self.rungs[::-1]])
+        return replace(self._reached(reached), asked=seen if self.asked is None else self.asked)
+
+    def _reached(self, reached: Array) -> Measured:
         measures = tuple(np.where((reached > k)[:, None], part, np.nan) for k, part in enumerate(self.measures))
-        label = np.where(reached == len(self.ladder), self.label, np.nan)
-        return replace(self, measures=measures, label=label, probabilities=p)
+        label = np.where(reached >= len(self.ladder), self.label, np.nan)
+        return replace(self, measures=measures, label=label)
 
 
 def _rungs(ladder: Mapping[str, str | Sequence[str]]) -> dict[str, tuple[str, ...]]:

@@ -151,6 +151,28 @@ def _numbers_or_words(frame: pd.DataFrame, column: str, given: pd.Series, none: 
     return np.column_stack([(given.astype(str) == word).to_numpy(float) for word in words])
 
 
+def read_asked(frame: pd.DataFrame, column: str, names: tuple[str, ...], seen: list[Array], source: str) -> Array:
+    """Return whether each rung was asked for [unit, rung], from the dearest one; nothing comes that was not."""
+    place = {"nothing": 0} | {name: k + 1 for k, name in enumerate(names)}
+    given = frame[column].to_numpy(object)
+    strange = np.array([value not in place for value in given])
+    if strange.any():
+        row = first_row(strange)
+        raise DataError(
+            f"{source}: column {column!r} holds {shown(given[row - 1])} in row {row}; {', '.join(place)} are known"
+        )
+    reached = np.array([place[value] for value in given])
+    asked = reached[:, None] > np.arange(len(names))
+    for name, each, mine in zip(names, seen, asked.T, strict=True):
+        if (each & ~mine).any():
+            row = first_row(each & ~mine)
+            raise DataError(
+                f"{source} has a {name} in row {row}, where {column!r} says {given[row - 1]}; what was not bought by "
+                "the plan has no known probability: leave it empty"
+            )
+    return np.asarray(asked)
+
+
 def read_chances(
     frame: pd.DataFrame, columns: list[str], names: tuple[str, ...], seen: list[Array], source: str
 ) -> Array:  # fmt: skip

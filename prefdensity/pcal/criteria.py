@@ -22,7 +22,8 @@ def metric(criterion: Criterion, names: tuple[str, ...], psi: Array, weight: Arr
     ----------
     criterion
         A parameter's name; "trace", the sum of variances; "relative", the sum of variances relative to those of
-        labels for everybody (of a rate without events, of which nothing is known, none); a contrast [parameter]; or a positive semidefinite matrix.
+        labels for everybody (none of a rate without events, of which nothing is known); a contrast [parameter]; or a
+        positive semidefinite matrix.
     names
         Of the parameters.
     psi, weight

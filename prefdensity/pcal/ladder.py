@@ -21,6 +21,7 @@ from prefdensity.pcal.criteria import Criterion
 from prefdensity.pcal.diagnostics import few
 from prefdensity.pcal.estimate import CrossFitted, solve
 from prefdensity.pcal.functionals import Functional, LabelFunction, Mean
+from prefdensity.pcal.nonresponse import losses
 from prefdensity.pcal.nuisances import least_squares
 from prefdensity.pcal.purchase_checks import score_test
 from prefdensity.pcal.solved import Solved, assemble
@@ -137,7 +138,28 @@ class LadderEstimate(Solved):
             "those bought by, or a measure is made otherwise where more is bought; intervals need all three"
             for row in wrong
         ]
-        return (*few(self), *said)
+        return (*few(self), *said, *self._lost())
+
+    def _lost(self) -> list[str]:
+        """Return what never came back of what was asked for, and what that may do."""
+        table = self.judged
+        if table.asked is None:
+            return []
+        out = []
+        for row in losses(table).to_dict("records"):
+            lost = row["asked"] - row["came"]
+            if not lost:
+                continue
+            off = "" if np.isnan(row["off"]) else (
+                f"; labels that are lost for their own value are repaired by nothing: one standard deviation above "
+                f"the others, they would move a mean of labels by {row['off']:.2g}"
+            )  # fmt: skip
+            how = "weights hold for losses by what was seen" if table.returned is not None else (
+                "weigh by the chance of coming back, or nothing about a unit may go with its loss"
+            )  # fmt: skip
+            tested = " and it goes with what was seen of them" if row["p_value"] < _ALARMS else ""
+            out.append(f"{lost:,} of {row['asked']:,} {row['rung']}s asked for never came back{tested}: {how}{off}")
+        return out
 
 
 def ladder(

@@ -52,6 +52,11 @@ def together(rounds: Sequence[Measured]) -> Measured:
         name: np.concatenate([getattr(table, name) for table in rounds])
         for name in ("covariates", "outputs", "label", "probabilities")
     }
+    for name in ("asked", "returned"):
+        if all(getattr(table, name) is not None for table in rounds):
+            joined[name] = np.concatenate([getattr(table, name) for table in rounds])
+        else:
+            joined[name] = None
     measures = tuple(np.concatenate(parts) for parts in zip(*(table.measures for table in rounds), strict=True))
     cluster = None if first.cluster is None else np.concatenate([table.cluster for table in rounds])  # type: ignore[misc]
     return replace(first, measures=measures, cluster=cluster, stage=stage, **joined)
