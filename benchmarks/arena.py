@@ -155,6 +155,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--only", default="", help="sets whose names begin so")
     options = parser.parse_args()
+    within: dict[str, list[float]] = {}  # topics of ukpconvarg together
     for name, data, program in sets(options.folder):
         if not name.startswith(options.only):
             continue
@@ -162,12 +163,27 @@ def main() -> None:
         needed = {}
         for each, rule in RULES.items():
             needed[each] = np.log([replay.votes_needed(rule, seed) for seed in range(options.seeds)])
-        said = []
-        for each, found in needed.items():
-            off = found - needed["uniform"]
-            error = off.std(ddof=1) / np.sqrt(len(off))
-            said.append(f"{each} {np.exp(found.mean()):.0f} ({np.exp(off.mean()):.3f}, s.e. {error:.3f})")
-        print(f"{name}, {len(data)} votes | {' | '.join(said)} | {time.process_time() - began:.0f} CPU s", flush=True)
+            if name.startswith("ukp"):
+                within.setdefault(each, []).extend(needed[each])
+        print(f"{_told(name, len(data), needed)} | {time.process_time() - began:.0f} CPU s", flush=True)
+    if within:
+        print(_told("ukp, topics together", 0, {each: np.array(found) for each, found in within.items()}))
+
+
+def _told(name: str, votes: int, needed: dict[str, np.ndarray]) -> str:
+    """Return votes needed, over those of uniform battles, and how far `battle_design` is behind the best other rule."""
+    said = []
+    for each, found in needed.items():
+        middle, error = _paired(found - needed["uniform"])
+        said.append(f"{each} {np.exp(found.mean()):.0f} ({np.exp(middle):.3f}, s.e. {error:.3f})")
+    best = min((each for each in needed if each != "battles"), key=lambda each: needed[each].mean())
+    behind, error = _paired(needed["battles"] - needed[best])
+    of = f", {votes} votes" if votes else ""
+    return f"{name}{of} | {' | '.join(said)} | battles over {best}: {np.exp(behind):.3f} (s.e. {error:.3f})"
+
+
+def _paired(off: np.ndarray) -> tuple[float, float]:
+    return float(off.mean()), float(off.std(ddof=1) / np.sqrt(len(off))) if len(off) > 1 else np.nan
 
 
 if __name__ == "__main__":

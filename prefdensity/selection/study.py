@@ -28,6 +28,8 @@ from prefdensity.workers import each
 
 Array = NDArray[Any]
 
+Point = tuple[int, str, int, float, float]  # simulation, rule, labels, correlation, slope
+
 BUDGETS = (50, 100, 150, 200, 300, 400, 600, 800)
 DEFAULT = ("eig", "greedy_d_optimal", "d_optimal", "entropy", "random")
 
@@ -40,7 +42,7 @@ class SelectionStudy(Telling):
     ----------
     curves
         Frame [seed x rule x budget]: seed, rule, labels, correlation (Spearman, of scores with true rewards of items to
-        be judged by).
+        be judged by), slope (of true rewards on scores there: 1 if calibrated, less if scores claim too much).
     notes
         What to beware of.
     """
@@ -53,9 +55,10 @@ class SelectionStudy(Telling):
         """One row for each rule and budget.
 
         rule, labels, correlation (mean over seeds), se, error_ratio (mean of 1 - correlation over that of random), t
-        (paired, against random).
+        (paired, against random), slope (mean over seeds).
         """
         wide = self.curves.pivot(index="seed", columns=["rule", "labels"], values="correlation")
+        slope = self.curves.groupby(["rule", "labels"])["slope"].mean()
         rows = []
         for rule in self.curves["rule"].unique():
             for labels in self.curves["labels"].unique():
@@ -63,8 +66,9 @@ class SelectionStudy(Telling):
                 spread = (own - chance).std(ddof=1)
                 t = float((own - chance).mean() / (spread / len(wide) ** 0.5)) if spread > 0 else np.nan
                 ratio = float((1 - own.mean()) / (1 - chance.mean()))
-                rows.append((rule, labels, own.mean(), own.std(ddof=1) / len(wide) ** 0.5, ratio, t))
-        return pd.DataFrame(rows, columns=["rule", "labels", "correlation", "se", "error_ratio", "t"])
+                error = own.std(ddof=1) / len(wide) ** 0.5
+                rows.append((rule, labels, own.mean(), error, ratio, t, slope[rule, labels]))
+        return pd.DataFrame(rows, columns=["rule", "labels", "correlation", "se", "error_ratio", "t", "slope"])
 
     @property
     def winner(self) -> str:
@@ -80,8 +84,19 @@ class SelectionStudy(Telling):
     def __str__(self) -> str:
         wide = self.table.pivot(index="rule", columns="labels", values="correlation")
         order = list(dict.fromkeys([self.winner, "entropy", "random", *wide.index]))
-        lines = [wide.loc[order].to_string(float_format=lambda x: f"{x:.4f}"), self.verdict(), *self.notes]
+        lines = [
+            wide.loc[order].to_string(float_format=lambda x: f"{x:.4f}"),
+            self.verdict(),
+            self.claims(),
+            *self.notes,
+        ]
         return "\n".join(lines)
+
+    def claims(self) -> str:
+        """Say how far scores claim too much or too little, by rule, at the last budget."""
+        last = self.table[self.table["labels"] == self.table["labels"].max()]
+        said = ", ".join(f"{rule} {slope:.2f}" for rule, slope in zip(last["rule"], last["slope"], strict=True))
+        return f"true rewards for each unit of score (1: calibrated): {said}"
 
     def verdict(self) -> str:
         """Say how the winner stands to entropy and random at the last budget."""
@@ -138,7 +153,7 @@ def selection_study(
     _require(rules, world, candidates, budgets, seeds)
     make = _truths(world) if isinstance(world, Posterior) else world_of(world)
     protocol = _Protocol(budgets, items_per_round, candidates, draws)
-    rows: list[tuple[int, str, int, float]] = []
+    rows: list[Point] = []
     notes: tuple[str, ...] = ()
     with progress_bar(progress) as report:
         try:
@@ -150,12 +165,12 @@ def selection_study(
             if len(rows) < 2 * len(rules) * len(budgets):
                 raise
             notes = (f"Interrupted: {rows[-1][0] + 1} of {seeds} simulations are complete.",)
-    return SelectionStudy(pd.DataFrame(rows, columns=["seed", "rule", "labels", "correlation"]), notes)
+    return SelectionStudy(pd.DataFrame(rows, columns=["seed", "rule", "labels", "correlation", "slope"]), notes)
 
 
 def _simulation(
     make: Callable[[int], World], protocol: _Protocol, rules: Sequence[str], seed: int, number: int
-) -> list[tuple[int, str, int, float]]:
+) -> list[Point]:
     """Return the learning curves of all rules in one world."""
     stream = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
     world = make(stream)
@@ -183,8 +198,8 @@ class _Protocol:
     candidates: str
     draws: int | None
 
-    def curve(self, world: World, rule: str, seed: int) -> list[tuple[int, float]]:
-        """Return the learning curve [(labels, correlation)] of one rule."""
+    def curve(self, world: World, rule: str, seed: int) -> list[tuple[int, float, float]]:
+        """Return the learning curve [(labels, correlation, slope)] of one rule."""
         votes, fitted, curve = Votes(*(np.empty(0, np.int64) for _ in range(3))), None, []
         for number, budget in enumerate(self.budgets):
             rng = np.random.default_rng([seed, number])  # the same for all rules
@@ -201,7 +216,9 @@ class _Protocol:
             votes = Votes(*map(np.concatenate, ((votes.a, a), (votes.b, b), (votes.won, won))))
             fitted = world.learner(world.pool, votes, seed % 2**31)
             score = fitted.features(world.test) @ fitted.weight
-            curve.append((budget, float(stats.spearmanr(score, world.test_reward).statistic)))
+            rank = float(stats.spearmanr(score, world.test_reward).statistic)
+            apart = score - score.mean()
+            curve.append((budget, rank, float(apart @ world.test_reward / max(apart @ apart, 1e-300))))
         return curve
 
     def _known(self, raw: Array, fitted: Fitted | None, rng: np.random.Generator) -> Situation:
