@@ -19,7 +19,7 @@ from glide.samplers import CostOptimalRandomSampler
 from ppi_py import ppi_mean_ci
 from scipy.stats import norm
 
-from benchmarks.estimator_worlds import LABEL, LEVEL, SIZES, WORLDS, Array, units
+from benchmarks.estimator_worlds import LABEL, LEVEL, SIZES, WORLDS, Array, lost, units
 
 
 def glide(y: Array, said: Array, chance: Array) -> tuple[float, float]:
@@ -70,6 +70,7 @@ def bought(world: str, size: str, replicate: int) -> tuple[Array, Array, Array]:
     chance, drawn = sampler.sample(given.units, LABEL, price, given.money, random_seed=replicate)
     y, chance = y.copy(), np.concatenate([np.ones(given.pilot), chance])
     y[given.pilot :][drawn != 1] = np.nan
+    y[lost(world, size, replicate, said)] = np.nan
     return y, judge, chance
 
 

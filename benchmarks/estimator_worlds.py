@@ -33,12 +33,16 @@ class World:
         Of each judge.
     clusters
         Whether units come in `CLUSTERS` groups of a replicate, by row modulo.
+    back
+        From what judges say [unit, judge] to the chance that a label that is asked for comes back; None: all do. The
+        pilot's came.
     """
 
     draw: Callable[[np.random.Generator, int, int], tuple[Array, Array]]
     truth: float = MEAN
     prices: tuple[float, ...] = (1.0,)
     clusters: bool = False
+    back: Callable[[Array], Array] | None = None
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,11 @@ def _asymmetric(rng: np.random.Generator, n: int, pilot: int) -> tuple[Array, Ar
     return y, np.where(felt > 0.3, 1.0, np.where(felt < -0.3, -1.0, 0.0))[:, None]
 
 
+def _by_what_is_said(said: Array) -> Array:
+    """Return the chance to come back, the larger the better a judge thinks of the unit."""
+    return np.asarray(1 / (1 + np.exp(-1.5 - said[:, 0])))
+
+
 WORLDS = {
     "informative": World(_heard(1.0, 0.0, 0.5)),
     "weak": World(_heard(1.0, 0.0, 2.0)),
@@ -113,6 +122,7 @@ WORLDS = {
     "clusters": World(_grouped, clusters=True),
     "drift": World(_drifting),
     "asymmetric outputs": World(_asymmetric),
+    "labels lost": World(_heard(1.0, 0.0, 0.5), back=_by_what_is_said),
 }
 
 
@@ -121,3 +131,13 @@ def units(world: str, size: str, replicate: int) -> tuple[Array, Array]:
     n, pilot = SIZES[size].pilot + SIZES[size].units, SIZES[size].pilot
     rng = np.random.default_rng([zlib.crc32(world.encode()), int(size), replicate])
     return WORLDS[world].draw(rng, n, pilot)
+
+
+def lost(world: str, size: str, replicate: int, said: Array) -> Array:
+    """Return of which units a label would be lost, bool [unit]."""
+    back, pilot = WORLDS[world].back, SIZES[size].pilot
+    out = np.zeros(len(said), bool)
+    if back is not None:
+        rng = np.random.default_rng([zlib.crc32(world.encode()), int(size), replicate, 1])
+        out[pilot:] = (rng.random(len(said)) > back(said))[pilot:]
+    return out

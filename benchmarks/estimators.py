@@ -8,6 +8,8 @@ Everyone has the same pilot, in which all is measured, pays for it, and keeps it
 two between which judges may change; GLIDE buys by its cost-optimal sampler, and GLIDE, ppi-python and evalstats
 estimate from that purchase. Without the environment of the peers they are left out.
 
+Where labels are lost, everyone pays for them; ours weigh by the chance of coming back.
+
 Lengths are told twice: as the methods give them, and at equal coverage, all intervals of a method stretched about their
 middles until nine in ten of them hold the truth. A method that leaves out what few labels cost gives shorter intervals
 that hold less often; the second length is what it tells.
@@ -23,22 +25,36 @@ import argparse
 import json
 import subprocess
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from benchmarks.estimator_worlds import CLUSTERS, LABEL, LEVEL, SIZES, WORLDS, Array, units
+from benchmarks.estimator_worlds import CLUSTERS, LABEL, LEVEL, SIZES, WORLDS, Array, lost, units
 from benchmarks.measuring import ENVIRONMENT, ROOT
 from prefdensity.errors import FitError
 from prefdensity.judged.measured import Measured
-from prefdensity.pcal import ladder, ladder_plan, pooled, together
+from prefdensity.pcal import ladder, ladder_plan, pooled, together, weigh_returns
 from prefdensity.pcal.allocation import draw
 
 RESAMPLES = 400  # behind the error of lengths at equal coverage
 
 
-def table(world: str, size: str, replicate: int) -> tuple[Measured, Measured]:
+@dataclass(frozen=True)
+class Draw:
+    """One draw of a world: the pilot and what there is to buy from, all seen, and whose label would be lost [unit]."""
+
+    pilot: Measured
+    pool: Measured
+    lost: Array
+
+    def came(self, bought: Measured, reached: Array) -> Measured:
+        """Return what came back of what was bought: with `reached` rungs of a unit, all but lost labels."""
+        return bought.lost(reached - (self.lost & (reached == len(bought.ladder)))) if self.lost.any() else bought
+
+
+def table(world: str, size: str, replicate: int) -> Draw:
     """Return the pilot and what there is to buy from, all seen."""
     y, said = units(world, size, replicate)
     names = [f"judge {k}" for k in range(said.shape[1])]
@@ -47,7 +63,7 @@ def table(world: str, size: str, replicate: int) -> tuple[Measured, Measured]:
     cluster = "cluster" if WORLDS[world].clusters else None
     every = Measured.from_frame(frame, ladder={name: name for name in names}, prices=prices, cluster=cluster)
     pilot = SIZES[size].pilot
-    return every.take(slice(0, pilot)), every.take(slice(pilot, None))
+    return Draw(every.take(slice(0, pilot)), every.take(slice(pilot, None)), lost(world, size, replicate, said)[pilot:])
 
 
 def interval(found: pd.DataFrame) -> tuple[float, float]:
@@ -55,33 +71,39 @@ def interval(found: pd.DataFrame) -> tuple[float, float]:
     return float(found["lower"].iloc[0]), float(found["upper"].iloc[0])
 
 
-def labels_only(pilot: Measured, pool: Measured, size: str, seed: int) -> tuple[float, float]:
+def estimated(table: Measured, calibration: str = "scalar") -> tuple[float, float]:
+    """Return the interval of a ladder, weighed for what never came back."""
+    weighed = table if table.asked is None else weigh_returns(table)
+    return interval(ladder(weighed, calibration=calibration, level=LEVEL).summary())
+
+
+def labels_only(draws: Draw, size: str, seed: int) -> tuple[float, float]:
     """Return the interval of labels alone, all money spent on them."""
     given = SIZES[size]
     p = np.array([given.money / LABEL / given.units])
-    bare = [each.without(*each.ladder[:-1]) for each in (pilot, pool)]
-    second = bare[1].bought(p, 1 - draw(np.tile(p, (given.units, 1)), seed))
-    return interval(ladder(together([bare[0], second]), calibration="none", level=LEVEL).summary())
+    bare = [each.without(*each.ladder[:-1]) for each in (draws.pilot, draws.pool)]
+    reached = 1 - draw(np.tile(p, (given.units, 1)), seed)
+    return estimated(together([bare[0], draws.came(bare[1].bought(p, reached), reached)]), "none")
 
 
-def planned(pilot: Measured, pool: Measured, size: str, seed: int, kept: bool) -> tuple[Measured, Measured]:
+def planned(draws: Draw, size: str, seed: int, kept: bool) -> tuple[Measured, Measured]:
     """Return the pilot and what was bought by a plan from it: the rungs that it chose."""
-    given = SIZES[size]
+    given, pilot, pool = SIZES[size], draws.pilot, draws.pool
     plan = ladder_plan(pilot, money=given.money, units=given.units, kept=pilot if kept else None, level=LEVEL)
     option, p = plan.best()
     skipped = set(pool.ladder) - set(option.names)
     reached = len(p) - draw(np.tile(p, (given.units, 1)), seed)
-    return pilot.without(*skipped), pool.without(*skipped).bought(p[::-1], reached)
+    return pilot.without(*skipped), draws.came(pool.without(*skipped).bought(p[::-1], reached), reached)
 
 
-def as_one(pilot: Measured, pool: Measured, size: str, seed: int) -> tuple[float, float]:
+def as_one(draws: Draw, size: str, seed: int) -> tuple[float, float]:
     """Return the interval of a ladder, the pilot and what it led to taken as bought at once: judges do not change."""
-    return interval(ladder(pooled(planned(pilot, pool, size, seed, kept=True)), level=LEVEL).summary())
+    return estimated(pooled(planned(draws, size, seed, kept=True)))
 
 
-def by_rounds(pilot: Measured, pool: Measured, size: str, seed: int) -> tuple[float, float]:
+def by_rounds(draws: Draw, size: str, seed: int) -> tuple[float, float]:
     """Return the interval of a ladder, the pilot a round of its own: judges may change."""
-    return interval(ladder(together(planned(pilot, pool, size, seed, kept=False)), level=LEVEL).summary())
+    return estimated(together(planned(draws, size, seed, kept=False)))
 
 
 METHODS = {"labels only": labels_only, "ladder": as_one, "ladder by rounds": by_rounds}
@@ -91,11 +113,11 @@ def ours(world: str, size: str, replicates: int) -> pd.DataFrame:
     """Return one row per method and replicate: method, replicate, lower, upper, seconds."""
     rows = []
     for replicate in range(replicates):
-        pilot, pool = table(world, size, replicate)
+        draws = table(world, size, replicate)
         for name, method in METHODS.items():
             began = time.process_time()
             try:
-                ends = method(pilot, pool, size, replicate)
+                ends = method(draws, size, replicate)
             except FitError:  # a rate with no event among all labels
                 ends = (np.nan, np.nan)
             rows.append((name, replicate, *ends, time.process_time() - began))

@@ -52,14 +52,20 @@ def together(rounds: Sequence[Measured]) -> Measured:
         name: np.concatenate([getattr(table, name) for table in rounds])
         for name in ("covariates", "outputs", "label", "probabilities")
     }
-    for name in ("asked", "returned"):
-        if all(getattr(table, name) is not None for table in rounds):
-            joined[name] = np.concatenate([getattr(table, name) for table in rounds])
-        else:
-            joined[name] = None
+    for name, whole in (("asked", _came), ("returned", lambda table: np.ones_like(table.probabilities))):
+        held = [getattr(table, name) for table in rounds]
+        if any(each is not None for each in held):  # of rounds that do not say, everything came
+            joined[name] = np.concatenate(
+                [whole(table) if each is None else each for table, each in zip(rounds, held, strict=True)]
+            )
     measures = tuple(np.concatenate(parts) for parts in zip(*(table.measures for table in rounds), strict=True))
     cluster = None if first.cluster is None else np.concatenate([table.cluster for table in rounds])  # type: ignore[misc]
     return replace(first, measures=measures, cluster=cluster, stage=stage, **joined)
+
+
+def _came(table: Measured) -> Array:
+    """Return what came back [unit, rung]."""
+    return np.column_stack([rung.bought for rung in table.rungs[::-1]])
 
 
 def apart(table: Measured) -> list[Measured]:
