@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from prefdensity.posterior.posterior import Posterior
     from prefdensity.programs.layers import Layer
 
-_MOST = 20_000_000  # cells x replicates
+_MOST = 6_000_000  # cells x replicates
 _FEWEST = 20
 _BINS = 10
 _OF_PAIRS = {"every layer": "scores of what could be added are for pairs, not for choices from sets"}
