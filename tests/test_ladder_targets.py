@@ -5,7 +5,9 @@ import pandas as pd
 import pytest
 from scipy.special import expit
 from scipy.stats import norm
+from typer.testing import CliRunner
 
+from prefdensity.cli.main import app
 from prefdensity.errors import DataError
 from prefdensity.judged.measured import Measured
 from prefdensity.pcal import (
@@ -224,3 +226,42 @@ def test_rates_of_subgroups_cover():
     print(np.mean(inside, 0))
     assert (np.mean(inside, 0) >= 0.87).all()
     assert np.mean(inside, 0)[1] <= 0.93
+
+
+# --- tests, differences, several metrics --------------------------------------------------------------------------
+
+
+def test_p_values_are_where_intervals_end():
+    for table, functional in ((rated(300, 3)[0], Means()), (arena(300, 4), BradleyTerry())):
+        found = ladder(table, functional)
+        ends = found.summary(0.95)
+        for k, name in enumerate(found.names):
+            for end in ("lower", "upper"):
+                assert found.p_values(float(ends[end][k]))[name] == pytest.approx(0.05, abs=1e-6)
+        assert found.p_values(float(found.theta[0])).iloc[0] == pytest.approx(1.0)
+        assert (found.p_values(100.0) < 1e-6).all()
+
+
+def test_differences_are_all_contrasts():
+    found = ladder(rated(300, 5)[0], Means())
+    table = found.differences()
+    assert table[["first", "second"]].to_numpy().tolist() == [
+        ["segment=a", "segment=b"], ["segment=a", "segment=c"], ["segment=b", "segment=c"]
+    ]  # fmt: skip
+    one = found.contrast({"segment=a": 1, "segment=c": -1})
+    assert table.loc[1, one.index.tolist()].tolist() == pytest.approx(one.tolist())
+
+
+def test_the_command_line_tells_differences_and_several_metrics(tmp_path):
+    rng = np.random.default_rng(6)
+    frame = pd.DataFrame({"segment": rng.choice(["a", "b"], 300), "tone": rng.normal(size=300)})
+    frame["label"] = frame["tone"] + rng.normal(size=300)
+    frame.assign(label_probability=1.0).to_csv(tmp_path / "all.csv", index=False)
+    words = ["pcal", "measure", str(tmp_path / "all.csv"), "--by", "segment", "--metric", "tone"]
+    done = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "found")])
+    assert done.exit_code == 0, done.output
+    metrics = pd.read_csv(tmp_path / "found" / "metrics.csv")
+    assert metrics["metric"].tolist() == ["label", "label", "tone", "tone"]
+    single = pd.read_csv(tmp_path / "found" / "estimate.csv")
+    assert metrics["lower"][0] < single["lower"][0]
+    assert len(pd.read_csv(tmp_path / "found" / "differences.csv")) == 1

@@ -123,8 +123,9 @@ def test_the_command_line_says_what_is_decided(tmp_path):
     assert "mean: above 0, at every look" in done.output
     assert "labels given judge differ between rounds" in done.output
     assert (pd.read_csv(tmp_path / "found" / "anytime.csv")["price"] > 1.3).all()
-    done = CliRunner().invoke(app, [*words, "--against", "0"])
-    assert "--against is for rounds; name the column of the round with --stage" in done.output
+    done = CliRunner().invoke(app, [*words, "--against", "0", "--out", str(tmp_path / "once")])
+    assert "mean against 0: p " in done.output
+    assert pd.read_csv(tmp_path / "once" / "tests.csv")["p_value"][0] < 1e-3
 
 
 def path(seed, looks=8):

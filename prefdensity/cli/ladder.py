@@ -1,7 +1,8 @@
 """The commands `pcal plan`, `update` and `measure`: what to buy for the money, the next round, what it tells."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -93,8 +94,17 @@ def measure(
     against: Annotated[
         float | None,
         typer.Option(
-            help="With --stage, as rounds: say whether each estimate is decided to be above or below this value, by "
-            "intervals that hold at every look."
+            help="Test each estimate against this value. With --stage, as rounds: say whether it is decided to be "
+            "above or below, by intervals that hold at every look."
+        ),
+    ] = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--metric",
+            metavar="COLUMN",
+            help="Further column of labels of the same units, estimated as --label is; repeatable. Intervals of all "
+            "then hold together.",
         ),
     ] = None,
     level: Level = 0.9,
@@ -103,35 +113,66 @@ def measure(
 ) -> None:
     """Estimate from all rungs of a ladder; probabilities are in columns NAME_probability, as plan writes them."""
     from prefdensity.pcal.ladder import ladder as estimated
-    from prefdensity.pcal.nonresponse import losses
-    from prefdensity.pcal.ranks import ranks
     from prefdensity.reporting.ladder_report import write_ladder_report
 
-    stage, pool = bought.stage, bought.pool
-    if against is not None and stage is None:
-        raise DataError("--against is for rounds; name the column of the round with --stage")
-    if pool and (stage is None or against is not None):
-        raise DataError("--pool needs --stage, and is for one look: it does not go with --against")
+    if bought.pool and bought.stage is None:
+        raise DataError("--pool needs --stage")
     require_writable(out)
     table = bought.table(collected, ladder)
-    functional, used = ladder.functional, bought.used(table)
-    found = estimated(used, functional, criterion=ladder.criterion, level=level, seed=seed)
-    if stage is not None:
-        _warn_of_drift(table, functional, pool)
+    asked: dict[str, Any] = {"criterion": ladder.criterion, "level": level, "seed": seed}
+    found = estimated(bought.used(table), ladder.functional, **asked)
+    if bought.stage is not None:
+        _warn_of_drift(table, ladder.functional, bought.pool)
     typer.echo(found.summary().to_string(index=False, float_format=lambda value: f"{value:.4g}"))
     with results(out) as folder:
         found.summary().to_csv(folder / "estimate.csv", index=False)
         found.comparison().to_csv(folder / "comparison.csv", index=False)
-        found.purchase_tests().to_csv(folder / "purchases.csv", index=False)
-        if used.asked is not None:
-            losses(used).to_csv(folder / "losses.csv", index=False)
         write_ladder_report(found, folder / "report.html", collected.name)
-        if ladder.between is not None:
-            write_csv(folder, ranks=ranks(found))
-        if stage is not None and not pool:
+        _asked_for(found, ladder, folder)
+        if bought.stage is not None and not bought.pool:
             _rounds(found, against, folder)
+        elif against is not None:
+            _tests(found, against, folder)
+        if metric:
+            labels = [replace(ladder, label=name) for name in (ladder.label, *metric)]
+            _metrics(
+                {each.label: estimated(bought.used(bought.table(collected, each)), each.functional, **asked)
+                 for each in labels}, folder,
+            )  # fmt: skip
     for sentence in found.warnings:
         typer.echo(f"warning: {sentence}".replace("of coming back,", "of coming back (--weigh-returns),"), err=True)
+
+
+def _asked_for(found: "LadderEstimate", ladder: Ladder, folder: Path) -> None:
+    """Write the tables that a target, or the table of purchases, brings with it."""
+    from prefdensity.pcal.nonresponse import losses
+    from prefdensity.pcal.ranks import ranks
+
+    write_csv(folder, purchases=found.purchase_tests())
+    if found.judged.asked is not None:
+        write_csv(folder, losses=losses(found.judged))
+    if ladder.between is not None:
+        write_csv(folder, ranks=ranks(found))
+    if ladder.by is not None:
+        write_csv(folder, differences=found.differences())
+
+
+def _tests(found: "LadderEstimate", against: float, folder: Path) -> None:
+    """Say and write the p-values of one look."""
+    tests = found.p_values(against)
+    for name, p_value in tests.items():
+        typer.echo(f"{name} against {against:g}: p {p_value:.2g}")
+    write_csv(folder, tests=tests.rename_axis("parameter").reset_index().assign(against=against))
+
+
+def _metrics(found: "dict[str, LadderEstimate]", folder: Path) -> None:
+    """Say and write intervals of several metrics that hold together."""
+    from prefdensity.pcal.ranks import jointly
+
+    table = jointly(found)
+    typer.echo("all at once:")
+    typer.echo(table.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
+    write_csv(folder, metrics=table)
 
 
 def _rounds(found: "LadderEstimate", against: float | None, folder: Path) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import brentq
 from scipy.stats import norm
 
 from prefdensity.errors import DataError, FitError
@@ -29,6 +31,7 @@ from prefdensity.pcal.stages import CalibrationRule, Expected, Stage, average, s
 Array = NDArray[Any]
 
 _MAX_T_DRAWS = 100_000
+_FARTHEST = 8.0  # z, beyond which a p-value is 1e-15
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,6 +188,32 @@ class Solved:
         p_value = two_sided((value - against) / error, df, skew) if error > 0 else float(value == against)
         found = {"estimate": value, "se": error, "lower": value - half, "upper": value + half, "p_value": p_value}
         return pd.Series(found)
+
+    def differences(self, level: float | None = None) -> pd.DataFrame:
+        """Return every difference of two parameters, such as subgroups: first, second, and the columns of `contrast`.
+
+        Each interval and p-value is for its difference alone.
+        """
+        pairs = list(combinations(self.names, 2))
+        rows = [self.contrast({one: 1.0, other: -1.0}, level=level) for one, other in pairs]
+        table = pd.DataFrame(rows, columns=["estimate", "se", "lower", "upper", "p_value"])
+        names = pd.DataFrame(pairs, columns=["first", "second"])
+        return pd.concat([names, table.reset_index(drop=True)], axis=1)
+
+    def p_values(self, against: float = 0.0) -> pd.Series:
+        """Return for each parameter the p-value of its being `against`: the interval of mass 1 - p ends there."""
+        found = []
+        for index, name in enumerate(self.names):
+            side = "lower" if self.theta[index] > against else "upper"
+
+            def beyond(z: float, index: int = index, side: str = side) -> float:
+                return abs(self.theta[index] - against) - abs(
+                    self.theta[index] - float(self.table(self.as_normal(np.full(len(self.names), z)))[side][index])
+                )
+
+            end = _FARTHEST if beyond(_FARTHEST) > 0 else brentq(beyond, 0.0, _FARTHEST) if beyond(0.0) > 0 else 0.0
+            found.append((name, 2 * float(norm.sf(end))))
+        return pd.Series(dict(found), name="p_value")
 
     def bands(self, level: float | None = None, *, seed: int = 0) -> pd.DataFrame:
         """Return intervals that hold for all parameters at once: max-t by a Gaussian multiplier bootstrap.
