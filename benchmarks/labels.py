@@ -150,7 +150,8 @@ class Found:
         gap = np.abs(said - was)[size > 0] / size[size > 0]
         large = size[size > 0] >= LEAST
         mean = (gap * size[size > 0]).sum() / size.sum()
-        return f"{chance.sum():.0f} expected of {flipped.sum()}, gaps {gap[large].max():.3f}, mean {mean:.3f}"
+        most = gap[large].max() if large.any() else np.nan
+        return f"{chance.sum():.0f} expected of {flipped.sum()}, gaps {most:.3f}, mean {mean:.3f}"
 
 
 def planting(each: Labelled, rate: float, seed: int, found: dict[str, Found], told: dict) -> None:
@@ -189,7 +190,8 @@ def main() -> None:
             for seed in range(options.plantings):
                 planting(each, rate, seed, found, told)
                 last = {name: round(one.precision[-1], 4) for name, one in found.items()}
-                print(f"planting {seed + 1}: {last}", flush=True)
+                said = [one.calibration() for name, one in found.items() if name.startswith("annotate")]
+                print(f"planting {seed + 1}: {last}; so far {'; '.join(said)}", flush=True)
             print(f"\n{each.name}, {rate:.0%} flipped, {len(each.pairs)} pairs, {options.plantings} plantings")
             _tell(found)
 
