@@ -129,6 +129,25 @@ def test_judges_who_favour_their_own_kind():
     assert found["who"] == "house of annotators, maker of items"
 
 
+@pytest.mark.parametrize("favour", [0.0, 1.2])
+def test_few_judges_with_tastes_favour_a_kind_only_together(favour):
+    """Twelve judges of four houses with tastes of their own: what each wants is no favour that all of them do."""
+    rng = np.random.default_rng(9)
+    who = np.repeat(np.arange(12), 200)
+    a = rng.integers(8, size=len(who))
+    b = (a + rng.integers(1, 8, len(who))) % 8
+    own = rng.normal(size=8) + rng.normal(size=(12, 8)) + favour * (np.arange(8) % 4 == np.arange(12)[:, None] % 4)
+    won = rng.random(len(who)) < expit(own[who, a] - own[who, b])
+    frame = pd.DataFrame({"item_a": a, "item_b": b, "outcome": np.where(won, "a", "b"), "annotator": who}).astype(str)
+    data = Comparisons.from_frame(frame, annotator="annotator", attributes={
+        "annotator": pd.DataFrame({"house": [f"h{k % 4}" for k in range(12)]}, index=[str(k) for k in range(12)]),
+        "item": pd.DataFrame({"maker": [f"h{k % 4}" for k in range(8)]}, index=[str(k) for k in range(8)]),
+    })  # fmt: skip
+    post = prefdensity.fit("bradley_terry", data, method="laplace", draws=200, progress=False)
+    found = set(prefdensity.audit(post, data).findings["finding"])
+    assert ("judges favour their own kind" in found) == bool(favour)
+
+
 def test_the_ranking_is_told_before_and_after():
     rng = np.random.default_rng(4)
     frame = pd.concat([honest(rng), for_item(rng, 200, "yew", [f"new{k}" for k in range(200)])])
