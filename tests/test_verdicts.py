@@ -4,8 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.special import expit
+from typer.testing import CliRunner
 
 import prefdensity
+from prefdensity.cli.main import app
 from prefdensity.errors import DataError, ProgramError
 from prefdensity.judged.measured import Measured
 from prefdensity.pcal import expect_verdicts, ladder
@@ -133,6 +135,23 @@ def test_what_cannot_be_asked_is_refused():
         expect_verdicts("bradley_terry", frame, folds=1)
     with pytest.raises(ProgramError, match="free measures of units as they are"):
         expect_verdicts("bradley_terry+covariate", frame.assign(words=1.0 * frame["day"]), covariates=["words"])
+
+
+def test_the_command_line_writes_what_is_expected(tmp_path):
+    world = World("attribute")
+    frame = bought(world.draw(200, np.random.default_rng(10)), np.random.default_rng(11))
+    frame.to_csv(tmp_path / "units.csv", index=False)
+    ages = world.ages[world.ages.index.isin(frame["annotator"].dropna())]
+    ages.rename_axis("annotator").to_csv(tmp_path / "people.csv")
+    words = ["pcal", "expect", str(tmp_path / "units.csv"), "--program", PROGRAMS["attribute"], "--annotator"]
+    words += ["annotator", "--folds", "2", "--attributes", f"annotator={tmp_path / 'people.csv'}"]
+    done = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "out")])
+    assert done.exit_code == 0, done.output
+    found = pd.read_csv(tmp_path / "out" / "units.csv")
+    assert found["expected"].between(0, 1).all()
+    assert found["expected_of"].notna().tolist() == frame["outcome"].notna().tolist()
+    done = CliRunner().invoke(app, [*words, "--attributes", "people.csv"])
+    assert "--attributes people.csv must be WHOM=FILE" in done.output
 
 
 @pytest.mark.slow

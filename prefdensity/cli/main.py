@@ -20,6 +20,7 @@ from prefdensity.cli.groups import Asked, Rankings
 from prefdensity.cli.ladder import measure, plan, update
 from prefdensity.cli.leaderboard import leaderboard, tables
 from prefdensity.cli.pcal import design, estimate
+from prefdensity.cli.pcal_expect import expect
 from prefdensity.cli.policies import policies
 from prefdensity.cli.ratio import likelihood_ratio
 from prefdensity.cli.reward import reward
@@ -380,6 +381,9 @@ pcal.command(
     "--money 500 --units 4000"
 )(one_sentence(update))
 pcal.command(epilog="Example: prefdensity pcal measure collected.csv --rung crowd=vote")(one_sentence(measure))
+pcal.command(epilog=f"Example: prefdensity pcal expect units.csv --program {LONGEST} --annotator who --ordered")(
+    one_sentence(expect)
+)
 pcal.command(epilog="Example: prefdensity pcal study --world world.py --money 1000 --units 5000")(one_sentence(study))
 app.add_typer(pcal, name="pcal")
 
