@@ -85,7 +85,7 @@ def arguments(folder: Path) -> Labelled:
     programs = {"features and items": own}
     features = _frame(kept["x"], kept["items"])
     truth = (gold["gold"] == "a").to_numpy()
-    return Labelled("ukp", pairs, truth, features, programs, method="variational")  # what auto comes to
+    return Labelled("ukp", pairs, truth, features, programs, method="auto")
 
 
 def answers(folder: Path, wide: bool) -> Labelled:
