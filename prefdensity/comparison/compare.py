@@ -199,6 +199,8 @@ def stacking_weights(elpd: Array, weight: Array) -> Array:
 
 def pseudo_bma_weights(elpd: Array, weight: Array, seed: int, replicates: int = 1000) -> Array:
     """Return pseudo-BMA+ weights [program]: softmax of elpd, averaged over a Bayesian bootstrap of units."""
+    if len(elpd) == 1:
+        return np.ones(1)
     rng = np.random.default_rng(seed)
     total = np.zeros(len(elpd))
     for _ in range(replicates):
