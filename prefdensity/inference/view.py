@@ -139,7 +139,8 @@ class View:
         log_det = torch.zeros(len(z), dtype=torch.float64, device=z.device)
         for name, site in self.sites.items():
             pad = (1,) * (2 - len(site.batch))
-            raw = z[:, site.at].reshape(len(z), *pad, *site.batch, *site.raw_event)
+            # a matrix product with a slice of rows would be worked out row by row
+            raw = z[:, site.at].contiguous().reshape(len(z), *pad, *site.batch, *site.raw_event)
             if site.is_identity:
                 out[name] = raw
                 continue
