@@ -38,7 +38,9 @@ from prefdensity.posterior.status import DIVERGED, R_HAT, SAFE, approximates
 from prefdensity.progress import Report
 
 METHODS = ("auto", "laplace", "variational", "svi", "nuts", "map", "mle")
-_LARGE = 1_000_000  # cell evaluations of one density
+# Cell evaluations of one density up to which the best Gaussian is looked for by fixed point, and by stochastic steps,
+# of which there are thousands.
+_LARGE, _STEPS = 1_000_000, 100_000
 # A program this small is sampled where no Gaussian holds it: known in advance to take a few seconds.
 _FEW_PARAMETERS, _FEW_CELLS = 200, 10_000
 # Share of entries that are safe to read from which on an approximation is enough.
@@ -93,12 +95,15 @@ def _beyond(first: Answer, view: View, settings: Settings, report: Report) -> An
         if settled or "interrupted" in chains.facts["message"] or _safe(chains) > _safe(first):
             return chains
         return _with_message(first, f"short NUTS chains served no better (R-hat {chains.facts['r_hat']:.2f})")
-    if view.dimension > DENSE or view.work > _LARGE:
-        # svi would offer independent coordinates only, which is less, or take thousands of dear steps
-        return _with_message(first, "svi was not tried at this size, method='svi' does")
     if first.facts["method"] == "variational":
         return first
-    second = improved(view, first, settings) or (first if stands(first) else by_svi(view, settings, report))
+    many = view.dimension > DENSE  # for which svi would offer independent coordinates only, which is less
+    second = None if many or view.work > _LARGE else improved(view, first, settings)
+    if second is None and (many or view.work > _STEPS):
+        return _with_message(first, "svi was not tried at this size, method='svi' does")
+    if second is None and stands(first):
+        return first
+    second = second or by_svi(view, settings, report)
     interrupted = "interrupted" in second.facts["message"]  # returned, not hidden
     return second if interrupted or second.facts["elbo"] > first.facts["elbo"] else first
 
