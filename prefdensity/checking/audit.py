@@ -116,7 +116,7 @@ class Audit:
         finding). An item that is counted as another has the numbers of the other.
         """
         after = self.without() if after is None else after
-        method = self.post.status.method
+        method = self.post.status.asked
         post = fit(self.post.program, after, method=method, draws=self.post.n_draws, progress=False)
         tables = []
         for name, each in (("before", self.post), ("after", post)):

@@ -155,7 +155,7 @@ def _refitted(post: Posterior, data: Comparisons | Choices, elpd: Elpd, bad: NDA
     values, k_hat = elpd.elpd_i.copy(), elpd.k_hat.copy()
     outs = np.zeros((min(_REFITS, len(bad)), len(values)), bool)
     outs[np.arange(len(bad)) % len(outs), bad] = True
-    for out, found in zip(outs, _left_out(post.program, data, elpd.unit, outs, post.status.method, seed), strict=True):
+    for out, found in zip(outs, _left_out(post.program, data, elpd.unit, outs, post.status.asked, seed), strict=True):
         values[out] = found
         k_hat[out] = 0.0
     return replace(elpd, elpd_i=values, k_hat=k_hat)

@@ -129,7 +129,12 @@ def _status(
 ) -> FitStatus:
     """Return how a fit went that was `started` then, and what is to be known of it."""
     tails = prior_tails(view, answer.z) if method != "mle" else ()
-    asked = {"draws": settings.draws, "restarts": settings.restarts, "guide": settings.guide}
+    asked: dict[str, Any] = {
+        "method": method,
+        "draws": settings.draws,
+        "restarts": settings.restarts,
+        "guide": settings.guide,
+    }
     asked |= {"max_steps": settings.max_steps}
     if method == "nuts":
         asked |= {"chains": settings.chains, "warmup": settings.warmup}
@@ -258,4 +263,4 @@ def fits_without(
         for k in range(count):
             report("refits", k, count)
             out = fold == k
-            yield out, fit(post.program, data.take(~out), method=post.status.method, seed=seed, progress=False)
+            yield out, fit(post.program, data.take(~out), method=post.status.asked, seed=seed, progress=False)

@@ -73,7 +73,7 @@ class FitStatus:
     elbo_trace
         ELBO per step of svi, thinned to at most 2,000 values.
     settings
-        What `fit` was asked for beyond program, data, method and seed.
+        What `fit` was asked for beyond program, data and seed.
     warnings
         Sentences to read before using the result.
     """
@@ -107,6 +107,11 @@ class FitStatus:
     settings: dict[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def asked(self) -> str:
+        """The method that was asked for; by it the program is fitted to other rows, where "auto" may do otherwise."""
+        return str(self.settings.get("method", self.method))
 
     @property
     def aic(self) -> float | None:

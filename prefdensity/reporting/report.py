@@ -223,7 +223,7 @@ def _spread(table: pd.DataFrame) -> str:
 
 
 def _call(post: Posterior) -> str:
-    asked = {"method": post.status.method, "seed": post.status.seed, **post.status.settings}
+    asked = {"method": post.status.asked, "seed": post.status.seed, **post.status.settings}
     how = ", ".join(f"{name}={value!r}" for name, value in asked.items() if value is not None)
     return f"prefdensity.fit({post.program_name!r}, data, {how})"
 

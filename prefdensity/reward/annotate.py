@@ -317,7 +317,7 @@ def _refit(
         report("refits", k, int(fold.max()) + 1)
         out = bad[fold == k]
         kept = np.setdiff1d(np.arange(len(data)), out)
-        part = fit(post.program, data.take(kept), method=post.status.method, seed=seed, progress=False)
+        part = fit(post.program, data.take(kept), method=post.status.asked, seed=seed, progress=False)
         left = data.take(out)
         cells = cells_of(left, post.outcomes, post.program.needs)
         assert cells.term is not None  # the data have outcomes
