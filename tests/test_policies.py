@@ -1,5 +1,7 @@
 """Policies at equal distances and what groups make of them: against sums and repeated sampling worked out here."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -126,27 +128,26 @@ def test_distance_and_furthest_policy_by_hand():
 def test_fits_to_each_group_are_groups_too(fitted):
     post, data = fitted
     frame = votes()
-    alone = {
-        name: prefdensity.fit("bradley_terry", prefdensity.read(own, context="question"), draws=200, progress=False)
-        for name, own in frame.groupby("panel")
-    }
+    fit = partial(prefdensity.fit, "bradley_terry", method="laplace", progress=False)
+    alone = {name: fit(prefdensity.read(own, context="question"), draws=200) for name, own in frame.groupby("panel")}
     found = compare_policies(post, data, alone, nats=[0.3])
     assert list(found.table["group"].unique()) == ["old", "young"]
     other = compare_policies(post, data, "panel", nats=[0.3])
     keys = ["policy", "group"]
     one, two = (each.table.set_index(keys)["win_rate"] for each in (found, other))
     assert (one - two.loc[one.index]).abs().max() < 0.08  # unpooled beside partially pooled
-    less = prefdensity.fit("bradley_terry", prefdensity.read(frame.head(3)), draws=100, progress=False)
+    less = fit(prefdensity.read(frame.head(3)), draws=100)
     with pytest.raises(DataError, match="group 'few' must have one utility for each of the 24 items"):
         compare_policies(post, data, {"few": less})
 
 
 def test_types_and_nobody_in_particular():
     data, _ = prefdensity.simulate.population(5, 20, 300, seed=1, n_types=2)
-    post = prefdensity.fit("annotator_types(k=2)", data, draws=100, restarts=2, seed=0, progress=False)
+    types, plain = "annotator_types(k=2)", "bradley_terry"
+    fit = partial(prefdensity.fit, method="laplace", draws=100, restarts=2, seed=0, progress=False)
+    post = fit(types, data)
     assert set(compare_policies(post, data).table["group"]) == {"type 1", "type 2"}
-    plain = prefdensity.fit("bradley_terry", data, draws=100, seed=0, progress=False)
-    assert set(compare_policies(plain, data).table["group"]) == {"everybody"}
+    assert set(compare_policies(fit(plain, data), data).table["group"]) == {"everybody"}
 
 
 @pytest.mark.parametrize(
