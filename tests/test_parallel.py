@@ -36,12 +36,12 @@ rank = torch.distributed.get_rank()
 data, _ = simulate.population(12, 15, 900, seed=4)
 program, path, death = sys.argv[1:4]
 if rank == 1 and int(death):
-    step = svi.Run._step
+    step = svi.Run.take_step
     def mortal(run):
         if run.step == int(death):
             os.kill(os.getpid(), signal.SIGKILL)
-        step(run)
-    svi.Run._step = mortal
+        return step(run)
+    svi.Run.take_step = mortal
 out = {}
 for name in program.split(","):
     post = prefdensity.fit(name, data, method="svi", max_steps=300, restarts=1, draws=100, checkpoint=path or None)

@@ -95,9 +95,9 @@ class Guide:
         return z[0], self.log_density(w)[0]
 
     def noise(self, particles: int, generator: torch.Generator) -> Tensor:
-        """Return standard normal noise [restart, particle, dimension], the same on every device."""
+        """Return standard normal noise [restart, particle, dimension], drawn on the generator's device."""
         shape = (len(self.loc), particles, self.loc.shape[-1])
-        return torch.randn(shape, generator=generator, dtype=torch.float64).to(self.loc)
+        return torch.randn(shape, generator=generator, dtype=torch.float64, device=generator.device).to(self.loc)
 
     def _apply_frame(self, w: Tensor) -> Tensor:
         if self.frame.dim() == 2:

@@ -67,7 +67,7 @@ def _chain(view: View, base: Tensor, frame: Tensor, draws: int, warmup: int, see
     with torch.random.fork_rng(), warnings.catch_warnings(), pyro.validation_enabled(False):
         warnings.simplefilter("ignore")  # Pyro's own deprecations, not the user's concern
         torch.manual_seed(seed)
-        start = torch.randn(len(base), dtype=base.dtype)
+        start = torch.randn(len(base), dtype=base.dtype).to(base.device)
         kernel = NUTS(potential_fn=potential, target_accept_prob=0.85)
         mcmc = MCMC(kernel, draws, warmup, initial_params={"w": start}, disable_progbar=True)
         mcmc.run()

@@ -86,6 +86,8 @@ def share(cells: Cells, rank: int, count: int, by_annotator: bool) -> Cells:
 
 
 class _SharedView(View):
+    can_be_captured = False
+
     @property
     def _terms(self) -> int:
         return super()._terms * processes()

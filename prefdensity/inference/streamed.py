@@ -30,6 +30,8 @@ class Streamed(View):
         For a program with ratings, which cannot be split, and where several processes share the fit.
     """
 
+    can_be_captured = False
+
     def __init__(self, view: View, place: str, parts: int) -> None:
         if view.cells.ratings is not None:
             raise FitError(f"{view.program.name} uses ratings, and the table does not fit on {place}; use device='cpu'")

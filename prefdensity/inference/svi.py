@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from prefdensity.inference.guide import Guide
+from prefdensity.inference.traced import Function, captured
 from prefdensity.inference.view import View
 
 WINDOW = 100
@@ -29,47 +30,64 @@ _PARTICLES = 8
 
 
 class Run:
-    """A fit in progress. Between windows it can be saved (`arrays`) and taken up again with the same result."""
+    """A fit in progress. Between windows it can be saved (`arrays`) and taken up again with the same result.
+
+    Noise is drawn where the steps are taken, and nothing is read from there before a window is complete.
+    """
 
     def __init__(self, view: View, guide: Guide, seed: int) -> None:
         self.view, self.guide = view, guide
-        self.parameters = [p.clone().requires_grad_() for p in guide.parameters]
+        self.parameters = [p.clone() for p in guide.parameters]
         self.optimiser = _Adam(self.parameters)
-        self.generator = torch.Generator().manual_seed(seed)
+        self.generator = torch.Generator(guide.base.device).manual_seed(seed)
         self.step, self.stage, self.windows, self.settled = 0, 0, 0, False
         self.trace: list[float] = []
         self.total = [torch.zeros_like(p) for p in guide.parameters]
         self.summed = 0
         self.previous: list[Tensor] | None = None
+        self.gradients: Function | None = None
 
     def advance(self) -> None:
         """Take `WINDOW` steps, then decide about averaging, the rate and stopping."""
-        kept = []
+        loc, log_diagonal = self.parameters[:2]
+        kept = loc.new_empty(WINDOW, 2, *loc.shape)
+        elbo = loc.new_empty(WINDOW, dtype=torch.float64)
         sums = [torch.zeros_like(p) for p in self.total]
-        for _ in range(WINDOW):
-            self._step()
-            current = [p.detach() for p in self.parameters]
-            for running, value in zip(sums, current, strict=True):
-                running += value
-            kept.append(torch.cat(current[:2], -1))
+        for k in range(WINDOW):
+            elbo[k] = self.take_step()
+            torch._foreach_add_(sums, self.parameters)
+            torch.stack([loc, log_diagonal], out=kept[k])
+        self.trace += elbo.tolist()
         self.windows += 1
-        stationary = _split_rhat(torch.stack(kept)) < _STATIONARY
+        stationary = _split_rhat(kept) < _STATIONARY
         if stationary or self.windows > _WINDOWS // 2:
-            self.total = [a + b for a, b in zip(self.total, sums, strict=True)]
+            torch._foreach_add_(self.total, sums)
             self.summed += WINDOW
         if (stationary and self.summed >= 2 * WINDOW) or self.windows >= _WINDOWS:
             self._end_stage()
 
-    def _step(self) -> None:
-        current = self.guide.at(self.parameters)
-        half = current.noise(_PARTICLES // 2, self.generator)
+    def take_step(self) -> Tensor:
+        """Take one step; return the best restart's evidence bound before it, as these particles have it."""
+        noise = self.guide.noise(_PARTICLES // 2, self.generator)
+        if self.gradients is None:
+            example = (noise, *self.parameters)
+            self.gradients = captured(self._gradients, example) if self.view.can_be_captured else self._gradients
+        elbo, *gradients = self.gradients(noise, *self.parameters)
+        self.step += 1
+        self.optimiser.take(gradients, _RATE * 0.5**self.stage, self.step)
+        return elbo
+
+    @torch.enable_grad()
+    def _gradients(self, half: Tensor, *parameters: Tensor) -> tuple[Tensor, ...]:
+        """Return the best restart's evidence bound, and the descent of all bounds in each of the parameters."""
+        free = [p.detach().requires_grad_() for p in parameters]
+        current = self.guide.at(free)
         w, z = current.place(torch.cat([half, -half], 1))  # antithetic pairs
         log_p, slope = self.view.value_and_slope(z.detach().flatten(0, 1))
         log_q = current.detached().log_density(w)
         loss = (log_q - (slope.reshape(z.shape) * z).sum(-1)).mean(1).sum()
-        self.step += 1
-        self.optimiser.take(torch.autograd.grad(loss, self.parameters), _RATE * 0.5**self.stage, self.step)
-        self.trace.append(float((log_p.reshape(w.shape[:2]) - log_q.detach()).mean(1).max()))
+        found = torch.autograd.grad(loss, free)
+        return (log_p.reshape(w.shape[:2]) - log_q.detach()).mean(1).max(), *found
 
     def _end_stage(self) -> None:
         average = [s / self.summed for s in self.total]
@@ -86,7 +104,7 @@ class Run:
         """Return the best guides so far: averaged where there is an average."""
         if self.summed:
             return self.guide.at([s / self.summed for s in self.total])
-        return self.guide.at(self.previous or [p.detach() for p in self.parameters])
+        return self.guide.at(self.previous or self.parameters)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the whole state as plain arrays."""
@@ -119,7 +137,7 @@ class Run:
             return [torch.tensor(arrays[f"{name}{k}"]).to(like) for k in range(len(self.parameters))]
 
         for p, value in zip(self.parameters, tensors("parameter"), strict=True):
-            p.data.copy_(value)
+            p.copy_(value)
         self.total = tensors("total")
         self.previous = tensors("previous") if meta["average"] else None
         self.optimiser.mean, self.optimiser.square = tensors("exp_avg"), tensors("exp_avg_sq")
@@ -134,17 +152,18 @@ class _Adam:
         self.square = [torch.zeros_like(p) for p in parameters]
 
     @torch.no_grad()
-    def take(self, gradients: tuple[Tensor, ...], rate: float, step: int) -> None:
+    def take(self, gradients: list[Tensor], rate: float, step: int) -> None:
         """Take the step of this number, counted from 1."""
         # d^2 entries of T wander together: their rate falls with the dimension
-        shares = [1.0, 1.0, self.parameters[0].shape[-1] ** -0.5]
+        shares = [1.0, 1.0, self.parameters[0].shape[-1] ** -0.5][: len(gradients)]
         unbiased, root = 1 - 0.9**step, (1 - 0.999**step) ** 0.5
-        for p, gradient, mean, square, share in zip(
-            self.parameters, gradients, self.mean, self.square, shares, strict=False
-        ):
-            mean.lerp_(gradient, 0.1)
-            square.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
-            p.addcdiv_(mean, (square.sqrt() / root).add_(1e-8), value=-rate * share / unbiased)
+        torch._foreach_lerp_(self.mean, gradients, 0.1)
+        torch._foreach_mul_(self.square, 0.999)
+        torch._foreach_addcmul_(self.square, gradients, gradients, 0.001)
+        scale = torch._foreach_sqrt(self.square)
+        torch._foreach_div_(scale, root)
+        torch._foreach_add_(scale, 1e-8)
+        torch._foreach_addcdiv_(self.parameters, self.mean, scale, [-rate * share / unbiased for share in shares])
 
 
 def optimise(run: Run, max_steps: int, after_window: Callable[[Run], None] = lambda run: None) -> Guide:
@@ -164,7 +183,7 @@ def _copied(values: Tensor) -> np.ndarray:
 
 
 def _split_rhat(iterates: Tensor) -> float:
-    """Return the 95th percentile over coordinates of split R-hat of iterates [step, restart, parameter]."""
+    """Return the 95th percentile over coordinates of split R-hat of iterates [step, ...]."""
     half = len(iterates) // 2
     parts = torch.stack([iterates[:half], iterates[half : 2 * half]])
     within = parts.var(1).mean(0)

@@ -37,5 +37,34 @@ def traced(function: Function, example: tuple[Tensor, ...]) -> Function:
     return run if same else function
 
 
+def captured(function: Function, example: tuple[Tensor, ...]) -> Function:
+    """Return `function` as one launch of an accelerator, where `example` is on one, or else itself.
+
+    What is returned overwrites its last results. Arguments that are always the same tensors as in `example` should be:
+    others are copied to where those are. A graph that CUDA cannot capture is launched operation by operation.
+    """
+    if example[0].device.type != "cuda":
+        return function
+    run, held = traced(function, example), [each.clone() for each in example]
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):  # libraries set themselves up in a run that is not captured
+        run(*held)
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    try:
+        with torch.cuda.graph(graph):
+            found = run(*held)
+    except RuntimeError:  # it waits for the host somewhere
+        return run
+
+    def replay(*values: Tensor) -> tuple[Tensor, ...]:
+        torch._foreach_copy_(held, list(values))
+        graph.replay()
+        return found
+
+    return replay
+
+
 def _agree(a: Tensor, b: Tensor) -> bool:
     return bool((a - b).abs().max() <= _SAME * b.abs().max())

@@ -91,7 +91,11 @@ class View:
         Types that annotators are summed over; 1 without types.
     depth
         Plates that a run has room for, that of fits included.
+    can_be_captured
+        A step is operations on one device alone, always the same.
     """
+
+    can_be_captured = True
 
     def __init__(self, program: Program, cells: Cells) -> None:
         self.program, self.cells = program, cells
@@ -228,7 +232,7 @@ class View:
 
     def _pass(self, z: Tensor, cells: Cells) -> tuple[Tensor, ...]:
         """Return value and slope of a part, by a graph if the table is large."""
-        if len(self.cells) < _TRACED:
+        if len(self.cells) < _TRACED or self.device.type != "cpu":  # elsewhere whole steps are captured
             return self._one_pass(z, cells)
         columns = cells.columns()
         if (len(z), len(cells)) not in self._graphs:

@@ -55,7 +55,7 @@ def table(values: Tensor) -> Tensor:
 
 def plain(values: Any) -> Any:
     """Return a table as any other tensor, and everything else as it is."""
-    if type(values) is not SiteTable:
+    if not isinstance(values, SiteTable):
         return values
     with torch._C.DisableTorchFunctionSubclass():
         return values.as_subclass(Tensor)
