@@ -79,15 +79,15 @@ def step(rows: int, device: str) -> tuple[float, int]:
     base = base.to(device)
     run = svi.Run(view, Guide.start(base, torch.full_like(base, 0.05), "mean_field"), seed=0)
     for _ in range(3):
-        run._step()
+        run.take_step()
     wait(device)
     began = time.perf_counter()
     for _ in range(STEPS):
-        run._step()
+        run.take_step()
     wait(device)
     seconds = (time.perf_counter() - began) / STEPS
     with Traffic() as seen:
-        run._step()
+        run.take_step()
     return seconds, seen.bytes
 
 

@@ -1,4 +1,4 @@
-"""A CUDA device that is not there: numbers worked out on the CPU under CUDA's rules, with a count of what is slow there.
+"""A CUDA device that is not there: numbers worked out on the CPU under CUDA's rules, and a count of what is slow.
 
     with Device() as device:
         prefdensity.fit(program, data, device="cuda")
@@ -25,6 +25,7 @@ from unittest import mock
 import torch
 from torch.fx.experimental import proxy_tensor
 from torch.overrides import TorchFunctionMode
+from torch.utils import _device as current
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -134,7 +135,8 @@ def _line() -> str:
     """Return the innermost line of the library that is running."""
     frame: Any = sys._getframe(2)
     while frame is not None:
-        if name := _of_library(frame.f_code.co_filename):
+        name = _of_library(frame.f_code.co_filename)
+        if name and frame.f_code.co_name != "__torch_function__":
             return f"{name}:{frame.f_lineno}"
         frame = frame.f_back
     return "elsewhere"
@@ -411,10 +413,10 @@ def _meant(value: Any) -> Any:
 
 def _made(func: Any, data: Any, *args: Any, **kwargs: Any) -> Any:
     """Make a tensor on the host and copy it."""
-    place = _place(kwargs.get("device"))
+    place = _place(kwargs.get("device") or current.CURRENT_DEVICE)
     if place != _CUDA:
         return func(data, *args, **kwargs)
-    kwargs.pop("device")
+    kwargs["device"] = torch.device("cpu")
     if func is torch.as_tensor:
         return func(data, *args, **kwargs).to(_CUDA)
     assert _Dispatch.current is not None
@@ -432,7 +434,8 @@ def _lists(func: Any, tensor: Card, at: Any, *rest: Any) -> Any:
     """Index by lists of numbers as by tensors: a stand-in drops what is written at a list."""
 
     def lifted(each: Any) -> Any:
-        return torch.tensor(each).to(_CUDA) if isinstance(each, list) and each else each
+        numbers = isinstance(each, (list, tuple)) and len(each) > 0 and all(isinstance(k, int) for k in each)
+        return torch.tensor(each).to(_CUDA) if numbers else each
 
     return func(tensor, tuple(map(lifted, at)) if isinstance(at, tuple) else lifted(at), *rest)
 

@@ -79,13 +79,13 @@ def climb(batch: Batch, z: Tensor, tables: Tensor, free: Tensor) -> Summits:
     """Climb from z [row, dimension] in the coordinates `free`, every row for the table of its own."""
     z = z.clone()
     rows, size = z.shape
-    stays = batch.local is not None and not torch.isin(torch.tensor(bending(batch.view)), free).any()
+    stays = batch.local is not None and not torch.isin(free.new_tensor(bending(batch.view)), free).any()
     given = Given(batch.view, z) if stays else None  # scalars that others hang on are held
     value = z.new_full((rows,), -torch.inf)
     step, gain, share = torch.zeros_like(z), z.new_zeros(rows), z.new_ones(rows)
     precision = z.new_empty(rows, size, size)
-    converged = torch.zeros(rows, dtype=torch.bool)
-    left, iteration = torch.arange(rows), 0
+    converged = torch.zeros(rows, dtype=torch.bool, device=z.device)
+    left, tables, iteration = torch.arange(rows, device=z.device), tables.to(z.device), 0
     while len(left) and iteration < _ITERATIONS:
         iteration += 1
         ahead = z + share[:, None] * step  # all rows: what is given is given for all
@@ -114,7 +114,7 @@ def _steps(precision: Tensor, gradient: Tensor, free: Tensor) -> Tensor:
     lower, failed = torch.linalg.cholesky_ex(inner)
     damping = 1e-6 * inner.diagonal(dim1=-2, dim2=-1).abs().amax(-1)
     while failed.any():
-        inner = inner + (damping * (failed > 0))[:, None, None] * torch.eye(len(free), dtype=inner.dtype)
+        inner = inner + (damping * (failed > 0))[:, None, None] * torch.eye(len(free)).to(inner)
         damping = 4 * damping
         lower, failed = torch.linalg.cholesky_ex(inner)
     return torch.cholesky_solve(gradient[:, free, None], lower)[..., 0]

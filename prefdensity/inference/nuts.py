@@ -5,14 +5,16 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-import pyro
 import torch
 from pyro.infer import MCMC, NUTS
 from pyro.ops.stats import effective_sample_size, split_gelman_rubin
 from torch import Tensor
 
+from prefdensity.inference.traced import Function, captured
 from prefdensity.inference.view import View
+from prefdensity.programs.running import environment
 
 
 @dataclass(frozen=True)
@@ -41,10 +43,10 @@ def sample(
     that are complete.
     """
     kept: list[Tensor] = []
-    divergences = 0
+    divergences, density = 0, _graph_of(view, frames[0][0])
     try:
         for chain, (base, frame) in enumerate(frames):
-            w, diverged = _chain(view, base, frame, draws, warmup, seed + chain)
+            w, diverged = _chain(view, density, base, frame, draws, warmup, seed + chain)
             kept.append(base + (w * frame if frame.dim() == 1 else w @ frame.T))
             divergences += diverged
             after_chain(chain + 1)
@@ -59,16 +61,36 @@ def _effective(z: Tensor) -> float:
     return float(effective_sample_size(z, chain_dim=0, sample_dim=1).min())
 
 
-def _chain(view: View, base: Tensor, frame: Tensor, draws: int, warmup: int, seed: int) -> tuple[Tensor, int]:
-    def potential(params: dict[str, Tensor]) -> Tensor:
-        w = params["w"]
-        return -view.log_joint((base + (frame * w if frame.dim() == 1 else frame @ w))[None])[0]
+def _graph_of(view: View, base: Tensor) -> Function:
+    """Return value and slope of the log density at z [1, dimension] as a graph: chains ask for them many times."""
+    with environment(view.dtype, device=view.device):
+        return captured(lambda z: view.whole_pass(z), (base[None],))
 
-    with torch.random.fork_rng(), warnings.catch_warnings(), pyro.validation_enabled(False):
+
+class _Potential(torch.autograd.Function):
+    """Minus the log density at w [dimension], whose slope is worked out with it."""
+
+    @staticmethod
+    def forward(ctx: Any, w: Tensor, density: Function, base: Tensor, frame: Tensor) -> Tensor:
+        (value,), (slope,) = density((base + (frame * w if frame.dim() == 1 else frame @ w))[None])
+        ctx.slope = slope * frame if frame.dim() == 1 else slope @ frame
+        return -value
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        return -gradients[0] * ctx.slope, None, None, None
+
+
+def _chain(
+    view: View, density: Function, base: Tensor, frame: Tensor, draws: int, warmup: int, seed: int
+) -> tuple[Tensor, int]:
+    def potential(params: dict[str, Tensor]) -> Tensor:
+        return _Potential.apply(params["w"], density, base, frame)
+
+    with environment(view.dtype, seed, view.device), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pyro's own deprecations, not the user's concern
-        torch.manual_seed(seed)
-        start = torch.randn(len(base), dtype=base.dtype).to(base.device)
         kernel = NUTS(potential_fn=potential, target_accept_prob=0.85)
-        mcmc = MCMC(kernel, draws, warmup, initial_params={"w": start}, disable_progbar=True)
+        start = {"w": torch.randn_like(base)}
+        mcmc = MCMC(kernel, draws, warmup, initial_params=start, disable_progbar=True)
         mcmc.run()
     return mcmc.get_samples()["w"].detach(), len(mcmc.diagnostics()["divergences"]["chain 0"])

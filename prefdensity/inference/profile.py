@@ -93,7 +93,8 @@ class Profile:
         return z
 
     def _near(self, known: list[Point], h: Tensor) -> Point:
-        return min(known, key=lambda point: float((point.mode.z[self.held] - h).square().sum()))
+        away = torch.stack([point.mode.z[self.held] for point in known]) - h
+        return known[int(away.square().sum(-1).argmin())]
 
     @torch.enable_grad()  # also when draws are weighed
     def _inner(self, mode: Mode) -> tuple[Gaussian, Tensor]:
@@ -108,8 +109,8 @@ class BatchProfile(Profile):
 
     def __init__(self, view: View, start: Tensor, batch: Batch) -> None:
         self.view, self.batch = view, batch
-        everything = torch.arange(view.dimension)
-        self.held = torch.tensor(view.hyper, dtype=torch.int64)
+        everything = torch.arange(view.dimension, device=view.device)
+        self.held = torch.tensor(view.hyper, dtype=torch.int64, device=view.device)
         self.free = everything[~torch.isin(everything, self.held)]
         self.start = start
         self.known = {}
@@ -128,8 +129,9 @@ class BatchProfile(Profile):
         inner = top.precision[:, self.free[:, None], self.free[None]]
         cross = top.precision[:, self.free[:, None], self.held[None]]
         found = []
-        for k, table in enumerate(tables.tolist()):
-            mode = Mode(top.z[k], float(top.value[k]), bool(top.converged[k]), 0)
+        reached = zip(tables.tolist(), top.value.tolist(), top.converged.tolist(), strict=True)
+        for k, (table, value, converged) in enumerate(reached):
+            mode = Mode(top.z[k], value, converged, 0)
             found.append(self._found(mode, inner[k], cross[k]))
             self.known.setdefault(table, []).append(found[-1])
         return found
@@ -139,7 +141,7 @@ class BatchProfile(Profile):
         return h, torch.full_like(h, FIRST)
 
     def _climbed(self, h: Tensor, tables: Tensor, guess: Callable[[Tensor, int], Tensor]) -> Summits:
-        guesses = [guess(each, int(k)) for each, k in zip(h, tables, strict=True)]
+        guesses = [guess(each, k) for each, k in zip(h, tables.tolist(), strict=True)]
         top = climb(self.batch, torch.stack(guesses), tables, self.free)
         self.iterations += top.iterations
         return top
@@ -153,8 +155,7 @@ class BatchProfile(Profile):
 
 def profile_of(view: View, start: Tensor) -> Profile:
     """Return the profile of a view, points worked out together where they are small."""
-    plain = view.program.type_layer is None and view.device.type == "cpu"
-    if plain and view.dimension <= _TOGETHER and view.work <= _WORK:
+    if view.program.type_layer is None and view.dimension <= _TOGETHER and view.work <= _WORK:
         batch = Batch(view)
         if batch.local is not None and batch.local.form is Dense:
             return BatchProfile(view, start, batch)

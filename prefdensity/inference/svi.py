@@ -45,6 +45,8 @@ class Run:
         self.total = [torch.zeros_like(p) for p in guide.parameters]
         self.summed = 0
         self.previous: list[Tensor] | None = None
+        # on the CPU a graph would take longer to make than it saves
+        self.captures = view.can_be_captured and guide.base.device.type == "cuda"
         self.gradients: Function | None = None
 
     def advance(self) -> None:
@@ -67,11 +69,11 @@ class Run:
             self._end_stage()
 
     def take_step(self) -> Tensor:
-        """Take one step; return the best restart's evidence bound before it, as these particles have it."""
+        """Take one step; return the evidence bound before it of the best restart, until the next step is taken."""
         noise = self.guide.noise(_PARTICLES // 2, self.generator)
         if self.gradients is None:
             example = (noise, *self.parameters)
-            self.gradients = captured(self._gradients, example) if self.view.can_be_captured else self._gradients
+            self.gradients = captured(self._gradients, example) if self.captures else self._gradients
         elbo, *gradients = self.gradients(noise, *self.parameters)
         self.step += 1
         self.optimiser.take(gradients, _RATE * 0.5**self.stage, self.step)

@@ -38,14 +38,14 @@ def traced(function: Function, example: tuple[Tensor, ...]) -> Function:
 
 
 def captured(function: Function, example: tuple[Tensor, ...]) -> Function:
-    """Return `function` as one launch of an accelerator, where `example` is on one, or else itself.
+    """Return `function` as `traced` does, and on an accelerator as one launch, whose results the next one overwrites.
 
-    What is returned overwrites its last results. Arguments that are always the same tensors as in `example` should be:
-    others are copied to where those are. A graph that CUDA cannot capture is launched operation by operation.
+    A graph that CUDA cannot capture is launched operation by operation.
     """
+    run = traced(function, example)
     if example[0].device.type != "cuda":
-        return function
-    run, held = traced(function, example), [each.clone() for each in example]
+        return run
+    held = [each.clone() for each in example]
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):  # libraries set themselves up in a run that is not captured

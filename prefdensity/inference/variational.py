@@ -203,7 +203,7 @@ def _at(expected: Expected, mean: Tensor, lower: Tensor) -> _Place:
 
 def has_best(view: View) -> bool:
     """Whether the best Gaussian of a view can be found here: its curvature is local, and kept in a matrix."""
-    if view.program.type_layer is not None or view.device.type != "cpu":
+    if view.program.type_layer is not None:
         return False
     local = local_curvature(view, first_guess(view))
     return local is not None and local.form is Dense

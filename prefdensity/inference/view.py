@@ -250,6 +250,10 @@ class View:
         (slope,) = torch.autograd.grad(value.sum(), free)
         return value.detach(), slope
 
+    def whole_pass(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Return `log_joint` and its gradient [fit, dimension] in double precision, in one pass."""
+        return self._one_pass(z, self.cells, 1)
+
     def log_likelihood(self, z: Tensor) -> Tensor:
         """Return log p(data | z) float64 [fit]: the objective of `mle`."""
         return self.log_parts(z)[1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pyro
@@ -11,6 +11,7 @@ import torch
 from pyro import poutine
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from prefdensity.errors import ProgramError
 from prefdensity.programs.cells import Cells
@@ -100,13 +101,26 @@ def centred(names: Collection[str]) -> Messenger:
     return _Centred(names)
 
 
+class _Numbers(TorchFunctionMode):
+    """Fill numbers in where they are needed: copying them to a device would wait for it."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """See torch: every function comes here."""
+        if func is torch.tensor and type(args[0]) in (bool, int, float):
+            return torch.full((), *args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+
 @contextmanager
 def environment(dtype: torch.dtype, seed: int | None = None, device: torch.device | str = "cpu") -> Iterator[None]:
     """Run Pyro code in `dtype` on `device`, without validation, leaving every global as it was."""
     before, device = torch.get_default_dtype(), torch.device(device)
-    # the device context intercepts every call of torch: not on the CPU, where it is the default anyway
-    place = nullcontext() if device.type == "cpu" else device
-    with _seeded(seed, device), pyro.validation_enabled(False), place:
+    with ExitStack() as stack:
+        stack.enter_context(_seeded(seed, device))
+        stack.enter_context(pyro.validation_enabled(False))
+        if device.type != "cpu":  # these intercept every call of torch
+            stack.enter_context(device)
+            stack.enter_context(_Numbers())
         torch.set_default_dtype(dtype)
         try:
             yield

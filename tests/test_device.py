@@ -1,0 +1,208 @@
+"""Every method on a device gives what it gives on the CPU, by CUDA's rules, and a step of svi does not wait for it."""
+
+import numpy as np
+import pytest
+import torch
+from contract import PROGRAMS, vectors, view_of
+from device import Device
+
+import prefdensity
+from prefdensity.data import simulate
+from prefdensity.inference import nuts, svi
+from prefdensity.inference.guide import Guide
+from prefdensity.inference.traced import traced
+from prefdensity.inference.view import View
+
+COUNTED = ("bradley_terry", "davidson+position_bias+reliability", "annotator_types(k=2)+davidson")
+
+
+@pytest.fixture
+def device():
+    with Device() as there:
+        yield there
+
+
+def on(view):
+    """The same program with its data on the device."""
+    return View(view.program, view.cells.each(lambda values: values.to("cuda")))
+
+
+# --- the device itself
+
+
+def test_two_devices_do_not_meet(device):
+    x, y = torch.ones(3), torch.ones(3, device="cuda")
+    with pytest.raises(RuntimeError, match="same device"):
+        x + y
+    with pytest.raises(RuntimeError, match="same device"):
+        torch.stack([torch.tensor(1.0), y[0]])  # which takes no number of the CPU either
+    torch.testing.assert_close((y + torch.tensor(1.0)).cpu(), torch.full((3,), 2.0))
+
+
+def test_numbers_do_not_leave_the_device_by_themselves(device):
+    y = torch.ones(3, device="cuda")
+    for leave in (torch.Tensor.numpy, np.asarray):
+        with pytest.raises(TypeError, match="can't convert cuda:0"):
+            leave(y)
+    assert y.device == torch.device("cuda:0")
+    assert y.is_cuda
+
+
+def test_generators_belong_to_a_device(device):
+    with pytest.raises(RuntimeError, match="generator"):
+        torch.randn(3, generator=torch.Generator(), device="cuda")
+    here = torch.randn(3, generator=torch.Generator().manual_seed(1))
+    there = torch.randn(3, generator=torch.Generator("cuda").manual_seed(1), device="cuda")
+    assert torch.equal(here, there.cpu())
+
+
+WAITS = {
+    "reading a value": float,
+    "a condition": lambda x: bool(x.max() > 0),
+    "copying to the host": torch.Tensor.cpu,
+    "a mask": lambda x: x.flatten()[x.flatten() > 0],
+    "what is not zero": torch.Tensor.nonzero,
+    "a number copied": lambda x: torch.tensor([1.0], device=x.device),
+    "a factorisation that is checked": torch.linalg.cholesky,
+}
+RUNS_ON = {
+    "arithmetic": lambda x: (x * 2 + 1).sum(),
+    "where": lambda x: torch.where(x > 0, x, 0.0),
+    "filling": lambda x: torch.full((3,), 2.0, device=x.device),
+    "a factorisation": lambda x: torch.linalg.cholesky_ex(x[None, None])[0],
+    "a backward pass": lambda x: torch.autograd.grad((x.requires_grad_() ** 2).sum(), x),
+}
+
+
+@pytest.mark.parametrize("what", WAITS)
+def test_the_host_waits_for(what, device):
+    x = torch.ones(1, 1, device="cuda")
+    device.clear()
+    WAITS[what](x)
+    assert device.syncs.total() == 1
+
+
+@pytest.mark.parametrize("what", RUNS_ON)
+def test_the_host_does_not_wait_for(what, device):
+    x = torch.ones((), device="cuda")
+    device.clear()
+    RUNS_ON[what](x)
+    assert device.launches
+    assert not device.syncs
+
+
+def test_views_are_no_launches(device):
+    x = torch.ones(4, 3, device="cuda")
+    device.clear()
+    x.T[1:].unsqueeze(0).expand(5, 2, 4)
+    assert not device.launches
+
+
+def test_a_captured_graph_runs_again_on_what_its_tensors_hold_by_then_and_holds_no_wait(device):
+    x = torch.arange(3.0, device="cuda")
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        y = (x + 1).square().sum()
+    x.copy_(torch.ones(3, device="cuda"))
+    device.clear()
+    graph.replay()
+    assert device.launches.total() == 1
+    assert float(y) == 12
+    with pytest.raises(RuntimeError, match="capturing"), torch.cuda.graph(torch.cuda.CUDAGraph()):
+        float(x.sum())
+
+
+# --- densities
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_density_on_the_device_is_that_on_the_cpu(name, device):
+    view, _ = view_of(name)
+    there, z = on(view), vectors(view, 2, scale=0.5)
+    for found, expected in zip(there.value_and_slope(z.to("cuda")), view.value_and_slope(z), strict=True):
+        torch.testing.assert_close(found.cpu(), expected, rtol=1e-12, atol=1e-12)
+    found, expected = there.constrain(z.to("cuda"))[0], view.constrain(z)[0]
+    assert all(torch.equal(found[name].cpu(), expected[name]) for name in expected)
+
+
+def started(view):
+    base = vectors(view, 1, scale=0.1).to(view.device)
+    return svi.Run(view, Guide.start(base, torch.full_like(base, 0.05), "mean_field"), seed=0)
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_a_step_of_svi_is_a_few_launches_and_no_wait(name, device):
+    view, _ = view_of(name)
+    here, there = started(view), started(on(view))
+    expected = [float(here.take_step()) for _ in range(3)]
+    found = [there.take_step().clone()]  # which captures the step
+    device.clear()
+    found += [there.take_step().clone() for _ in range(2)]
+    assert device.launches.total() <= 2 * 12
+    assert not device.syncs
+    np.testing.assert_allclose([float(each) for each in found], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_a_graph_of_a_step_holds_the_step(name, device):
+    run = started(on(view_of(name)[0]))
+    example = run.guide.noise(4, run.generator), *run.parameters
+    graph = traced(run._gradients, example)
+    assert graph != run._gradients
+    device.clear()
+    graph(*example)
+    assert device.launches.total() > 100
+    assert not device.syncs
+
+
+# --- fits
+
+
+@pytest.fixture(scope="module")
+def data():
+    return simulate.population(6, 5, 150, seed=2, tie_strength=0.8, position_bias=0.3, reliability_sd=0.4)[0]
+
+
+FITS = [
+    ("davidson", "mle"),
+    ("davidson", "map"),
+    ("davidson", "laplace"),
+    ("davidson", "variational"),
+    ("davidson+position_bias+reliability", "laplace"),
+    ("bradley_terry", "svi"),
+    pytest.param("annotator_types(k=2)+davidson", "laplace", marks=pytest.mark.slow),
+    pytest.param("annotator_types(k=2)+davidson", "svi", marks=pytest.mark.slow),
+    pytest.param("rao_kupper+lapse", "svi", marks=pytest.mark.slow),
+]
+QUICK = {"draws": 100, "progress": False, "max_steps": 100, "restarts": 1}
+
+
+@pytest.mark.parametrize(("program", "method"), FITS)
+def test_a_fit_on_the_device_is_that_on_the_cpu(program, method, data):
+    data = data.without_ties() if program == "bradley_terry" else data
+    here = prefdensity.fit(program, data, method=method, device="cpu", **QUICK)
+    with Device():
+        there = prefdensity.fit(program, data, method=method, device="cuda", **QUICK)
+    assert (here.status.device, there.status.device) == ("cpu", "cuda")
+    assert there.status.method == here.status.method == method
+    for name, draws in here.draws.items():  # generators of this device give the numbers of those of the CPU
+        np.testing.assert_allclose(there.draws[name], draws, rtol=1e-6, atol=1e-6)
+
+
+def test_chains_on_the_device_are_those_of_the_cpu(device):
+    view, _ = view_of("davidson")
+    start = torch.zeros(view.dimension, dtype=view.dtype)
+    here, there = (
+        nuts.sample(each, [(start.to(each.device), torch.full_like(start, 0.3).to(each.device))],
+                    draws=15, warmup=5, seed=1)
+        for each in (view, on(view))
+    )  # fmt: skip
+    torch.testing.assert_close(there.z.cpu(), here.z, rtol=1e-6, atol=1e-6)
+
+
+def test_a_table_that_does_not_fit_passes_through(data):
+    asked = QUICK | {"method": "svi", "max_steps": 100}
+    whole = prefdensity.fit("davidson", data, device="cpu", **asked)
+    with Device(free=40_000):
+        parts = prefdensity.fit("davidson", data, device="cuda", **asked)
+    np.testing.assert_allclose(parts.draws["utility"], whole.draws["utility"], atol=1e-6)
