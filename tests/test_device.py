@@ -8,7 +8,7 @@ from device import Device
 
 import prefdensity
 from prefdensity.data import simulate
-from prefdensity.inference import nuts, svi
+from prefdensity.inference import fitting, nuts, svi
 from prefdensity.inference.guide import Guide
 from prefdensity.inference.traced import traced
 from prefdensity.inference.view import View
@@ -206,3 +206,18 @@ def test_a_table_that_does_not_fit_passes_through(data):
     with Device(free=40_000):
         parts = prefdensity.fit("davidson", data, device="cuda", **asked)
     np.testing.assert_allclose(parts.draws["utility"], whole.draws["utility"], atol=1e-6)
+
+
+@pytest.mark.parametrize(("cells", "place"), [(9, "cuda"), (10, "cpu")])
+def test_a_device_is_taken_for_many_distinct_comparisons(cells, place, device, monkeypatch):
+    view, _ = view_of("bradley_terry", rows=200)  # far fewer of them are distinct
+    assert len(view.cells) == 10
+    monkeypatch.setattr(fitting, "_GPU_CELLS", cells)
+    assert fitting._device("auto", view) == place
+
+
+def test_passes_on_a_device_are_larger(device):
+    view, _ = view_of("bradley_terry")
+    many = torch.zeros(1 + 1_000_000 // view.work, view.dimension, dtype=view.dtype)
+    assert len(view.chunks(many)) == 2
+    assert len(on(view).chunks(many.to("cuda"))) == 1

@@ -38,7 +38,7 @@ from prefdensity.version import __version__
 
 _RECORDED = ("torch", "pyro-ppl", "numpy")
 _LARGE = 1_000_000  # cell evaluations of one density
-_GPU_CELLS = 200_000  # below this a GPU spends its time on launches
+_GPU_CELLS = 200_000  # distinct comparisons, below which a GPU spends its time on launches
 
 
 @torch.inference_mode(False)
@@ -93,8 +93,9 @@ def fit(
     started = time.monotonic()
     program = load_program(program)
     _require_settings(method, guide, device, draws, restarts, seed)
-    warnings, pairs, place = suit(program, data), data.pairs(), _device(device, data)
-    view, parts = _placed(viewed(program, data), place, method)
+    warnings, pairs, view = suit(program, data), data.pairs(), viewed(program, data)
+    place = _device(device, view)
+    view, parts = _placed(view, place, method)
     if "utility" in view.sites:  # items that features place need not meet
         warnings += existence_warnings(pairs)
     starts, key = restarts or _restarts(view), _key(program, data, seed=seed, guide=guide, restarts=restarts)
@@ -233,10 +234,10 @@ def _require_settings(method: str, guide: str | None, device: str, draws: int, r
         raise FitError("device='cuda' was asked for, and torch finds no CUDA device here; use device='cpu'")
 
 
-def _device(device: str, data: Comparisons | Choices) -> str:
+def _device(device: str, view: View) -> str:
     if device != "auto":
         return device
-    return "cuda" if torch.cuda.is_available() and len(data) > _GPU_CELLS else "cpu"
+    return "cuda" if torch.cuda.is_available() and len(view.cells) > _GPU_CELLS else "cpu"
 
 
 def _room(place: str) -> int:

@@ -63,8 +63,15 @@ def _effective(z: Tensor) -> float:
 
 def _graph_of(view: View, base: Tensor) -> Function:
     """Return value and slope of the log density at z [1, dimension] as a graph: chains ask for them many times."""
+
+    def density(z: Tensor) -> tuple[Tensor, ...]:
+        with torch.enable_grad():
+            free = z.detach().requires_grad_()
+            value = view.log_joint(free)
+            return value.detach(), torch.autograd.grad(value.sum(), free)[0]
+
     with environment(view.dtype, device=view.device):
-        return captured(lambda z: view.whole_pass(z), (base[None],))
+        return captured(density, (base[None],))
 
 
 class _Potential(torch.autograd.Function):

@@ -23,8 +23,8 @@ from prefdensity.programs.cells import Cells
 from prefdensity.programs.layers import Program
 from prefdensity.programs.running import FEWEST, Substitute, environment, run
 
-# Cell evaluations (fits x types x comparisons x outcomes) per pass; small enough for the cache.
-_PASS = 1_000_000
+# Cell evaluations (fits x types x comparisons x outcomes) per pass: what a cache holds, and gigabytes elsewhere.
+_PASS, _PASS_THERE = 1_000_000, 20_000_000
 # Comparisons from which on draws are weighed in single precision, stochastic steps work in it, and as a graph, which
 # takes a second to make.
 _LIGHT, _SINGLE, _TRACED = 2_000, 10_000, 100_000
@@ -101,6 +101,7 @@ class View:
         self.program, self.cells = program, cells
         self.dtype = cells.total.dtype
         self.device = cells.total.device
+        self._room = _PASS if self.device.type == "cpu" else _PASS_THERE
         self.sites: dict[str, Site] = {}
         self.derived: dict[str, tuple[str, ...]] = {}
         start = 0
@@ -203,9 +204,8 @@ class View:
 
     def _parts(self, cells: Cells) -> list[Cells]:
         """Return cells in parts: of a large table of a program that is a sum over comparisons, and little else."""
-        if len(cells) < _TRACED or self.n_types > 1 or "utility" not in self.sites or not cells.pairwise:
-            return [cells]
-        if cells.ratings is not None:
+        small = len(cells) < _TRACED or self.device.type != "cpu"
+        if small or self.n_types > 1 or "utility" not in self.sites or not cells.pairwise or cells.ratings is not None:
             return [cells]
         size = math.ceil(len(cells) / math.ceil(self.work / _PART))
         return [cells.at(slice(start, start + size)) for start in range(0, len(cells), size)]
@@ -220,7 +220,7 @@ class View:
 
         For stochastic steps: the comparisons of a large table are worked out in single precision, and summed in double.
         """
-        fits = max(1, _PASS * len(self._step_parts) // self.work)
+        fits = max(1, self._room * len(self._step_parts) // self.work)
         value, slope = z.new_zeros(len(z), dtype=torch.float64), torch.zeros_like(z)
         with environment(self.dtype, device=self.device):  # a graph makes tensors as the program did
             for few, total, steep in zip(z.split(fits), value.split(fits), slope.split(fits), strict=True):
@@ -250,10 +250,6 @@ class View:
         (slope,) = torch.autograd.grad(value.sum(), free)
         return value.detach(), slope
 
-    def whole_pass(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Return `log_joint` and its gradient [fit, dimension] in double precision, in one pass."""
-        return self._one_pass(z, self.cells, 1)
-
     def log_likelihood(self, z: Tensor) -> Tensor:
         """Return log p(data | z) float64 [fit]: the objective of `mle`."""
         return self.log_parts(z)[1]
@@ -267,7 +263,7 @@ class View:
 
     def chunks(self, z: Tensor) -> tuple[Tensor, ...]:
         """Split a large batch so that one pass fits in memory."""
-        return z.split(max(1, _PASS // self.work))
+        return z.split(max(1, self._room // self.work))
 
     @torch.no_grad()
     def log_joint_of(self, z: Tensor) -> Tensor:
@@ -277,7 +273,7 @@ class View:
         """
         parts = self._parts(self._light_cells)
         found = []
-        for few in z.split(max(1, _PASS * len(parts) // self.work)):
+        for few in z.split(max(1, self._room * len(parts) // self.work)):
             pairs = [self.log_parts(few, cells=cells) for cells in parts]
             found.append(pairs[0][0] + sum(log_likelihood for _, log_likelihood in pairs))
         return torch.cat(found)
@@ -286,7 +282,7 @@ class View:
         """Return `log_joint_of` many vectors and its gradient [draw, dimension]."""
         parts = self._parts(self._light_cells)
         value, slope = z.new_zeros(len(z), dtype=torch.float64), torch.zeros_like(z)
-        size = max(1, _PASS * len(parts) // self.work)
+        size = max(1, self._room * len(parts) // self.work)
         for few, total, steep in zip(z.split(size), value.split(size), slope.split(size), strict=True):
             for cells in parts:
                 more, steeper = self._one_pass(few, cells, len(parts))
@@ -299,7 +295,7 @@ class View:
         """Return every latent and deterministic site [fit, ...] in its own units, and the dims behind `fit`."""
         draws: dict[str, list[Tensor]] = {}
         few = self.cells.head(1)
-        for part in z.split(max(1, _PASS // max(1, self.dimension))):
+        for part in z.split(max(1, self._room // max(1, self.dimension))):
             values, _ = self.values(part)
             met = self.run(values, len(part), few).met
             for name in [*self.sites, *self.derived]:
