@@ -144,6 +144,16 @@ def test_a_step_of_svi_is_a_few_launches_and_no_wait(name, device):
 
 
 @pytest.mark.parametrize("name", COUNTED)
+def test_a_window_of_svi_waits_at_its_end(name, device):
+    run = started(on(view_of(name)[0]))
+    run.take_step()
+    device.clear()
+    run.advance()
+    assert device.launches.total() <= 20 * svi.WINDOW
+    assert device.syncs.total() <= 3
+
+
+@pytest.mark.parametrize("name", COUNTED)
 def test_a_graph_of_a_step_holds_the_step(name, device):
     run = started(on(view_of(name)[0]))
     example = run.guide.noise(4, run.generator), *run.parameters
