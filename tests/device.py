@@ -314,7 +314,7 @@ class _Dispatch(TorchDispatchMode):
             if host or not there:
                 asked = kwargs.get("non_blocking", name == "copy_" and len(args) > 2 and args[2])
                 pinned = any(getattr(each, "pinned", False) for each in host)
-                if not (asked and pinned):
+                if not (asked and pinned) and tensors[-1].numel():
                     self.device.wait("copy to the device" if there else "copy to the host")
             return
         for each in host:
@@ -420,9 +420,10 @@ def _made(func: Any, data: Any, *args: Any, **kwargs: Any) -> Any:
     if func is torch.as_tensor:
         return func(data, *args, **kwargs).to(_CUDA)
     assert _Dispatch.current is not None
-    _Dispatch.current.device.wait("copy to the device")
     with torch._C._DisableTorchDispatch():
         made = Card(func(data, *args, **kwargs))
+    if made.inner.numel():
+        _Dispatch.current.device.wait("copy to the device")
     return torch.ops.aten.lift_fresh.default(made)  # a constant, to what makes graphs
 
 

@@ -94,10 +94,11 @@ def climb(batch: Batch, z: Tensor, tables: Tensor, free: Tensor) -> Summits:
         rose = there >= value[left] + 1e-4 * share[left] * gain[left] - _ROUNDING * there.abs()
         rose &= torch.isfinite(there) & torch.isfinite(hessian).flatten(1).all(-1) & torch.isfinite(gradient).all(-1)
         share[left] = torch.where(rose, 1.0, share[left] / 2)
-        up = left[rose]
-        z[up], value[up], precision[up] = here[rose], there[rose], -hessian[rose]
-        step[up[:, None], free] = _steps(-hessian[rose], gradient[rose], free)
-        gain[up] = (gradient[rose][:, free] * step[up[:, None], free]).sum(-1)
+        kept = rose.nonzero()[:, 0]
+        up, slope = left[kept], gradient[kept][:, free]
+        z[up], value[up], precision[up] = here[kept], there[kept], -hessian[kept]
+        step[up[:, None], free] = _steps(precision[up], slope, free)
+        gain[up] = (slope * step[up[:, None], free]).sum(-1)
         done = up[gain[up] < _CLOSE]
         z[done] += step[done]
         value[done] += gain[done] / 2
@@ -108,8 +109,8 @@ def climb(batch: Batch, z: Tensor, tables: Tensor, free: Tensor) -> Summits:
     return Summits(z, value, precision, converged, iteration)
 
 
-def _steps(precision: Tensor, gradient: Tensor, free: Tensor) -> Tensor:
-    """Return Newton steps [row, free], the curvature damped until it is positive definite."""
+def _steps(precision: Tensor, slope: Tensor, free: Tensor) -> Tensor:
+    """Return Newton steps [row, free] up slopes [row, free], the curvature damped until it is positive definite."""
     inner = precision[:, free[:, None], free[None]]
     lower, failed = torch.linalg.cholesky_ex(inner)
     damping = 1e-6 * inner.diagonal(dim1=-2, dim2=-1).abs().amax(-1)
@@ -117,4 +118,4 @@ def _steps(precision: Tensor, gradient: Tensor, free: Tensor) -> Tensor:
         inner = inner + (damping * (failed > 0))[:, None, None] * torch.eye(len(free)).to(inner)
         damping = 4 * damping
         lower, failed = torch.linalg.cholesky_ex(inner)
-    return torch.cholesky_solve(gradient[:, free, None], lower)[..., 0]
+    return torch.cholesky_solve(slope[..., None], lower)[..., 0]

@@ -149,8 +149,8 @@ class Mixture:
             return self.spread[0].scale(noise).add_(self.base[0]), log_q, pick
         z = torch.empty_like(noise)
         for k, spread in enumerate(self.spread):
-            rows = (pick == k).to(z.device)
-            if rows.any():
+            rows = (pick == k).nonzero()[:, 0].to(z.device)
+            if len(rows):
                 z[rows] = self.base[k] + spread.scale(noise[rows])
         del noise  # as large as z
         return z, self.log_density(z), pick

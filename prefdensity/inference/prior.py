@@ -148,7 +148,7 @@ class Given:
         with torch.no_grad():
             met = view.run(view.values(z)[0], len(z), view.cells.head(1)).met
         self._laws = {name: (met[name]["fn"], met[name]["value"].shape) for name in view.sites}
-        self._bent = list(bending(view))
+        self._bent = torch.tensor(bending(view), dtype=torch.int64, device=view.device)
 
     def __call__(self, z: Tensor) -> Prior:
         """Return the log prior at z [fit, dimension]."""
