@@ -91,11 +91,9 @@ class View:
         Types that annotators are summed over; 1 without types.
     depth
         Plates that a run has room for, that of fits included.
-    can_be_captured
-        A step is operations on one device alone, always the same.
     """
 
-    can_be_captured = True
+    can_be_captured = True  # a step is operations on one device alone, always the same
 
     def __init__(self, program: Program, cells: Cells) -> None:
         self.program, self.cells = program, cells
