@@ -94,8 +94,7 @@ def fit(
     program = load_program(program)
     _require_settings(method, guide, device, draws, restarts, seed)
     warnings, pairs, view = suit(program, data), data.pairs(), viewed(program, data)
-    place = _device(device, view)
-    view, parts = _placed(view, place, method)
+    view, place, parts = _placed(view, device, method)
     if "utility" in view.sites:  # items that features place need not meet
         warnings += existence_warnings(pairs)
     starts, key = restarts or _restarts(view), _key(program, data, seed=seed, guide=guide, restarts=restarts)
@@ -106,16 +105,17 @@ def fit(
     return _posterior(view, data, answer, status, settings.key["data"])
 
 
-def _placed(view: View, place: str, method: str) -> tuple[View, int]:
-    """Return a program with its data on a device, and the number of parts in which they go there."""
+def _placed(view: View, device: str, method: str) -> tuple[View, str, int]:
+    """Return a program with its data on a device, which one, and the number of parts in which they go there."""
+    place = _device(device, view)
     parts = parts_for(view, _room(place))
     if parts > 1 and method not in ("auto", "svi"):
         raise FitError(
             f"the table does not fit on {place}; method='svi' passes it through in parts, device='cpu' holds it"
         )
     if parts > 1 or place == "cpu":
-        return view, parts
-    return View(view.program, view.cells.each(lambda values: values.to(place))), parts
+        return view, place, parts
+    return View(view.program, view.cells.each(lambda values: values.to(place))), place, parts
 
 
 def viewed(program: Program, data: Comparisons | Choices) -> View:
