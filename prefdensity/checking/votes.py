@@ -24,6 +24,7 @@ Array = NDArray[np.float64]
 Rows = NDArray[np.intp]
 
 ALARM = 0.01  # of a program that is right, for each kind of finding
+_FOLLOWED = 0.02  # where one count is looked at, smaller than it was because the fit has followed these votes
 DRAWS = 200  # that chances are averaged over, about
 VOTES = 5  # of one account on one item, or accounts with one vote, from which on they are looked at
 _SHARED = 8  # questions that two accounts have both answered, from which on they are compared
@@ -122,7 +123,7 @@ class ExpectedVotes:
         size, seen = self.data.count[self.single].sum(), (self.data.count * agreed)[self.single].sum()
         expected = (self.data.count * chance)[self.single].sum()
         p = float(tail(seen, size, expected))
-        if size < VOTES or p >= ALARM:
+        if size < VOTES or p >= _FOLLOWED:
             return []
         return [
             VoteFinding("accounts with one vote agree too well", f"{size:g} accounts", size, seen, expected, p,
