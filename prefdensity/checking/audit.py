@@ -181,9 +181,8 @@ def audit(post: Posterior, data: Comparisons | Choices) -> Audit:
     with the ranking too well; accounts that favour an item; accounts that answer alike more often than independent ones
     would; accounts that repeat their answers; where annotators and items have an attribute with values in common,
     judges who favour their own kind; and items that are clones of each other. Of choices from sets only clones, which
-    split votes, are looked for. Of each kind a program that is right shows one in 1 of 100 tables or fewer (in 2, of how
-    well accounts with one vote agree). That the
-    panel drifts is told by `check`, whose `steps` try `drift`.
+    split votes, are looked for. Of each kind a program that is right shows one in 1 of 100 tables or fewer (in 2, of
+    how well accounts with one vote agree). That the panel drifts is told by `check`, whose `steps` try `drift`.
 
     Parameters
     ----------
