@@ -63,7 +63,7 @@ def fit(
         stochastic steps; "nuts": Markov chains; "map": posterior mode; "mle": maximum likelihood, refused where none
         exists; "auto": laplace, and where that cannot hold the posterior many short NUTS chains for a small program
         (200 parameters, 10,000 cell evaluations), otherwise variational or svi, unless they would take very long (5,000
-        parameters, a million cell evaluations; for svi 100,000).
+        parameters, a million cell evaluations; for svi 50,000).
     draws, seed
         Draws to keep (per chain for "nuts"); the same seed on the same machine gives the same result.
     device

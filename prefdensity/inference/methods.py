@@ -40,7 +40,7 @@ from prefdensity.progress import Report
 METHODS = ("auto", "laplace", "variational", "svi", "nuts", "map", "mle")
 # Cell evaluations of one density up to which the best Gaussian is looked for by fixed point, and by stochastic steps,
 # of which there are thousands.
-_LARGE, _STEPS = 1_000_000, 100_000
+_LARGE, _STEPS = 1_000_000, 50_000
 # A program this small is sampled where no Gaussian holds it: known in advance to take a few seconds.
 _FEW_PARAMETERS, _FEW_CELLS = 200, 10_000
 # Share of entries that are safe to read from which on an approximation is enough.
