@@ -272,7 +272,7 @@ class Interrupt:
 
     def __init__(self, monkeypatch, window, step=37):
         self.left = (window - 1) * svi.WINDOW + step
-        original = svi.Run._step
+        original = svi.Run.take_step
 
         def stepping(run):
             self.left -= 1
@@ -280,7 +280,7 @@ class Interrupt:
                 signal.raise_signal(signal.SIGINT)
             original(run)
 
-        monkeypatch.setattr(svi.Run, "_step", stepping)
+        monkeypatch.setattr(svi.Run, "take_step", stepping)
 
 
 PROGRAM, DATA = "davidson+lapse", table(("a", "b", "tie"), rows=200)

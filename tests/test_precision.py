@@ -8,7 +8,7 @@ import torch
 
 import prefdensity
 from prefdensity.data.comparisons import Comparisons
-from prefdensity.inference import curvature, krylov, profile
+from prefdensity.inference import curvature, krylov
 from prefdensity.inference.arrow import Arrow
 from prefdensity.inference.climber import Climber
 from prefdensity.inference.krylov import Pattern, Sparse
@@ -152,7 +152,6 @@ def test_every_form_has_the_hessian_of_the_program(name, form, monkeypatch):
 def test_the_posterior_does_not_depend_on_the_form(form, monkeypatch):
     program = prefdensity.load_program("reliability")
     view = View(program, cells_of(votes(), program.outcomes, program.needs))
-    monkeypatch.setattr(profile, "_TOGETHER", 0)  # the same way to the peak of the spread
     plain = laplace(view)
     monkeypatch.setattr(curvature.LocalCurvature, "form", form)
     view = View(program, view.cells)

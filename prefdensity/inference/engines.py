@@ -168,9 +168,7 @@ def by_gaussian(view: View, settings: Settings, report: Report, doubted: bool = 
     }  # fmt: skip
     ways = _ways(view, found) if doubted else None
     if ways is not None and ways[0].gain > _GAIN:
-        better = _best(view, ways, heights, settings)
-        if better is not None:
-            return better
+        return _best(view, ways, heights, settings)
     return _mixed(view, found, facts, settings)
 
 
@@ -184,10 +182,9 @@ def by_variational(view: View, settings: Settings, report: Report) -> Answer:
     """
     found, heights = weighed(view, settings.restarts, settings.seed, report)
     ways = _ways(view, found)
-    answer = None if ways is None else _best(view, ways, heights, settings)
-    if answer is None:
+    if ways is None:
         raise FitError("variational needs curvature by comparison, in a matrix; use method='svi'")
-    return answer
+    return _best(view, ways, heights, settings)
 
 
 def improved(view: View, laplace: Answer, settings: Settings) -> Answer | None:
@@ -203,11 +200,8 @@ def _ways(view: View, found: Sequence[Mixture]) -> list[Climb] | None:
     return there if len(there) == len(ways) else None
 
 
-def _best(view: View, ways: list[Climb], heights: tuple[float, ...], settings: Settings) -> Answer | None:
-    better = [way.top() for way in ways]
-    kept = [each for each in better if each is not None]
-    if len(kept) < len(ways):
-        return None
+def _best(view: View, ways: list[Climb], heights: tuple[float, ...], settings: Settings) -> Answer:
+    kept = [way.top() for way in ways]
     facts = {
         "method": "variational", "message": f"Gaussian of the highest evidence bound{_over(kept)}",
         "restart_values": heights, "modes": _evidence([way.found for way in ways]),

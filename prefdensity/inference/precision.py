@@ -205,9 +205,19 @@ def _inverse(lower: Tensor) -> Tensor:
 
 def _axes(precision: Tensor, floor: float) -> tuple[Tensor, float]:
     """Return F with F F^T = precision^-1 and log |det F|, curvature up to `floor` being that of a unit prior."""
-    values, vectors = torch.linalg.eigh(precision)
-    values = torch.where(values > floor, values, 1.0)
+    values, vectors = _steep(precision, floor)
     return vectors * values.rsqrt(), -0.5 * float(values.log().sum())
+
+
+def steepened(precision: Tensor) -> Tensor:
+    """Return a precision [dimension, dimension] with the curvature of a unit prior where it has none."""
+    values, vectors = _steep(precision, FLAT)
+    return (vectors * values) @ vectors.T
+
+
+def _steep(precision: Tensor, floor: float) -> tuple[Tensor, Tensor]:
+    values, vectors = torch.linalg.eigh(precision)
+    return torch.where(values > floor, values, 1.0), vectors
 
 
 def gaussian_of(precision: Precision) -> Gaussian:

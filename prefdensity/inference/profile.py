@@ -49,7 +49,8 @@ class Profile:
         """Return where the peak may be [hyper], and how far apart to look there, from what is found at h [hyper]."""
         h, apart = h.clone(), torch.full_like(h, FIRST)
         felt = torch.isin(self.held, self.held.new_tensor(bending(self.view)))
-        if not felt.any():  # the rest says nothing of them
+        small = self.view.dimension <= _TOGETHER and self.view.work <= _WORK
+        if small or not felt.any():  # points are cheap, or the rest says nothing of them
             return h, apart
         (point,) = self(h[None], torch.zeros(1, dtype=torch.int64))
         assert self.last is not None
@@ -135,10 +136,6 @@ class BatchProfile(Profile):
             found.append(self._found(mode, inner[k], cross[k]))
             self.known.setdefault(table, []).append(found[-1])
         return found
-
-    def first(self, h: Tensor) -> tuple[Tensor, Tensor]:
-        """See `Profile`; points are cheap here."""
-        return h, torch.full_like(h, FIRST)
 
     def _climbed(self, h: Tensor, tables: Tensor, guess: Callable[[Tensor, int], Tensor]) -> Summits:
         guesses = [guess(each, k) for each, k in zip(h, tables.tolist(), strict=True)]

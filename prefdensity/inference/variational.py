@@ -29,7 +29,7 @@ from prefdensity.inference.felt import PASS
 from prefdensity.inference.guide import LOG_2PI
 from prefdensity.inference.mixture import Joint, Mixture
 from prefdensity.inference.mode import first_guess
-from prefdensity.inference.precision import Dense, Gaussian, Triangle
+from prefdensity.inference.precision import Dense, Gaussian, Triangle, steepened
 from prefdensity.inference.prior import Prior, bending, log_prior
 from prefdensity.inference.view import View
 
@@ -224,8 +224,8 @@ class Climb:
         slope = self.first.gradient[self.expected.free]
         return 0.5 * float(slope @ torch.cholesky_solve(slope[:, None], self.first.lower)[:, 0])
 
-    def top(self) -> Mixture | None:
-        """Return the mixture of the best Gaussians; None where there is no Gaussian to start from.
+    def top(self) -> Mixture:
+        """Return the mixture of the best Gaussians.
 
         Hyperparameters keep their grid, each place of it with the weight of its own bound; where they are so sharply
         known that there is no grid they are coordinates like others.
@@ -234,10 +234,7 @@ class Climb:
         parts = [best(expected, self.first, self.precision)]
         change = parts[0].mean - self.first.mean, parts[0].precision - self.precision
         for base in found.base[1:]:
-            start = _start(expected, base, *change) or _start(expected, base)
-            if start is None:
-                return None
-            parts.append(best(expected, *start))
+            parts.append(best(expected, *_start(expected, base, *change)))
         bound = torch.tensor([part.bound for part in parts], dtype=torch.float64)
         weight, top = bound.softmax(0).to(found.base), int(bound.argmax())
         spread = tuple(
@@ -270,17 +267,20 @@ def climb_from(view: View, found: Mixture) -> Climb | None:
     if len(expected.above) >= len(_PRIOR_NODES):
         return None
     kept = found.only(found.weight > _COUNTS) if grid else found
-    start = _start(expected, kept.base[0])
-    return start and Climb(kept, expected, start[1], start[0])
+    first, precision = _start(expected, kept.base[0])
+    return Climb(kept, expected, precision, first)
 
 
 def _start(
     expected: Expected, base: Tensor, shift: Tensor | float = 0.0, more: Tensor | float = 0.0
-) -> tuple[_Place, Tensor] | None:
-    """Return where a climb starts, with its precision: a mode, both changed; None where that is no Gaussian."""
+) -> tuple[_Place, Tensor]:
+    """Return where a climb starts, with its precision: a mode, both changed, what is flat there with a unit prior's."""
     precision = expected.at_mode(base) + more
     lower, failed = torch.linalg.cholesky_ex(precision)
-    return None if failed else (_at(expected, base + shift, lower), precision)
+    if failed:  # noise that is mixed in has no curvature to speak of somewhere
+        precision = steepened(precision)
+        lower = torch.linalg.cholesky(precision)
+    return _at(expected, base + shift, lower), precision
 
 
 def _joined(part: Best, joint: Gaussian, expected: Expected) -> Joint:

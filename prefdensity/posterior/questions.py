@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from prefdensity.posterior.draws import Draws
-from prefdensity.programs.cells import CODED, Cells, contrasts
+from prefdensity.programs.cells import CODED, Cells, contrasts, outside
 from prefdensity.programs.layers import Program
 from prefdensity.programs.running import run
 
@@ -55,6 +55,8 @@ def question_cells(
     labels, sizes = _labels(post, program, given, len(a))
     of_rows = [name for name in dict.fromkeys((*post.units, *post.attributes)) if not name.startswith("item.")]
     numbers = [name for name in of_rows if name not in post.labels_of]
+    held = {name: ones * torch.as_tensor(np.asarray(given.get(name, 0.0))) for name in numbers}
+    spans = {name: _span(post, name) for name in numbers}
     return Cells(
         item_a=a,
         item_b=b,
@@ -63,8 +65,9 @@ def question_cells(
         sizes={"item": len(post.items) if points is None else len(points), **sizes},
         labels=labels,
         codes=_codes(post, program, given, labels),
-        numbers={name: ones * torch.as_tensor(np.asarray(given.get(name, 0.0))) for name in numbers},
-        spans={name: _span(post, name) for name in numbers},
+        numbers=held,
+        spans=spans,
+        outside=outside(held, spans),
         attributes=_attributes(post, given),
         first=first * ones if "first" in program.needs else None,
         covariates=torch.zeros(len(a), covariates, dtype=torch.float64) if covariates else None,

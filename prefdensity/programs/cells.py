@@ -46,6 +46,8 @@ class Cells:
         "annotator.age" for an attribute of who judged.
     spans
         name -> [2]: the least and the greatest of each of `numbers` in the whole table.
+    outside
+        Names of `numbers` that reach beyond these somewhere.
     codes
         name -> [comparison, contrast], of labels that the program reads by `coded`.
     attributes
@@ -89,6 +91,7 @@ class Cells:
     labels: Mapping[str, Tensor] = field(default_factory=dict)
     numbers: Mapping[str, Tensor] = field(default_factory=dict)
     spans: Mapping[str, Tensor] = field(default_factory=dict)
+    outside: frozenset[str] = frozenset()
     codes: Mapping[str, Tensor] = field(default_factory=dict)
     attributes: Mapping[str, Tensor] = field(default_factory=dict)
     first: Tensor | None = None
@@ -339,3 +342,10 @@ def _known(held: Mapping[str, Any], name: str, what: str) -> Any:
         known = ", ".join(held) or "none"
         raise ProgramError(f"a layer asks for the {what} of {name!r}, and has those of {known}; name it in its needs")
     return held[name]
+
+
+def outside(numbers: Mapping[str, Tensor], spans: Mapping[str, Tensor]) -> frozenset[str]:
+    """Return the names of numbers [comparison] that reach beyond their spans [2], by more than rounding."""
+    known = {name: held for name, held in numbers.items() if name in spans}
+    away = {name: (held - held.clamp(*spans[name].tolist())).abs() for name, held in known.items()}
+    return frozenset(name for name, far in away.items() if bool((far > 1e-9).any()))

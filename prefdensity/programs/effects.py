@@ -105,14 +105,15 @@ def onward(data: Cells, over: str, effect: str) -> Any:
     afresh, and judgements in the table never feel it.
     """
     total: Any = 0.0
+    if over not in data.outside:
+        return total
     beyond = data.beyond(over)
     for side, when in ((1.0, "later"), (-1.0, "earlier")):
         away = (side * beyond).clamp_min(0.0)
-        if not bool(away.any()):
-            continue
         rate = (torch.arange(_STEPS, dtype=away.dtype, device=away.device)[:, None] + 0.5) * math.pi
         with pyro.plate(f"{when}_wave", _STEPS, dim=-2), pyro.plate("item", data.n_items, dim=-1):
             step = pyro.sample(f"{over}_{effect}_{when}", dist.Normal(0.0, 1.0), infer=_AFRESH)
-        wave = (2 * away.max()).sqrt() / rate * (rate * away / away.max()).sin()
+        farthest = away.max().clamp_min(1e-12)
+        wave = (2 * farthest).sqrt() / rate * (rate * away / farthest).sin()
         total = total + (wave * data.contrast(step)).sum(-2, keepdim=True)
     return total

@@ -17,7 +17,7 @@ from prefdensity.data.comparisons import OUTCOMES, Comparisons
 from prefdensity.data.declared import ROW, Column, Held, Table, exchanged, said, same_key
 from prefdensity.data.grades import mirror
 from prefdensity.errors import DataError
-from prefdensity.programs.cells import CODED, Cells, RatingCells, contrasts
+from prefdensity.programs.cells import CODED, Cells, RatingCells, contrasts, outside
 
 # Above this many possible keys a sort is cheaper than a table of all of them.
 _DENSE_KEYS = 1 << 25
@@ -172,6 +172,8 @@ class _Tensors:
             elif name in needs:
                 attributes[name] = self.numbers(each, each.values)
         features = data.item_features
+        numbers = {each.column.name: self.numbers(each, each.values[rows]) for each in named if each.unit}
+        spans = {each.column.name: self.numbers(each, np.array(each.unit[2:])) for each in named if each.unit}
         return {
             "sizes": sizes,
             "codes": {
@@ -180,8 +182,9 @@ class _Tensors:
                 if f"{CODED}{each.column.name}" in needs
             },
             "labels": {each.column.name: self.codes(each.values[rows]) for each in labels},
-            "numbers": {each.column.name: self.numbers(each, each.values[rows]) for each in named if each.unit},
-            "spans": {each.column.name: self.numbers(each, np.array(each.unit[2:])) for each in named if each.unit},
+            "numbers": numbers,
+            "spans": spans,
+            "outside": outside(numbers, spans),
             "attributes": attributes,
             "features": None if features is None else self.reals(standardised(features)),
             "feature_scale": None if features is None else self.reals(spread(features)),

@@ -77,7 +77,7 @@ def select(
     """
     _require(post, n, rule, quota=quota, at_most=at_most, draws=draws)
     past = None if data is None else _past(post, data)
-    prompt = group or _prompts(post, candidates, data)
+    prompt = _prompts(post, candidates, data) if group is None else group
     gone = None if past is None or again else past[:2]
     pairs = candidate_pairs(post.items, candidates, group=prompt, exclude=exclude, past=gone, cost=cost)
     total = require_enough(pairs, n)
@@ -94,7 +94,8 @@ def select(
 
 def _prompts(post: Posterior, candidates: str | Pairs | None, data: Comparisons | None) -> dict[str, str] | None:
     """Return the prompt of every item, where pairs of a named set are asked for and the votes tell prompts of all."""
-    if data is None or candidates == "all" or not (candidates is None or isinstance(candidates, str)):
+    named = candidates is None or isinstance(candidates, str)
+    if data is None or not named or candidates == "all":
         return None
     known = prompts_of(data)
     return known if known is not None and set(post.items) <= known.keys() else None
