@@ -278,7 +278,7 @@ class Interrupt:
             self.left -= 1
             if self.left == 0:
                 signal.raise_signal(signal.SIGINT)
-            original(run)
+            return original(run)
 
         monkeypatch.setattr(svi.Run, "take_step", stepping)
 
