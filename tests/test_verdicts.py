@@ -193,3 +193,10 @@ def test_programs_fitted_fold_by_fold_cover():
         inside.append(row["lower"] <= truth <= row["upper"])
     print(np.mean(inside))
     assert abs(np.mean(inside) - 0.9) <= 0.07
+
+
+def test_a_side_that_is_not_known_is_refused_also_where_no_verdict_was_bought():
+    frame = pd.DataFrame({"item_a": ["x", "y"] * 4, "item_b": ["y", "x"] * 4, "outcome": ["a", "b"] * 3 + [None] * 2})
+    frame["first"] = ["a", "b"] * 3 + ["", "left"]
+    with pytest.raises(DataError, match="'left'"):
+        expect_verdicts("bradley_terry", frame, folds=2)

@@ -103,24 +103,35 @@ def read_judgements(
     return judges, rows, judge, verdict
 
 
-def read_bought(frame: pd.DataFrame, column: str, labelled: Array, asked: Array, source: str) -> Array:
-    """Return the pattern asked for [unit]; nothing comes back that was not asked for."""
+def read_words(frame: pd.DataFrame, column: str, words: Sequence[str], source: str) -> Array:
+    """Return the place among `words` of each entry of a column, int [unit]; others are refused."""
+    place = {word: k for k, word in enumerate(words)}
     given = frame[column].to_numpy(object)
-    strange = np.array([value not in BUY for value in given])
+    strange = np.array([value not in place for value in given])
     if strange.any():
         row = first_row(strange)
         raise DataError(
-            f"{source}: column {column!r} holds {given[row - 1]!r} in row {row}; {', '.join(BUY)} are known"
+            f"{source}: column {column!r} holds {shown(given[row - 1])} in row {row}; {', '.join(words)} are known"
         )
-    bought = np.array([BUY.index(value) + 1 for value in given])
+    return np.array([place[value] for value in given], dtype=np.int64)
+
+
+def require_asked(came: Array, asked: Array, what: str, frame: pd.DataFrame, column: str, source: str) -> None:
+    """Refuse what `came` where it was not `asked` for, bool [unit], as the column says."""
+    wrong = came & ~asked
+    if wrong.any():
+        row = first_row(wrong)
+        raise DataError(
+            f"{source} has a {what} in row {row}, where {column!r} says {frame[column].iloc[row - 1]}; what was not "
+            "bought by the plan has no known probability: leave it empty"
+        )
+
+
+def read_bought(frame: pd.DataFrame, column: str, labelled: Array, asked: Array, source: str) -> Array:
+    """Return the pattern asked for [unit]; nothing comes back that was not asked for."""
+    bought = read_words(frame, column, BUY, source) + 1
     for what, came, most in (("label", labelled, LABELLED), ("preference", asked, COMPARED)):
-        wrong = came & (bought > most)
-        if wrong.any():
-            row = first_row(wrong)
-            raise DataError(
-                f"{source} has a {what} in row {row}, where {column!r} says {BUY[bought[row - 1] - 1]}; what was not "
-                "bought by the plan has no known probability: leave it empty"
-            )
+        require_asked(came, bought <= most, what, frame, column, source)
     return bought
 
 

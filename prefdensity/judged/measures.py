@@ -11,7 +11,14 @@ from numpy.typing import NDArray
 
 from prefdensity.data.columns import empty as is_empty, encode_labels, shown
 from prefdensity.errors import DataError
-from prefdensity.judged.columns import first_row, read_columns, read_groups, read_numbers
+from prefdensity.judged.columns import (
+    first_row,
+    read_columns,
+    read_groups,
+    read_numbers,
+    read_words,
+    require_asked,
+)
 
 Array = NDArray[Any]
 
@@ -153,23 +160,10 @@ def _numbers_or_words(frame: pd.DataFrame, column: str, given: pd.Series, none: 
 
 def read_asked(frame: pd.DataFrame, column: str, names: tuple[str, ...], seen: list[Array], source: str) -> Array:
     """Return whether each rung was asked for [unit, rung], from the dearest one; nothing comes that was not."""
-    place = {"nothing": 0} | {name: k + 1 for k, name in enumerate(names)}
-    given = frame[column].to_numpy(object)
-    strange = np.array([value not in place for value in given])
-    if strange.any():
-        row = first_row(strange)
-        raise DataError(
-            f"{source}: column {column!r} holds {shown(given[row - 1])} in row {row}; {', '.join(place)} are known"
-        )
-    reached = np.array([place[value] for value in given])
+    reached = read_words(frame, column, ("nothing", *names), source)
     asked = reached[:, None] > np.arange(len(names))
-    for name, each, mine in zip(names, seen, asked.T, strict=True):
-        if (each & ~mine).any():
-            row = first_row(each & ~mine)
-            raise DataError(
-                f"{source} has a {name} in row {row}, where {column!r} says {given[row - 1]}; what was not bought by "
-                "the plan has no known probability: leave it empty"
-            )
+    for name, came, mine in zip(names, seen, asked.T, strict=True):
+        require_asked(came, mine, name, frame, column, source)
     return np.asarray(asked)
 
 

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from prefdensity.data.columns import empty
+from prefdensity.data.comparison_columns import first_codes
 from prefdensity.data.comparisons import Comparisons
 from prefdensity.data.grades import scores
 from prefdensity.data.named import columns_of, numbers_or_dates
@@ -25,7 +26,6 @@ from prefdensity.errors import DataError, ProgramError
 from prefdensity.inference.fitting import fit
 from prefdensity.posterior.outcome_tables import outcome_tables
 from prefdensity.posterior.posterior import Posterior
-from prefdensity.posterior.predict import FIRST
 from prefdensity.posterior.questions import given_to, question_cells
 from prefdensity.programs.layers import Layer, Program
 
@@ -139,7 +139,8 @@ class _Asked:
         shown = columns.get("first", "first" if "first" in frame.columns else None)
         first = np.full(len(frame), float(bool(columns.get("ordered"))))
         if shown is not None:
-            first = frame[shown].map(FIRST).fillna(0.0).to_numpy(float)
+            told = frame[shown].reset_index(drop=True)
+            first = first_codes(told.where(~empty(told), "neither").to_frame(), shown, source).astype(float)
         return cls(
             texts, {name: frame[each].astype(str).reset_index(drop=True) for name, each in groups.items()},
             {name: numbers_or_dates(frame[each].reset_index(drop=True), source) for name, each in figures.items()},
