@@ -5,7 +5,7 @@ import pandas as pd
 import pyro
 import pytest
 import torch
-from scipy.special import logsumexp
+from scipy.special import expit, logsumexp
 from scipy.stats import chi2
 from typer.testing import CliRunner
 
@@ -19,6 +19,7 @@ from prefdensity.programs.loading import load_program
 from prefdensity.programs.pipeline import margins
 from prefdensity.programs.running import environment
 from prefdensity.programs.tabulate import cells_of
+from prefdensity.reward import compare_policies
 
 ITEMS = np.array(["ash", "elm", "fir", "oak", "yew"])
 
@@ -148,6 +149,92 @@ def test_the_command_line_tells_a_course_and_a_forecast(tmp_path):
     done = CliRunner().invoke(app, list(map(str, [*ask, *told[2:], "--out", fit])))
     assert done.exit_code == 2
     assert "--at asks about dates or numbers of a column; name it with --over" in done.output
+
+
+def test_a_board_for_each_date_is_the_course_on_the_scale_of_boards(drifting):
+    post, data = drifting
+    days = ["2024-11-30", "2024-01-31", "2025-06-30"]  # boards come in the order asked
+    board = prefdensity.leaderboard(post, data, over="date", at=days, anchor={"fir": 1200})
+    course = post.over("date", at=days, level=0.95)
+    assert list(board["at"].unique()) == days
+    for day, own in board.groupby("at"):
+        told = course[course["date"] == day].set_index("item")["mean"][own["item"]].to_numpy()
+        assert (np.diff(told) <= 0).all()
+        np.testing.assert_allclose(np.diff(own["rating"]), 400 / np.log(10) * np.diff(told))
+        assert own.set_index("item").loc["fir", "rating"] == pytest.approx(1200)
+        assert own["votes"].sum() == 2 * data.n_judgements
+    early, late = (board[board["at"] == day]["item"].iloc[0] for day in (days[1], days[0]))
+    assert early == "ash"
+    assert late != "ash"
+    assert prefdensity.leaderboard(post, data, over="date")["at"].nunique() == 13
+
+
+def test_a_policy_for_all_dates_is_judged_at_each(drifting):
+    """The truth turns round, and so does who is served by a policy that is trained for the average of the dates."""
+    post, data = drifting
+    days = ["2024-01-15", "2024-06-30", "2024-12-15"]
+    found = compare_policies(post, data, over="date", at=days, nats=[0.4])
+    names = [f"date {day}" for day in days]
+    rows = found.table.set_index(["policy", "group"])
+    for name in names:
+        assert rows.loc[(f"for {name}", name), "win_rate"] >= rows.loc[("average", name), "win_rate"] - 1e-9
+    share = rows.loc["average", "share"][names]
+    when = data.numbers_of("date") - data.numbers_of("date").min()
+    edges = np.array([14, 181, 349])
+    nearest = np.abs(when[:, None] - edges).argmin(1)
+    np.testing.assert_allclose(
+        share, np.bincount(nearest) / len(data), atol=0.005
+    )  # the first day need not be voted on
+    p = found.probabilities.set_index(["policy", "item"])["probability"]["for " + names[0]][list(post.items)].to_numpy()
+    u = moving(np.array([349 / 365]))[0]
+    true = p @ expit(u[:, None] - u) @ np.full(5, 0.2)
+    told = rows.loc[(f"for {names[0]}", names[2])]
+    assert told["lower"] < true < told["upper"]
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    ({"over": "trial"}, "reads no number 'trial', only date"),
+    ({"at": ["2024-01-01"]}, "at asks about dates or values of a number; name it in over"),
+    ({"over": "date", "at": []}, "must name values of date, each once"),
+    ({"over": "date", "at": ["2024-01-01", "2024-01-01"]}, "must name values of date, each once"),
+    ({"over": "date", "at": ["spring"]}, "spring"),
+])  # fmt: skip
+def test_dates_that_nobody_can_be_asked_about_are_refused(drifting, arguments, message):
+    post, data = drifting
+    for ask in (prefdensity.leaderboard, compare_policies):
+        with pytest.raises(DataError, match=message):
+            ask(post, data, **arguments)
+
+
+def test_groups_and_dates_are_one_too_many(drifting):
+    post, data = drifting
+    with pytest.raises(DataError, match="by and over='date' both say what is told apart"):
+        prefdensity.leaderboard(post, data, by="annotator", over="date")
+    with pytest.raises(DataError, match="groups and over='date' both say what is told apart"):
+        compare_policies(post, data, "annotator", over="date")
+
+
+def test_boards_and_policies_over_a_date_on_the_command_line(drifting, tmp_path):
+    post, data = drifting
+    path, fit = tmp_path / "votes.csv", post.save(tmp_path / "fit.nc")
+    votes(0, moving).to_csv(path, index=False)
+    how = [fit, path, "--number", "date", "--annotator", "who"]
+    told = ["--over", "date", "--at", "2024-01-31", "--at", "2025-12-30"]
+    board, policies = tmp_path / "board.md", tmp_path / "policies.csv"
+    done = CliRunner().invoke(app, list(map(str, ["leaderboard", *how, *told, "--out", board])))
+    assert done.exit_code == 0, done.output
+    assert board.read_text().count("| Rank (UB) |") == 2
+    assert "**Leaderboard: 2025-12-30**" in board.read_text()
+    done = CliRunner().invoke(app, list(map(str, ["policies", *how, *told, "--nats", 0.3, "--out", policies])))
+    assert done.exit_code == 0, done.output
+    assert set(pd.read_csv(policies)["group"]) == {"date 2024-01-31", "date 2025-12-30"}
+    for command in ("leaderboard", "policies"):
+        done = CliRunner().invoke(app, list(map(str, [command, *how, *told, "--by", "who"])))
+        assert done.exit_code == 2
+        assert "--by who and --over date both say what is told apart; give one of them" in done.output
+        done = CliRunner().invoke(app, list(map(str, [command, *how, *told[2:]])))
+        assert done.exit_code == 2
+        assert "name it with --over" in done.output
 
 
 def test_a_saved_drift_is_asked_as_before(drifting, tmp_path):

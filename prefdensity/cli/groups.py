@@ -17,9 +17,7 @@ if TYPE_CHECKING:
     from prefdensity.programs.layers import Program
 
 
-Over = Annotated[
-    str | None, typer.Option(help="How the ranking changes over this column, one of --number.", metavar="COLUMN")
-]
+Over = Annotated[str | None, typer.Option(help="How it changes over this column, one of --number.", metavar="COLUMN")]
 At = Annotated[
     list[str] | None,
     typer.Option(help="With --over, a date or number to tell it at, later ones too; repeatable.", metavar="VALUE"),
@@ -77,7 +75,7 @@ class Asked:
         """Return a program whose utilities differ by what is asked, `pooled` partially."""
         from prefdensity.programs.loading import changing, reading
 
-        _require_over(self.over, self.at)
+        require_over(self.over, self.at)
         program = program if self.by is None else reading(program, self.by, "by" if pooled else "on")
         return program if self.over is None else changing(program, self.over)
 
@@ -90,11 +88,14 @@ def told(
     post: "Posterior", by: str | None, over: str | None, at: list[str] | None, level: float, reference: str | None
 ) -> Rankings:
     """Return the rankings that a fit tells by groups and over a number, where these are asked for."""
-    _require_over(over, at)
+    require_over(over, at)
     groups = None if by is None else post.by(by, level, reference)
     return Rankings(groups, None if over is None else post.over(over, at or None, level, reference))
 
 
-def _require_over(over: str | None, at: list[str] | None) -> None:
+def require_over(over: str | None, at: list[str] | None, by: str | None = None) -> None:
+    """Refuse values of no column, and, where one of the two is told, groups beside dates."""
     if at and over is None:
         raise DataError("--at asks about dates or numbers of a column; name it with --over")
+    if over is not None and by is not None:
+        raise DataError(f"--by {by} and --over {over} both say what is told apart; give one of them")

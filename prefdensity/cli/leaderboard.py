@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prefdensity.cli.groups import At, Over, told
+from prefdensity.cli.groups import At, Over, require_over, told
 from prefdensity.cli.shell import require_item, staged, write_csv
 from prefdensity.errors import DataError
 
@@ -32,6 +32,8 @@ def leaderboard(
     by: Annotated[
         str | None, typer.Option(help="A board for each group of a column that the fit reads.", metavar="COLUMN")
     ] = None,
+    over: Over = None,
+    at: At = None,
     title: Annotated[str, typer.Option(help="Caption.")] = "Leaderboard",
     level: Annotated[float, typer.Option(help="Posterior mass of intervals.", min=0.01, max=0.999)] = 0.95,
     out: Annotated[Path | None, typer.Option(help="File to write; otherwise it is printed.", metavar="FILE")] = None,
@@ -42,9 +44,11 @@ def leaderboard(
     from prefdensity.reporting.board import written
     from prefdensity.reporting.pages import write_page
 
+    require_over(over, at, by)
     board = board_of(
-        load_posterior(saved), data, level=level, anchor=_anchor(anchor), organisation=_makers(organisations), by=by
-    )
+        load_posterior(saved), data, level=level, anchor=_anchor(anchor), organisation=_makers(organisations), by=by,
+        over=over, at=at or None,
+    )  # fmt: skip
     text = written(board, language, title)
     if out is None:
         typer.echo(text, nl=False)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from prefdensity.cli.groups import At, Over, require_over
 from prefdensity.cli.shell import require_ending, whole, write_rows
 from prefdensity.errors import DataError
 
@@ -20,6 +21,8 @@ def policies(
         str | None,
         typer.Option(help="Groups are of this column, which the model reads; otherwise types.", metavar="COLUMN"),
     ] = None,
+    over: Over = None,
+    at: At = None,
     group_fit: Annotated[
         list[str] | None,
         typer.Option(
@@ -58,10 +61,14 @@ def policies(
         require_ending(path)
         with whole(path):
             pass  # a file that cannot be written is better known before the work than after it
+    require_over(over, at, by)
+    if over is not None and group_fit:
+        raise DataError(f"--over {over} and --group-fit both say what is told apart; give one of them")
     groups = _groups(by, group_fit, model)
     found = compare_policies(
-        load_posterior(saved, model), data, groups, nats=nats or None, caution=caution, level=level, seed=seed
-    )
+        load_posterior(saved, model), data, groups, over=over, at=at or None, nats=nats or None, caution=caution,
+        level=level, seed=seed,
+    )  # fmt: skip
     typer.echo(str(found))
     write_rows(found.table, out)
     typer.echo(f"wrote {out}: {len(found.table)} rows, {len(found.table.columns)} columns")

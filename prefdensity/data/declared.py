@@ -244,6 +244,14 @@ class Table(ABC):
             raise DataError(f"there is no attribute {attribute!r} of labels of {of}")
         return np.asarray(held.values[self.units(of)[0][:, 0]], np.int64)
 
+    def numbers_of(self, name: str) -> NDArray[np.float64]:
+        """Return the number [row] of a column of numbers, or of an attribute of a label ("annotator.age")."""
+        of, _, attribute = name.rpartition(".")
+        held = self.column(attribute, of or ROW)
+        if held is None or held.column.kind != "number":
+            raise DataError(f"there is no number {name!r}")
+        return np.asarray(held.values[self.units(of)[0][:, 0]] if of else held.values, np.float64)
+
     def head(self, rows: int) -> Self:
         """Return the first rows."""
         return self.take(slice(rows))

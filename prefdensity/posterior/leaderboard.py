@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
 from prefdensity.data.comparisons import Comparisons
 from prefdensity.errors import DataError
 from prefdensity.posterior.by_group import by_group
+from prefdensity.posterior.courses import course_of, require_over
 from prefdensity.posterior.people import item_table, tallies
 from prefdensity.posterior.posterior import Posterior
 
@@ -24,8 +26,10 @@ def leaderboard(
     anchor: Mapping[str, float] | None = None,
     organisation: Mapping[str, str] | None = None,
     by: str | None = None,
+    over: str | None = None,
+    at: Sequence[Any] | None = None,
 ) -> pd.DataFrame:
-    """Return one row for each item, the best first; with `by` for each group and item, a board for each group.
+    """Return one row for each item, the best first; with `by` or `over` a board for each group, or for each date.
 
     Parameters
     ----------
@@ -42,24 +46,34 @@ def leaderboard(
     by
         A column of labels that the program reads, such as "category": see `Posterior.by`. The anchor has its rating in
         every group.
+    over, at
+        A number that the program reads, such as "date", and the dates or values that there is a board for, later ones
+        than any in the table too: see `Posterior.over`. The anchor has its rating at every date; votes and win rates
+        are those of the whole table.
 
     Returns
     -------
-    Frame with group (if `by`), rank, item, rating, minus and plus (to the ends of the interval), lower, upper, votes,
-    win_rate, and organisation where it was given. A difference of 400 is a difference in utility of log 10: odds of ten
-    to one under a logistic choice. `rank` is an upper bound: 1 and as many more as there are items whose interval lies
-    wholly above.
+    Frame with group (if `by`), at (if `over`), rank, item, rating, minus and plus (to the ends of the interval), lower,
+    upper, votes, win_rate, and organisation where it was given. A difference of 400 is a difference in utility of
+    log 10: odds of ten to one under a logistic choice. `rank` is an upper bound: 1 and as many more as there are items
+    whose interval lies wholly above.
 
     Raises
     ------
     DataError
-        If `data` is not the table that was fitted, annotators have types, the program does not read `by`, or the anchor
-        is no item.
+        If `data` is not the table that was fitted, annotators have types, the program does not read `by` or `over`,
+        both are given or `at` without `over`, or the anchor is no item.
     """
     if post.utilities().ndim > 2:
         raise DataError("annotators of this fit have types, each with a ranking of its own; a leaderboard has one")
+    require_over(over, at, by=by)
     base, value = _anchored(post, anchor)
     counted = item_table(post, data)  # which refuses another table
+    if over is not None:
+        course = course_of(post, over, at, level)
+        parts = {name: part.sort_values("mean", ascending=False)
+                 for name, part in course.groupby(course.columns[0], sort=False)}  # fmt: skip
+        return _stacked("at", parts, [_board(part, counted, base, value, organisation) for part in parts.values()])
     if by is None:
         return _board(post.summary(level=level), counted, base, value, organisation)
     groups = by_group(post, by, level)
@@ -68,11 +82,14 @@ def leaderboard(
         _board(groups.table[groups.table["group"] == name], tallies(data.take(rows == k)), base, value, organisation)
         for k, name in enumerate(groups.names)
     ]
-    return (
-        pd.concat(dict(zip(groups.names, boards, strict=True)), names=["group"])
-        .reset_index("group")
-        .reset_index(drop=True)
-    )
+    return _stacked("group", groups.names, boards)
+
+
+def _stacked(column: str, names: Iterable[Any], boards: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Return boards below each other, what each is of in a first column."""
+    for name, board in zip(names, boards, strict=True):
+        board.insert(0, column, name)
+    return pd.concat(boards, ignore_index=True)
 
 
 def _anchored(post: Posterior, anchor: Mapping[str, float] | None) -> tuple[str | None, float]:

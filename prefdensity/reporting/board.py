@@ -30,7 +30,7 @@ def written(board: pd.DataFrame, kind: str, title: str = "Leaderboard") -> str:
     Parameters
     ----------
     board
-        Of `prefdensity.leaderboard`; one of groups gives a table for each, in json and csv a column.
+        Of `prefdensity.leaderboard`; one of groups or dates gives a table for each, in json and csv a column.
     kind
         The language.
     title
@@ -43,11 +43,12 @@ def written(board: pd.DataFrame, kind: str, title: str = "Leaderboard") -> str:
     """
     if kind not in KINDS:
         raise DataError(f"there is no leaderboard in {kind!r}; there are {', '.join(KINDS)}")
-    if "group" not in board.columns or kind in ("json", "csv"):
+    apart = next((name for name in ("group", "at") if name in board.columns), None)
+    if apart is None or kind in ("json", "csv"):
         return KINDS[kind](board, title)
     tables = []
-    for name, part in board.groupby("group", sort=False):
-        called = f"{title}: {name}"
+    for name, part in board.groupby(apart, sort=False):
+        called = f"{title}: {f'{name:.10g}' if isinstance(name, float) else str(name)}"
         head = f"**{_markdown_text(called)}**\n\n" if kind == "markdown" else ""
         tables.append(head + KINDS[kind](part, called))
     return "\n".join(tables)

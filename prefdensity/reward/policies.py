@@ -25,9 +25,10 @@ from numpy.typing import NDArray
 
 from prefdensity.data.comparisons import Comparisons
 from prefdensity.errors import DataError, require_positive
+from prefdensity.posterior.courses import require_over
 from prefdensity.posterior.posterior import Posterior, require_same_table
 from prefdensity.reward.response_sets import ResponseSets
-from prefdensity.reward.who_prefers import Seen, seen_by
+from prefdensity.reward.who_prefers import Seen, seen_by, seen_over
 from prefdensity.shown import shown
 
 Array = NDArray[np.float64]
@@ -99,8 +100,9 @@ class PolicyComparison:
 
 def compare_policies(
     post: Posterior, data: Comparisons, groups: str | Mapping[str, Posterior] | None = None, *,
-    nats: Sequence[float] | None = None, reference: Mapping[str, float] | None = None, caution: float = 0.1,
-    level: float = 0.9, draws: int = 200, seed: int = 0,
+    over: str | None = None, at: Sequence[Any] | None = None, nats: Sequence[float] | None = None,
+    reference: Mapping[str, float] | None = None, caution: float = 0.1, level: float = 0.9, draws: int = 200,
+    seed: int = 0,
 ) -> PolicyComparison:  # fmt: skip
     """Compare policies that are trained from a fit, at equal KL, by how often each group prefers their responses.
 
@@ -115,6 +117,10 @@ def compare_policies(
         None: the fit's types of annotators, or everybody. A label that the program reads, such as "category",
         "country" or "annotator". Or fits to the votes of each group, by name, that know the items of `post`; the
         average is then the reward of `post`, whatever was fitted to all votes.
+    over, at
+        In the place of groups: a number that the program reads, such as "date", and the dates or values to ask about,
+        later ones than any in the table too (see `Posterior.over`). A policy for the average of all dates is then
+        judged at each; the share of a date is that of the judgements nearest to it.
     nats
         KL divergences from the reference, averaged over prompts; None: a tenth, three tenths and six tenths of the
         largest that a policy can have.
@@ -128,13 +134,17 @@ def compare_policies(
     Raises
     ------
     DataError
-        If `data` is not the table that was fitted, the fit has no draws or no utilities, groups are unknown, or no
-        policy is as far away as asked.
+        If `data` is not the table that was fitted, the fit has no draws or no utilities, groups or the number are
+        unknown, both are given or `at` without `over`, or no policy is as far away as asked.
     """
     require_same_table(post, data)
     _require(post, caution, level, draws)
+    require_over(over, at, groups=groups)
     sets = ResponseSets.of(post.items, data.context_of_items(), data.contexts, reference)
-    seen = seen_by(post, data, groups, sets, draws, seed)
+    if over is None:
+        seen = seen_by(post, data, groups, sets, draws, seed)
+    else:
+        seen = seen_over(post, data, over, at, sets, draws, seed)
     far = _distances(sets, nats)
     rows, said, notes = [], [], []
     for distance in far:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from prefdensity.data.comparisons import Comparisons
 from prefdensity.data.grades import scores
 from prefdensity.errors import DataError
 from prefdensity.posterior.by_group import by_group, utilities_in
+from prefdensity.posterior.courses import places
 from prefdensity.posterior.outcome_tables import outcome_tables
 from prefdensity.posterior.posterior import Posterior
 from prefdensity.posterior.questions import given_to, question_cells
@@ -73,12 +74,33 @@ def _of_types(post: Posterior, sets: ResponseSets, draws: int, seed: int) -> See
 
 def _of_label(post: Posterior, data: Comparisons, label: str, sets: ResponseSets, draws: int, seed: int) -> Seen:
     found = by_group(post, label)  # refuses what the program does not read
-    count = np.bincount(data.groups_of(found.label), data.count, len(found.names))  # codes are those of the fit's table
+    nearest = data.groups_of(found.label)  # codes are those of the fit's table
+    return _in_places(post, data, found.label, found.names, np.arange(len(found.names)), nearest, sets, draws, seed)
+
+
+def seen_over(
+    post: Posterior, data: Comparisons, over: str, at: Sequence[Any] | None, sets: ResponseSets, draws: int, seed: int
+) -> Seen:
+    """Return what everybody thinks at some dates, each with the judgements nearest to it for its share."""
+    over, asked, place = places(post, over, at)
+    names = tuple(f"{over} {each:.10g}" if isinstance(each, float) else f"{over} {each}" for each in asked)
+    middle, spread, *_ = post.units[over]
+    when = (data.numbers_of(over) - middle) / spread
+    nearest = np.abs(when[:, None] - place).argmin(1)
+    return _in_places(post, data, over, names, place, nearest, sets, draws, seed)
+
+
+def _in_places(
+    post: Posterior, data: Comparisons, label: str, names: tuple[str, ...], place: NDArray[Any], nearest: NDArray[Any],
+    sets: ResponseSets, draws: int, seed: int,
+) -> Seen:  # fmt: skip
+    """Return what is thought at places of a label or number, `nearest` [row] saying which a judgement belongs to."""
+    count = np.bincount(nearest, data.count, len(names))
     share = count / count.sum()
-    step = _step(post, len(found.names), sets, draws)
-    reward = utilities_in(post, found.label, np.arange(len(found.names)))[::step]
-    prefer = np.stack([_preferred(post, sets, step, seed, found.label, k)[:, 0] for k in range(len(found.names))], 1)
-    return Seen(found.names, share, reward, np.einsum("g,dgi->di", share, reward), prefer)
+    step = _step(post, len(names), sets, draws)
+    reward = utilities_in(post, label, place)[::step]
+    prefer = np.stack([_preferred(post, sets, step, seed, label, each)[:, 0] for each in place], 1)
+    return Seen(names, share, reward, np.einsum("g,dgi->di", share, reward), prefer)
 
 
 def _of_fits(post: Posterior, fits: Mapping[str, Posterior], sets: ResponseSets, draws: int, seed: int) -> Seen:
@@ -111,7 +133,7 @@ def _step(post: Posterior, groups: int, sets: ResponseSets, draws: int) -> int:
     return max(1, post.n_draws // most)
 
 
-def _preferred(post: Posterior, sets: ResponseSets, step: int, seed: int, label: str = "", place: int = 0) -> Array:
+def _preferred(post: Posterior, sets: ResponseSets, step: int, seed: int, label: str = "", place: float = 0) -> Array:
     """Return P(a is preferred) [draw, type, pair] for somebody new, of one place of a label if it is named."""
     where = np.full(len(sets.a), place)
     who = where if label == "annotator" else None
