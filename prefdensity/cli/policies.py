@@ -36,9 +36,9 @@ def policies(
     ] = None,
     caution: Annotated[float, typer.Option(help="Quantile of rewards that the pessimistic policy goes by.")] = 0.1,
     level: Annotated[float, typer.Option(help="Posterior mass of intervals.", min=0.01, max=0.999)] = 0.9,
-    out: Annotated[Path, typer.Option(help="File to write: .csv, .jsonl or .parquet.", metavar="FILE")] = Path(
-        "policies.csv"
-    ),
+    out: Annotated[
+        Path, typer.Option(help="File to write: .csv, .jsonl or .parquet.", metavar="FILE")
+    ] = Path("policies.csv"),
     probabilities: Annotated[
         Path | None,
         typer.Option(help="File for the probability of every response under every policy.", metavar="FILE"),
@@ -57,14 +57,9 @@ def policies(
     from prefdensity.reporting.policy_report import write_policy_report
     from prefdensity.reward.policies import compare_policies
 
-    for path in (out, *([probabilities] if probabilities else [])):
-        require_ending(path)
-        with whole(path):
-            pass  # a file that cannot be written is better known before the work than after it
+    _require_files(out, *([probabilities] if probabilities else []))
     require_over(over, at, by)
-    if over is not None and group_fit:
-        raise DataError(f"--over {over} and --group-fit both say what is told apart; give one of them")
-    groups = _groups(by, group_fit, model)
+    groups = _groups(by, over, group_fit, model)
     found = compare_policies(
         load_posterior(saved, model), data, groups, over=over, at=at or None, nats=nats or None, caution=caution,
         level=level, seed=seed,
@@ -80,11 +75,23 @@ def policies(
         typer.echo(f"wrote {write_policy_report(found.table, found.verdict(), report, title, level, found.notes)}")
 
 
-def _groups(by: str | None, fits: list[str] | None, model: Path | None) -> "str | dict[str, Posterior] | None":
+def _require_files(*paths: Path) -> None:
+    """Refuse files that cannot be written: that is better known before the work than after it."""
+    for path in paths:
+        require_ending(path)
+        with whole(path):
+            pass
+
+
+def _groups(
+    by: str | None, over: str | None, fits: list[str] | None, model: Path | None
+) -> "str | dict[str, Posterior] | None":
     from prefdensity.posterior.posterior import load_posterior
 
     if not fits:
         return by
+    if over is not None:
+        raise DataError(f"--over {over} and --group-fit both say what is told apart; give one of them")
     if by is not None:
         raise DataError(f"--by {by} and --group-fit both say what groups are; give one of them")
     found = {}

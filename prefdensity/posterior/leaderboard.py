@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -69,27 +69,28 @@ def leaderboard(
     require_over(over, at, by=by)
     base, value = _anchored(post, anchor)
     counted = item_table(post, data)  # which refuses another table
-    if over is not None:
-        course = course_of(post, over, at, level)
-        parts = {name: part.sort_values("mean", ascending=False)
-                 for name, part in course.groupby(course.columns[0], sort=False)}  # fmt: skip
-        return _stacked("at", parts, [_board(part, counted, base, value, organisation) for part in parts.values()])
-    if by is None:
+    if by is None and over is None:
         return _board(post.summary(level=level), counted, base, value, organisation)
-    groups = by_group(post, by, level)
-    rows = data.groups_of(groups.label)
-    boards = [
-        _board(groups.table[groups.table["group"] == name], tallies(data.take(rows == k)), base, value, organisation)
-        for k, name in enumerate(groups.names)
-    ]
-    return _stacked("group", groups.names, boards)
-
-
-def _stacked(column: str, names: Iterable[Any], boards: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Return boards below each other, what each is of in a first column."""
-    for name, board in zip(names, boards, strict=True):
-        board.insert(0, column, name)
+    parts = _in_groups(post, data, by, level) if by is not None else _at_dates(post, counted, str(over), at, level)
+    boards = [_board(summary, votes, base, value, organisation) for _, summary, votes in parts]
+    for (name, *_), board in zip(parts, boards, strict=True):
+        board.insert(0, "at" if by is None else "group", name)
     return pd.concat(boards, ignore_index=True)
+
+
+_Part = tuple[Any, pd.DataFrame, pd.DataFrame]  # what a board is of, its ranking with the best first, and its votes
+
+
+def _in_groups(post: Posterior, data: Comparisons, by: str, level: float) -> list[_Part]:
+    groups = by_group(post, by, level)
+    rows, table = data.groups_of(groups.label), groups.table
+    return [(name, table[table["group"] == name], tallies(data.take(rows == k))) for k, name in enumerate(groups.names)]
+
+
+def _at_dates(post: Posterior, counted: pd.DataFrame, over: str, at: Sequence[Any] | None, level: float) -> list[_Part]:
+    course = course_of(post, over, at, level)
+    parts = course.groupby(course.columns[0], sort=False)
+    return [(name, part.sort_values("mean", ascending=False), counted) for name, part in parts]
 
 
 def _anchored(post: Posterior, anchor: Mapping[str, float] | None) -> tuple[str | None, float]:

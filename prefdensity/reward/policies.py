@@ -25,10 +25,9 @@ from numpy.typing import NDArray
 
 from prefdensity.data.comparisons import Comparisons
 from prefdensity.errors import DataError, require_positive
-from prefdensity.posterior.courses import require_over
 from prefdensity.posterior.posterior import Posterior, require_same_table
 from prefdensity.reward.response_sets import ResponseSets
-from prefdensity.reward.who_prefers import Seen, seen_by, seen_over
+from prefdensity.reward.who_prefers import Seen, seen_by
 from prefdensity.shown import shown
 
 Array = NDArray[np.float64]
@@ -139,12 +138,8 @@ def compare_policies(
     """
     require_same_table(post, data)
     _require(post, caution, level, draws)
-    require_over(over, at, groups=groups)
     sets = ResponseSets.of(post.items, data.context_of_items(), data.contexts, reference)
-    if over is None:
-        seen = seen_by(post, data, groups, sets, draws, seed)
-    else:
-        seen = seen_over(post, data, over, at, sets, draws, seed)
+    seen = seen_by(post, data, groups, over, at, sets, draws, seed)
     far = _distances(sets, nats)
     rows, said, notes = [], [], []
     for distance in far:

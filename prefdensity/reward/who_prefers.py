@@ -14,7 +14,7 @@ from prefdensity.data.comparisons import Comparisons
 from prefdensity.data.grades import scores
 from prefdensity.errors import DataError
 from prefdensity.posterior.by_group import by_group, utilities_in
-from prefdensity.posterior.courses import places
+from prefdensity.posterior.courses import places, require_over
 from prefdensity.posterior.outcome_tables import outcome_tables
 from prefdensity.posterior.posterior import Posterior
 from prefdensity.posterior.questions import given_to, question_cells
@@ -50,10 +50,13 @@ class Seen:
 
 
 def seen_by(
-    post: Posterior, data: Comparisons, groups: str | Mapping[str, Posterior] | None, sets: ResponseSets, draws: int,
-    seed: int,
+    post: Posterior, data: Comparisons, groups: str | Mapping[str, Posterior] | None, over: str | None,
+    at: Sequence[Any] | None, sets: ResponseSets, draws: int, seed: int,
 ) -> Seen:  # fmt: skip
-    """Return what groups think; arguments as in `compare_policies`."""
+    """Return what groups think, or everybody at some dates; arguments as in `compare_policies`."""
+    require_over(over, at, groups=groups)
+    if over is not None:
+        return _over(post, data, over, at, sets, draws, seed)
     if isinstance(groups, Mapping):
         return _of_fits(post, groups, sets, draws, seed)
     if groups is None:
@@ -78,7 +81,7 @@ def _of_label(post: Posterior, data: Comparisons, label: str, sets: ResponseSets
     return _in_places(post, data, found.label, found.names, np.arange(len(found.names)), nearest, sets, draws, seed)
 
 
-def seen_over(
+def _over(
     post: Posterior, data: Comparisons, over: str, at: Sequence[Any] | None, sets: ResponseSets, draws: int, seed: int
 ) -> Seen:
     """Return what everybody thinks at some dates, each with the judgements nearest to it for its share."""
