@@ -160,6 +160,17 @@ def adversaries(rng: np.random.Generator) -> Comparisons:
     return read(answered(rng, rows, side * (u[rows["a"]] - u[rows["b"]])))
 
 
+def turned_round(rng: np.random.Generator) -> Comparisons:
+    """1 in 20 accounts answers the other way round: of many with few votes or few with many, of items of any spread."""
+    people, each = ((PEOPLE, EACH), (160, 12), (100, 25))[int(rng.integers(3))]
+    rows = asked(rng, people, each)
+    far = rng.permutation(np.r_[3.0, 1.0, 0.2, 0.0, -0.1, -0.2, -0.3, -0.4])
+    u = (worths(rng), far, 1.5 * rng.standard_t(4, ITEMS))[int(rng.integers(3))]
+    own = u + rng.choice([0.0, 0.5]) * rng.normal(size=(people, ITEMS))
+    side = np.where(rng.permutation(people) < people // 20, -1.0, 1.0)[rows["who"]]
+    return read(answered(rng, rows, side * (own[rows["who"], rows["a"]] - own[rows["who"], rows["b"]])))
+
+
 def own_family(rng: np.random.Generator) -> Comparisons:
     """Judges of four families favour the two items of their own."""
     rows, u = asked(rng, people=12, each=200), worths(rng)
@@ -214,6 +225,7 @@ WORLDS = {
     "clones": World(clones, ("clones",), "davidson", "audit"),
     "clones in sets": World(clones_in_sets, ("clones",), "plackett_luce", "audit"),
     "adversaries": World(adversaries, (CARE,)),
+    "turned round": World(turned_round, ("answer the other way round",), door="audit"),
     "own family": World(own_family, ("judges favour their own kind",), door="audit"),
     "attributes": World(attributes, ("tastes(on='annotator.age')",)),
 }

@@ -7,8 +7,10 @@ from scipy.special import expit
 from typer.testing import CliRunner
 
 import prefdensity
-from benchmarks.diagnosis_worlds import clones, clones_in_sets, clones_of_taste
+from benchmarks.diagnosis import named
+from benchmarks.diagnosis_worlds import WORLDS as WORLDS_OF_DIAGNOSIS, clones, clones_in_sets, clones_of_taste
 from prefdensity import Comparisons
+from prefdensity.checking.turned import mixture
 from prefdensity.checking.votes import ALARM, correlation, outlying
 from prefdensity.cli.main import app
 from prefdensity.data.same import as_one
@@ -146,6 +148,73 @@ def test_few_judges_with_tastes_favour_a_kind_only_together(favour):
     post = prefdensity.fit("bradley_terry", data, method="laplace", draws=200, progress=False)
     found = set(prefdensity.audit(post, data).findings["finding"])
     assert ("judges favour their own kind" in found) == bool(favour)
+
+
+def turned_panel(rng, people, each, ties, tastes, share=20):
+    """Votes of accounts of which one in `share` answers the other way round; and who they are."""
+    turned = rng.permutation(people) < people // share
+    who = np.repeat(np.arange(people), each)
+    own = np.array([1.8, 0.2, 0.0, -0.1, -0.3]) + tastes * rng.normal(size=(people, 5))
+    a = rng.integers(5, size=len(who))
+    b = (a + rng.integers(1, 5, len(who))) % 5
+    margin = np.where(turned[who], -1, 1) * (own[who, a] - own[who, b])
+    outcome = np.where(rng.random(len(who)) < expit(margin), "a", "b")
+    outcome = np.where(rng.random(len(who)) < ties * np.exp(-np.abs(margin)), "tie", outcome)
+    names = np.array([f"p{k:03d}" for k in who], dtype=object)
+    frame = pd.DataFrame({"item_a": ITEMS[a], "item_b": ITEMS[b], "outcome": outcome, "annotator": names})
+    return frame, {f"p{k:03d}" for k in np.flatnonzero(turned)}
+
+
+@pytest.mark.parametrize(("people", "each", "ties", "tastes", "program"), [
+    (40, 50, 0.0, 0.0, "bradley_terry"), (160, 12, 0.0, 0.0, "bradley_terry"), (60, 40, 0.5, 0.0, "davidson"),
+    (60, 40, 0.0, 0.6, "bradley_terry"),
+])  # fmt: skip
+def test_who_answers_the_other_way_round_is_named_as_that(people, each, ties, tastes, program):
+    frame, who = turned_panel(np.random.default_rng(11), people, each, ties, tastes)
+    found = audited(frame, program)
+    assert found.findings["finding"][0] == "accounts answer the other way round"
+    mine = found.rows[found.rows["finding"] == "accounts answer the other way round"]
+    assert len(who & set(mine["annotator"])) >= len(who) - 1
+    assert len(set(mine["annotator"]) - who) <= 1
+    left = found.without()
+    assert len(left) == len(frame) - mine["row"].nunique()
+
+
+def test_who_answers_the_other_way_round_is_known_to_a_program_of_care():
+    frame, _ = turned_panel(np.random.default_rng(11), 40, 50, 0.0, 0.0)
+    assert list(audited(frame, "crowd_bt").findings["finding"]) == []
+
+
+def test_who_votes_for_the_worst_item_is_not_turned_round():
+    rng = np.random.default_rng(12)
+    frame = pd.concat([honest(rng), for_item(rng, 40, "yew", "fan")])
+    assert list(audited(frame).findings["who"]) == ["fan for yew"]
+
+
+def test_where_many_are_turned_round_nobody_is_accused_of_it():
+    frame, _ = turned_panel(np.random.default_rng(13), 60, 40, 0.0, 0.0, share=4)
+    assert "accounts answer the other way round" not in set(audited(frame).findings["finding"])
+
+
+def test_the_share_of_turned_accounts_is_tested_at_its_level():
+    """Of honest accounts, with few votes or many, the p-value is below .05 in 5 of 100 tables or fewer."""
+    rng = np.random.default_rng(14)
+    low = 0
+    for _ in range(400):
+        size = rng.integers(5, 60, 80).astype(float)
+        share = rng.uniform(0.15, 0.45, 80)
+        seen = rng.binomial(size.astype(int), share).astype(float)
+        low += mixture((2 * seen - size) * np.log((1 - share) / share))[0] < 0.05
+    assert low <= 35  # of 400 at 5 %: 20, and above 35 in 1 of 1,000 runs
+
+
+@pytest.mark.slow
+def test_turned_accounts_come_first(capsys):
+    """In 85 of 100 tables of the world `turned round` of the benchmark, of which 40 are drawn."""
+    first = [named(WORLDS_OF_DIAGNOSIS["turned round"], seed)[0] for seed in range(40)]
+    with capsys.disabled():
+        print(f"\nturned round: first in {sum(first)} of 40")
+    assert np.mean(first) >= 0.85
 
 
 def test_the_ranking_is_told_before_and_after():

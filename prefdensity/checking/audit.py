@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 
 from prefdensity.checking.clones import clones, split
+from prefdensity.checking.turned import turned
 from prefdensity.checking.votes import ExpectedVotes, VoteFinding
 from prefdensity.data.choices import Choices
 from prefdensity.data.comparisons import Comparisons
@@ -177,12 +178,13 @@ def _as_one(data: T, chosen: Sequence[VoteFinding]) -> T:
 def audit(post: Posterior, data: Comparisons | Choices) -> Audit:
     """Look for votes cast to move a ranking; say which rows carry each finding, and what to do.
 
-    Looked for are: accounts with one vote that favour an item more than the program expects; such accounts that agree
-    with the ranking too well; accounts that favour an item; accounts that answer alike more often than independent ones
-    would; accounts that repeat their answers; where annotators and items have an attribute with values in common,
-    judges who favour their own kind; and items that are clones of each other. Of choices from sets only clones, which
-    split votes, are looked for. Of each kind a program that is right shows one in 1 of 100 tables or fewer (in 2, of
-    how well accounts with one vote agree). That the panel drifts is told by `check`, whose `steps` try `drift`.
+    Looked for are: accounts with one vote that favour an item more than the program expects; such accounts that
+    agree with the ranking too well; accounts that answer the other way round; accounts that favour an item;
+    accounts that answer alike more often than independent ones would; accounts that repeat their answers; where
+    annotators and items have an attribute with values in common, judges who favour their own kind; and items that
+    are clones of each other. Of choices from sets only clones, which split votes, are looked for. Of each kind a
+    program that is right shows one in 1 of 100 tables or fewer (in 2, of how well accounts with one vote agree).
+    That the panel drifts is told by `check`, whose `steps` try `drift`.
 
     Parameters
     ----------
@@ -205,5 +207,8 @@ def _among_accounts(post: Posterior, data: Comparisons) -> list[VoteFinding]:
     judges_of(data)
     votes = ExpectedVotes(post, data)
     devoted = votes.for_one_item()
-    found = [*votes.one_vote_for(), *votes.one_vote_agreeing(), *devoted, *votes.copies()]
-    return [*found, *votes.repeats(devoted), *votes.own_kind(), *clones(votes)]
+    other_way = turned(votes, devoted)
+    gone = np.concatenate([np.zeros(0, np.intp), *(each.rows for each in other_way)])
+    devoted = [each for each in devoted if not np.isin(each.rows, gone).any()]  # a part of what is told of them
+    found = [*votes.one_vote_for(), *votes.one_vote_agreeing(), *other_way, *devoted, *votes.copies()]
+    return [*found, *votes.repeats([*other_way, *devoted]), *votes.own_kind(), *clones(votes)]

@@ -299,7 +299,14 @@ def correlation(seen: NDArray[Any], size: NDArray[Any], expected: NDArray[Any]) 
     known = (size > 1) & (v > 0)
     if not known.any():
         return 0.0
-    square, more = ((seen - expected) ** 2 / np.maximum(v, 1e-12))[known], size[known] - 1
+    return common_correlation(((seen - expected) ** 2 / np.maximum(v, 1e-12))[known], size[known] - 1)
+
+
+def common_correlation(square: Array, more: Array) -> float:
+    """Return the correlation by which most squares [group], of what votes say, exceed those of independent votes.
+
+    Squares are in variances of independent votes, of which a group has one and `more`.
+    """
 
     def excess(alike: float) -> float:
         return float(np.quantile(square / (1 + more * alike), MOST) - chi2.ppf(MOST, 1))
