@@ -116,7 +116,7 @@ def asked() -> str:
         table = data if "tie" in program.outcomes else data.without_ties()
         with Device() as there:
             cells = cells_of(table, program.outcomes, program.needs)
-            run = started(View(program, cells.each(lambda values: values.to("cuda"))))
+            run = started(View(program, cells.to("cuda")))
             run.take_step()  # which captures those that follow
             there.clear()
             for _ in range(STEPS):

@@ -8,7 +8,7 @@ from device import Device
 
 import prefdensity
 from prefdensity.data import simulate
-from prefdensity.inference import fitting, nuts, svi
+from prefdensity.inference import devices, nuts, svi
 from prefdensity.inference.guide import Guide
 from prefdensity.inference.traced import traced
 from prefdensity.inference.view import View
@@ -24,7 +24,7 @@ def device():
 
 def on(view):
     """The same program with its data on the device."""
-    return View(view.program, view.cells.each(lambda values: values.to("cuda")))
+    return View(view.program, view.cells.to("cuda"))
 
 
 # --- the device itself
@@ -210,8 +210,8 @@ def test_a_table_that_does_not_fit_passes_through(data):
 def test_a_device_is_taken_for_many_distinct_comparisons(cells, place, device, monkeypatch):
     view, _ = view_of("bradley_terry", rows=200)  # far fewer of them are distinct
     assert len(view.cells) == 10
-    monkeypatch.setattr(fitting, "_GPU_CELLS", cells)
-    assert fitting._device("auto", view) == place
+    monkeypatch.setattr(devices, "_GPU_CELLS", cells)
+    assert devices.device_for("auto", len(view.cells)) == place
 
 
 def test_passes_on_a_device_are_larger(device):

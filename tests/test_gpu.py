@@ -6,7 +6,7 @@ import torch
 
 import prefdensity
 from prefdensity.data import simulate
-from prefdensity.inference import fitting
+from prefdensity.inference import devices
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA device")]
 
@@ -41,7 +41,7 @@ def test_mle_on_a_gpu_is_the_mle(data):
 def test_a_table_that_does_not_fit_passes_through_in_parts(data, monkeypatch):
     program = "annotator_types(k=2)+davidson"
     whole = prefdensity.fit(program, data, method="svi", device="cuda")
-    monkeypatch.setattr(fitting, "_room", lambda place: 100_000)
+    monkeypatch.setattr(devices, "room", lambda place: 100_000)
     parts = prefdensity.fit(program, data, method="svi", device="cuda")
     gap = np.abs(parts.draws["utility"].mean(0) - whole.draws["utility"].mean(0)) / whole.draws["utility"].std(0)
     assert gap.max() < 5 * np.sqrt(2 / 1000)

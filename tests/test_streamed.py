@@ -8,7 +8,7 @@ from contract import vectors, view_of
 import prefdensity
 from prefdensity.data import simulate
 from prefdensity.errors import FitError
-from prefdensity.inference import fitting
+from prefdensity.inference import devices
 from prefdensity.inference.streamed import Streamed, parts_for
 
 PROGRAMS = ("bradley_terry", "davidson+position_bias+reliability", "annotator_types(k=2)+davidson", "gp")
@@ -32,14 +32,14 @@ def data():
 
 def test_a_fit_in_parts_is_the_fit(data, monkeypatch):
     whole = prefdensity.fit("annotator_types(k=2)", data, method="svi", max_steps=400)
-    monkeypatch.setattr(fitting, "_room", lambda place: 40_000)
+    monkeypatch.setattr(devices, "room", lambda place: 40_000)
     parts = prefdensity.fit("annotator_types(k=2)", data, max_steps=400)
     assert parts.status.method == "svi"
     np.testing.assert_allclose(parts.draws["utility"], whole.draws["utility"], atol=1e-6)
 
 
 def test_other_methods_say_what_holds_the_table(data, monkeypatch):
-    monkeypatch.setattr(fitting, "_room", lambda place: 1000)
+    monkeypatch.setattr(devices, "room", lambda place: 1000)
     with pytest.raises(FitError, match="method='svi' passes it through in parts"):
         prefdensity.fit("bradley_terry", data, method="laplace")
 

@@ -26,7 +26,7 @@ from prefdensity.data.choices import Choices
 from prefdensity.data.comparisons import Comparisons
 from prefdensity.data.same import as_one
 from prefdensity.errors import DataError
-from prefdensity.inference.fitting import fit
+from prefdensity.inference.fitting import fit_again
 from prefdensity.posterior.people import judges_of
 from prefdensity.posterior.posterior import Posterior, require_same_table
 
@@ -117,8 +117,7 @@ class Audit:
         finding). An item that is counted as another has the numbers of the other.
         """
         after = self.without() if after is None else after
-        method = self.post.status.asked
-        post = fit(self.post.program, after, method=method, draws=self.post.n_draws, progress=False)
+        post = fit_again(self.post, after, draws=self.post.n_draws)
         tables = []
         for name, each in (("before", self.post), ("after", post)):
             table = each.summary().set_index("item")[["mean", "sd"]]

@@ -1,6 +1,7 @@
 """Counts against what a fitted program expects, for the data and for tables replicated from the posterior.
 
-Arrays here are numpy, draws last: sums over annotators or pairs are then products with sparse matrices.
+Arrays here are numpy, draws last: sums over annotators or pairs are then products with sparse matrices. A program is
+run where it was fitted; its log probabilities, and nothing else, are copied to the CPU, pass by pass.
 """
 
 from __future__ import annotations
@@ -261,7 +262,7 @@ def replications(post: Posterior, design: Design, replicates: int, seed: int) ->
 
 def _known(table: OutcomeTable, post: Posterior, design: Design, rng: np.random.Generator) -> Array:
     """Return log probabilities [outcome, cell, draw], with a type drawn for each annotator where there are types."""
-    log_prob = table.log_prob.numpy()
+    log_prob = table.log_prob.cpu().numpy()
     if log_prob.shape[1] == 1:
         chosen = log_prob[:, 0]
     else:

@@ -184,7 +184,7 @@ def _rated(design: Comparisons, cells: Cells, fn: Any, seed: int) -> Ratings:
 
 def _first(table: OutcomeTable) -> Array:
     """Return the log chance [draw] of the first outcome in the first comparison."""
-    return np.asarray(table.mixed()[:, 0, 0].detach().numpy())
+    return np.asarray(table.mixed()[:, 0, 0].detach().cpu().numpy())
 
 
 def _quantities(sites: dict[str, Array], dims: dict[str, tuple[str, ...]]) -> dict[str, Array]:

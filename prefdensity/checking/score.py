@@ -98,7 +98,9 @@ class Effects:
             support = _support(view, name)
             side = 0.0 if spread or offsets else float(level == support[0]) - float(level == support[1])
             padding = (1,) * (2 - len(site.batch))
-            values[name] = torch.full((1, *padding, *site.batch, *site.event), level + _INSIDE * side).double()
+            values[name] = torch.full(
+                (1, *padding, *site.batch, *site.event), level + _INSIDE * side, device=view.device
+            ).double()
             if not spread:
                 free.append((name, replace(site, at=slice(start, start + size)), values[name]))
                 self.single = np.r_[self.single, np.full(size, not offsets)]
@@ -107,7 +109,9 @@ class Effects:
         self.view, self.free = view, free
         self.x = torch.cat([value.flatten() for _, _, value in free])
         with torch.no_grad():
-            off = np.abs(log_probabilities(view, values).numpy() - fit.log_p)[fit.expected > 1e-9].max(initial=0.0)
+            off = np.abs(log_probabilities(view, values).cpu().numpy() - fit.log_p)[fit.expected > 1e-9].max(
+                initial=0.0
+            )
         if not off < _SAME + 1e3 * _INSIDE * bool(self.side.any()):
             raise ProgramError(f"{layer.label} says something where it declares to say nothing")
         self.values = values
@@ -143,7 +147,7 @@ class Effects:
             x = self.x.expand(len(few), -1).clone().requires_grad_()
             fixed = {name: value.expand(len(few), *value.shape[1:]) for name, value in self.values.items()}
             met = self.view.run(fixed | self.fit.view.values(few)[0] | self.parts(x), len(few)).met["outcome"]
-            found.append(torch.autograd.grad(met["fn"].log_prob(met["value"]).sum(), x)[0].numpy())
+            found.append(torch.autograd.grad(met["fn"].log_prob(met["value"]).sum(), x)[0].cpu().numpy())
         return np.asarray(in_pairs(np.concatenate(found)).T - self.cross @ self.fit.steps)
 
     @property

@@ -3,7 +3,8 @@
 Row by row (hidden type of who judged, comparison, outcome), log probabilities have a sparse Jacobian J in the
 parameters. With D the expected counts of the rows, J'DJ is the expected information, and J'n the score of counts n.
 Which entries of a site a comparison feels is guessed from the site's plates, its own annotator and its own two items,
-and then checked against an automatic derivative; a site of another kind is taken entry by entry.
+and then checked against an automatic derivative; a site of another kind is taken entry by entry. The program and its
+derivatives are run where it was fitted; J is copied to the CPU, where sparse products and factors are.
 """
 
 from __future__ import annotations
@@ -58,6 +59,11 @@ class CellRows:
     count: int
     around: dict[str, tuple[Tensor, ...]]
 
+    @property
+    def device(self) -> torch.device:
+        """Where the cells are."""
+        return self.around["item"][0].device
+
     @classmethod
     def of(cls, cells: Cells, types: int) -> CellRows:
         """Return the rows of a program with so many hidden types of annotators (1: none)."""
@@ -97,7 +103,9 @@ def jacobian(function: Callable[[Tensor], Tensor], x: Tensor, sites: list[Site],
     shape = (rows.count, len(x))
     if not found:
         return sp.csr_array(shape)
-    place, value = (torch.stack(each, 1).numpy() for each in zip(*found, strict=True))  # [row, of the same number each]
+    place, value = (
+        torch.stack(each, 1).cpu().numpy() for each in zip(*found, strict=True)
+    )  # [row, of the same number each]
     out = sp.csr_array((value.ravel(), place.ravel(), np.arange(rows.count + 1) * len(found)), shape)
     out.sum_duplicates()
     out.eliminate_zeros()
@@ -133,16 +141,18 @@ def _entries(site: Site, slope: Callable[[Tensor], Tensor], size: int, rows: Cel
     few = math.prod(n for n, name in zip(shape, site.dims, strict=True) if name not in rows.around)
     if few <= _ENTRIES and site.dims.count("item") < 2:
         found = _read(site.dims, shape, along, rows)
-        trial = torch.linspace(0.0, 3.0, math.prod(shape), dtype=torch.float64).sin() + 0.1
-        there, guessed = along(trial.reshape(shape)), torch.zeros(rows.count, dtype=torch.float64)
+        trial = torch.linspace(0.0, 3.0, math.prod(shape), dtype=torch.float64, device=rows.device).sin() + 0.1
+        there = along(trial.reshape(shape))
+        guessed = torch.zeros_like(there)
         for place, value in found:
             guessed += trial[place] * value
         if float((there - guessed).abs().max()) <= _OFF * max(1e-12, float(there.abs().max())):
             return [(place + site.at.start, value) for place, value in found]
     if math.prod(shape) * rows.count > _DENSE:
         raise ProgramError(f"every judgement feels many entries of {site.name!r}, which are too many to try")
-    one = torch.eye(math.prod(shape), dtype=torch.float64)
-    return [(torch.full((rows.count,), k + site.at.start), along(one[k])) for k in range(len(one))]
+    one = torch.eye(math.prod(shape), dtype=torch.float64, device=rows.device)
+    place = torch.full((rows.count,), site.at.start, device=rows.device)
+    return [(place + k, along(one[k])) for k in range(len(one))]
 
 
 def _read(
@@ -154,7 +164,7 @@ def _read(
     found = []
     for entry in itertools.product(*(range(1 if name else n) for n, name in zip(shape, own, strict=True))):
         chosen = tuple(slice(None) if name else k for k, name in zip(entry, own, strict=True))
-        mark = torch.zeros(shape, dtype=torch.float64)
+        mark = torch.zeros(shape, dtype=torch.float64, device=rows.device)
         mark[chosen] = 1.0
         places = []
         for side in (0, 1):
@@ -168,7 +178,7 @@ def _read(
             continue
         # the sum of the two derivatives, and the sum weighted by numbers of the items, give the two
         axis = own.index("item")
-        number = torch.arange(1.0, shape[axis] + 1, dtype=torch.float64) / shape[axis]
+        number = torch.arange(1.0, shape[axis] + 1, dtype=torch.float64, device=rows.device) / shape[axis]
         weighted = along(mark * number.reshape(*(-1 if k == axis else 1 for k in range(len(shape)))))
         a, b = number[item_a], number[item_b]
         first = (weighted - b * both) / (a - b)
@@ -208,22 +218,22 @@ class Fit:
         program = post.program
         cells = cells_of(data, program.outcomes, ("annotator", "first", "covariates", *program.needs, *needs))
         assert cells.outcome is not None
-        self.view = View(program, cells)
+        self.view = View(program, cells.to(post.device))
         self.prior = post.status.method != "mle"
         self.z = _point(self.view, post)
         self.values = self.view.values(self.z[None])[0]
         types, outcomes = self.view.n_types, len(cells.outcomes)
-        self.rows = CellRows.of(cells, types)
+        self.rows = CellRows.of(self.view.cells, types)
         share = torch.ones(self.rows.count, dtype=torch.float64)
         if types > 1:
             assert cells.annotator is not None
-            share = self.view.type_probability(self.z[None])[0].T[:, cells.annotator].flatten()
+            share = self.view.type_probability(self.z[None])[0].cpu().T[:, cells.annotator].flatten()
             share = share.repeat_interleave(outcomes)
         self.share = share.numpy()
         self.total = cells.total.repeat_interleave(outcomes).repeat(types).numpy()
         self.observed = cells.outcome.flatten().repeat(types).numpy() * self.share
         with torch.no_grad():
-            self.log_p = self._own(self.z).numpy()
+            self.log_p = self._own(self.z).cpu().numpy()
         self.expected = np.exp(self.log_p) * self.total * self.share
         slopes = jacobian(self._own, self.z, list(self.view.sites.values()), self.rows)
         diagonal = slopes.power(2).T @ self.expected
@@ -243,7 +253,7 @@ class Fit:
         """Return the precision [dimension] of the prior, and at least so much: utilities may have a common shift."""
         held = np.full(len(self.z), least)
         if self.prior:
-            held += np.maximum(-log_prior(self.view, self.z[None]).own[0].numpy(), 0.0)
+            held += np.maximum(-log_prior(self.view, self.z[None]).own[0].cpu().numpy(), 0.0)
         return held
 
     @cached_property
@@ -267,6 +277,7 @@ class Fit:
         held = np.sqrt(self.held)[:, None] * rng.normal(size=(len(self.felt), pairs))
         away = torch.zeros(pairs, len(self.z), dtype=torch.float64)
         away[:, self.felt] = torch.as_tensor(self.solve(self.slopes.T @ noise + held).T)
+        away = away.to(self.z)
         return torch.cat([self.z + away, self.z - away])
 
     @cached_property
@@ -279,7 +290,7 @@ class Fit:
         found = []
         for few in self.view.chunks(self.around):
             free = few.requires_grad_()
-            found.append(torch.autograd.grad(log_density(free).sum(), free)[0].numpy()[:, self.felt])
+            found.append(torch.autograd.grad(log_density(free).sum(), free)[0].cpu().numpy()[:, self.felt])
         return self.solve(in_pairs(np.concatenate(found)).T)
 
 
@@ -293,6 +304,6 @@ def _point(view: View, post: Posterior) -> Tensor:
     z = view.prior(8, seed=0).mean(0)  # what no judgement feels has no point in some fits
     for name, site in view.sites.items():
         if name in post.point:
-            value = torch.as_tensor(np.asarray(post.point[name]), dtype=torch.float64)
+            value = torch.as_tensor(np.asarray(post.point[name]), dtype=torch.float64).to(z)
             z[site.at] = site.transform.inv(value.reshape(site.batch + site.event)).flatten()
     return z

@@ -17,6 +17,7 @@ from scipy.stats import betabinom, binom, chi2
 from prefdensity.data.comparisons import TIE, A, B, Comparisons
 from prefdensity.posterior.outcome_tables import outcome_tables
 from prefdensity.posterior.posterior import Posterior
+from prefdensity.posterior.questions import draws_of
 from prefdensity.programs.cells import Cells
 from prefdensity.programs.tabulate import cells_of
 
@@ -65,15 +66,15 @@ def chances(post: Posterior, cells: Cells) -> Array:
     Averaged over draws.
     """
     step = max(1, post.n_draws // DRAWS)
-    total = torch.zeros(len(cells), len(post.outcomes), dtype=torch.float64)
+    total = torch.zeros(len(cells), len(post.outcomes), dtype=torch.float64, device=post.device)
     for table in outcome_tables(post, cells, step=step):
         p = table.log_prob.exp()
-        if p.shape[1] == 1 or cells.annotator is None:
+        if p.shape[1] == 1 or table.annotator is None:
             total += table.mixed().exp().sum(0)
         else:
-            share = torch.as_tensor(post.draws["type_probability"][table.draws])[:, cells.annotator]
+            share = draws_of(post, "type_probability", table.draws)[:, table.annotator]
             total += torch.einsum("dkco,dck->co", p.double(), share.double())
-    return np.asarray(total) / len(range(0, post.n_draws, step))
+    return total.cpu().numpy() / len(range(0, post.n_draws, step))
 
 
 class ExpectedVotes:

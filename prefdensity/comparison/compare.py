@@ -99,11 +99,13 @@ def kfold(
     folds: int = 10,
     method: str = "auto",
     seed: int = 0,
+    device: str = "auto",
     progress: bool | None = None,
 ) -> Elpd:
     """Return the predictive density of units left out fold by fold, from refits.
 
-    Exact up to the size of the folds, and the way out where importance sampling fails. `unit` as in `compare`.
+    Exact up to the size of the folds, and the way out where importance sampling fails. `unit` as in `compare`,
+    `device` as in `fit`.
 
     Raises
     ------
@@ -118,7 +120,7 @@ def kfold(
     elpd = np.empty(len(labels))
     outs = fold == np.arange(folds)[:, None]
     with show_progress(progress) as report:
-        for f, values in enumerate(_left_out(program, data, unit, outs, method, seed)):
+        for f, values in enumerate(_left_out(program, data, unit, outs, method, seed, device)):
             report("k-fold refits", f + 1, folds)
             elpd[outs[f]] = values
     weight = data.count if unit == data.UNITS[0] else np.ones(len(labels))
@@ -127,27 +129,29 @@ def kfold(
 
 
 def _left_out(
-    program: Program, data: Comparisons | Choices, unit: str, outs: NDArray[np.bool_], method: str, seed: int
-) -> Iterator[Array]:
+    program: Program, data: Comparisons | Choices, unit: str, outs: NDArray[np.bool_], method: str, seed: int,
+    device: str,
+) -> Iterator[Array]:  # fmt: skip
     """Yield, for each row of `outs` [fold, unit], log predictive densities of its units after a fit without them."""
     units, _ = units_of(data, unit, program)
     rows: NDArray[np.bool_] = np.asarray(outs[:, units].any(axis=-1))
-    for out, held, post in zip(outs, rows, _refits(program, data, rows, method, seed), strict=True):
+    for out, held, post in zip(outs, rows, _refits(program, data, rows, method, seed, device), strict=True):
         log_lik, _, _, index = unit_log_lik(post, data.take(held), unit, held_out=True)
-        values = (log_lik.logsumexp(0) - math.log(len(log_lik))).numpy()
+        values = (log_lik.logsumexp(0) - math.log(len(log_lik))).cpu().numpy()
         yield values[index] if unit in (data.UNITS[0], "pair") else values[out]
 
 
 def _refits(
-    program: Program, data: Comparisons | Choices, held: NDArray[np.bool_], method: str, seed: int
+    program: Program, data: Comparisons | Choices, held: NDArray[np.bool_], method: str, seed: int, device: str
 ) -> Iterator[Posterior]:
     """Yield the posterior of the data without the rows `held` [fold, row], in one batch where the program allows."""
     together = not data.SETS and method in ("auto", "laplace") and fits_together(program)
-    batch = posteriors(program, data.pairs(), np.where(held, 0.0, data.count), seed=seed) if together else None
+    counts = np.where(held, 0.0, data.count)
+    batch = posteriors(program, data.pairs(), counts, seed=seed, device=device) if together else None
     for rows in held:
         post = next(batch) if batch else None
         if post is None or not post.status.trusted:
-            post = fit(program, data.take(~rows), method=method, seed=seed, progress=False)
+            post = fit(program, data.take(~rows), method=method, seed=seed, device=device, progress=False)
         yield post
 
 
@@ -155,7 +159,8 @@ def _refitted(post: Posterior, data: Comparisons | Choices, elpd: Elpd, bad: NDA
     values, k_hat = elpd.elpd_i.copy(), elpd.k_hat.copy()
     outs = np.zeros((min(_REFITS, len(bad)), len(values)), bool)
     outs[np.arange(len(bad)) % len(outs), bad] = True
-    for out, found in zip(outs, _left_out(post.program, data, elpd.unit, outs, post.status.asked, seed), strict=True):
+    left = _left_out(post.program, data, elpd.unit, outs, post.status.asked, seed, post.device)
+    for out, found in zip(outs, left, strict=True):
         values[out] = found
         k_hat[out] = 0.0
     return replace(elpd, elpd_i=values, k_hat=k_hat)

@@ -27,7 +27,7 @@ from prefdensity.errors import DataError
 from prefdensity.posterior.outcome_tables import outcome_tables
 from prefdensity.posterior.posterior import Posterior, require_same_table
 from prefdensity.posterior.psis import USABLE, smooth
-from prefdensity.posterior.questions import given_to
+from prefdensity.posterior.questions import draws_of, given_to
 from prefdensity.programs.cells import Cells
 from prefdensity.programs.tabulate import cells_of
 from prefdensity.shown import Telling
@@ -134,7 +134,7 @@ def loo(post: Posterior, data: Comparisons | Choices, *, unit: str | None = None
         raise DataError(f"{post.status.method} gives no posterior; fit with laplace, svi or nuts to compare programs")
     blocks, labels, weight, index = _log_lik_blocks(post, data, unit)
     parts = [_smoothed(each) for block in blocks for each in block.split(_BLOCK, dim=1)]
-    elpd, lpd, k_hat, variance = torch.cat(parts, 1).numpy()[:, index]
+    elpd, lpd, k_hat, variance = torch.cat(parts, 1).cpu().numpy()[:, index]
     return Elpd(unit or data.UNITS[0], labels, elpd, lpd, k_hat, weight, variance)
 
 
@@ -214,7 +214,7 @@ def pointwise_log_lik(
     if not np.array_equal(weight, np.round(weight)):
         raise DataError("half a comparison has no log likelihood of its own; export another unit, such as pair")
     repeated = np.repeat(np.arange(len(labels)), weight.astype(np.int64))
-    return tuple(labels[k] for k in repeated), log_lik.numpy()[:, index[repeated]]
+    return tuple(labels[k] for k in repeated), log_lik.cpu().numpy()[:, index[repeated]]
 
 
 @dataclass(frozen=True)
@@ -249,18 +249,19 @@ def _by_group(post: Posterior, cells: Cells, groups: _Groups, held_out: bool) ->
     outcomes = len(post.outcomes)
     for block in groups.blocks(max(1, _AT_ONCE // (post.n_draws * outcomes))):
         if not len(block.to):  # labels of which these data have no row
-            yield torch.zeros(post.n_draws, block.size, dtype=torch.float64)
+            yield torch.zeros(post.n_draws, block.size, dtype=torch.float64, device=post.device)
             continue
-        cell, outcome = torch.as_tensor(block.term // outcomes), torch.as_tensor(block.term % outcomes)
-        rows, cell = _rows_with(cells, cell)
-        to, count = torch.as_tensor(block.to), torch.as_tensor(block.count)
+        rows, cell = _rows_with(cells, torch.as_tensor(block.term // outcomes))
         few, out = cells.take(rows), []
+        entries = np.stack([cell.numpy(), block.term % outcomes, block.to])
+        cell, outcome, to = torch.as_tensor(entries).to(post.device)
+        count = torch.as_tensor(block.count).to(post.device)
         for table in outcome_tables(post, few):
             term = table.log_prob[:, :, cell, outcome] * count  # [draw, type, entry]
             if elsewhere is None:
                 out.append(term.new_zeros(len(term), block.size).index_add_(1, to, term[:, 0]))
             else:
-                who = few.annotator[cell]  # type: ignore[index]
+                who = table.annotator[cell]  # type: ignore[index]
                 out.append(_with_types(term, to, who, elsewhere[table.draws], block.size, held_out))
         yield torch.cat(out)
 
@@ -276,7 +277,8 @@ def _rows_with(cells: Cells, wanted: Tensor) -> tuple[Tensor, Tensor]:
 def _known_of_types(post: Posterior, cells: Cells, held_out: bool) -> Tensor:
     """Return log p(type of annotator, all they said | draw) [draw, type, annotator], or of what was fitted alone."""
     if held_out:
-        return torch.tensor(post.draws["type_probability"]).log().transpose(1, 2)
+        return draws_of(post, "type_probability").log().transpose(1, 2)
+    cells = cells.to(post.device)
     tables = outcome_tables(post, cells)
     return torch.cat([_type_sums(cells, each.log_prob) + each.log_weight for each in tables])  # type: ignore[operator]
 
@@ -295,7 +297,7 @@ def _with_types(term: Tensor, to: Tensor, who: Tensor, elsewhere: Tensor, size: 
 
 def _by_annotator(post: Posterior, cells: Cells) -> Tensor:
     """Return log p(all judgements of annotator | draw) [draw, annotator], his own latents integrated out."""
-    given = given_to(post, cells, ["annotator"])
+    given, cells = given_to(post, cells, ["annotator"]), cells.to(post.device)
     own = [name for name in post.event_dims if name not in given]
     if not own:
         return torch.cat([_annotator_sums(cells, t.log_prob, t.log_weight) for t in outcome_tables(post, cells)])
@@ -303,7 +305,7 @@ def _by_annotator(post: Posterior, cells: Cells) -> Tensor:
         raise DataError(
             f"{post.program_name} has too many latents per annotator to integrate here; use kfold(unit='annotator')"
         )
-    total = torch.full((post.n_draws, cells.n_annotators), -math.inf, dtype=torch.float64)
+    total = torch.full((post.n_draws, cells.n_annotators), -math.inf, dtype=torch.float64, device=post.device)
     for values, log_width in _grid(post, own):
         parts = []
         for t in outcome_tables(post, cells, given=given, values=values):

@@ -89,7 +89,8 @@ def _require_nested(name: str, small: Posterior, larger: str, large: Posterior, 
     if small.status.n_parameters == large.status.n_parameters:
         raise DataError(f"{name} and {larger} have {small.status.n_parameters} parameters each, so {instead}")
     expected, most = _expected(small, data)
-    gap = most - fit(large.program, expected, method="mle", draws=100, progress=False).status.log_likelihood
+    nearest = fit(large.program, expected, method="mle", draws=100, device=large.device, progress=False)
+    gap = most - nearest.status.log_likelihood
     if gap > _APART * data.n_judgements + 1e-6:
         raise DataError(
             f"{name} is not a case of {larger}: the nearest that it comes is {gap:.2g} nats away. A likelihood ratio "
@@ -107,6 +108,6 @@ def _expected(post: Posterior, data: Comparisons) -> tuple[Comparisons, float]:
     asked = replace(data.take(rows), outcome=codes)
     near = replace(post, draws={name: values[:1] for name, values in post.draws.items()})
     log_p, _, _, term = unit_log_lik(near, asked)
-    each = log_p.numpy()[0, term]
+    each = log_p[0].cpu().numpy()[term]
     count = asked.count * np.exp(each)
     return replace(asked, count=count), float(count @ each)

@@ -20,7 +20,7 @@ from torch import Tensor
 from prefdensity.data.grades import pooled
 from prefdensity.posterior.outcome_tables import outcome_tables
 from prefdensity.posterior.posterior import Posterior
-from prefdensity.posterior.questions import given_to, padded, question_cells
+from prefdensity.posterior.questions import given_to, question_cells, sites_of
 from prefdensity.programs.cells import Cells
 from prefdensity.programs.layers import Layer
 from prefdensity.programs.pipeline import margins
@@ -101,7 +101,7 @@ class Question:
         size = max(1, _PASS // (len(cells) * types))
         for start in range(0, len(rows), size):
             part = rows[start : start + size]
-            yield self._run(cells, given, part)[0].expand(len(part), types, len(cells)).numpy()
+            yield self._run(cells, given, part)[0].expand(len(part), types, len(cells)).cpu().numpy()
 
     def of_cells(self, cells: Cells, step: int = 1) -> Iterator[Array]:
         """Yield margins [draw, cell] of every `step`-th draw in the situations of cells, people known.
@@ -112,11 +112,11 @@ class Question:
         size = max(1, _PASS // max(1, len(cells)))
         for start in range(0, len(rows), size):
             part = rows[start : start + size]
-            found = self._run(cells, list(self.post.drawn), part)[0].numpy()
+            found = self._run(cells, list(self.post.drawn), part)[0].cpu().numpy()
             if found.shape[1] == 1 or cells.annotator is None:
                 yield np.broadcast_to(found.mean(1), (len(part), len(cells)))
                 continue
-            share = self.post.draws["type_probability"][part][:, cells.annotator.numpy()]
+            share = self.post.draws["type_probability"][part][:, cells.annotator.cpu().numpy()]
             yield (found * share.swapaxes(1, 2)).sum(1)
 
     def _run(self, cells: Cells, given: Collection[str], rows: Array) -> tuple[Tensor, dict[str, Any]]:
@@ -135,7 +135,7 @@ class Question:
         member = centred(self.post.latent) if self.member == AVERAGE else nullcontext()
         with member:
             for table in outcome_tables(self.post, cells, given=given, step=step):
-                prob = pooled(table.log_prob.numpy(), self.post.outcomes)
+                prob = pooled(table.log_prob.cpu().numpy(), self.post.outcomes)
                 yield prob[..., 0] - prob[..., 1]
 
     def against_first(self, items: Sequence[int], who: Sequence[int], step: int = 1) -> Array:
@@ -194,8 +194,8 @@ def odds_are_margins(post: Posterior) -> bool:
 
     def gap(data: Cells) -> Tensor:
         margin = margins(layers, data)[0]
-        prob = torch.tensor(pooled(choice(margin, data).numpy(), post.outcomes))
-        return prob[..., 0] - prob[..., 1] - margin
+        prob = pooled(choice(margin, data).cpu().numpy(), post.outcomes)
+        return torch.tensor(prob[..., 0] - prob[..., 1]).to(margin) - margin
 
     return bool(_answer(post, gap, cells, post.drawn, rows)[0].abs().max() < CLOSE)
 
@@ -204,7 +204,7 @@ def reads_all_items(post: Posterior, behaviour: Layer) -> bool:
     """Say whether a behaviour moves the scores of items when the density of another one is changed."""
     size = len(post.items)
     cells = question_cells(post, post.program, [0], [0], [0] if post.annotators else None)
-    utility = torch.linspace(0.0, 1.0, size, dtype=torch.float64)
+    utility = torch.linspace(0.0, 1.0, size, dtype=torch.float64, device=post.device)
     moved = utility.clone()
     moved[0] += 1.0
     rows = np.zeros(1, int)
@@ -255,9 +255,8 @@ def _answer(
     """Return what part of a program answers [draw, type, cell] under some draws, and the sites it met."""
     found: list[Tensor] = []
     program = replace(post.program, model=lambda data: found.append(ask(data)))
-    sites = {name: padded(post, name, torch.tensor(post.draws[name][rows])) for name in given}
     with torch.no_grad():
-        met = run(program, cells, sites, len(rows), seed=int(rows[0])).met
+        met = run(program, cells.to(post.device), sites_of(post, given, rows), len(rows), seed=int(rows[0])).met
     require_drawn(met, post.latent, program.name)
     answer = found[0]
     # plates of layers left of those of types are no more than singletons here

@@ -31,7 +31,7 @@ class Batch:
         if counts is not None:
             cells = view.cells
             assert cells.term is not None  # cells come from a table
-            flat = torch.zeros(len(counts), len(cells) * len(cells.outcomes), dtype=view.dtype)
+            flat = counts.new_zeros(len(counts), len(cells) * len(cells.outcomes))
             flat.index_add_(1, cells.term, counts)
             outcome = flat.reshape(len(counts), 1, len(cells), len(cells.outcomes))
             # laid out outcome by outcome, like the tables of `outcomes.by_outcome`
@@ -115,7 +115,7 @@ def _steps(precision: Tensor, slope: Tensor, free: Tensor) -> Tensor:
     lower, failed = torch.linalg.cholesky_ex(inner)
     damping = 1e-6 * inner.diagonal(dim1=-2, dim2=-1).abs().amax(-1)
     while failed.any():
-        inner = inner + (damping * (failed > 0))[:, None, None] * torch.eye(len(free)).to(inner)
+        inner = inner + (damping * (failed > 0))[:, None, None] * torch.eye(len(free), device=inner.device).to(inner)
         damping = 4 * damping
         lower, failed = torch.linalg.cholesky_ex(inner)
     return torch.cholesky_solve(slope[..., None], lower)[..., 0]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from prefdensity.data.choices import Choices
 from prefdensity.data.comparisons import Comparisons
 from prefdensity.data.report import existence_warnings
 from prefdensity.errors import FitError
+from prefdensity.inference import devices
 from prefdensity.inference.engines import Answer, Settings
 from prefdensity.inference.guide import KINDS
 from prefdensity.inference.methods import METHODS, infer
@@ -38,7 +38,6 @@ from prefdensity.version import __version__
 
 _RECORDED = ("torch", "pyro-ppl", "numpy")
 _LARGE = 1_000_000  # cell evaluations of one density
-_GPU_CELLS = 200_000  # distinct comparisons, below which a GPU spends its time on launches
 
 
 @torch.inference_mode(False)
@@ -107,15 +106,15 @@ def fit(
 
 def _placed(view: View, device: str, method: str) -> tuple[View, str, int]:
     """Return a program with its data on a device, which one, and the number of parts in which they go there."""
-    place = _device(device, view)
-    parts = parts_for(view, _room(place))
+    place = devices.device_for(device, len(view.cells))
+    parts = parts_for(view, devices.room(place))
     if parts > 1 and method not in ("auto", "svi"):
         raise FitError(
             f"the table does not fit on {place}; method='svi' passes it through in parts, device='cpu' holds it"
         )
     if parts > 1 or place == "cpu":
         return view, place, parts
-    return View(view.program, view.cells.each(lambda values: values.to(place))), place, parts
+    return View(view.program, view.cells.to(place)), place, parts
 
 
 def viewed(program: Program, data: Comparisons | Choices) -> View:
@@ -144,6 +143,7 @@ def _status(
         seconds=time.monotonic() - started,
         log_likelihood=float(view.log_parts(answer.point[None])[1].detach()),
         device=settings.place,
+        parts=settings.parts,
         settings=asked,
         warnings=(*warnings, *tails, *answer.warnings),
         versions=dict(_versions()),
@@ -228,21 +228,7 @@ def _require_settings(method: str, guide: str | None, device: str, draws: int, r
         raise FitError(f"restarts={restarts} must be 1 or more")
     if seed < 0:
         raise FitError(f"seed={seed} must not be negative")
-    if device not in ("auto", "cpu") and not device.startswith("cuda"):
-        raise FitError(f"device={device!r} is unknown; use 'cpu', 'cuda' or 'auto'")
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise FitError("device='cuda' was asked for, and torch finds no CUDA device here; use device='cpu'")
-
-
-def _device(device: str, view: View) -> str:
-    if device != "auto":
-        return device
-    return "cuda" if torch.cuda.is_available() and len(view.cells) > _GPU_CELLS else "cpu"
-
-
-def _room(place: str) -> int:
-    """Return the free bytes of a device; the host takes what it is given."""
-    return torch.cuda.mem_get_info(place)[0] if place.startswith("cuda") else sys.maxsize
+    devices.require_device(device)
 
 
 @contextmanager
@@ -255,6 +241,12 @@ def _threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def fit_again(post: Posterior, data: Comparisons | Choices, *, seed: int = 0, draws: int = 1000) -> Posterior:
+    """Fit the program of a posterior to other rows, by the method that was asked for and on the same device."""
+    how: dict[str, Any] = {"method": post.status.asked, "device": post.device}
+    return fit(post.program, data, **how, draws=draws, seed=seed, progress=False)
+
+
 def fits_without(
     post: Posterior, data: Comparisons, fold: NDArray[np.int64], seed: int = 0, progress: bool | None = None
 ) -> Iterator[tuple[NDArray[np.bool_], Posterior]]:
@@ -264,4 +256,4 @@ def fits_without(
         for k in range(count):
             report("refits", k, count)
             out = fold == k
-            yield out, fit(post.program, data.take(~out), method=post.status.asked, seed=seed, progress=False)
+            yield out, fit_again(post, data.take(~out), seed=seed)

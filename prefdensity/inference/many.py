@@ -14,6 +14,7 @@ from torch import Tensor
 
 from prefdensity.data.comparisons import Comparisons
 from prefdensity.errors import DataError, FitError
+from prefdensity.inference import devices
 from prefdensity.inference.batch import Batch, climb
 from prefdensity.inference.laplace import at_mode, of_nested
 from prefdensity.inference.mixture import Mixture
@@ -32,8 +33,8 @@ from prefdensity.programs.suitability import suit
 from prefdensity.programs.tabulate import cells_of, known_of
 from prefdensity.progress import progress as show_progress
 
-# Cell evaluations (fits x comparisons x outcomes) per batch: small enough for the cache.
-_BATCH = 400_000
+# Cell evaluations (fits x comparisons x outcomes), or entries of matrices, per batch: what a cache holds; on a device.
+_BATCH, _BATCH_THERE = 400_000, 20_000_000
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,7 @@ def fit_many(
     data: Comparisons,
     counts: NDArray[np.float64],
     *,
+    device: str = "auto",
     progress: bool | None = None,
 ) -> ManyFits:
     """Fit a program many times to the rows of one table, each time with counts of its own.
@@ -139,6 +141,8 @@ def fit_many(
     counts
         [fit, row]: how often each row counts. Bootstrap: `bootstrap`; leaving out: 0 for what is left out; replicates
         of a design: the rows of all outcomes, counted as simulated.
+    device
+        "cpu", "cuda", or "auto": cuda if there is one and the tables are large together.
     progress
         Show a progress bar on stderr; None: if it is a terminal.
 
@@ -147,8 +151,9 @@ def fit_many(
     DataError
         If `counts` does not fit the table.
     FitError
-        For a program that cannot be fitted this way, with the reason.
+        For a program that cannot be fitted this way, with the reason, or a device that is not here.
     """
+    devices.require_device(device)
     program = load_program(program)
     counts = _require_counts(data, counts)
     suit(program, data)
@@ -156,22 +161,22 @@ def fit_many(
     require_probabilities(program, sample_of(cells))
     if not fits_together(program):
         raise FitError(f"{program.name} may have several modes; call fit for each table")
-    view = View(program, cells)
+    view = View(program, cells.to(devices.device_for(device, len(cells) * len(counts))))
     found = []
     with show_progress(progress) as report:
         for some in _split(view, counts):
             found += [_arrays(each) for each in _approximations(view, some)]
             report("fits", len(found), len(counts))
-    z, covariance, log_evidence, converged = (torch.stack(list(column)) for column in zip(*found, strict=True))
+    z, covariance = (torch.stack(list(column)) for column in list(zip(*found, strict=True))[:2])
     point, _ = view.constrain(z)
     return ManyFits(
         program=program.name,
         items=data.items,
-        z=z.numpy(),
-        covariance=covariance.numpy(),
-        log_evidence=log_evidence.numpy(),
-        converged=converged.numpy(),
-        point={name: value.numpy() for name, value in point.items()},
+        z=z.cpu().numpy(),
+        covariance=covariance.cpu().numpy(),
+        log_evidence=np.array([each[2] for each in found]),
+        converged=np.array([each[3] for each in found]),
+        point={name: value.cpu().numpy() for name, value in point.items()},
     )
 
 
@@ -181,15 +186,17 @@ def fits_together(program: Program) -> bool:
 
 
 def posteriors(
-    program: Program, data: Comparisons, counts: NDArray[np.float64], *, draws: int = 1000, seed: int = 0
-) -> Iterator[Posterior]:
+    program: Program, data: Comparisons, counts: NDArray[np.float64], *, draws: int = 1000, seed: int = 0,
+    device: str = "auto",
+) -> Iterator[Posterior]:  # fmt: skip
     """Yield the posterior of each row of `counts`, all modes found in one batch.
 
     Draws are those of the Laplace approximation, importance-resampled. Arguments and errors are
     those of `fit_many`.
     """
     counts = _require_counts(data, counts)
-    view = View(program, cells_of(data, program.outcomes, program.needs))
+    cells = cells_of(data, program.outcomes, program.needs)
+    view = View(program, cells.to(devices.device_for(device, len(cells) * len(counts))))
     generator = torch.Generator().manual_seed(seed)
     for some in _split(view, counts):
         batch = Batch(view, some)
@@ -210,8 +217,9 @@ class _Table:
 
     def log_joint_of(self, z: Tensor) -> Tensor:
         """Return log p(z, table) [draw] of z [draw, dimension]."""
-        parts = z.split(max(1, _BATCH // self.work))
-        return torch.cat([self.batch.log_joint(part, torch.full((len(part),), self.table)) for part in parts])
+        tables = torch.full((len(z),), self.table, device=z.device)
+        parts = z.split(_most(self.batch.view, self.work))
+        return torch.cat([self.batch.log_joint(part, tables[: len(part)]) for part in parts])
 
     def constrain(self, z: Tensor) -> tuple[dict[str, Tensor], dict[str, tuple[str, ...]]]:
         """See `View`."""
@@ -237,15 +245,15 @@ def _posterior(
         items=data.items,
         annotators=data.annotators,
         outcomes=view.cells.outcomes,
-        draws={name: value.numpy() for name, value in sites.items()},
+        draws={name: value.cpu().numpy() for name, value in sites.items()},
         dims=dims,
         event_dims={name: len(site.event) for name, site in view.sites.items()},
-        point={name: value[0].numpy() for name, value in point.items()},
-        log_p=checked.log_p.numpy(),
-        log_q=checked.log_q.numpy(),
+        point={name: value[0].cpu().numpy() for name, value in point.items()},
+        log_p=checked.log_p.cpu().numpy(),
+        log_q=checked.log_q.cpu().numpy(),
         status=FitStatus(
             "laplace", approximation.converged, "Gaussian at the posterior mode, one of a batch", seed, 0.0, 0,
-            math.nan, **checked.facts,
+            math.nan, device=view.device.type, **checked.facts,
         ),
         n_comparisons=float(batch.counts[table].sum()),
         fitted=view.program,
@@ -253,15 +261,21 @@ def _posterior(
     )  # fmt: skip
 
 
-def _arrays(found: Mixture) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _arrays(found: Mixture) -> tuple[Tensor, Tensor, float, bool]:
     """Return mode, covariance, log evidence and whether it converged."""
     z, frame = found.main
-    return z, frame @ frame.T, torch.tensor(found.log_evidence, dtype=torch.float64), torch.tensor(found.converged)
+    return z, frame @ frame.T, found.log_evidence, found.converged
 
 
 def _split(view: View, counts: NDArray[np.float64]) -> tuple[Tensor, ...]:
     """Return counts [fit, row] in parts that can be fitted together."""
-    return torch.tensor(counts, dtype=view.dtype).split(max(1, _BATCH // view.work))
+    most = _most(view, max(view.work, view.dimension**2))
+    return torch.tensor(counts, dtype=view.dtype, device=view.device).split(most)
+
+
+def _most(view: View, each: int) -> int:
+    """Return how many densities of so many numbers each are worked out together."""
+    return max(1, (_BATCH if view.device.type == "cpu" else _BATCH_THERE) // each)
 
 
 def _approximations(view: View, counts: Tensor) -> list[Mixture]:
@@ -271,11 +285,13 @@ def _approximations(view: View, counts: Tensor) -> list[Mixture]:
         profile = BatchProfile(view, start, batch)
         found = nested_many(profile, start[list(view.hyper)].expand(len(counts), -1))
         return [of_nested(each) for each in found]
-    everything = torch.arange(view.dimension)
-    top = climb(batch, start.expand(len(counts), -1), torch.arange(len(counts)), everything)
+    everything = torch.arange(view.dimension, device=view.device)
+    tables = torch.arange(len(counts), device=view.device)
+    top = climb(batch, start.expand(len(counts), -1), tables, everything)
+    reached = zip(top.z, top.value.tolist(), top.converged.tolist(), top.precision, strict=True)
     return [
-        at_mode(Mode(z, float(value), bool(converged), top.iterations, Dense(precision)))
-        for z, value, converged, precision in zip(top.z, top.value, top.converged, top.precision, strict=True)
+        at_mode(Mode(z, value, converged, top.iterations, Dense(precision)))
+        for z, value, converged, precision in reached
     ]
 
 

@@ -172,9 +172,9 @@ class JudgeFit:
                 rows,
                 LabelLaw(
                     label=label.T,
-                    before=(before / total).T.numpy(),
-                    after=(after / evidence).T.numpy(),
-                    log_evidence=(evidence / total).log().numpy(),
+                    before=(before / total).T.cpu().numpy(),
+                    after=(after / evidence).T.cpu().numpy(),
+                    log_evidence=(evidence / total).log().cpu().numpy(),
                 ),
             )
 
@@ -230,10 +230,11 @@ class JudgeFit:
             def model(data: Any, found: list[tuple[torch.Tensor, torch.Tensor]] = found) -> None:
                 found.append(at_nodes(self.program.layers, data))
 
-            run(replace(self.program, model=model), cast("Cells", cells), values, len(pick))
+            there = cells.to(self.posterior.device)
+            run(replace(self.program, model=model), cast("Cells", there), values, len(pick))
             log_label, log_told = (part.flatten(0, -3) for part in found[0])
             label = cells.label.reshape(cells.log_weight.shape).numpy() * self.scale.label_sd + self.scale.label_mean
-            yield rows, label, (log_label + cells.log_weight).exp(), log_told.exp()
+            yield rows, label, (log_label + there.log_weight).exp(), log_told.exp()
 
     def _values(self, pick: Array) -> dict[str, torch.Tensor]:
         """Return the chosen draws of every site, padded as under a fit plate."""
@@ -242,18 +243,19 @@ class JudgeFit:
             event = self.posterior.event_dims.get(name, 0)
             batch = values.ndim - 1 - event
             shape = (len(pick), *(1,) * (2 - batch), *values.shape[1:])
-            out[name] = torch.tensor(values[pick].reshape(shape), dtype=torch.float64)
+            out[name] = torch.tensor(values[pick].reshape(shape), dtype=torch.float64, device=self.posterior.device)
         return out
 
 
 def _moments(label: Array, prior: torch.Tensor, told: torch.Tensor) -> tuple[Array, Array, Array]:
     """Return P(verdict), E[Y | verdict] and Var(Y) [draw, unit] of a pass."""
-    y = torch.tensor(label)
+    y = torch.tensor(label).to(prior)
     joint = prior * told
     total, evidence = prior.sum(1), joint.sum(1)
     centre = (prior * y).sum(1) / total
     variance = (prior * (y - centre[:, None]) ** 2).sum(1) / total
-    return (evidence / total).numpy(), ((joint * y).sum(1) / evidence).numpy(), variance.numpy()
+    probability, mean, left = torch.stack([evidence / total, (joint * y).sum(1) / evidence, variance]).cpu().numpy()
+    return probability, mean, left
 
 
 def load_judge(path: str | Path, program: str | Path | Program | Layer | None = None) -> JudgeFit:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from prefdensity.errors import FitError
 from prefdensity.inference.curvature import dense_hessian
+from prefdensity.inference.devices import device_for, require_device
 from prefdensity.inference.engines import Answer, Settings
 from prefdensity.inference.methods import infer
 from prefdensity.inference.precision import factor
@@ -29,6 +30,7 @@ from prefdensity.version import __version__
 
 if TYPE_CHECKING:
     from prefdensity.programs.cells import Cells
+    from prefdensity.programs.judged_cells import JudgedCells
 
 Array = NDArray[Any]
 
@@ -41,7 +43,7 @@ _STEPS, _SETTLED = 30, 1e-3  # of a refit; twice the nats left to climb before i
 def fit_judge(
     program: str | Path | Program | Layer, judged: Judged, *, method: str = "auto", draws: int = 500, seed: int = 0,
     labelled: int = MOST_LABELLED, hidden: int = MOST_HIDDEN, scale: Scale | None = None, max_steps: int = 10_000,
-    progress: bool | None = None,
+    device: str = "auto", progress: bool | None = None,
 ) -> JudgeFit:  # fmt: skip
     """Fit a program of judged units to all that was seen.
 
@@ -64,8 +66,9 @@ def fit_judge(
         and an estimator that weights by known propensities is consistent whatever they are.
     scale
         Units of measurement, of another fit; None: learned from the labels.
-    max_steps, progress
-        Of svi; show a progress bar on stderr (None: if it is a terminal).
+    max_steps, device, progress
+        Of svi; "cpu", "cuda", or "auto": cuda if there is one and units have many points; a progress bar (None: on a
+        terminal).
 
     Returns
     -------
@@ -78,8 +81,9 @@ def fit_judge(
     DataError
         If too few labels are seen, or a tie meets a program without ties.
     FitError
-        For an unknown method.
+        For an unknown method or device.
     """
+    require_device(device)
     started = time.monotonic()
     program = judged_program(program)
     if method not in METHODS:
@@ -89,12 +93,13 @@ def fit_judge(
     used = _chosen(judged, labelled, hidden, seed)
     few = used.take(slice(0, len(used), max(1, len(used) // 50)))
     require_probabilities(program, cast("Cells", scale.cells(program, few)))
-    view = _view(program, scale, used)
-    settings = Settings(draws, 1, seed, None, max_steps, 4, 500, None, {})
+    units = scale.cells(program, used)
+    view = _view(program, units.to(place := device_for(device, len(units))))
+    settings = Settings(draws, 1, seed, None, max_steps, 4, 500, None, {}, place)
     with show_progress(progress) as report:
         answer = infer(method, view, None, settings, report)
     gain = {"sd_ratio": _sd_ratio(view, scale, used, answer.point)} if method != "map" else {}
-    return _fitted(view, scale, used, answer, seed, time.monotonic() - started, gain)
+    return _fitted(view, scale, used, answer, (seed, place, time.monotonic() - started), gain)
 
 
 def refit(
@@ -112,7 +117,8 @@ def refit(
     """
     started = time.monotonic()
     used = _chosen(judged, labelled, hidden, seed)
-    view = _view(fit.program, fit.scale, used)
+    place = fit.posterior.device
+    view = _view(fit.program, fit.scale.cells(fit.program, used).to(place))
     z = _vectors(view, fit.posterior.draws)
     centred = z - z.mean(0)
     spread = centred.T @ centred / len(z)
@@ -124,7 +130,7 @@ def refit(
         if gain < _SETTLED:
             facts = {"method": "laplace", "converged": True, "message": "a fit moved to other units", "steps": step}
             answer = Answer(z - start + mode + move, mode + move, facts)
-            return _fitted(view, fit.scale, used, answer, seed, time.monotonic() - started)
+            return _fitted(view, fit.scale, used, answer, (seed, place, time.monotonic() - started))
         there = _slope(view, mode + move)
         while there[0] < value + 0.1 * gain and gain > 1e-9:
             move, gain = move / 2, gain / 2
@@ -139,7 +145,7 @@ def _secant(inverse: torch.Tensor, move: torch.Tensor, drop: torch.Tensor) -> to
     bend = drop @ move
     if bend <= 0:
         return inverse
-    rest = torch.eye(len(move), dtype=move.dtype) - torch.outer(move, drop) / bend
+    rest = torch.eye(len(move), device=move.device).to(move) - torch.outer(move, drop) / bend
     return rest @ inverse @ rest.T + torch.outer(move, move) / bend
 
 
@@ -151,9 +157,9 @@ def _slope(view: View, z: torch.Tensor) -> tuple[float, torch.Tensor]:
     return float(value.detach()), gradient[0]
 
 
-def _view(program: Program, scale: Scale, units: Judged) -> View:
+def _view(program: Program, units: JudgedCells) -> View:
     # what a view asks of its cells, units have as well: total, outcomes, head, pairwise, single precision, a length
-    return View(program, cast("Cells", scale.cells(program, units)))
+    return View(program, cast("Cells", units))
 
 
 def _chosen(units: Judged, labelled: int, hidden: int, seed: int) -> Judged:
@@ -172,7 +178,7 @@ def _vectors(view: View, draws: dict[str, Array]) -> torch.Tensor:
     """Return the vectors [draw, dimension] of a view at draws of its sites."""
     parts = []
     for name, site in view.sites.items():
-        values = torch.as_tensor(draws[name], dtype=view.dtype)
+        values = torch.tensor(draws[name], dtype=view.dtype, device=view.device)
         parts.append(site.transform.inv(values).reshape(len(values), -1))
     return torch.cat(parts, -1)
 
@@ -185,7 +191,7 @@ def _sd_ratio(view: View, scale: Scale, used: Judged, point: torch.Tensor) -> di
     seen = used.labelled
     if seen.all():
         return {name: [1.0] * (site.at.stop - site.at.start) for name, site in view.sites.items()}
-    labelled = _view(view.program, scale, used.take(seen))
+    labelled = _view(view.program, scale.cells(view.program, used.take(seen)).to(view.device))
     variance = []
     for each in (labelled, view):
         hessian = dense_hessian(each.log_joint, point[None], each.work)[1][0]
@@ -199,17 +205,18 @@ def _fitted(
     scale: Scale,
     used: Judged,
     answer: Answer,
-    seed: int,
-    seconds: float,
+    made: tuple[int, str, float],
     facts: dict[str, Any] | None = None,
 ) -> JudgeFit:
-    """Return what `answer` found as a fit, with what produced it."""
+    """Return what `answer` found as a fit, with what produced it: `made` from a seed, where, in so many seconds."""
+    seed, place, seconds = made
     draws, dims = sites_at(view, answer.z)
     point, _ = sites_at(view, answer.point[None])
     labels = int(used.labelled.sum())
     status = FitStatus(
         seed=seed,
         seconds=seconds,
+        device=place,
         log_likelihood=float(view.log_parts(answer.point[None])[1].detach()),
         settings={"scale": scale.as_dict(), "labelled": labels, "hidden": len(used) - labels} | (facts or {}),
         warnings=answer.warnings,

@@ -26,7 +26,7 @@ from prefdensity.errors import DataError, ProgramError
 from prefdensity.inference.fitting import fit
 from prefdensity.posterior.outcome_tables import outcome_tables
 from prefdensity.posterior.posterior import Posterior
-from prefdensity.posterior.questions import given_to, question_cells
+from prefdensity.posterior.questions import draws_of, given_to, question_cells
 from prefdensity.programs.layers import Layer, Program
 
 Array = NDArray[Any]
@@ -183,7 +183,7 @@ def _chances(post: Posterior, at: dict[str, Array], first: Array, seed: int) -> 
     parts = []
     for table in outcome_tables(post, cells, given=given, step=max(1, post.n_draws // _MOST), seed=seed):
         if who is not None and table.log_weight is not None:
-            of_type = torch.as_tensor(post.draws["type_probability"][table.draws]).log().transpose(-1, -2)
-            table = replace(table, log_weight=of_type, annotator=torch.as_tensor(who))
-        parts.append(table.mixed().exp().numpy())
+            of_type = draws_of(post, "type_probability", table.draws).log().transpose(-1, -2)
+            table = replace(table, log_weight=of_type, annotator=torch.as_tensor(who).to(post.device))
+        parts.append(table.mixed().exp().cpu().numpy())
     return np.asarray(np.concatenate(parts).mean(0) @ scores(post.outcomes))

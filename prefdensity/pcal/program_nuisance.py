@@ -30,6 +30,8 @@ class ProgramNuisance(Nuisance):
         Of the fit.
     hidden
         Units with preferences only that a fit uses at most.
+    device
+        Where it is fitted and asked; "auto" as in `fit_judge`. All else of an estimate is sums, on the CPU.
     """
 
     program: Any
@@ -37,6 +39,7 @@ class ProgramNuisance(Nuisance):
     seed: int = 0
     draws: int = 100
     hidden: int = 500
+    device: str = "auto"
 
     def fit(self, train: Judged) -> LawExpectation:
         """See `Nuisance`; a program already fitted is taken as it is."""
@@ -50,6 +53,7 @@ class ProgramNuisance(Nuisance):
                 seed=self.seed,
                 draws=self.draws,
                 hidden=self.hidden,
+                device=self.device,
                 progress=False,
             )
         )

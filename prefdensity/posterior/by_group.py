@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from prefdensity.errors import DataError
 from prefdensity.posterior.draws import Draws, require_spread
-from prefdensity.posterior.questions import given_to, padded, question_cells
+from prefdensity.posterior.questions import given_to, question_cells, sites_of
 from prefdensity.posterior.simultaneous import at_once
 from prefdensity.programs.layers import Program
 from prefdensity.programs.pipeline import margins
@@ -151,7 +151,7 @@ def utilities_in(post: Draws, name: str, places: NDArray[Any]) -> Array:
     met = {"item", name}
     strange = {each for each in ("annotator", *post.labels_of) if not {each, each.partition(".")[0]} & met}
     given = given_to(post, cells, strange)
-    found = np.empty((post.n_draws, groups, items))
+    cells, found = cells.to(post.device), np.empty((post.n_draws, groups, items))
     step = max(1, _PASS // len(a))
     for start in range(0, post.n_draws, step):
         rows = slice(start, start + step)
@@ -166,12 +166,12 @@ def _margins(post: Draws, cells: Any, given: list[str], rows: slice) -> Array:
     def ask(data: Any) -> None:
         asked.append(margins(post.program.layers, data)[0])
 
-    values = {name: padded(post, name, torch.tensor(post.draws[name][rows])) for name in given}
+    values = sites_of(post, given, rows)
     count = len(next(iter(post.draws.values()))[rows])
     program = Program(post.program_name, ask, post.outcomes, layers=post.program.layers)
     with torch.no_grad(), centred(post.latent):
         require_drawn(run(program, cells, values, count, seed=rows.start).met, post.latent, post.program_name)
-    return asked[-1].expand(count, *asked[-1].shape[1:]).reshape(count, -1).numpy()
+    return asked[-1].expand(count, *asked[-1].shape[1:]).reshape(count, -1).cpu().numpy()
 
 
 def _rankings(post: Draws, names: tuple[str, ...], utilities: Array, level: float) -> pd.DataFrame:

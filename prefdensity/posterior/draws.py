@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 
 from prefdensity.errors import DataError, ProgramError
@@ -124,6 +125,19 @@ class Draws:
         if self.fitted is None:
             raise ProgramError(self.missing or f"this posterior holds no program, only its name {self.program_name!r}")
         return self.fitted
+
+    @property
+    def device(self) -> str:
+        """Where programs are run for questions: the device of the fit.
+
+        That is the CPU where the device is not at hand, and where the table did not fit on it. Draws stay in host
+        memory; a question copies those that it takes to the device, and its answer back.
+        """
+        if self.status.device == "cpu" or self.status.parts > 1:
+            return "cpu"
+        count = torch.cuda.device_count()
+        known = ("cuda", *(f"cuda:{k}" for k in range(count))) if count else ()
+        return self.status.device if self.status.device in known else "cpu"
 
     @property
     def drawn(self) -> tuple[str, ...]:

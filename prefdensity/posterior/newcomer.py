@@ -3,7 +3,8 @@
 What is new is small: the latents of one annotator, given what all share. Under the mean of that a few steps of Newton's
 method find their mode and its curvature; every draw of the posterior gets one draw of theirs from that Gaussian, and
 is weighed by how likely it makes the new judgements (Pareto-smoothed importance sampling, `psis`). So what all share
-learns from them too, as little as it should, and how far the weights can be relied on is told.
+learns from them too, as little as it should, and how far the weights can be relied on is told. All of it is on the CPU,
+wherever the fit was: a few judgements of one annotator are too little work for a device.
 """
 
 from __future__ import annotations

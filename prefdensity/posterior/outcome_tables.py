@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from prefdensity.posterior.draws import Draws
-from prefdensity.posterior.questions import padded, question_cells
+from prefdensity.posterior.questions import padded, question_cells, sites_of
 from prefdensity.programs.cells import Cells
 from prefdensity.programs.running import require_drawn, run
 
@@ -22,7 +22,7 @@ _PASS = 4_000_000
 
 @dataclass(frozen=True)
 class OutcomeTable:
-    """Log probabilities of the outcomes of cells, for a run of draws.
+    """Log probabilities of the outcomes of cells, for a run of draws, on the device of the posterior.
 
     Attributes
     ----------
@@ -86,18 +86,18 @@ def outcome_tables(
     """
     program = post.program
     taken = [name for name in post.drawn if given is None or name in given]
-    nothing = torch.zeros(len(cells), len(post.outcomes), dtype=torch.float64)
-    silent = replace(cells, outcomes=post.outcomes, outcome=nothing)
+    nothing = torch.zeros(len(cells), len(post.outcomes), dtype=torch.float64, device=post.device)
+    silent = replace(cells.to(post.device), outcomes=post.outcomes, outcome=nothing)
     types = post.draws["type_weight"].shape[1] if "type_weight" in post.draws else 1
     index = range(0, post.n_draws, step)
     size = max(1, _PASS // (len(cells) * len(post.outcomes) * types))
     for start in range(0, len(index), size):
         rows = index[start : start + size]
         chosen = slice(rows[0], rows[-1] + 1, step)
-        sites = {name: padded(post, name, torch.tensor(post.draws[name][chosen])) for name in taken}
+        sites = sites_of(post, taken, chosen)
         for name, value in values.items():
-            sites[name] = padded(post, name, value.expand(len(rows), *value.shape))
-        log_prior = torch.zeros(len(rows), dtype=torch.float64)
+            sites[name] = padded(post, name, value.to(post.device).expand(len(rows), *value.shape))
+        log_prior = nothing.new_zeros(len(rows))
         with torch.no_grad():
             met = run(program, silent, sites, len(rows), seed=seed + start).met
             require_drawn(met, post.latent, program.name)
@@ -106,7 +106,7 @@ def outcome_tables(
         fn = met["outcome"]["fn"]
         log_weight = getattr(fn, "log_weight", None)
         log_prob = fn.outcome_log_prob.expand(len(rows), -1, -1, -1)
-        yield OutcomeTable(chosen, log_prob, log_weight, log_prior, cells.annotator)
+        yield OutcomeTable(chosen, log_prob, log_weight, log_prior, silent.annotator)
 
 
 def type_shares(post: Draws) -> NDArray[np.float64]:
@@ -123,5 +123,5 @@ def type_shares(post: Draws) -> NDArray[np.float64]:
     for table in outcome_tables(post, question_cells(post, post.program, 0 * who, 0 * who, who)):
         if table.log_weight is None or table.log_weight.shape[-1] == 1:
             return weight
-        parts.append(table.of_cells.exp().mean(-1).numpy())
+        parts.append(table.of_cells.exp().mean(-1).cpu().numpy())
     return np.concatenate(parts)

@@ -9,14 +9,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 
 from prefdensity.data.named import numbers_or_dates
 from prefdensity.errors import DataError
 from prefdensity.posterior.draws import Draws
 from prefdensity.posterior.outcome_tables import outcome_tables
-from prefdensity.posterior.questions import given_to, question_cells
+from prefdensity.posterior.questions import draws_of, given_to, question_cells
 
 FIRST = {"a": 1.0, "b": -1.0, "neither": 0.0}
 
@@ -46,9 +45,9 @@ def outcome_probabilities(
     parts = []
     for table in outcome_tables(post, cells, given=given, step=step, seed=seed):
         if known is not None and table.log_weight is not None:
-            of_type = torch.as_tensor(post.draws["type_probability"][table.draws, known]).log().unsqueeze(-1)
+            of_type = draws_of(post, "type_probability", table.draws)[:, known].log().unsqueeze(-1)
             table = replace(table, log_weight=of_type)
-        parts.append(table.mixed().exp().numpy())
+        parts.append(table.mixed().exp().cpu().numpy())
     return np.concatenate(parts)
 
 

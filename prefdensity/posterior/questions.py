@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ def question_cells(
     points: NDArray[np.float64] | None = None,
     at: Mapping[str, ArrayLike] = MappingProxyType({}),
 ) -> Cells:
-    """Return one cell for each pair, all covariates 0 and nothing observed.
+    """Return one cell for each pair, all covariates 0 and nothing observed, on the CPU (see `Cells.to`).
 
     Parameters
     ----------
@@ -128,6 +129,16 @@ def _span(post: Draws, name: str) -> Tensor:
     """Return the least and the greatest [2] of a number, in standard deviations from its mean."""
     middle, spread, *ends = post.units[name]
     return (torch.tensor(ends, dtype=torch.float64) - middle) / spread
+
+
+def draws_of(post: Draws, name: str, rows: slice | NDArray[Any] = slice(None)) -> Tensor:
+    """Return draws [draw, ...] of a site on the device of the posterior."""
+    return torch.tensor(post.draws[name][rows], device=post.device)
+
+
+def sites_of(post: Draws, names: Collection[str], rows: slice | NDArray[Any] = slice(None)) -> dict[str, Tensor]:
+    """Return draws of sites as a run takes them (see `padded`), on the device of the posterior."""
+    return {name: padded(post, name, draws_of(post, name, rows)) for name in names}
 
 
 def padded(post: Draws, name: str, values: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ _CLOSE = 1e-6  # relative: the same program rounds otherwise elsewhere
 
 
 def signature_of(post: Draws, program: Program, ask: Ask | None = None) -> Signature:
-    """Return the signature of a program under the first draw of a posterior.
+    """Return the signature of a program under the first draw of a posterior, on the CPU: a file is read anywhere.
 
     Parameters
     ----------

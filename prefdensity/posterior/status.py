@@ -65,6 +65,8 @@ class FitStatus:
         Effective sample size: of the weighed proposals (Kish, smoothed weights), or of nuts its least.
     r_hat, divergences
         Of nuts.
+    device, parts
+        Where it was fitted, and the number of parts in which the table went there.
     restart_values
         The objective reached by each restart (nats).
     modes
@@ -101,6 +103,7 @@ class FitStatus:
     chains: int = 1
     guide: str = ""
     device: str = "cpu"
+    parts: int = 1
     restart_values: tuple[float, ...] = ()
     modes: tuple[float, ...] = ()
     elbo_trace: tuple[float, ...] = ()

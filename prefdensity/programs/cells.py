@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -109,10 +109,10 @@ class Cells:
     def __len__(self) -> int:
         return len(self.item_a)
 
-    @property
+    @cached_property
     def mirror(self) -> Tensor:
-        """The place of each outcome once the sides are exchanged, int64 [outcome]."""
-        return torch.tensor(mirror(self.outcomes), device=self.item_a.device)
+        """The place of each outcome once the sides are exchanged, int64 [outcome]: kept, for a device is waited for."""
+        return torch.tensor(mirror(self.outcomes), device=self.total.device)
 
     @cached_property
     def rows(self) -> Tensor:
@@ -254,13 +254,18 @@ class Cells:
     def log_sum_of_set(self, score: Tensor) -> Tensor:
         """Return log sum exp of scores [..., comparison] over the alternatives of each row's choice set."""
         assert self.choice is not None
-        sets = int(self.choice[-1]) + 1
         index = self.choice.expand(score.shape)
-        top = score.detach().new_full((*score.shape[:-1], sets), -torch.inf)
+        top = score.detach().new_full((*score.shape[:-1], self._sets), -torch.inf)
         top = top.scatter_reduce(-1, index, score.detach(), "amax")
         shifted = (score - entries(top, self.choice)).exp()
         total = torch.zeros_like(top).scatter_add(-1, index, shifted)
         return entries(total.log() + top, self.choice)
+
+    @cached_property
+    def _sets(self) -> int:
+        """How many choice sets there are: read once, for a device makes the host wait."""
+        assert self.choice is not None
+        return int(self.choice[-1]) + 1
 
     def head(self, rows: int) -> Cells:
         """Return the first `rows` cells only: one is enough to run a program for its latent sites."""
@@ -307,8 +312,8 @@ class Cells:
     def each(self, change: Callable[[Tensor], Tensor]) -> Cells:
         """Return the same cells with every tensor changed, such as moved to another device."""
         changed: dict[str, Any] = {}
-        for name, held in vars(self).items():
-            if isinstance(held, Tensor) and name != "rows":
+        for name, held in ((each.name, getattr(self, each.name)) for each in fields(self)):
+            if isinstance(held, Tensor):
                 changed[name] = change(held)
             elif isinstance(held, Mapping) and name != "sizes":
                 changed[name] = {key: change(values) for key, values in held.items()}
@@ -316,6 +321,12 @@ class Cells:
             self.ratings, **{name: change(held) for name, held in vars(self.ratings).items() if held is not None}
         )
         return replace(self, **changed, ratings=ratings)
+
+    def to(self, device: torch.device | str) -> Cells:
+        """Return the same cells on a device: these themselves where they are there."""
+        place, here = torch.device(device), self.total.device
+        there = here.type == place.type and place.index in (None, here.index)
+        return self if there else self.each(lambda held: held.to(place))
 
     def _read(self, table: Tensor, index: Tensor) -> Tensor:
         return entries(self._precise(table), index)

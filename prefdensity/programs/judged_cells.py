@@ -105,6 +105,10 @@ class JudgedCells:
         """Return the same cells with these in the place of `columns`."""
         return replace(self, **{name: held for (name, _), held in columns.items()})  # type: ignore[arg-type]
 
+    def to(self, device: torch.device | str) -> JudgedCells:
+        """Return the same units on a device."""
+        return self.with_columns({name: held.to(device) for name, held in self.columns().items()})
+
     def in_single_precision(self) -> JudgedCells:
         """Return the same cells: sums over the points of a unit need double precision."""
         return self
@@ -114,7 +118,7 @@ class JudgedCells:
         """Output 1 is shown first [judgement]."""
         return torch.ones_like(self.outputs[:, 0])
 
-    @property
+    @cached_property
     def mirror(self) -> Tensor:
         """The place of each outcome once the sides are exchanged, int64 [outcome]."""
         return torch.tensor(mirror(self.outcomes), device=self.verdict.device)

@@ -29,7 +29,6 @@ def cells_of(
     outcomes: tuple[str, ...] = OUTCOMES,
     needs: Sequence[str] = ("annotator", "first", "covariates"),
     dtype: torch.dtype = torch.float64,
-    device: str = "cpu",
 ) -> Cells:
     """Return the distinct comparisons, or choice sets, of a table with counts, as tensors: what programs see.
 
@@ -46,8 +45,8 @@ def cells_of(
     needs
         Which columns keep comparisons apart (annotator, first, covariates, labels and numbers that users named, and
         attributes as in "annotator.age"), and what else programs read; the rest is forgotten.
-    dtype, device
-        Of the real tensors, and of all tensors.
+    dtype
+        Of the real tensors. All are on the CPU, where tables are read; `Cells.to` takes them to a device.
     """
     raise TypeError(f"{type(data).__name__} is no table of judgements")
 
@@ -58,7 +57,6 @@ def _of_comparisons(
     outcomes: tuple[str, ...] = OUTCOMES,
     needs: Sequence[str] = ("annotator", "first", "covariates"),
     dtype: torch.dtype = torch.float64,
-    device: str = "cpu",
 ) -> Cells:
     needs = in_full(data, needs)
     flip = data.item_a > data.item_b
@@ -76,7 +74,7 @@ def _of_comparisons(
         judged, size = np.where(flip, np.array(mirror(words))[code], code), len(words)
         counts = np.bincount(cell * size + judged, data.count, size * len(rows)).reshape(-1, size)[:, : len(outcomes)]
         term = cell * len(outcomes) + judged
-    make = _Tensors(dtype, device)
+    make = _Tensors(dtype)
     first, covariates = read.get("first"), read.get("covariates")
     return Cells(
         item_a=make.codes(read["item_a"].values[rows]),
@@ -102,13 +100,12 @@ def _of_choices(
     outcomes: tuple[str, ...] = ("a", "b"),
     needs: Sequence[str] = ("annotator",),
     dtype: torch.dtype = torch.float64,
-    device: str = "cpu",
 ) -> Cells:
     needs = in_full(data, needs)
     read = [*(each for each in said(data) if each.column.name in needs), *_through_labels(data, needs)]
     sets, of_row = _in_order(same_key([data.column("sets"), *read])[0])  # type: ignore[list-item]
     rows = _alternatives(data, sets, of_row)
-    make = _Tensors(dtype, device)
+    make = _Tensors(dtype)
     chosen = np.stack([rows["chosen"], np.zeros(len(rows["chosen"]))])
     return Cells(
         item_a=make.codes(rows["item_a"]),
@@ -143,16 +140,15 @@ def _through_labels(data: Table, needs: Sequence[str]) -> list[Held]:
 
 @dataclass(frozen=True)
 class _Tensors:
-    """Arrays as tensors of one dtype on one device."""
+    """Arrays as tensors of one dtype."""
 
     dtype: torch.dtype
-    device: str
 
     def reals(self, values: Any) -> Tensor:
-        return torch.tensor(values, dtype=self.dtype, device=self.device)
+        return torch.tensor(values, dtype=self.dtype)
 
     def codes(self, values: NDArray[Any]) -> Tensor:
-        return torch.tensor(values, dtype=torch.int64, device=self.device)
+        return torch.tensor(values, dtype=torch.int64)
 
     def numbers(self, held: Held, values: NDArray[Any]) -> Tensor:
         """Return values of a column in its unit."""

@@ -114,7 +114,9 @@ def cost(
     require_same_table(post, data)
     other = fuller
     if not isinstance(other, Posterior):
-        other = fit(other, data, method=post.status.asked, draws=post.n_draws, seed=seed, progress=False)
+        other = fit(
+            other, data, method=post.status.asked, draws=post.n_draws, seed=seed, device=post.device, progress=False
+        )
     asked = _situations(data, seed)
     mine, better = (_utilities(each, data, asked) for each in (post, other))
     rows = [row for quantity in _LOSSES for row in _rows(quantity, mine, better)]

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from prefdensity.data.comparisons import Comparisons
-from prefdensity.data.grades import pooled, scores
+from prefdensity.data.grades import scores, verdict
 from prefdensity.errors import DataError
-from prefdensity.inference.fitting import fit
+from prefdensity.inference.fitting import fit_again
 from prefdensity.posterior.posterior import Posterior, require_same_table
 from prefdensity.posterior.psis import USABLE, smooth
-from prefdensity.posterior.questions import given_to
+from prefdensity.posterior.questions import draws_of, given_to
 from prefdensity.programs.cells import Cells
 from prefdensity.programs.defaults import NOISE
 from prefdensity.programs.tabulate import cells_of
@@ -179,7 +179,7 @@ def _blocks(cells: Cells, post: Posterior) -> Iterator[tuple[int, Cells]]:
     types = post.draws["type_weight"].shape[1] if "type_weight" in post.draws else 1
     step = max(1, _PASS // (post.n_draws * types * len(post.outcomes)))
     for start in range(0, len(cells), step):
-        yield start, cells.take(torch.arange(start, min(start + step, len(cells))))
+        yield start, cells.take(torch.arange(start, min(start + step, len(cells)))).to(post.device)
 
 
 def _said_by_annotators(post: Posterior, cells: Cells) -> Tensor | None:
@@ -234,37 +234,38 @@ class _Asked:
         if weight is not None:
             assert cells.annotator is not None  # types are refused without annotators
             if whole is None:
-                share = torch.tensor(post.draws["type_probability"]).log().transpose(1, 2)[..., cells.annotator]
+                share = draws_of(post, "type_probability").log().transpose(1, 2)[..., cells.annotator]
             else:
                 share = (whole + weight)[..., cells.annotator]
         one, other = _somebody_new(ideal, cells, meant, weight, seed)
-        pool = torch.tensor(pooled(one.numpy(), post.outcomes))
         return cls(
             recorded=recorded,
             wrong=wrong,
             share=share,
             seen=whole is not None,
-            score=one.exp() @ torch.tensor(scores(post.outcomes)),
-            margin=pool[..., 0] - pool[..., 1],
+            score=one.exp() @ torch.tensor(scores(post.outcomes)).to(one),
+            margin=_pooled(one, post.outcomes, "a") - _pooled(one, post.outcomes, "b"),
             differ=1 - (one + other).exp().sum(-1),
         )
 
     def left_out(self, cell: Array, outcome: Array, power: Array) -> Array:
         """Return the columns of `_NAMES` and k-hat [column, term] of labels left out by importance weights."""
-        label, wrong = self._of_labels(cell, outcome)
-        weight, k_hat = smooth(-(label * torch.tensor(power)).T.contiguous())
+        at, said = torch.as_tensor(np.stack([cell, outcome])).to(self.score.device)
+        label, wrong = self._of_labels(at, said)
+        weight, k_hat = smooth(-(label * torch.tensor(power).to(label)).T.contiguous())
         weight = weight.exp()
-        flipped = np.full(len(cell), np.nan) if wrong is None else (wrong / label.exp()).mean(0).numpy()
-        return np.stack([flipped, *self._averaged(weight, label, cell), k_hat.numpy()])
+        flipped = torch.full_like(k_hat, torch.nan) if wrong is None else (wrong / label.exp()).mean(0)
+        return torch.stack([flipped, *self._averaged(weight, label, at), k_hat]).cpu().numpy()
 
     def held_out(self, cell: Array, outcome: Array) -> Array:
         """Return the columns of `_NAMES` [column, term] of labels that the fit has not seen."""
-        label, wrong = self._of_labels(cell, outcome)
+        at, said = torch.as_tensor(np.stack([cell, outcome])).to(self.score.device)
+        label, wrong = self._of_labels(at, said)
         weight = label.new_full((len(cell), len(label)), 1 / len(label))
-        flipped = np.full(len(cell), np.nan) if wrong is None else (wrong.mean(0) / label.exp().mean(0)).numpy()
-        return np.stack([flipped, *self._averaged(weight, label, cell)])
+        flipped = torch.full_like(label[0], torch.nan) if wrong is None else wrong.mean(0) / label.exp().mean(0)
+        return torch.stack([flipped, *self._averaged(weight, label, at)]).cpu().numpy()
 
-    def _of_labels(self, cell: Array, outcome: Array) -> tuple[Tensor, Tensor | None]:
+    def _of_labels(self, cell: Tensor, outcome: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return log P(label | what else its annotator said) and P(label, flipped | the same) [draw, term]."""
         label = self.recorded[:, :, cell, outcome]
         wrong = None if self.wrong is None else self.wrong[:, :, cell, outcome]
@@ -274,15 +275,20 @@ class _Asked:
         rest = rest.log_softmax(1)
         return (rest + label).logsumexp(1), None if wrong is None else (rest.exp() * wrong).sum(1)
 
-    def _averaged(self, weight: Tensor, label: Tensor, cell: Array) -> Iterator[Array]:
+    def _averaged(self, weight: Tensor, label: Tensor, cell: Tensor) -> Iterator[Tensor]:
         """Yield p_recorded, soft_label, its sd, margin and disagreement by weights [term, draw]."""
-        yield (weight * label.exp().T).sum(1).numpy()
+        yield (weight * label.exp().T).sum(1)
         score = self.score.T[cell]
         mean = (weight * score).sum(1)
-        yield mean.numpy()
-        yield (weight * (score - mean[:, None]) ** 2).sum(1).sqrt().numpy()
-        yield (weight * self.margin.T[cell]).sum(1).numpy()
-        yield (weight * self.differ.T[cell]).sum(1).numpy()
+        yield mean
+        yield (weight * (score - mean[:, None]) ** 2).sum(1).sqrt()
+        yield (weight * self.margin.T[cell]).sum(1)
+        yield (weight * self.differ.T[cell]).sum(1)
+
+
+def _pooled(log_prob: Tensor, outcomes: tuple[str, ...], side: str) -> Tensor:
+    """Return the log probability [...] of a side, whatever its strength, from those of outcomes [..., outcome]."""
+    return log_prob[..., [k for k, each in enumerate(outcomes) if verdict(each) == side]].logsumexp(-1)
 
 
 def _somebody_new(
@@ -317,12 +323,12 @@ def _refit(
         report("refits", k, int(fold.max()) + 1)
         out = bad[fold == k]
         kept = np.setdiff1d(np.arange(len(data)), out)
-        part = fit(post.program, data.take(kept), method=post.status.asked, seed=seed, progress=False)
+        part = fit_again(post, data.take(kept), seed=seed)
         left = data.take(out)
         cells = cells_of(left, post.outcomes, post.program.needs)
         assert cells.term is not None  # the data have outcomes
         term, size = cells.term.numpy(), len(post.outcomes)
-        columns = _Asked.of(part, cells, None, seed).held_out(term // size, term % size)
+        columns = _Asked.of(part, cells.to(part.device), None, seed).held_out(term // size, term % size)
         for name, column in _turned(dict(zip(_NAMES, columns, strict=True)), left).items():
             if name != "p_flipped":
                 values[name][out] = column

@@ -216,7 +216,7 @@ def _held_out(part: Posterior, data: Comparisons, out: NDArray[np.bool_]) -> Arr
     """Return P(a) of the rows that a fit has not seen."""
     left = data.take(out)
     log_lik, _, _, index = unit_log_lik(part, left, "comparison", held_out=True)
-    return _of_a(log_lik.exp().mean(0).numpy()[index], left)
+    return _of_a(log_lik.exp().mean(0).cpu().numpy()[index], left)
 
 
 def _of_a(observed: Array, data: Comparisons) -> Array:
@@ -238,7 +238,7 @@ def _left_out(
             report("auxiliary on fresh pairs", start, len(pairs))
             rows = slice(start, start + _ROWS)
             terms, of_row = np.unique(term[rows], return_inverse=True)  # equal judgements have equal weights
-            weight = smooth(-log_lik[:, terms].T.contiguous())[0].exp().numpy()[of_row]
+            weight = smooth(-log_lik[:, terms].T.contiguous())[0].exp().cpu().numpy()[of_row]
             position = {pair: k for k, pair in enumerate(dict.fromkeys(pairs[rows]))}
             own = [position[pair] for pair in pairs[rows]]
             for k, view in enumerate(views):

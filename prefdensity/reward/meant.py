@@ -53,7 +53,7 @@ def channel(post: Posterior, cells: Cells) -> Tensor:
     choice = next(each for each in program.layers if each.stage == "choice")
     found = []
     for k in range(size):
-        certain = torch.full((1, 1, len(cells), size), -torch.inf, dtype=cells.total.dtype)
+        certain = torch.full((1, 1, len(cells), size), -torch.inf, dtype=cells.total.dtype, device=post.device)
         certain[..., k] = 0.0
         meant = replace(choice, function=functools.partial(_said, certain), options=())
         asked = replace(program, model=functools.partial(_recorded, (meant, *noise_of(program))))

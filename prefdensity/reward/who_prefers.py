@@ -145,12 +145,12 @@ def _preferred(post: Posterior, sets: ResponseSets, step: int, seed: int, label:
     met = {"item", label}
     strange = {each for each in ("annotator", *post.labels_of) if not {each, each.partition(".")[0]} & met}
     given = given_to(post, cells, strange)
-    value = torch.tensor(scores(post.outcomes))
+    value = torch.tensor(scores(post.outcomes)).to(post.device)
     total: Array | None = None
     strangers = 1 if len(given) == len(post.drawn) else _STRANGERS
     for k in range(strangers):
         tables = outcome_tables(post, cells, given=given, step=step, seed=seed + 7919 * k)
-        own = torch.cat([table.log_prob.exp() @ value for table in tables]).numpy()
+        own = torch.cat([table.log_prob.exp() @ value for table in tables]).cpu().numpy()
         total = own if total is None else total + own
     assert total is not None
     return total / strangers

@@ -19,7 +19,7 @@ from torch import Tensor
 from prefdensity.data.comparisons import Comparisons
 from prefdensity.errors import DataError
 from prefdensity.posterior.posterior import Posterior, require_same_table
-from prefdensity.posterior.questions import padded, question_cells
+from prefdensity.posterior.questions import question_cells, sites_of
 from prefdensity.programs.compose import compose
 from prefdensity.programs.known_utilities import known_utilities
 from prefdensity.programs.running import run
@@ -79,7 +79,7 @@ def described(
     step = max(1, post.n_draws // draws)
     found = np.empty((len(range(0, post.n_draws, step)), len(labels)))
     middle, unit = data.item_features.mean(0), spread(data.item_features)
-    values = {name: padded(post, name, torch.tensor(post.draws[name][::step])) for name in post.drawn}
+    values = sites_of(post, post.drawn, slice(None, None, step))
     rows = max(2, _BLOCK // len(middle))
     columns = [place[name] for name in data.feature_names]
     with show_progress(progress) as report:
@@ -98,8 +98,8 @@ def _utilities(post: Posterior, points: Array, values: dict[str, Tensor]) -> Arr
     cells = question_cells(post, post.program, [0], [0], points=points)
     count = len(next(iter(values.values())))
     with torch.no_grad():
-        met = run(post.program, cells, values, count, seed=0).met["utility"]["value"]
-    return np.asarray(met.expand(count, *met.shape[1:]).reshape(count, -1).numpy())
+        met = run(post.program, cells.to(post.device), values, count, seed=0).met["utility"]["value"]
+    return np.asarray(met.expand(count, *met.shape[1:]).reshape(count, -1).cpu().numpy())
 
 
 def _about(post: Posterior, labels: tuple[str, ...], utility: Array, step: int) -> Posterior:

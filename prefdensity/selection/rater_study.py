@@ -225,7 +225,9 @@ class _World:
             rows += self._answers(pairs, self._people(way, found, pairs, most, of_people))
             frame = pd.DataFrame(rows, columns=["item_a", "item_b", "annotator", "outcome"])
             data = with_items(Comparisons.from_frame(frame), self.post.items)
-            found = fit(self.post.program, data, method="laplace", seed=0, draws=_DRAWS, progress=False)
+            found = fit(
+                self.post.program, data, method="laplace", seed=0, draws=_DRAWS, device=self.post.device, progress=False
+            )
             order = [found.items.index(item) for item in self.post.items]
             mean = found.utilities().mean(0)[order]
             curve.append((budget, float(stats.spearmanr(mean, self.utility).statistic)))
