@@ -1,5 +1,7 @@
 """What a simpler program costs: stated by the fuller one, and true where the truth is known."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -128,3 +130,9 @@ def test_the_command_line_says_what_each_finding_costs(tmp_path):
     assert "What bradley_terry costs if bradley_terry+tastes(by=&#39;context&#39;) is right." in page
     assert all(unit in page for unit in table["unit"])
     assert "no labels of items are given" in page
+    done = CliRunner().invoke(app, ["report", str(fit / "fit.nc"), *ask, "--cost"])
+    assert done.exit_code == 0, done.output
+    assert "What bradley_terry costs if bradley_terry+tastes(by='context') is right" in done.output
+    again = (fit / "report.html").read_text(encoding="utf-8")
+    told = [re.search(r"What it costs</h2>(.*?)</section>", each, re.DOTALL) for each in (page, again)]
+    assert told[0].group(1) == told[1].group(1)

@@ -23,7 +23,7 @@ def show_verdict(post: Posterior, checked: CheckReport) -> None:
     typer.echo("\n" + "\n".join(closing(post, checked)))
 
 
-def show_costs(found: CheckReport, post: Posterior, data: Comparisons | Choices, seed: int) -> list[CostReport]:
+def show_costs(found: CheckReport, post: Posterior, data: Comparisons | Choices, seed: int = 0) -> list[CostReport]:
     """Print what a program costs by the first that answers each finding; return what is said, the first's first."""
     from prefdensity.reporting.cost import cost
 

@@ -59,6 +59,9 @@ class Method(StrEnum):
     mle = "mle"
 
 
+Cost = Annotated[
+    bool, typer.Option("--cost", help="Fit the first model that answers each finding; say what yours costs by it.")
+]
 Reference = Annotated[
     str | None,
     typer.Option(help="Item from which differences are counted, in the report and between groups.", metavar="ITEM"),
@@ -226,6 +229,7 @@ def report(
     ] = None,
     level: Annotated[float, typer.Option(help="Posterior mass of intervals.", min=0.01, max=0.999)] = 0.9,
     reference: Reference = None,
+    cost: Cost = False,
 ) -> None:
     """Write the report of a saved fit again; FILE and its options must be those of the fit."""
     from prefdensity.checking.check import check
@@ -235,8 +239,9 @@ def report(
     post = load_posterior(saved, model)
     require_item(reference, post.items)
     checked = check(post, data)
+    costs = show_costs(checked, post, data) if cost else []
     target = out or saved.with_name("report.html")
-    written = write_report(post, data, target, title, level=level, reference=reference, checked=checked)
+    written = write_report(post, data, target, title, level=level, reference=reference, checked=checked, costs=costs)
     typer.echo(f"wrote {written}")
     show_verdict(post, checked)
 
@@ -249,9 +254,7 @@ def check(
     data: "Comparisons | Choices",
     replicates: Annotated[int, typer.Option(help="Tables to replicate from the fit.", min=20)] = 100,
     seed: Annotated[int, typer.Option(help="Seed of the replicated tables.", min=0)] = 0,
-    cost: Annotated[
-        bool, typer.Option("--cost", help="Fit the first model that answers each finding; say what yours costs by it.")
-    ] = False,
+    cost: Cost = False,
     model: Annotated[
         Path | None,
         typer.Option("--model", "-m", help="The .py file of the fit, if it was one.", metavar="FILE"),
