@@ -118,10 +118,16 @@ ASKED = {
     "noise": ("annotate",),
 }  # fmt: skip
 ON_THE_CPU = ("given",)
+LONG = ("select by tables", "win_probabilities")
+CASES = [
+    pytest.param(kind, each, marks=[pytest.mark.slow] * (each in LONG))
+    for kind, asked in ASKED.items()
+    for each in asked
+]
 
 
 @pytest.mark.filterwarnings("ignore:.*k-hat above:UserWarning")
-@pytest.mark.parametrize(("kind", "question"), [(kind, each) for kind, asked in ASKED.items() for each in asked])
+@pytest.mark.parametrize(("kind", "question"), CASES)
 def test_a_question_is_answered_on_the_device_as_on_the_cpu(kind, question, fitted):
     post, data = fitted(kind)
     expected = QUESTIONS[question](post, data)
@@ -156,8 +162,9 @@ def test_folds_are_fitted_where_it_is_asked_for(votes):
     np.testing.assert_allclose(found.elpd_i, expected.elpd_i, rtol=1e-6)
 
 
-def test_a_program_is_fitted_again_on_its_device(fitted):
-    post, data = fitted("plain")
+def test_a_program_is_fitted_again_on_its_device(votes):
+    data = votes.without_ties()
+    post = prefdensity.fit("bradley_terry", data, method="map")
     found, expected = both(lambda device: fit_again(post if device == "cpu" else there(post), data.take(np.arange(99))))
     assert (found.status.device, found.device) == ("cuda", "cpu")  # there is none by now
     same(found.point, expected.point)
@@ -209,6 +216,7 @@ def judged():
     return buy(full, *p.T, draw(p, 6) + 1)
 
 
+@pytest.mark.slow
 def test_a_judge_is_fitted_moved_and_asked_on_the_device(judged):
     how = {"method": "laplace", "draws": 100, "hidden": 50, "progress": False}
 
@@ -222,6 +230,7 @@ def test_a_judge_is_fitted_moved_and_asked_on_the_device(judged):
     same(*both(asked))
 
 
+@pytest.mark.slow
 def test_an_estimate_with_a_program_as_nuisance_is_the_same_from_the_device(judged):
     def asked(device):
         nuisance = ProgramNuisance("gaussian+distance+lapse", draws=50, hidden=50, device=device)

@@ -36,7 +36,7 @@ class Known:
         nothing = torch.zeros(0, self.size, dtype=torch.float64)
         found = [float(self.log_density(each.numpy())) for each in h]
         return [
-            Point(value, Mode(each, value, True, 1), nothing, lambda: None, 0.0, 0.0)
+            Point(each, value, Mode(each, value, True, 1), nothing, lambda: None, 0.0, 0.0)
             for each, value in zip(h, found, strict=True)
         ]
 
@@ -103,7 +103,7 @@ def test_a_climb_from_where_there_is_no_density_ends_there():
     start = torch.zeros(2, view.dimension, dtype=torch.float64)
     start[0] = math.nan
     free = torch.tensor([k for k in range(view.dimension) if k not in view.hyper])
-    top = climb(Batch(view), start, torch.zeros(2, dtype=torch.int64), free)
+    top = climb(Batch(view), start, torch.zeros(2, dtype=torch.int64), free, view.hyper)
     assert top.value[0] == -math.inf
     assert top.converged.tolist() == [False, True]
 

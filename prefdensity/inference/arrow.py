@@ -16,6 +16,7 @@ memory are linear in the number of annotators; log det P = sum_j log det B_j + l
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
@@ -73,26 +74,16 @@ class Arrow:
 
     def largest_diagonal(self) -> float:
         """See `Precision`."""
-        return float(max(self.blocks.diagonal(dim1=-2, dim2=-1).abs().max(), self.corner.diagonal().abs().max()))
+        own = self.blocks.diagonal(dim1=-2, dim2=-1).abs().max()
+        return float(torch.maximum(own, self.corner.diagonal().abs().max()))
 
     def partition(self, free: Tensor, held: Tensor) -> tuple[Arrow, Tensor]:
         """See `Precision`; none of `held` is an annotator's."""
-        place = torch.full((self.dimension,), -1, device=self.rest_at.device)
-        place[free] = torch.arange(len(free), device=free.device)
-        stays = as_slice(torch.nonzero(place[self.rest_at] >= 0).flatten())
-        spot = torch.empty_like(place)
-        spot[self.rest_at] = torch.arange(len(self.rest_at), device=place.device)
-        away = spot[held]
+        own_at, rest_at, stays, away = _parted(self.own_at, self.rest_at, free, held)
         cross = torch.empty(len(free), len(held), dtype=self.corner.dtype, device=self.corner.device)
-        cross[place[self.rest_at[stays]]] = self.corner[stays][:, away]
-        cross[place[self.own_at]] = self.border[..., away]
-        rest = Arrow(
-            self.blocks,
-            self.border[..., stays],
-            self.corner[stays][:, stays],
-            place[self.own_at],
-            place[self.rest_at[stays]],
-        )
+        cross[rest_at] = self.corner[stays][:, away]
+        cross[own_at] = self.border[..., away]
+        rest = Arrow(self.blocks, self.border[..., stays], self.corner[stays][:, stays], own_at, rest_at)
         return rest, cross
 
     def gaussian(self) -> Gaussian | None:
@@ -120,20 +111,31 @@ class Arrow:
         blocks.diagonal(dim1=-2, dim2=-1).add_(damping)
         corner.diagonal().add_(damping)
         lower, failed = torch.linalg.cholesky_ex(blocks)
-        if failed.any():
-            return None
         whitened = torch.linalg.solve_triangular(lower, self.border, upper=False)
         flat = whitened.flatten(0, 1)
         for rows in torch.arange(len(corner)).chunk(4):  # Cholesky reads the lower triangle only
             here, ahead = slice(int(rows[0]), int(rows[-1]) + 1), slice(0, int(rows[-1]) + 1)
             corner[here, ahead] -= flat[:, here].T @ flat[:, ahead]
-        schur, failed = torch.linalg.cholesky_ex(corner)
-        if failed.any():
+        schur, broken = torch.linalg.cholesky_ex(corner)
+        if failed.any() | broken.any():
             return None
         diagonal = torch.empty(self.dimension, dtype=corner.dtype, device=corner.device)
         diagonal[self.rest_at] = self.corner.diagonal()
         diagonal[self.own_at] = self.blocks.diagonal(dim1=-2, dim2=-1)
         return ArrowFactor(lower, whitened, schur, self.own_at, self.rest_at, diagonal)
+
+
+@functools.lru_cache(maxsize=4)  # by identity: it is the same for every place, and looking would wait for a device
+def _parted(
+    own_at: Tensor, rest_at: Tensor, free: Tensor, held: Tensor
+) -> tuple[Tensor, Tensor, Tensor | slice, Tensor]:
+    """Return where own and kept coordinates lie among `free`, which of the rest are kept, where `held` are in it."""
+    place = torch.full((own_at.numel() + len(rest_at),), -1, device=rest_at.device)
+    place[free] = torch.arange(len(free), device=free.device)
+    stays = as_slice(torch.nonzero(place[rest_at] >= 0).flatten())
+    spot = torch.empty_like(place)
+    spot[rest_at] = torch.arange(len(rest_at), device=place.device)
+    return place[own_at], place[rest_at[stays]], stays, spot[held]
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,7 +173,7 @@ class ArrowFactor:
     @property
     def least(self) -> float:
         """The smallest squared pivot."""
-        return float(min(self.lower.diagonal(dim1=-2, dim2=-1).min(), self.schur.diagonal().min())) ** 2
+        return float(torch.minimum(self.lower.diagonal(dim1=-2, dim2=-1).min(), self.schur.diagonal().min())) ** 2
 
     def scale(self, noise: Tensor) -> Tensor:
         """See `Gaussian`: F = L^-T."""

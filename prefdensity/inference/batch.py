@@ -75,15 +75,19 @@ class Summits:
     iterations: int
 
 
-def climb(batch: Batch, z: Tensor, tables: Tensor, free: Tensor) -> Summits:
-    """Climb from z [row, dimension] in the coordinates `free`, every row for the table of its own."""
+def climb(batch: Batch, z: Tensor, tables: Tensor, free: Tensor, held: tuple[int, ...] = ()) -> Summits:
+    """Climb from z [row, dimension] in the coordinates `free`, all but those `held`, every row for its own table.
+
+    A device is waited for twice in each round: for whether curvature needs damping, and which rows are left.
+    """
     z = z.clone()
     rows, size = z.shape
-    stays = batch.local is not None and not torch.isin(free.new_tensor(bending(batch.view)), free).any()
+    stays = batch.local is not None and set(bending(batch.view)) <= set(held)
     given = Given(batch.view, z) if stays else None  # scalars that others hang on are held
     value = z.new_full((rows,), -torch.inf)
     step, gain, share = torch.zeros_like(z), z.new_zeros(rows), z.new_ones(rows)
-    precision = z.new_empty(rows, size, size)
+    eye = torch.eye(size, dtype=z.dtype, device=z.device)
+    precision = eye.repeat(rows, 1, 1)
     converged = torch.zeros(rows, dtype=torch.bool, device=z.device)
     left, tables, iteration = torch.arange(rows, device=z.device), tables.to(z.device), 0
     while len(left) and iteration < _ITERATIONS:
@@ -93,17 +97,19 @@ def climb(batch: Batch, z: Tensor, tables: Tensor, free: Tensor) -> Summits:
         there, gradient, hessian = batch.slopes(here, tables[left], known)
         rose = there >= value[left] + 1e-4 * share[left] * gain[left] - _ROUNDING * there.abs()
         rose &= torch.isfinite(there) & torch.isfinite(hessian).flatten(1).all(-1) & torch.isfinite(gradient).all(-1)
+        up, up_all = rose[:, None], rose[:, None, None]
         share[left] = torch.where(rose, 1.0, share[left] / 2)
-        kept = rose.nonzero()[:, 0]
-        up, slope = left[kept], gradient[kept][:, free]
-        z[up], value[up], precision[up] = here[kept], there[kept], -hessian[kept]
-        step[up[:, None], free] = _steps(precision[up], slope, free)
-        gain[up] = (slope * step[up[:, None], free]).sum(-1)
-        done = up[gain[up] < _CLOSE]
-        z[done] += step[done]
-        value[done] += gain[done] / 2
-        converged[done] = True
-        left = left[~converged[left] & (share[left] > _SMALLEST) & torch.isfinite(value[left])]
+        z[left], value[left] = torch.where(up, here, z[left]), torch.where(rose, there, value[left])
+        precision[left] = torch.where(up_all, -hessian, precision[left])
+        slope = torch.where(up, gradient[:, free], 0.0)
+        onward = _steps(torch.where(up_all, -hessian, eye), slope, free)
+        step[left[:, None], free] = torch.where(up, onward, step[left][:, free])
+        gain[left] = torch.where(rose, (slope * onward).sum(-1), gain[left])
+        done = rose & (gain[left] < _CLOSE)
+        z[left] += torch.where(done[:, None], step[left], 0.0)
+        value[left] += torch.where(done, gain[left] / 2, 0.0)
+        converged[left] = done
+        left = left[~done & (share[left] > _SMALLEST) & torch.isfinite(value[left])]
     if stays:
         log_prior(batch.view, z).add_rows_to(precision, -1.0)
     return Summits(z, value, precision, converged, iteration)

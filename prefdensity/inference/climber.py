@@ -98,8 +98,8 @@ class Climber:
             value, gradient = self._slope(z)
             solve, pace, again = self._within(known.covariance), _PACE, True
         step = solve(gradient)
+        gain = float(gradient @ step)
         for iteration in range(1, most + 1):
-            gain = float(gradient @ step)
             if max(gain, gain * pace / _FRESH) < _CLOSE:
                 return Mode(z + step, value + gain / 2, True, iteration, precision)
             size, least = 1.0, 1e-9 if precision is not None else 0.1
@@ -115,14 +115,16 @@ class Climber:
             z, (value, gradient) = z + size * step, there
             if not self.prior and float(z.abs().max()) > _FAR:
                 break
-            pace, precision = 1.0, None
+            before, pace, precision = gain, 1.0, None
             if again and size == 1:
                 step = solve(gradient)
-                pace = float(gradient @ step) / gain
+                gain = float(gradient @ step)
+                pace = gain / before
             if not pace < _PACE:
                 _, gradient, precision = self.curvature(z)
                 solve, pace, again = self._solver(precision), _FRESH, precision.factors
                 step = solve(gradient)
+                gain = float(gradient @ step)
         return Mode(z, value, False, most, precision)
 
     def _slope(self, z: Tensor) -> tuple[float, Tensor]:
@@ -175,12 +177,12 @@ class Climber:
 
 def _ascent(precision: Precision, gradient: Tensor) -> Tensor:
     """Solve precision x = gradient, damped until the matrix is positive definite."""
-    damping, top = 0.0, precision.largest_diagonal()
+    damping = 0.0
     for _ in range(40):
         step = precision.newton_step(gradient, damping)
         if step is not None:
             return step
-        damping = max(4 * damping, 1e-4 * top)
+        damping = 4 * damping or 1e-4 * precision.largest_diagonal()
     raise FitError("the curvature of this program cannot be inverted on these data")
 
 

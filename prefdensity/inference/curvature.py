@@ -133,12 +133,13 @@ class LocalCurvature:
 
     def _arrow(self, blocks: list[Block], prior: Prior) -> Arrow:
         """Return minus the Hessian with the annotators' entries apart."""
-        out = _ArrowSum(*self._order(), self.view.dtype)
+        out = _ArrowSum(*self._order, self.view.dtype)
         for first, second, values in blocks:
             out.take_likelihood(first, second, values)
         out.take_prior(prior)
         return Arrow(out.blocks, out.border, out.corner, out.own_at, out.rest_at)
 
+    @cached_property
     def _order(self) -> tuple[Tensor, Tensor]:
         """Return the coordinates of annotators' entries [annotator, own] and of the rest [rest]."""
         everything = torch.arange(self.view.dimension, device=self.view.device)

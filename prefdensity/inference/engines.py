@@ -149,7 +149,7 @@ def by_map(view: View, settings: Settings, report: Report) -> Answer:
 
 
 def _summit(view: View, start: Tensor) -> Mode:
-    return summit(profile_of(view, start), start[list(view.hyper)])
+    return summit(profile_of(view, start), start.cpu()[list(view.hyper)])
 
 
 def by_laplace(view: View, settings: Settings, report: Report) -> Answer:

@@ -43,7 +43,7 @@ def laplace(view: View, start: Tensor | None = None, watch: Watch | None = None)
     start = first_guess(view) if start is None else start
     if view.hyper:
         profile = profile_of(view, start)
-        found = nested(profile, start[list(view.hyper)], watch)
+        found = nested(profile, start.cpu()[list(view.hyper)], watch)
         profile.last = None  # it may be large, and the points hold on to the profile
         return of_nested(found)
     climber = Climber(view)
@@ -73,7 +73,7 @@ def of_nested(found: Nested) -> Mixture:
         iterations=found.iterations,
         mode=best,
         log_evidence=found.log_evidence,
-        whole=found.joint(found.peak, found.full),
+        whole=found.joint(found.peak, whole=True),
     )
 
 

@@ -283,7 +283,7 @@ def _approximations(view: View, counts: Tensor) -> list[Mixture]:
     start, batch = first_guess(view), Batch(view, counts)
     if view.hyper:
         profile = BatchProfile(view, start, batch)
-        found = nested_many(profile, start[list(view.hyper)].expand(len(counts), -1))
+        found = nested_many(profile, start.cpu()[list(view.hyper)].expand(len(counts), -1))
         return [of_nested(each) for each in found]
     everything = torch.arange(view.dimension, device=view.device)
     tables = torch.arange(len(counts), device=view.device)

@@ -4,7 +4,8 @@ A scale such as the spread of reliabilities bends the posterior of everything be
 misses that. Given the scale, the rest is nearly Gaussian; so the scale is laid on a grid around the mode of
 its own (Laplace-approximated) marginal, and each grid point carries its conditional Gaussian (Rue, Martino and
 Chopin 2009, JRSS-B 71, 319-392; Tierney and Kadane 1986). Where a scale is so sharply known that it bends
-nothing, one joint Gaussian holds it and the rest.
+nothing, one joint Gaussian holds it and the rest. Hyperparameters are a handful: where to look for them is worked out
+on the CPU, wherever the rest is.
 """
 
 from __future__ import annotations
@@ -48,12 +49,13 @@ Watch = Callable[[Mode, float], None]
 
 @dataclass(frozen=True)
 class Point:
-    """What was found at one value of the hyperparameters.
+    """What was found at one value of the hyperparameters, `at` [hyper] (on the CPU).
 
     `value` is their marginal log density, `slope` [free, hyper] how the conditional mode moves with them; `inner` makes
     the Gaussian of the rest, with its `log_det` and the standard error of that.
     """
 
+    at: Tensor
     value: float
     mode: Mode
     slope: Tensor
@@ -78,7 +80,7 @@ class Marginal(Protocol):
     iterations: int
 
     def __call__(self, h: Tensor, tables: Tensor) -> list[Point]:
-        """Return what is found at h [row, hyper] for the tables [row]."""
+        """Return what is found at h [row, hyper] for the tables [row], both on the CPU."""
 
     def first(self, h: Tensor) -> tuple[Tensor, Tensor]:
         """Return where to start for the peak of a single table, instead of h [hyper], and how far apart to look."""
@@ -96,6 +98,8 @@ class Nested:
         A of the Gaussian around every point [hyper, hyper].
     full
         The same for a single Gaussian in the place of the grid.
+    log_dets
+        Log |det| of both.
     peak
         The highest point of the marginal.
     log_evidence
@@ -107,6 +111,7 @@ class Nested:
     points: list[Point]
     axes: Tensor
     full: Tensor
+    log_dets: tuple[float, float]
     peak: Point
     log_evidence: float
     converged: bool
@@ -114,10 +119,9 @@ class Nested:
     hyper: Tensor
     free: Tensor
 
-    def joint(self, point: Point, axes: Tensor | None = None) -> Joint:
-        """Return the joint Gaussian about a point: the hyperparameters by `axes`, the rest given them."""
-        spread = self.axes if axes is None else axes
-        log_det = point.log_det + float(torch.linalg.slogdet(spread)[1])
+    def joint(self, point: Point, whole: bool = False) -> Joint:
+        """Return the joint Gaussian about a point, or the one in the place of the grid, the rest given its place."""
+        spread, log_det = (self.full if whole else self.axes), self.log_dets[whole] + point.log_det
         return Joint(self.hyper, self.free, spread, point.slope, point.inner, log_det, point.log_det_error)
 
 
@@ -259,13 +263,15 @@ def _further(found: dict[tuple[int, ...], Point], wide: list[bool]) -> list[tupl
 def _nested(marginal: Marginal, points: list[Point], full: Tensor, wide: Tensor, settled: bool) -> Nested:
     values = torch.tensor([point.value for point in points], dtype=torch.float64)
     axes = full * torch.where(wide, _SPACING, 1.0)
+    log_dets = float(torch.linalg.slogdet(axes)[1]), float(torch.linalg.slogdet(full)[1])
     # a cell of the grid for the wide axes, the whole Gaussian for the sharp ones
-    cell = float(torch.linalg.slogdet(axes)[1]) + 0.5 * int((~wide).sum()) * LOG_2PI
+    cell = log_dets[0] + 0.5 * int((~wide).sum()) * LOG_2PI
     kept = [point for point in points if point.value > float(values.max()) + math.log(_NEGLIGIBLE)]
     return Nested(
         points=kept,
-        axes=axes,
-        full=full,
+        axes=axes.to(points[0].mode.z),
+        full=full.to(points[0].mode.z),
+        log_dets=log_dets,
         peak=points[0],
         log_evidence=float(values.logsumexp(0)) + cell,
         converged=settled and all(point.mode.converged for point in kept),

@@ -91,12 +91,8 @@ class Triangle:
     """A Gaussian by the Cholesky factor L [dimension, dimension] of its precision: F = L^-T is made where asked for."""
 
     lower: Tensor
+    log_det: float
     log_det_error: float = 0.0
-
-    @cached_property
-    def log_det(self) -> float:
-        """See `Gaussian`."""
-        return -float(self.lower.diagonal().log().sum())
 
     def scale(self, noise: Tensor) -> Tensor:
         """See `Gaussian`."""
@@ -179,8 +175,10 @@ class Dense:
     def gaussian(self) -> Triangle | Axes:
         """See `Precision`; directions that are nearly flat get the curvature of a unit prior."""
         lower = self._lower
-        if lower is not None and _is_steep(lower, FLAT):
-            return Triangle(lower)
+        if lower is not None:
+            least, log_det = pivots(lower).tolist()
+            if least > FLAT:
+                return Triangle(lower, log_det)
         return Axes(*_axes(self.matrix, FLAT))
 
 
@@ -190,11 +188,13 @@ def factor(precision: Tensor, floor: float = FLAT) -> Tensor:
     Directions of curvature below `floor` (a saddle, a rotation that changes nothing) get that of a unit prior.
     """
     lower, failed = torch.linalg.cholesky_ex(precision)
-    return _inverse(lower) if not failed and _is_steep(lower, floor) else _axes(precision, floor)[0]
+    return _inverse(lower) if not failed and float(pivots(lower)[0]) > floor else _axes(precision, floor)[0]
 
 
-def _is_steep(lower: Tensor, floor: float) -> bool:
-    return float(lower.diagonal().min()) ** 2 > floor
+def pivots(lower: Tensor) -> Tensor:
+    """Return the smallest squared pivot and log |det F| [..., 2] of Cholesky factors [..., dimension, dimension]."""
+    diagonal = lower.diagonal(dim1=-2, dim2=-1)
+    return torch.stack([diagonal.amin(-1).square(), -diagonal.log().sum(-1)], -1)
 
 
 def _inverse(lower: Tensor) -> Tensor:

@@ -93,7 +93,8 @@ def _derived(value: Tensor, free: Tensor, bent: tuple[int, ...]) -> Prior:
     rows: list[tuple[int, Tensor]] = []
     for k in bent:
         (row,) = torch.autograd.grad(gradient[:, k].sum(), free, retain_graph=True)
-        row[:, [earlier for earlier, _ in rows]] = 0.0
+        for earlier, _ in rows:
+            row[:, earlier] = 0.0
         rows.append((k, row))
     (diagonal,) = torch.autograd.grad(gradient.sum(), free)
     for k, row in rows:  # the sum over a column of the Hessian has its entries in their rows as well
@@ -148,7 +149,6 @@ class Given:
         with torch.no_grad():
             met = view.run(view.values(z)[0], len(z), view.cells.head(1)).met
         self._laws = {name: (met[name]["fn"], met[name]["value"].shape) for name in view.sites}
-        self._bent = torch.tensor(bending(view), dtype=torch.int64, device=view.device)
 
     def __call__(self, z: Tensor) -> Prior:
         """Return the log prior at z [fit, dimension]."""
@@ -157,6 +157,7 @@ class Given:
             values, log_det = self.view.values(free)
             value = log_det + sum(_summed(law, values[name].reshape(as_)) for name, (law, as_) in self._laws.items())
             found = _derived(value, free, ())
-        found.gradient[:, self._bent] = 0.0
-        found.diagonal[:, self._bent] = 0.0
+        for k in bending(self.view):
+            found.gradient[:, k] = 0.0
+            found.diagonal[:, k] = 0.0
         return found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -14,7 +16,7 @@ from prefdensity.inference.climber import Climber
 from prefdensity.inference.guide import LOG_2PI
 from prefdensity.inference.mode import Mode
 from prefdensity.inference.nested import FIRST, Point
-from prefdensity.inference.precision import Dense, Gaussian, gaussian_of
+from prefdensity.inference.precision import FLAT, Dense, Gaussian, Triangle, gaussian_of, pivots
 from prefdensity.inference.prior import bending, likeliest
 from prefdensity.inference.view import View
 
@@ -40,15 +42,15 @@ class Profile:
     def __call__(self, h: Tensor, tables: Tensor) -> list[Point]:
         """Return what is found at h [row, hyper] for the tables [row], looked for from what is near."""
         found = []
-        for each in h:
-            found.append(self._point(self._guess(each, 0)))
+        for each, there in zip(h, h.to(self.start), strict=True):
+            found.append(self._point(each, self._guess(each, there, 0)))
             self.known.setdefault(0, []).append(replace(found[-1], inner=_forgotten))
         return found
 
     def first(self, h: Tensor) -> tuple[Tensor, Tensor]:
         """Return where the peak may be [hyper], and how far apart to look there, from what is found at h [hyper]."""
         h, apart = h.clone(), torch.full_like(h, FIRST)
-        felt = torch.isin(self.held, self.held.new_tensor(bending(self.view)))
+        felt = torch.tensor([k in bending(self.view) for k in self.view.hyper])
         small = self.view.dimension <= _TOGETHER and self.view.work <= _WORK
         if small or not felt.any():  # points are cheap, or the rest says nothing of them
             return h, apart
@@ -56,11 +58,11 @@ class Profile:
         assert self.last is not None
         frame, spread = self.last.frame(), torch.zeros_like(point.mode.z)
         spread[self.free] = frame if frame.dim() == 1 else torch.linalg.vector_norm(frame, dim=-1)
-        h[felt], deviation = likeliest(self.view, point.mode.z, spread, self.held[felt])
-        apart[felt] = (2 * deviation).clamp_max(FIRST)
+        best, deviation = likeliest(self.view, point.mode.z, spread, self.held[felt.to(self.held.device)])
+        h[felt], apart[felt] = best.cpu(), (2 * deviation).clamp_max(FIRST).cpu()
         return h, apart
 
-    def _point(self, guess: Tensor) -> Point:
+    def _point(self, at: Tensor, guess: Tensor) -> Point:
         mode = self.climber.climb(guess, known=self.last)
         inner, cross = self._inner(mode)
         self.last = inner
@@ -70,7 +72,7 @@ class Profile:
         self._made = mode, inner
         kept = (lambda: inner) if len(mode.z) <= _KEPT else (lambda: self._again(mode))
         slope = -torch.stack([inner.covariance(column) for column in cross.T], 1)
-        return Point(value, mode, slope, kept, inner.log_det, inner.log_det_error)
+        return Point(at, value, mode, slope, kept, inner.log_det, inner.log_det_error)
 
     def _again(self, mode: Mode) -> Gaussian:
         """Return the Gaussian at a mode; the last one is kept."""
@@ -78,23 +80,23 @@ class Profile:
             self._made = mode, self._inner(mode)[0]
         return self._made[1]
 
-    def _guess(self, h: Tensor, table: int) -> Tensor:
-        """Return where the conditional mode should be [dimension]."""
-        z = self._nearest(h, table)
+    def _guess(self, h: Tensor, there: Tensor, table: int) -> Tensor:
+        """Return where the conditional mode should be [dimension], at h on the CPU, `there` where the rest is."""
+        z = self._nearest(h, there, table)
         if known := self.known.get(table):
             near = self._near(known, h)
-            z[self.free] += near.slope @ (h - near.mode.z[self.held]).clamp(-1.0, 1.0)  # a slope holds nearby
+            z[self.free] += near.slope @ (there - near.mode.z[self.held]).clamp(-1.0, 1.0)  # a slope holds nearby
         return z
 
-    def _nearest(self, h: Tensor, table: int) -> Tensor:
+    def _nearest(self, h: Tensor, there: Tensor, table: int) -> Tensor:
         """Return the nearest conditional mode that is known, or the start, at these hyperparameters [dimension]."""
         known = self.known.get(table)
         z = (self._near(known, h).mode.z if known else self.start).clone()
-        z[self.held] = h
+        z[self.held] = there
         return z
 
     def _near(self, known: list[Point], h: Tensor) -> Point:
-        away = torch.stack([point.mode.z[self.held] for point in known]) - h
+        away = torch.stack([point.at for point in known]) - h
         return known[int(away.square().sum(-1).argmin())]
 
     @torch.enable_grad()  # also when draws are weighed
@@ -110,9 +112,8 @@ class BatchProfile(Profile):
 
     def __init__(self, view: View, start: Tensor, batch: Batch) -> None:
         self.view, self.batch = view, batch
-        everything = torch.arange(view.dimension, device=view.device)
-        self.held = torch.tensor(view.hyper, dtype=torch.int64, device=view.device)
-        self.free = everything[~torch.isin(everything, self.held)]
+        rest = [k for k in range(view.dimension) if k not in view.hyper]
+        self.held, self.free = (torch.tensor(at, dtype=torch.int64).to(view.device) for at in (view.hyper, rest))
         self.start = start
         self.known = {}
         self.iterations = 0
@@ -120,34 +121,54 @@ class BatchProfile(Profile):
     def __call__(self, h: Tensor, tables: Tensor) -> list[Point]:
         """See `Profile`."""
         top = self._climbed(h, tables, self._guess)
-        lost = torch.nonzero(~torch.isfinite(top.value)).flatten()
-        if len(lost):  # a slope that did not hold led to where there is no density
+        inner = _Inner(top, self.free, self.held)
+        lost = [k for k, value in enumerate(inner.value) if not math.isfinite(value)]
+        if lost:  # a slope that did not hold led to where there is no density
             again = self._climbed(h[lost], tables[lost], self._nearest)
-            if not torch.isfinite(again.value).all():
-                raise FitError("no mode of the program is found given its hyperparameters; fit with method='svi'")
             top.z[lost], top.value[lost] = again.z, again.value
             top.precision[lost], top.converged[lost] = again.precision, again.converged
-        inner = top.precision[:, self.free[:, None], self.free[None]]
-        cross = top.precision[:, self.free[:, None], self.held[None]]
+            inner = _Inner(top, self.free, self.held)
+            if not all(map(math.isfinite, inner.value)):
+                raise FitError("no mode of the program is found given its hyperparameters; fit with method='svi'")
         found = []
-        reached = zip(tables.tolist(), top.value.tolist(), top.converged.tolist(), strict=True)
-        for k, (table, value, converged) in enumerate(reached):
-            mode = Mode(top.z[k], value, converged, 0)
-            found.append(self._found(mode, inner[k], cross[k]))
+        for k, table in enumerate(tables.tolist()):
+            gaussian, slope = inner.at(k)
+            mode = Mode(top.z[k], inner.value[k], bool(inner.converged[k]), 0)
+            value = mode.value + gaussian.log_det + 0.5 * len(self.free) * LOG_2PI
+            found.append(Point(h[k], value, mode, slope, functools.partial(_itself, gaussian), gaussian.log_det, 0.0))
             self.known.setdefault(table, []).append(found[-1])
         return found
 
-    def _climbed(self, h: Tensor, tables: Tensor, guess: Callable[[Tensor, int], Tensor]) -> Summits:
-        guesses = [guess(each, k) for each, k in zip(h, tables.tolist(), strict=True)]
-        top = climb(self.batch, torch.stack(guesses), tables, self.free)
+    def _climbed(self, h: Tensor, tables: Tensor, guess: Callable[[Tensor, Tensor, int], Tensor]) -> Summits:
+        rows = zip(h, h.to(self.start), tables.tolist(), strict=True)
+        top = climb(self.batch, torch.stack([guess(*each) for each in rows]), tables, self.free, self.view.hyper)
         self.iterations += top.iterations
         return top
 
-    def _found(self, mode: Mode, precision: Tensor, cross: Tensor) -> Point:
-        inner = Dense(precision).gaussian()
-        value = mode.value + inner.log_det + 0.5 * len(self.free) * LOG_2PI
-        slope = -torch.stack([inner.covariance(column) for column in cross.T], 1)
-        return Point(value, mode, slope, lambda: inner, inner.log_det, 0.0)
+
+class _Inner:
+    """The Gaussians of the rest given hyperparameters, those of all points factored together and read at once."""
+
+    def __init__(self, top: Summits, free: Tensor, held: Tensor) -> None:
+        self.precision = top.precision[:, free[:, None], free[None]]
+        self.cross = top.precision[:, free[:, None], held[None]]
+        self.lower, failed = torch.linalg.cholesky_ex(self.precision)
+        self.slope = -torch.cholesky_solve(self.cross, self.lower)
+        told = torch.stack(
+            [top.value, top.converged.to(top.value), failed.to(top.value), *pivots(self.lower).unbind(-1)]
+        )
+        self.value, self.converged, self._failed, self._least, self._log_det = told.tolist()
+
+    def at(self, k: int) -> tuple[Gaussian, Tensor]:
+        """Return the Gaussian of point k, and how its mode moves with the hyperparameters [free, hyper]."""
+        if not self._failed[k] and self._least[k] > FLAT:
+            return Triangle(self.lower[k], self._log_det[k]), self.slope[k]
+        mended = Dense(self.precision[k]).gaussian()
+        return mended, -torch.stack([mended.covariance(column) for column in self.cross[k].T], 1)
+
+
+def _itself(gaussian: Gaussian) -> Gaussian:
+    return gaussian
 
 
 def profile_of(view: View, start: Tensor) -> Profile:

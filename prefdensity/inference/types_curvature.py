@@ -156,12 +156,25 @@ class TypesCurvature:
 
     def _apart(self, matrix: Tensor) -> Arrow:
         """Return a matrix [dimension, dimension] without entries between types as an arrow."""
-        everything = torch.arange(self.view.dimension, device=self.view.device)
-        outer = torch.stack([everything[self._of_type(k)] for k in range(self.view.n_types)])
-        shared = everything[~torch.isin(everything, outer)]
+        outer, shared = self._order
         tip = torch.stack([matrix[at[:, None], at[None]] for at in outer])
         arm = torch.stack([matrix[at[:, None], shared[None]] for at in outer])
         return Arrow(tip, arm, matrix[shared[:, None], shared[None]], outer, shared)
+
+    @cached_property
+    def _order(self) -> tuple[Tensor, Tensor]:
+        """Coordinates of each type's utilities [type, utility], and of what types share [shared]."""
+        everything = torch.arange(self.view.dimension, device=self.view.device)
+        outer = torch.stack([everything[self._of_type(k)] for k in range(self.view.n_types)])
+        return outer, everything[~torch.isin(everything, outer)]
+
+    @cached_property
+    def _judged(self) -> tuple[Tensor, Tensor]:
+        """Whether annotators judged anything [annotator], and who did not [idle]."""
+        cells = self.view.cells
+        judged = torch.zeros(cells.n_annotators, dtype=torch.bool, device=self.view.device)
+        judged[cells.annotator] = True
+        return judged, torch.nonzero(~judged).flatten()
 
     def _run(self, z: Tensor) -> tuple[list[Leaf], list[Tensor], Tensor, Tensor]:
         """Return leaves [type, comparison], free copies, log likelihoods [type, comparison], log weights [type]."""
@@ -225,17 +238,16 @@ class TypesCurvature:
         """Return the covariance of annotators' scores under their types' probabilities, summed over annotators."""
         cells, types = self.view.cells, self.view.n_types
         assert cells.annotator is not None
-        if float(responsibility.amax(0).min()) >= 1 - _SURE:
+        judged, idle_at = self._judged
+        doubt = torch.nonzero(judged & (responsibility.amax(0) < 1 - _SURE)).flatten()
+        if not len(doubt) and not len(idle_at):
             return None
         out = z.new_zeros(len(z), len(z))
         scores = [score.detach() for score in torch.autograd.grad(cell.sum(), free)]
         slope = torch.autograd.functional.jacobian(self._log_weight, z[self.weight.at].detach())
-        judged = torch.zeros(cells.n_annotators, dtype=torch.bool, device=z.device)
-        judged[cells.annotator] = True
-        idle = responsibility[:, ~judged]  # who judged nothing has a score of the weights alone
+        idle = responsibility[:, idle_at]  # who judged nothing has a score of the weights alone
         spread = torch.diag(idle.sum(-1)) - idle @ idle.T
         out[self.weight.at, self.weight.at] = slope.T @ spread @ slope
-        doubt = torch.nonzero(judged & (responsibility.amax(0) < 1 - _SURE)).flatten()
         at = [self._support(k) for k in range(types)]
         for some in doubt.split(max(1, _SCORES // (len(at[0]) * types))):
             place = torch.full((cells.n_annotators,), -1, device=z.device)

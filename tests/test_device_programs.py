@@ -1,0 +1,101 @@
+"""Every program on a device takes the way that it takes on the CPU, by every method, and seldom waits for it."""
+
+import numpy as np
+import pytest
+import torch
+from contract import COMPOSITIONS, suited, view_of
+from device import Device
+
+import prefdensity
+from prefdensity.data import simulate
+from prefdensity.errors import FitError
+from prefdensity.inference import nuts
+from prefdensity.inference.curvature import local_curvature
+from prefdensity.inference.laplace import laplace
+from prefdensity.inference.mode import first_guess
+from prefdensity.inference.types_curvature import types_curvature
+from prefdensity.inference.view import View
+from prefdensity.programs.listing import names
+
+SLOW = pytest.mark.slow
+METHODS = ("mle", "map", "laplace", "variational", "svi")
+# What the host waits for, from a start to the whole grid of hyperparameters: measured 67, 120 and 979.
+WAITS = {
+    "bradley_terry": 75,
+    "davidson+position_bias+reliability": 135,
+    "annotator_types(k=2)+davidson": 1050,
+}
+
+
+def on(view):
+    """The same program with its data on the device."""
+    return View(view.program, view.cells.to("cuda"))
+
+
+def curvature(view):
+    """Which exact curvature a program has, and where not why: what is raised on the way is not seen otherwise."""
+    kind = types_curvature if view.program.type_layer is not None else local_curvature
+    found = kind(view, first_guess(view))
+    return type(found).__name__, getattr(found, "form", None), view.memo.get("spread", "")
+
+
+@pytest.mark.parametrize("name", [*names(), *(pytest.param(each, marks=SLOW) for each in COMPOSITIONS)])
+def test_curvature_on_the_device_is_kept_as_on_the_cpu(name):
+    view, _ = view_of(name)
+    expected = curvature(view)
+    with Device():
+        assert curvature(on(view)) == expected
+
+
+@pytest.mark.parametrize("name", [pytest.param(each, marks=[SLOW] * ("types" in each)) for each in WAITS])
+def test_a_grid_of_hyperparameters_waits_for_the_device_a_few_times(name):
+    data = simulate.population(6, 5, 150, seed=2, tie_strength=0.8, position_bias=0.3, reliability_sd=0.4)[0]
+    view, _ = view_of(name, data if "davidson" in name else data.without_ties())
+    with Device() as device:
+        there = on(view)
+        device.clear()
+        found = laplace(there)
+    assert len(found.weight) > 5
+    assert device.syncs.total() <= WAITS[name]
+
+
+@SLOW
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", names())
+def test_every_program_is_fitted_on_the_device_as_on_the_cpu(name, method):
+    program = prefdensity.load_program(name)
+    data, how = suited(program), {"method": method, "draws": 100, "restarts": 1, "max_steps": 100, "progress": False}
+
+    def fitted(device):
+        try:
+            return prefdensity.fit(program, data, device=device, **how)
+        except FitError as error:
+            return str(error)
+
+    here = fitted("cpu")
+    with Device():
+        there = fitted("cuda")
+    if isinstance(here, str):
+        assert there == here  # refused for the same reason
+        return
+    assert there.status.method == here.status.method
+    for site, value in here.point.items():
+        np.testing.assert_allclose(there.point[site], value, rtol=1e-5, atol=1e-5)
+    for site, draws in here.draws.items():  # an index of a draw may flip where two weights are within rounding
+        gap = np.abs(there.draws[site] - draws) / (1 + np.abs(draws))
+        assert np.quantile(gap, 0.9) < 1e-5
+
+
+@SLOW
+@pytest.mark.parametrize("name", names())
+def test_steps_of_nuts_on_the_device_are_those_on_the_cpu(name):
+    view, _ = view_of(name)
+    start = torch.zeros(view.dimension, dtype=view.dtype)
+
+    def few(of):
+        begin = start.to(of.device), torch.full_like(start, 0.3).to(of.device)
+        return nuts.sample(of, [begin], draws=3, warmup=2, seed=1).z.cpu()
+
+    with Device():
+        found = few(on(view))
+    torch.testing.assert_close(found, few(view), rtol=1e-6, atol=1e-6)
