@@ -24,12 +24,11 @@ class Card(torch.Tensor):
 
     @staticmethod
     def __new__(cls, inner: torch.Tensor) -> Card:
-        """Put a tensor of the CPU on the device."""
+        """Put a tensor of the CPU on the device; a sparse one looks dense from outside."""
         strided = inner.layout == torch.strided
         made = torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
             cls, inner.shape, strides=inner.stride() if strided else None,
-            storage_offset=inner.storage_offset() if strided else 0, dtype=inner.dtype, layout=inner.layout,
-            device=STAND_IN,
+            storage_offset=inner.storage_offset() if strided else None, dtype=inner.dtype, device=STAND_IN,
         )  # fmt: skip
         made.inner = inner
         return made

@@ -11,6 +11,7 @@ from prefdensity.data import simulate
 from prefdensity.errors import FitError
 from prefdensity.inference import nuts
 from prefdensity.inference.curvature import local_curvature
+from prefdensity.inference.krylov import Pattern
 from prefdensity.inference.laplace import laplace
 from prefdensity.inference.mode import first_guess
 from prefdensity.inference.types_curvature import types_curvature
@@ -94,8 +95,36 @@ def test_steps_of_nuts_on_the_device_are_those_on_the_cpu(name):
 
     def few(of):
         begin = start.to(of.device), torch.full_like(start, 0.3).to(of.device)
-        return nuts.sample(of, [begin], draws=3, warmup=2, seed=1).z.cpu()
+        return nuts.sample(of, [begin], draws=6, warmup=2, seed=1).z.cpu()
 
     with Device():
         found = few(on(view))
     torch.testing.assert_close(found, few(view), rtol=1e-6, atol=1e-6)
+
+
+# --- sparse matrices
+
+
+def test_a_sparse_precision_on_the_device_is_that_on_the_cpu():
+    rng = np.random.default_rng(0)
+    one, other = rng.integers(30, size=(2, 200))
+    rows, columns = np.r_[one, np.arange(30)], np.r_[other, np.arange(30)]
+    values = np.r_[np.where(one == other, 0.5, -0.1 * rng.random(200)), np.full(30, 8.0)]
+    x, free = rng.normal(size=(4, 30)), np.arange(2, 30)
+
+    def asked(device):
+        there = [torch.tensor(each).to(device) for each in (rows, columns, values, x, free, [0, 1])]
+        whole = Pattern(*there[:2], 30).fill(there[2])
+        part, cross = whole.partition(there[4], there[5])
+        spread = part.gaussian()
+        found = [whole.times(there[3]), whole.newton_step(there[3][0], 0.1), part.times(there[3][:, 2:]), cross,
+                 spread.scale(there[3][:, 2:]), spread.square(there[3][:, 2:]), spread.covariance(there[3][0, 2:]),
+                 part.single().times(there[3][:, 2:].float()), torch.tensor(spread.log_det)]  # fmt: skip
+        return [each.cpu() for each in found]
+
+    expected = asked("cpu")
+    with Device() as device:
+        found = asked("cuda")
+    assert device.launches
+    for each, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(each, other)
