@@ -25,7 +25,7 @@ Target = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 # Doublings of a trajectory, at most. In coordinates of unit spread seven steps go far enough, and with many chains one
 # of them would mostly ask for more: then all of them wait for it. So the cost of a walk is known in advance.
-_DEPTH = 3
+DEEPEST = 3
 _STAGES = 3  # of the warm-up, with coordinates learned anew between them
 _WRONG = 1000.0  # nats of energy error that are called a divergence
 _ACCEPT = 0.8  # aimed at, of the states of a trajectory
@@ -72,7 +72,7 @@ def leap(target: Target, state: State, step: Tensor) -> State:
 
 
 def transition(
-    target: Target, state: State, size: float, generator: torch.Generator, deepest: int = _DEPTH
+    target: Target, state: State, size: float, generator: torch.Generator, deepest: int = DEEPEST
 ) -> tuple[State, Tensor, Tensor]:
     """Return the next state, the mean acceptance [chain] and whether the trajectory diverged [chain].
 
@@ -216,6 +216,7 @@ def walk(
     generator: torch.Generator,
     enough: Callable[[Tensor], bool] = lambda z: True,
     rounds: int = 1,
+    deepest: int = DEEPEST,
     report: Callable[[int], None] = lambda done: None,
 ) -> Walked:
     """Return NUTS draws of all chains, in coordinates that are learned from all of them.
@@ -235,6 +236,8 @@ def walk(
     enough, rounds
         Where the draws z [chain, draw, dimension] are not `enough`, as many more are taken, `rounds` times in all;
         then the first of these rounds counts as warm-up.
+    deepest
+        Doublings of a trajectory, at most.
     report
         Told how many transitions are done. Ctrl-C keeps the draws so far.
     """
@@ -246,9 +249,9 @@ def walk(
             here = space.z(state.w)
             space = space.learned(torch.cat(seen[len(seen) // 2 :]))
             state, size, seen = space.at(here), StepSize(size.settle()), []
-        state, accepted, _ = transition(space.density, state, size.size, generator)
+        state, accepted, _ = transition(space.density, state, size.size, generator, deepest)
         size.learn(float(accepted.mean()))
-        seen.append(space.z(state.w))
+        seen.append(state.w)
         report(k + 1)
     kept: list[Tensor] = []
     divergences, interrupted, step = 0, False, size.settle()
@@ -256,7 +259,7 @@ def walk(
         for k in range(rounds * draws):
             if k and k % draws == 0 and enough(_settled(kept, draws)):
                 break
-            state, _, diverged = transition(space.density, state, step, generator)
+            state, _, diverged = transition(space.density, state, step, generator, deepest)
             kept.append(space.z(state.w))
             divergences += int(diverged.sum())
             report(warmup + k + 1)
@@ -292,9 +295,13 @@ class _Space:
         value, slope = self.view.value_and_slope(self.z(w))
         return value, slope * self.frame if self.frame.dim() == 1 else slope @ self.frame
 
-    def learned(self, z: Tensor) -> _Space:
-        """Coordinates in which draws z [draw, dimension] have unit spread, and if they are many no correlation."""
-        if len(z) < 10 * z.shape[-1]:
-            return _Space(self.view, z.mean(0), z.std(0))
-        lower, failed = torch.linalg.cholesky_ex(torch.cov(z.T))
-        return _Space(self.view, z.mean(0), z.std(0) if failed else lower)
+    def learned(self, w: Tensor) -> _Space:
+        """Coordinates in which draws w [draw, dimension] of these have unit spread, if they are many no correlation.
+
+        A few draws tell of spreads alone, along the directions of these coordinates.
+        """
+        base, spread = self.z(w.mean(0, keepdim=True))[0], w.std(0)
+        if len(w) < 10 * w.shape[-1]:
+            return _Space(self.view, base, self.frame * spread)
+        lower, failed = torch.linalg.cholesky_ex(torch.cov(self.z(w).T))
+        return _Space(self.view, base, self.frame * spread if failed else lower)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from pyro.ops.stats import effective_sample_size, split_gelman_rubin
@@ -49,7 +49,24 @@ _MOSTLY = 0.8
 _THIN = 2.0
 # Chains, many and short: together in groups that each start from one point, so that what has not yet settled is seen
 # as a difference between groups (Margossian, Hoffman, Sountsov et al. 2024, Bayesian Analysis, nested R-hat).
-_GROUPS, _TOGETHER, _WARMUP, _LONG, _ROUNDS = 4, 16, 60, 50, 3
+_GROUPS, _WARMUP, _LONG = 4, 60, 50
+
+
+@dataclass(frozen=True)
+class _Walk:
+    """How chains walk: how many in a group, doublings of a trajectory, and rounds of transitions, at most."""
+
+    together: int
+    deepest: int
+    rounds: int
+
+
+# Many chains cost a short table no more than one. A larger table pays for each, and what is slow there are the few
+# scalars that hundreds of entries hang on, which long trajectories move: 185 of them, of 15 steps.
+_SHORT, _FEW = _Walk(16, 3, 3), _Walk(2, 4, 1)
+# A larger program is sampled where not even the best Gaussian holds it, if that takes a minute or two: parameters, for
+# steps pass through their covariance, and cell evaluations.
+_SOME_PARAMETERS, _SOME_CELLS = 2_000, 60_000
 
 
 def infer(method: str, view: View, data: Comparisons | None, settings: Settings, report: Report) -> Answer:
@@ -67,8 +84,9 @@ def by_auto(view: View, settings: Settings, report: Report) -> Answer:
     """Laplace; where it does not hold the posterior short NUTS chains if the program is small, else the best Gaussian.
 
     Laplace holds it where k-hat does not speak against it and most rows are safe. The best Gaussian is found by fixed
-    point where curvature is local, and by svi where it is not. Of chains and an approximation either of which may do,
-    or neither, the one with more rows that are safe is returned.
+    point where curvature is local, and by svi where it is not; where k-hat speaks against it as well, chains start
+    from there if the program is not large. Of chains and an approximation either of which may do, or neither, the one
+    with more rows that are safe is returned.
     """
     if not Climber(view).has_curvature:
         return by_svi(view, settings, report)
@@ -90,13 +108,24 @@ def stands(answer: Answer) -> bool:
 
 def _beyond(first: Answer, view: View, settings: Settings, report: Report) -> Answer:
     if _is_small(view):
-        chains = by_short_chains(first, view, settings, report)
-        settled = chains.facts["converged"] and not stands(first)
-        if settled or "interrupted" in chains.facts["message"] or _safe(chains) > _safe(first):
-            return chains
-        return _with_message(first, f"short NUTS chains served no better (R-hat {chains.facts['r_hat']:.2f})")
-    if first.facts["method"] == "variational":
-        return first
+        return _walked(first, view, settings, report, _SHORT)
+    best = first if first.facts["method"] == "variational" else _best(first, view, settings, report)
+    if best.facts["method"] == "variational" and not stands(best) and _is_walkable(view):
+        return _walked(best, view, settings, report, _FEW)
+    return best
+
+
+def _walked(first: Answer, view: View, settings: Settings, report: Report, how: _Walk) -> Answer:
+    """Return what short chains say if they settle or more of it is safe, else the approximation they start from."""
+    chains = by_short_chains(first, view, settings, report, how)
+    settled = chains.facts["converged"] and not stands(first)
+    if settled or "interrupted" in chains.facts["message"] or _safe(chains) > _safe(first):
+        return chains
+    return _with_message(first, f"short NUTS chains served no better (R-hat {chains.facts['r_hat']:.2f})")
+
+
+def _best(first: Answer, view: View, settings: Settings, report: Report) -> Answer:
+    """Return the Gaussian of the higher bound, of the one at the mode and the best that is found from there."""
     many = view.dimension > DENSE  # for which svi would offer independent coordinates only, which is less
     second = None if many or view.work > _LARGE else improved(view, first, settings)
     if second is None and (many or view.work > _STEPS):
@@ -110,6 +139,10 @@ def _beyond(first: Answer, view: View, settings: Settings, report: Report) -> An
 
 def _is_small(view: View) -> bool:
     return view.dimension <= _FEW_PARAMETERS and view.work <= _FEW_CELLS
+
+
+def _is_walkable(view: View) -> bool:
+    return view.dimension <= _SOME_PARAMETERS and view.work <= _SOME_CELLS
 
 
 def _is_thin(view: View) -> bool:
@@ -137,7 +170,7 @@ def _with_message(answer: Answer, more: str) -> Answer:
     return replace(answer, facts=answer.facts | {"message": f"{answer.facts['message']}; {more}"})
 
 
-def by_short_chains(first: Answer, view: View, settings: Settings, report: Report) -> Answer:
+def by_short_chains(first: Answer, view: View, settings: Settings, report: Report, how: _Walk = _SHORT) -> Answer:
     """NUTS in many short chains at once from draws of an approximation; thinned to the draws that were asked for.
 
     Groups start at every mode that stands, so that modes between which chains do not travel are seen as well.
@@ -145,11 +178,11 @@ def by_short_chains(first: Answer, view: View, settings: Settings, report: Repor
     generator = torch.Generator().manual_seed(settings.seed)
     places = places_of(shares(first.facts["modes"]), _GROUPS)
     starts = torch.cat([first.found[place].draw(1, generator)[0] for place in places])
-    each = max(_LONG, -(-settings.draws // (_GROUPS * _TOGETHER)))
+    each = max(_LONG, -(-settings.draws // (_GROUPS * how.together)))
     walked = walk(
-        view, first.found[0].main, starts.repeat_interleave(_TOGETHER, 0), draws=each, warmup=_WARMUP,
-        generator=generator, enough=lambda z: _between(_grouped(z)) < R_HAT, rounds=_ROUNDS,
-        report=lambda done: report("short nuts chains", done, _WARMUP + _ROUNDS * each),
+        view, first.found[0].main, starts.repeat_interleave(how.together, 0), draws=each, warmup=_WARMUP,
+        generator=generator, enough=lambda z: _between(_grouped(z)) < R_HAT, rounds=how.rounds, deepest=how.deepest,
+        report=lambda done: report("short nuts chains", done, _WARMUP + how.rounds * each),
     )  # fmt: skip
     groups = _grouped(walked.z)
     between = _between(groups)
@@ -162,19 +195,19 @@ def by_short_chains(first: Answer, view: View, settings: Settings, report: Repor
         "divergences": walked.divergences, "converged": between < R_HAT and not walked.interrupted,
         "restart_values": first.facts["restart_values"], "modes": first.facts["modes"],
         "steps": walked.z.shape[0] * walked.z.shape[1],
-        "message": f"{_GROUPS * _TOGETHER} {message}" + (", interrupted" if walked.interrupted else ""),
+        "message": f"{len(starts) * how.together} {message}" + (", interrupted" if walked.interrupted else ""),
     }  # fmt: skip
     kept = -(-settings.draws // _GROUPS)
     error: dict[str, Tensor] = {}  # chains that diverge miss a part of the posterior, and nothing tells how much
     if walked.divergences <= DIVERGED * facts["steps"]:
-        error = errors_of_chains(Quantities.at(view, groups.flatten(0, 1)), _GROUPS, kept * _GROUPS, _TOGETHER)
+        error = errors_of_chains(Quantities.at(view, groups.flatten(0, 1)), _GROUPS, kept * _GROUPS, how.together)
     z = groups[:, torch.linspace(0, groups.shape[1] - 1, kept).long()].flatten(0, 1)
     return Answer(z, z.mean(0), facts, error=error, warnings=first.warnings)
 
 
 def _grouped(z: Tensor) -> Tensor:
     """Return draws [group, transition and chain, dimension]: the chains of a group side by side are one long chain."""
-    return z.unflatten(0, (_GROUPS, _TOGETHER)).transpose(1, 2).flatten(1, 2)
+    return z.unflatten(0, (_GROUPS, -1)).transpose(1, 2).flatten(1, 2)
 
 
 def _between(groups: Tensor) -> float:
