@@ -1,11 +1,16 @@
 """Answers known by their features alone, pairs within prompts, and beliefs that learn without moving the items."""
 
+import io
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy.special import expit
+from typer.testing import CliRunner
 
 import prefdensity
+from prefdensity.cli import main
 from prefdensity.errors import DataError
 from prefdensity.selection.candidates import candidate_pairs, with_items
 from prefdensity.selection.described import described
@@ -140,3 +145,31 @@ def test_learning_is_conditioning_a_gaussian(rows):
     np.testing.assert_allclose(metric.variance(listed), own[a] + own[b] - 2 * covariance[a, b], atol=1e-10)
     prior = ((z[a] - z[b]) ** 2).sum(-1)
     np.testing.assert_allclose(metric.afresh().variance(listed), prior, atol=1e-10)
+
+
+def test_command_asks_a_fit_to_the_votes_about_the_answers_of_a_table(fitted, tmp_path):
+    """Features of unjudged answers alone are in the table; the fit is that of the votes, saved or new."""
+    post, data, features = fitted
+    votes, _ = answers()
+    files = {name: tmp_path / name for name in ("votes.csv", "judged.csv", "others.csv", "words.csv")}
+    votes.to_csv(files["votes.csv"], index=False)
+    features.iloc[:JUDGED].to_csv(files["judged.csv"], index_label="item")
+    features.iloc[JUDGED:].to_csv(files["others.csv"], index_label="item")
+    features.iloc[JUDGED:].assign(odd="much").to_csv(files["words.csv"], index_label="item")
+
+    def run(*more):
+        asked = ("select", files["votes.csv"], "--item-features", files["judged.csv"], "--candidates", "all", *more)
+        return CliRunner().invoke(main.app, [str(each) for each in (*asked, "--n", 6, "-q")])
+
+    said = run("--model", "linear", "--items", files["others.csv"])
+    assert said.exit_code == 0, said.output
+    expected = prefdensity.select(described(post, data, features, progress=False), "all", 6, data=data, progress=False)
+    found = pd.read_csv(io.StringIO(said.stdout))
+    pd.testing.assert_frame_equal(found, expected, check_dtype=False, check_exact=False)
+    assert expected["item_b"].isin(features.index[JUDGED:]).any()
+    saved = run("--fit", post.save(tmp_path / "fit.nc"), "--items", files["others.csv"])
+    assert saved.stdout == said.stdout
+    wrong = run("--model", "linear", "--items", files["words.csv"])
+    assert wrong.exit_code == 2
+    assert re.search("those of 'a16' are not", wrong.stderr)
+    assert len(wrong.stderr.strip().splitlines()) == 1

@@ -90,21 +90,32 @@ class Believed:
     def posterior(
         self, data: "Comparisons", listed: Any, table: "pd.DataFrame | None", seed: int, show: bool | None
     ) -> "tuple[Posterior, Comparisons]":
-        """Return the saved fit, or a new one that also knows the items nobody has judged, and its votes."""
+        """Return the saved fit, or a new one, and its votes; with the items that nobody has judged.
+
+        Where features tell everything of items the fit is one to the votes alone, and then asked about the others.
+        """
         from prefdensity.inference import fitting
         from prefdensity.posterior.posterior import load_posterior
         from prefdensity.programs.loading import load_program
         from prefdensity.selection.candidates import with_items
+        from prefdensity.selection.described import describes, with_described
 
-        if self.fit is not None:
-            return load_posterior(self.fit, self.model), data
-        if self.model is None:
-            raise DataError("give --fit FIT.nc, a fit of these votes, or --model, a model to fit to them")
         labels = set() if table is None else set(map(str, table.index))
         if not (listed is None or isinstance(listed, str)):
             labels |= {str(label) for side in ("item_a", "item_b") if side in listed for label in listed[side].dropna()}
-        data = with_items(data, labels, table)
-        return fitting.fit(load_program(self.model), data, seed=seed, progress=show), data
+        unknown = not labels <= set(data.items)
+        if self.fit is not None:
+            post = load_posterior(self.fit, self.model)
+        elif self.model is None:
+            raise DataError("give --fit FIT.nc, a fit of these votes, or --model, a model to fit to them")
+        else:
+            program = load_program(self.model)
+            if unknown and (table is None or not describes(program, data)):
+                data = with_items(data, labels, table)
+            post = fitting.fit(program, data, seed=seed, progress=show)
+        if table is not None and not set(labels) <= set(post.items) and describes(post.program, data):
+            post = with_described(post, data, table, progress=show)
+        return post, data
 
 
 @reads_a_table

@@ -218,7 +218,7 @@ def with_items(data: Comparisons, items: Iterable[str], item_features: pd.DataFr
         absent = [item for item in labels if item not in table.index]
         if absent:
             raise DataError(f"item_features lacks {len(absent)} of {len(labels)} items, first {absent[0]!r}")
-        features = table.loc[list(labels), list(data.feature_names)].to_numpy(float)
+        features = as_numbers(table.loc[list(labels), list(data.feature_names)])
         if not np.isfinite(features).all():
             row = int((~np.isfinite(features)).any(1).argmax())
             raise DataError(f"item_features must be finite numbers; those of {labels[row]!r} are not")
@@ -227,3 +227,11 @@ def with_items(data: Comparisons, items: Iterable[str], item_features: pd.DataFr
         data, items=labels, item_a=position[data.item_a], item_b=position[data.item_b], item_features=features,
         ratings=rated,
     )  # fmt: skip
+
+
+def as_numbers(table: pd.DataFrame) -> NDArray[np.float64]:
+    """Return a table as numbers [row, column]; nan where it has words."""
+    try:
+        return table.to_numpy(float)
+    except ValueError:
+        return table.apply(pd.to_numeric, errors="coerce").to_numpy(float)

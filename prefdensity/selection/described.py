@@ -18,17 +18,40 @@ from torch import Tensor
 
 from prefdensity.data.comparisons import Comparisons
 from prefdensity.errors import DataError
+from prefdensity.inference.fitting import viewed
 from prefdensity.posterior.posterior import Posterior, require_same_table
 from prefdensity.posterior.questions import question_cells, sites_of
 from prefdensity.programs.compose import compose
 from prefdensity.programs.known_utilities import known_utilities
+from prefdensity.programs.layers import Program
 from prefdensity.programs.running import run
 from prefdensity.programs.tabulate import spread
 from prefdensity.progress import progress as show_progress
+from prefdensity.selection.candidates import as_numbers
 
 Array = NDArray[Any]
 
 _BLOCK = 1 << 22  # numbers of features, standardised, at a time
+
+
+def describes(program: Program, data: Comparisons) -> bool:
+    """Say whether a program tells utilities of items by their features alone, so that `described` takes its fits."""
+    if data.item_features is None or "features" not in program.needs:
+        return False
+    view = viewed(program, data)
+    return view.n_types == 1 and not any("item" in site.dims for site in view.sites.values())
+
+
+def with_described(post: Posterior, data: Comparisons, features: pd.DataFrame, **asked: Any) -> Posterior:
+    """Return `described` of the answers that were judged and of those of a table of features that were not."""
+    assert data.item_features is not None  # see `describes`
+    names = list(data.feature_names)
+    judged = pd.DataFrame(data.item_features, index=list(data.items), columns=names)
+    others = features.set_axis(features.index.map(str), axis=0).drop(index=judged.index, errors="ignore")
+    absent = [name for name in names if name not in others]
+    if absent:
+        raise DataError(f"the features of the answers have no column {absent[0]!r}, which the fit has")
+    return described(post, data, pd.concat([judged, others[names]]), **asked)
 
 
 def described(
@@ -85,7 +108,7 @@ def described(
     with show_progress(progress) as report:
         for start in range(0, len(labels), rows):
             report("answers", start, len(labels))
-            points = (features.iloc[start : start + rows, columns].to_numpy(float) - middle) / unit
+            points = (as_numbers(features.iloc[start : start + rows, columns]) - middle) / unit
             if not np.isfinite(points).all():
                 row = start + int((~np.isfinite(points)).any(1).argmax())
                 raise DataError(f"features must be finite numbers; those of {labels[row]!r} are not")
