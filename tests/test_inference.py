@@ -74,7 +74,8 @@ def test_auto_takes_laplace_where_k_hat_allows_and_the_best_gaussian_elsewhere(m
     assert good.status.k_hat < 0.7
     data = table(rows=40, seed=1)  # too few votes to tell four annotators apart
     by_laplace = prefdensity.fit("reliability", data, method="laplace")
-    monkeypatch.setattr(methods, "_FEW_PARAMETERS", 0)  # a program that is too large for chains
+    monkeypatch.setattr(methods, "_FEW_PARAMETERS", 0)  # a program that is too large for chains, many or few
+    monkeypatch.setattr(methods, "_SOME_PARAMETERS", 0)
     monkeypatch.setattr(methods, "stands", lambda answer: False)  # on the border of .7, as told from 16,000 weights
     chosen = prefdensity.fit("reliability", data)
     assert chosen.status.method == "variational"

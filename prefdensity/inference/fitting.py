@@ -62,7 +62,8 @@ def fit(
         stochastic steps; "nuts": Markov chains; "map": posterior mode; "mle": maximum likelihood, refused where none
         exists; "auto": laplace, and where that cannot hold the posterior many short NUTS chains for a small program
         (200 parameters, 10,000 cell evaluations), otherwise variational or svi, unless they would take very long (5,000
-        parameters, a million cell evaluations; for svi 50,000).
+        parameters, a million cell evaluations; for svi 50,000), with a few chains from there where that Gaussian does
+        not hold it either (2,000 parameters, 60,000 cell evaluations).
     draws, seed
         Draws to keep (per chain for "nuts"); the same seed on the same machine gives the same result.
     device
