@@ -236,10 +236,8 @@ def walk(
     enough, rounds
         Where the draws z [chain, draw, dimension] are not `enough`, as many more are taken, `rounds` times in all;
         then the first of these rounds counts as warm-up.
-    deepest
-        Doublings of a trajectory, at most.
-    report
-        Told how many transitions are done. Ctrl-C keeps the draws so far.
+    deepest, report
+        Doublings of a trajectory, at most; told how many transitions are done. Ctrl-C keeps the draws so far.
     """
     space = _Space(view, *frame)
     state, size = space.at(starts), StepSize(0.8 * view.dimension**-0.25)
