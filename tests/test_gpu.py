@@ -1,10 +1,14 @@
 """The same posterior on a GPU as on the CPU. These need an accelerator and skip without one."""
 
+from dataclasses import replace
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 import prefdensity
+from prefdensity import density
 from prefdensity.data import simulate
 from prefdensity.inference import devices
 
@@ -45,3 +49,24 @@ def test_a_table_that_does_not_fit_passes_through_in_parts(data, monkeypatch):
     parts = prefdensity.fit(program, data, method="svi", device="cuda")
     gap = np.abs(parts.draws["utility"].mean(0) - whole.draws["utility"].mean(0)) / whole.draws["utility"].std(0)
     assert gap.max() < 5 * np.sqrt(2 / 1000)
+
+
+def test_what_is_asked_of_a_fit_on_a_gpu_is_what_the_cpu_makes_of_its_draws(data):
+    there = prefdensity.fit("davidson+position_bias+reliability", data, method="laplace", device="cuda", draws=200)
+    here = replace(there, status=replace(there.status, device="cpu"))
+    assert (there.device, here.device) == ("cuda", "cpu")
+    asked = {"pairs": [("item1", "item2"), ("item4", "item3")], "annotator": there.annotators[0], "first": "a"}
+    pd.testing.assert_frame_equal(there.predict(**asked), here.predict(**asked), rtol=1e-9)
+    for unit in ("comparison", "pair", "annotator"):
+        found, expected = (prefdensity.loo(each, data, unit=unit).elpd_i for each in (there, here))
+        np.testing.assert_allclose(found, expected, rtol=1e-8)
+    np.testing.assert_allclose(density.of(there).log_p, density.of(here).log_p, rtol=1e-9)
+    found, expected = (prefdensity.check(each, data, replicates=20).steps for each in (there, here))
+    np.testing.assert_allclose(found["gain"], expected["gain"], rtol=1e-5)
+
+
+def test_a_batch_of_fits_on_a_gpu_is_that_on_the_cpu(data):
+    counts = prefdensity.bootstrap(data, 20, seed=1)
+    cpu, gpu = (prefdensity.fit_many("davidson", data, counts, device=each, progress=False) for each in ("cpu", "cuda"))
+    np.testing.assert_allclose(gpu.z, cpu.z, atol=1e-5)
+    np.testing.assert_allclose(gpu.log_evidence, cpu.log_evidence, atol=1e-4)
