@@ -14,6 +14,9 @@ scikit-learn's ridge and with one tuned by cross-validation.
 
 Where no label can be predicted well, a flip looks like a difference of opinion, and the share of flips cannot be
 learned: on hh some rows are checked by hand (`CHECKED`, their planted flips are looked at), and the rate is theirs.
+
+What is taken for the truth has errors of its own: of ukpconvarg it is told how many of the crowd agree with the labels
+that were suspected (p_flipped above `SUSPECTED`) and had not been flipped.
 """
 
 from __future__ import annotations
@@ -34,7 +37,7 @@ from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_pre
 
 import prefdensity as pf
 
-RATES, FOLDS, CHECKED, LEAST = (0.05, 0.1, 0.2), 5, 400, 200
+RATES, FOLDS, CHECKED, LEAST, SUSPECTED = (0.05, 0.1, 0.2), 5, 400, 200, 0.6
 COVARIATES = ("longer", "longer_by_panel")
 RIDGES = (0.01, 0.1, 1.0)  # inverse, of the tuned one
 
@@ -51,6 +54,7 @@ class Labelled:
     checked: int = 0  # rows whose planted flips are looked at
     long: bool = False  # whether lengths are told
     method: str = "laplace"
+    agreed: np.ndarray | None = None  # share of the crowd's votes [row] that say the label
 
     def differences(self) -> dict[str, np.ndarray | csr_array]:
         """Return what peers are told of pairs: features, and features with a column for each item that recurs."""
@@ -77,6 +81,7 @@ class Labelled:
 
 def arguments(folder: Path) -> Labelled:
     votes = pd.read_csv(folder / "ukpconvarg.csv.gz")
+    votes["agreed"] = (votes["outcome"] == votes["gold"]).groupby([votes["topic"], votes["pair"]]).transform("mean")
     gold = votes.drop_duplicates(["topic", "pair"])
     gold = gold[gold["gold"].isin(["a", "b"])]
     kept = np.load(folder / "ukp_embeddings.npz")
@@ -85,7 +90,8 @@ def arguments(folder: Path) -> Labelled:
     programs = {"features and items": own}
     features = _frame(kept["x"], kept["items"])
     truth = (gold["gold"] == "a").to_numpy()
-    return Labelled("ukp", pairs, truth, features, programs, method="auto")
+    agreed = gold["agreed"].to_numpy(float)
+    return Labelled("ukp", pairs, truth, features, programs, method="auto", agreed=agreed)
 
 
 def answers(folder: Path, wide: bool) -> Labelled:
@@ -143,6 +149,13 @@ class Found:
         self.flipped.append(flipped)
         self.seconds += time.process_time() - began
 
+    def suspected(self, agreed: np.ndarray) -> str:
+        """Say with how many of the crowd labels agree [row] that were suspected and had not been flipped."""
+        wrongly = (np.concatenate(self.chance) > SUSPECTED) & ~np.concatenate(self.flipped)
+        theirs = np.tile(agreed, len(self.chance))[wrongly]
+        labels = f"{len(theirs)} labels suspected, not flipped ({agreed.mean():.2f} with all)"
+        return f"the crowd agrees by {theirs.mean():.2f} with {labels}"
+
     def calibration(self) -> str:
         chance, flipped = np.concatenate(self.chance), np.concatenate(self.flipped)
         rows = np.minimum((10 * chance).astype(int), 9)
@@ -193,16 +206,17 @@ def main() -> None:
                 said = [one.calibration() for name, one in found.items() if name.startswith("annotate")]
                 print(f"planting {seed + 1}: {last}; so far {'; '.join(said)}", flush=True)
             print(f"\n{each.name}, {rate:.0%} flipped, {len(each.pairs)} pairs, {options.plantings} plantings")
-            _tell(found)
+            _tell(found, each.agreed)
 
 
-def _tell(found: dict[str, Found]) -> None:
+def _tell(found: dict[str, Found], agreed: np.ndarray | None) -> None:
     ours = {name: one for name, one in found.items() if name.startswith("annotate")}
     for name, one in found.items():
         precision = np.array(one.precision)
         line = f"  {name}: average precision {precision.mean():.4f}"
         if name in ours:
             line += f"; {one.calibration()}"
+            line += "" if agreed is None else f"; {one.suspected(agreed)}"
         for other, mine in ours.items():
             if name not in ours and len(precision) > 1:
                 more = np.array(mine.precision) - precision

@@ -60,6 +60,14 @@ def test_calibration_by_hand():
     assert found.calibration() == "90 expected of 90, gaps 0.050, mean 0.050"
 
 
+def test_the_crowd_is_asked_about_labels_suspected_that_were_not_flipped():
+    found, agreed = Found(), np.array([0.2, 0.4, 0.9, 1.0])
+    found.add(np.array([0.7, 0.5, 0.8, 0.1]), np.array([False, False, True, False]), 0.0)
+    found.add(np.array([0.1, 0.9, 0.1, 0.1]), np.array([True, False, False, False]), 0.0)
+    said = found.suspected(agreed)
+    assert said == "the crowd agrees by 0.30 with 2 labels suspected, not flipped (0.62 with all)"
+
+
 def test_self_confidence_is_the_out_of_fold_probability_of_the_label():
     own = table(400)
     x = own.differences()["features"]
