@@ -29,6 +29,7 @@ from prefdensity.posterior.posterior import Posterior, require_same_table
 from prefdensity.posterior.psis import USABLE, smooth
 from prefdensity.posterior.questions import draws_of, given_to
 from prefdensity.programs.cells import Cells
+from prefdensity.programs.tables import entries
 from prefdensity.programs.tabulate import cells_of
 from prefdensity.shown import Telling
 
@@ -37,8 +38,8 @@ if TYPE_CHECKING:
 
 WAIC_VARIANCE = 0.4  # beyond this a unit's WAIC is not reliable (Vehtari, Gelman and Gabry 2017, section 2.2)
 _NODES = {1: 33, 2: 13}  # grid points for annotators' latents, by how many an annotator has
-_BLOCK = 4000  # units smoothed at a time
-_AT_ONCE = 4_000_000  # draws x outcomes x judgements worked out at a time
+_BLOCK = 1000  # units smoothed at a time
+_AT_ONCE = 1_000_000  # draws x outcomes x judgements worked out at a time
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -143,7 +144,9 @@ def _smoothed(log_lik: Tensor) -> Tensor:
     by_unit = log_lik.T.contiguous()
     log_weight, k_hat = smooth(-by_unit)
     lpd = by_unit.logsumexp(-1) - math.log(len(log_lik))
-    return torch.stack([(log_weight + by_unit).logsumexp(-1), lpd, k_hat, by_unit.var(-1)])
+    away = by_unit - by_unit.mean(-1, keepdim=True)  # `var` takes three times as long
+    variance = away.square_().sum(-1) / (len(log_lik) - 1)
+    return torch.stack([(log_weight + by_unit).logsumexp(-1), lpd, k_hat, variance])
 
 
 def units_of(
@@ -252,14 +255,16 @@ def _by_group(post: Posterior, cells: Cells, groups: _Groups, held_out: bool) ->
             yield torch.zeros(post.n_draws, block.size, dtype=torch.float64, device=post.device)
             continue
         rows, cell = _rows_with(cells, torch.as_tensor(block.term // outcomes))
+        alone = block.size == len(block.to)  # an entry for each group
         few, out = cells.take(rows), []
-        entries = np.stack([cell.numpy(), block.term % outcomes, block.to])
-        cell, outcome, to = torch.as_tensor(entries).to(post.device)
+        places = np.stack([block.term % outcomes * len(few) + cell.numpy(), cell.numpy(), block.to])
+        place, cell, to = torch.as_tensor(places).to(post.device)
         count = torch.as_tensor(block.count).to(post.device)
         for table in outcome_tables(post, few):
-            term = table.log_prob[:, :, cell, outcome] * count  # [draw, type, entry]
+            by_outcome = table.log_prob.movedim(-1, 2).flatten(2)  # as it is stored
+            term = entries(by_outcome, place).mul_(count)  # [draw, type, entry]
             if elsewhere is None:
-                out.append(term.new_zeros(len(term), block.size).index_add_(1, to, term[:, 0]))
+                out.append(term[:, 0] if alone else term.new_zeros(len(term), block.size).index_add_(1, to, term[:, 0]))
             else:
                 who = table.annotator[cell]  # type: ignore[index]
                 out.append(_with_types(term, to, who, elsewhere[table.draws], block.size, held_out))

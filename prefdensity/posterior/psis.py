@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
 USABLE = 0.7  # beyond this k-hat smoothed weights are not reliable either
 HOPELESS = 1.0  # and beyond this they have no mean
+_NEGLIGIBLE = 1e-30  # excess of a weight over the cutoff, in parts of the largest, that stands for none
+_FACTORS = 8  # numbers multiplied before a logarithm is taken: so many as large as 1 / negligible are finite
 
 
 def smooth(log_weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -22,20 +25,30 @@ def smooth(log_weight: Tensor) -> tuple[Tensor, Tensor]:
     distribution fitted to them. k-hat is infinite where a weight is not finite, and 0 where all weights are equal.
     """
     tail = _tail(log_weight.shape[-1])
-    broken = ~torch.isfinite(log_weight).all(-1)
-    shifted = torch.where(broken.unsqueeze(-1), 0.0, log_weight)
-    shifted = shifted - shifted.max(-1, keepdim=True).values
-    falling, order = shifted.topk(tail + 1, -1)  # a tenth of what sorting all takes
-    ordered = falling.flip(-1)
+    broken = ~torch.isfinite(log_weight.sum(-1))
+    shifted = torch.where(broken.unsqueeze(-1), 0.0, log_weight - log_weight.amax(-1, keepdim=True))
+    ordered, order = _largest(shifted, tail + 1)
     cutoff = ordered[..., :1].exp()
-    excess = (ordered[..., 1:].exp() - cutoff).clamp_min(1e-300)
+    excess = ordered[..., 1:].exp() - cutoff
+    excess = excess.maximum(_NEGLIGIBLE * excess[..., -1:])
     flat = excess[..., -1] <= 1e-12
     k, sigma = _fit_pareto(torch.where(flat.unsqueeze(-1), 1.0 + torch.arange(tail).to(excess), excess))
     replaced = (cutoff + _quantiles(k, sigma, tail)).clamp_max(1.0).log()
     smoothed = torch.where(flat.unsqueeze(-1), ordered[..., 1:], replaced)
-    out = shifted.scatter(-1, order.flip(-1)[..., 1:], smoothed)
+    out = shifted.scatter(-1, order[..., 1:], smoothed)
     k = torch.where(broken, math.inf, torch.where(flat, 0.0, k))
     return out - out.logsumexp(-1, keepdim=True), k
+
+
+def _largest(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Return the `count` largest of values [..., draw], ascending [..., count], and where they are."""
+    if values.device.type != "cpu":
+        found, order = values.topk(count, -1)
+        return found.flip(-1), order.flip(-1)
+    # numpy finds them in a third of the time that torch takes
+    order = torch.from_numpy(np.argpartition(values.numpy(), -count, -1)[..., -count:])
+    found, rank = values.gather(-1, order).sort(-1)
+    return found, order.gather(-1, rank)
 
 
 def _tail(size: int) -> int:
@@ -82,13 +95,22 @@ def _fit_pareto(x: Tensor) -> tuple[Tensor, Tensor]:
     grid = 1 - (points / (torch.arange(1, points + 1).to(x) - 0.5)).sqrt()
     quartile = x[..., int(n / 4 + 0.5) - 1].unsqueeze(-1)
     b = grid / (3 * quartile) + 1 / x[..., -1:]  # [..., point]
-    k = torch.stack([(-b[..., j, None] * x).log1p().mean(-1) for j in range(points)], -1)
+    # draws first and with zeros to a multiple: sums of logarithms are logarithms of products, which are many times
+    # as fast
+    factors = torch.cat([x, x.new_zeros(*x.shape[:-1], -n % _FACTORS)], -1).movedim(-1, 0).contiguous()
+    factors = factors.reshape(_FACTORS, -1, *factors.shape[1:])
+    k = torch.stack([_log_of(1 - b[..., j] * factors) / n for j in range(points)], -1)
     profile = n * ((-b / k).log() - k - 1)
     weight = profile.softmax(-1)
     best = (b * weight).sum(-1, keepdim=True)
-    shape = (-best * x).log1p().mean(-1)
+    shape = _log_of(1 - best.squeeze(-1) * factors) / n
     scale = -shape / best.squeeze(-1)
     return (shape * n + 5.0) / (n + 10.0), scale  # weakly towards 1/2: a short tail says little
+
+
+def _log_of(factors: Tensor) -> Tensor:
+    """Return the logarithm [...] of the product over the first two axes of factors [factor, group, ...]."""
+    return factors.prod(0).log().sum(0)
 
 
 def _quantiles(k: Tensor, sigma: Tensor, count: int) -> Tensor:
