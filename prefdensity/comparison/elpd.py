@@ -134,8 +134,13 @@ def loo(post: Posterior, data: Comparisons | Choices, *, unit: str | None = None
     if post.is_point or post.status.method == "mle":
         raise DataError(f"{post.status.method} gives no posterior; fit with laplace, svi or nuts to compare programs")
     blocks, labels, weight, index = _log_lik_blocks(post, data, unit)
-    parts = [_smoothed(each) for block in blocks for each in block.split(_BLOCK, dim=1)]
-    elpd, lpd, k_hat, variance = torch.cat(parts, 1).cpu().numpy()[:, index]
+    # one piece, for many small ones would keep the memory of large ones apart
+    found = torch.empty(4, int(index.max()) + 1, dtype=torch.float64, device=post.device)
+    at = 0
+    for each in (part for block in blocks for part in block.split(_BLOCK, dim=1)):
+        found[:, at : at + each.shape[1]] = _smoothed(each)
+        at += each.shape[1]
+    elpd, lpd, k_hat, variance = found.cpu().numpy()[:, index]
     return Elpd(unit or data.UNITS[0], labels, elpd, lpd, k_hat, weight, variance)
 
 
@@ -255,7 +260,7 @@ def _by_group(post: Posterior, cells: Cells, groups: _Groups, held_out: bool) ->
             yield torch.zeros(post.n_draws, block.size, dtype=torch.float64, device=post.device)
             continue
         rows, cell = _rows_with(cells, torch.as_tensor(block.term // outcomes))
-        alone = block.size == len(block.to)  # an entry for each group
+        alone = np.array_equal(block.to, np.arange(block.size))  # an entry for each group
         few, out = cells.take(rows), []
         places = np.stack([block.term % outcomes * len(few) + cell.numpy(), cell.numpy(), block.to])
         place, cell, to = torch.as_tensor(places).to(post.device)
