@@ -125,8 +125,9 @@ def _directional(function: Callable[[Tensor], Tensor], x: Tensor) -> Callable[[T
     if not value.requires_grad:
         return None
     weight = torch.zeros_like(value, requires_grad=True)
-    (pulled,) = torch.autograd.grad(value, free, weight, create_graph=True)
-    return lambda direction: torch.autograd.grad(pulled, weight, direction, retain_graph=True)[0].detach()
+    # sums, for torch imports a system of computer algebra where it is given weights
+    (pulled,) = torch.autograd.grad((value * weight).sum(), free, create_graph=True)
+    return lambda direction: torch.autograd.grad((pulled * direction).sum(), weight, retain_graph=True)[0].detach()
 
 
 def _entries(site: Site, slope: Callable[[Tensor], Tensor], size: int, rows: CellRows) -> list[tuple[Tensor, Tensor]]:
