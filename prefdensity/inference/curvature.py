@@ -83,7 +83,7 @@ class LocalCurvature:
         self.view = view
         utility = _utility(view)
         self.utility = view.sites[utility]
-        self.margins = Margins(view, self.utility)
+        self.margins = view.memo.setdefault("margins", Margins(view, self.utility))
         away = [utility, *sites_of(view, "scale")]  # a scale is felt by the utilities alone
         self.felt = Felt(view, [site for name, site in view.sites.items() if name not in away])
         self._pattern: Pattern | None = None

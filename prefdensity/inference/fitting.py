@@ -32,7 +32,7 @@ from prefdensity.programs.checks import require_probabilities, sample_of
 from prefdensity.programs.layers import Layer, Program
 from prefdensity.programs.loading import load_program
 from prefdensity.programs.suitability import suit
-from prefdensity.programs.tabulate import cells_of, known_of, measures, standardised
+from prefdensity.programs.tabulate import cells_of, known_of, measures
 from prefdensity.progress import progress as show_progress
 from prefdensity.version import __version__
 
@@ -184,7 +184,7 @@ def _posterior(
         meanings=view.program.meanings,
         feature_names=data.feature_names if used else (),
         covariate_names=data.covariate_names if "covariates" in view.program.needs else (),
-        features=standardised(data.item_features) if used and data.item_features is not None else None,
+        features=view.cells.features.cpu().double().numpy() if used and view.cells.features is not None else None,
         measures=measures(data) if "measures" in view.program.needs else {},
         **known_of(data, view.program.needs),
         n_comparisons=data.n_judgements,

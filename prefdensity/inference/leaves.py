@@ -25,6 +25,7 @@ from torch import Tensor
 Weight = float | Tensor
 
 _ENTRIES = 2**21  # of a dense matrix that are weighed at a time
+_DEAR = 1e9  # products of such entries from which they are worked out in single precision, and summed in double
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,11 +92,11 @@ class Leaf:
         """Return J^T diag(values) M [fit, size, column] of a matrix M [comparison, column], some rows at a time."""
         size = self.entries if self.matrix is None else self.matrix.shape[1]
         out = values.new_zeros(len(values), size, matrix.shape[1])
-        for rows in torch.arange(len(matrix)).split(max(1, _ENTRIES // (len(values) * matrix.shape[1]))):
-            some = slice(int(rows[0]), int(rows[-1]) + 1)
+        for some in _slices(matrix, len(values)):
             weighed = values[:, some, None] * matrix[some]
             if self.matrix is not None:
-                out += self.matrix[some].T @ weighed
+                dtype = _precision(self.matrix, matrix)
+                out += self.matrix[some].to(dtype).T @ weighed.to(dtype)
             for place, weight in self.terms:
                 out.index_add_(1, place[some], weighed * (weight[some, None] if isinstance(weight, Tensor) else weight))
         return out if self.through is None else self.through.T @ out
@@ -106,7 +107,11 @@ class Leaf:
         part = part if self.through is None else self.through @ part
         part = part if other.through is None else part @ other.through.T
         if self.matrix is not None and other.matrix is not None:
-            return ((self.matrix @ part) * other.matrix).sum(-1)
+            dtype = _precision(self.matrix, other.matrix)
+            part, out = part.to(dtype), part.new_empty(len(self.matrix))
+            for some in _slices(self.matrix):
+                out[some] = ((self.matrix[some].to(dtype) @ part) * other.matrix[some]).sum(-1)
+            return out
         if self.matrix is not None:
             left = self.matrix @ part
             return sum((w * left.gather(1, place[:, None])[:, 0] for place, w in other.terms), torch.zeros(()))
@@ -125,6 +130,16 @@ class Leaf:
                 weighed = _weighed(_weighed(values[0], weight), their_weight)
                 flat.index_add_(0, mine * other.own + theirs % other.own, weighed)
         return flat.reshape(people, self.own, other.own)
+
+
+def _slices(matrix: Tensor, fits: int = 1) -> list[slice]:
+    """Return the rows of a dense matrix, so many at a time that they are worked out together for `fits` fits."""
+    step = max(1, _ENTRIES // (fits * matrix.shape[1]))
+    return [slice(start, start + step) for start in range(0, len(matrix), step)]
+
+
+def _precision(one: Tensor, other: Tensor) -> torch.dtype:
+    return torch.float32 if one.numel() * other.shape[1] > _DEAR else one.dtype
 
 
 def _weighed(values: Tensor, weight: Weight) -> Tensor:

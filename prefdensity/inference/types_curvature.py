@@ -119,7 +119,7 @@ class TypesCurvature:
         self.others = [site for name, site in view.sites.items() if name not in away]
         if self.utility.batch[:1] != (view.n_types,) or not self.utility.is_identity or view.n_types < 2:
             raise ProgramError("types of annotators have no utilities of their own")
-        self.margins = Margins(view, self.utility, view.n_types)
+        self.margins = view.memo.setdefault("margins of types", Margins(view, self.utility, view.n_types))
         if not {each.stage for each in view.program.layers}.isdisjoint({"rating", "behaviour"}):
             raise ProgramError("utilities of types are not compared as they are")
         if view.dimension > DENSE:

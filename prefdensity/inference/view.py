@@ -205,7 +205,7 @@ class View:
         small = len(cells) < _TRACED or self.device.type != "cpu"
         if small or self.n_types > 1 or "utility" not in self.sites or not cells.pairwise or cells.ratings is not None:
             return [cells]
-        size = math.ceil(len(cells) / math.ceil(self.work / _PART))
+        size = math.ceil(len(cells) / math.ceil(self._held / _PART))
         return [cells.at(slice(start, start + size)) for start in range(0, len(cells), size)]
 
     @property
@@ -218,14 +218,18 @@ class View:
 
         For stochastic steps: the comparisons of a large table are worked out in single precision, and summed in double.
         """
-        fits = max(1, self._room * len(self._step_parts) // self.work)
-        value, slope = z.new_zeros(len(z), dtype=torch.float64), torch.zeros_like(z)
         with environment(self.dtype, device=self.device):  # a graph makes tensors as the program did
-            for few, total, steep in zip(z.split(fits), value.split(fits), slope.split(fits), strict=True):
-                for cells in self._step_parts:
-                    more, steeper = self._pass(few, cells)
-                    total += more  # views of what is returned
-                    steep += steeper
+            return self._in_passes(z, self._step_parts, self._pass)
+
+    def _in_passes(self, z: Tensor, parts: list[Cells], one: Function) -> tuple[Tensor, Tensor]:
+        """Return sums over parts of the value and slope that `one` has of few vectors and a part."""
+        value, slope = z.new_zeros(len(z), dtype=torch.float64), torch.zeros_like(z)
+        fits = max(1, self._room * len(parts) // self._held)
+        for few, total, steep in zip(z.split(fits), value.split(fits), slope.split(fits), strict=True):
+            for cells in parts:
+                more, steeper = one(few, cells)
+                total += more  # views of what is returned
+                steep += steeper
         return value, slope
 
     def _pass(self, z: Tensor, cells: Cells) -> tuple[Tensor, ...]:
@@ -259,9 +263,14 @@ class View:
         of_features = 0 if features is None else self.n_types * features.numel() // _PRODUCTS
         return max(1, len(self.cells) * len(self.cells.outcomes) * self.n_types + of_features)
 
+    @property
+    def _held(self) -> int:
+        """Numbers that one density of a pass holds; what they are made from, features too, serves all of a pass."""
+        return max(1, len(self.cells) * len(self.cells.outcomes), self.cells.n_items) * self.n_types
+
     def chunks(self, z: Tensor) -> tuple[Tensor, ...]:
         """Split a large batch so that one pass fits in memory."""
-        return z.split(max(1, self._room // self.work))
+        return z.split(max(1, self._room // self._held))
 
     @torch.no_grad()
     def log_joint_of(self, z: Tensor) -> Tensor:
@@ -270,23 +279,14 @@ class View:
         Of a large table in single precision, which is off by less than .01 nats for a hundred thousand comparisons.
         """
         parts = self._parts(self._light_cells)
-        found = []
-        for few in z.split(max(1, self._room * len(parts) // self.work)):
-            pairs = [self.log_parts(few, cells=cells) for cells in parts]
-            found.append(pairs[0][0] + sum(log_likelihood for _, log_likelihood in pairs))
-        return torch.cat(found)
+        passes = z.split(max(1, self._room * len(parts) // self._held))
+        every = [[self.log_parts(few, cells=cells) for cells in parts] for few in passes]
+        return torch.cat([pairs[0][0] + sum(log_likelihood for _, log_likelihood in pairs) for pairs in every])
 
     def slopes_of(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Return `log_joint_of` many vectors and its gradient [draw, dimension]."""
         parts = self._parts(self._light_cells)
-        value, slope = z.new_zeros(len(z), dtype=torch.float64), torch.zeros_like(z)
-        size = max(1, self._room * len(parts) // self.work)
-        for few, total, steep in zip(z.split(size), value.split(size), slope.split(size), strict=True):
-            for cells in parts:
-                more, steeper = self._one_pass(few, cells, len(parts))
-                total += more
-                steep += steeper
-        return value, slope
+        return self._in_passes(z, parts, lambda few, cells: self._one_pass(few, cells, len(parts)))
 
     @torch.no_grad()
     def constrain(self, z: Tensor) -> tuple[dict[str, Tensor], dict[str, tuple[str, ...]]]:

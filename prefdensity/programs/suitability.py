@@ -14,7 +14,7 @@ from prefdensity.programs.cells import CODED
 from prefdensity.programs.defaults import GRADES
 from prefdensity.programs.layers import Layer, Program
 from prefdensity.programs.shelf import set_rules, tie_rules
-from prefdensity.programs.tabulate import standardised
+from prefdensity.programs.tabulate import spread
 
 _WANTED = {
     "annotator": "needs to know who judged; name the annotator column with annotator=...",
@@ -32,6 +32,7 @@ _WANTED = {
     "context": "needs the context of each judgement; name its column with context=...",
 }
 # Columns that programs call otherwise than tables, and what they describe.
+_TIMES = 4  # pairs for each feature, among which all directions mostly differ if they do anywhere
 _COLUMN = {"features": ("item_features", "item"), "measures": ("item_measures", "item"), "grades": ("grade", ROW)}
 
 
@@ -191,16 +192,18 @@ def _require_order(program: Program, data: Comparisons) -> None:
 
 def _feature_warnings(data: Comparisons | Choices) -> list[str]:
     assert data.item_features is not None
-    table = standardised(data.item_features)
+    table, unit = data.item_features, spread(data.item_features).astype(np.float64)
     implied = data.pairs()
     pairs = np.unique(np.stack([implied.item_a, implied.item_b], 1), axis=0)
-    rank = np.linalg.matrix_rank(table[pairs[:, 0]] - table[pairs[:, 1]])
-    if rank < table.shape[1]:
-        return [
-            f"Only {rank} of {table.shape[1]} feature directions differ within the compared pairs; the other weights "
-            "are set by their prior alone."
-        ]
-    return []
+    columns = table.shape[1]
+    for some in (pairs[:: 1 + len(pairs) // (_TIMES * columns)], pairs):  # a few of many mostly differ in all
+        rank = np.linalg.matrix_rank((table[some[:, 0]] - table[some[:, 1]]) / unit)
+        if rank == columns:
+            return []
+    return [
+        f"Only {rank} of {columns} feature directions differ within the compared pairs; the other weights are set by "
+        "their prior alone."
+    ]
 
 
 def _covariate_warnings(data: Comparisons) -> list[str]:

@@ -21,6 +21,7 @@ from prefdensity.programs.cells import CODED, Cells, RatingCells, contrasts, out
 
 # Above this many possible keys a sort is cheaper than a table of all of them.
 _DENSE_KEYS = 1 << 25
+_ROWS = 4096  # items whose features are looked at at a time
 
 
 @singledispatch
@@ -182,7 +183,7 @@ class _Tensors:
             "spans": spans,
             "outside": outside(numbers, spans),
             "attributes": attributes,
-            "features": None if features is None else self.reals(standardised(features)),
+            "features": None if features is None else torch.from_numpy(standardised(features)).to(self.reals(())),
             "feature_scale": None if features is None else self.reals(spread(features)),
         }
 
@@ -241,12 +242,16 @@ def _rating_cells(data: Comparisons, make: _Tensors) -> RatingCells:
 
 def standardised(features: np.ndarray) -> np.ndarray:
     """Return features [item, feature] with mean 0 and standard deviation 1; constant ones become 0."""
-    return np.asarray((features - features.mean(0)) / spread(features))
+    found = np.array(features, np.float64)
+    found -= features.mean(0, dtype=np.float64)
+    found /= spread(features)  # in its place: embeddings are large
+    return found
 
 
 def spread(features: np.ndarray) -> np.ndarray:
     """Return the standard deviations [feature] of features [item, feature]; 1 of constant ones."""
-    found = features.std(0)
+    middle, blocks = features.mean(0, dtype=np.float64), np.array_split(features, 1 + len(features) // _ROWS)
+    found = np.sqrt(sum(((block - middle) ** 2).sum(0) for block in blocks) / len(features))
     return np.where(found > 0, found, 1.0)
 
 
