@@ -291,20 +291,20 @@ class View:
     @torch.no_grad()
     def constrain(self, z: Tensor) -> tuple[dict[str, Tensor], dict[str, tuple[str, ...]]]:
         """Return every latent and deterministic site [fit, ...] in its own units, and the dims behind `fit`."""
-        draws: dict[str, list[Tensor]] = {}
-        few = self.cells.head(1)
-        for part in z.split(max(1, self._room // max(1, self.dimension))):
+        few, out = self.cells.head(1), {}
+        shapes = {name: site.batch + site.event for name, site in self.sites.items()}
+        dims = {name: site.dims for name, site in self.sites.items()} | self.derived
+        size = max(1, self._room // max(1, self.dimension))
+        for start in range(0, max(1, len(z)), size):
+            part = z[start : start + size]
             values, _ = self.values(part)
             met = self.run(values, len(part), few).met
             for name in [*self.sites, *self.derived]:
-                draws.setdefault(name, []).append(met[name]["value"])
-        shapes = {name: site.batch + site.event for name, site in self.sites.items()}
-        dims = {name: site.dims for name, site in self.sites.items()} | self.derived
-        out = {}
-        for name, parts in draws.items():
-            value = torch.cat(parts)
-            shape = shapes.get(name, tuple(value.shape[value.dim() - len(dims[name]) :]))
-            out[name] = value.reshape(len(z), *shape)
+                value = met[name]["value"]
+                shape = shapes.get(name, tuple(value.shape[value.dim() - len(dims[name]) :]))
+                if name not in out:  # in its place at once: utilities of many items are gigabytes
+                    out[name] = value.new_empty(len(z), *shape)
+                out[name][start : start + size] = value.reshape(len(part), *shape)
         return out, dims
 
     @torch.no_grad()
