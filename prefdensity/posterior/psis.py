@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,7 +26,8 @@ def smooth(log_weight: Tensor) -> tuple[Tensor, Tensor]:
     tail = _tail(log_weight.shape[-1])
     broken = ~torch.isfinite(log_weight.sum(-1))
     shifted = torch.where(broken.unsqueeze(-1), 0.0, log_weight - log_weight.amax(-1, keepdim=True))
-    ordered, order = _largest(shifted, tail + 1)
+    falling, order = shifted.topk(tail + 1, -1)  # a tenth of what sorting all takes
+    ordered = falling.flip(-1)
     cutoff = ordered[..., :1].exp()
     excess = ordered[..., 1:].exp() - cutoff
     excess = excess.maximum(_NEGLIGIBLE * excess[..., -1:])
@@ -35,20 +35,9 @@ def smooth(log_weight: Tensor) -> tuple[Tensor, Tensor]:
     k, sigma = _fit_pareto(torch.where(flat.unsqueeze(-1), 1.0 + torch.arange(tail).to(excess), excess))
     replaced = (cutoff + _quantiles(k, sigma, tail)).clamp_max(1.0).log()
     smoothed = torch.where(flat.unsqueeze(-1), ordered[..., 1:], replaced)
-    out = shifted.scatter(-1, order[..., 1:], smoothed)
+    out = shifted.scatter(-1, order.flip(-1)[..., 1:], smoothed)
     k = torch.where(broken, math.inf, torch.where(flat, 0.0, k))
     return out - out.logsumexp(-1, keepdim=True), k
-
-
-def _largest(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Return the `count` largest of values [..., draw], ascending [..., count], and where they are."""
-    if values.device.type != "cpu":
-        found, order = values.topk(count, -1)
-        return found.flip(-1), order.flip(-1)
-    # numpy finds them in a third of the time that torch takes
-    order = torch.from_numpy(np.argpartition(values.numpy(), -count, -1)[..., -count:])
-    found, rank = values.gather(-1, order).sort(-1)
-    return found, order.gather(-1, rank)
 
 
 def _tail(size: int) -> int:
