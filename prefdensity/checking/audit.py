@@ -206,7 +206,7 @@ def _among_accounts(post: Posterior, data: Comparisons) -> list[VoteFinding]:
     judges_of(data)
     votes = ExpectedVotes(post, data)
     devoted = votes.for_one_item()
-    other_way = turned(votes, devoted)
+    other_way = turned(votes)
     gone = np.concatenate([np.zeros(0, np.intp), *(each.rows for each in other_way)])
     devoted = [each for each in devoted if not np.isin(each.rows, gone).any()]  # a part of what is told of them
     found = [*votes.one_vote_for(), *votes.one_vote_agreeing(), *other_way, *devoted, *votes.copies()]

@@ -9,16 +9,14 @@ log likelihood ratio counts for as many fewer votes, so that who wants something
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
-from scipy.special import expit, rel_entr
+from scipy.special import expit, rel_entr, xlogy
 from scipy.stats import chi2
 
 from prefdensity.checking.votes import ALARM, MOST, VOTES, ExpectedVotes, VoteFinding, common_correlation
-from prefdensity.data.comparisons import TIE, A, B, Comparisons
+from prefdensity.data.comparisons import TIE, A, B
 
 Array = NDArray[np.float64]
 
@@ -28,11 +26,11 @@ _LEAST = 1e-12  # chance
 _LIKELY = 0.5  # probability from which on an account is taken to be turned
 
 
-def turned(votes: ExpectedVotes, devoted: Sequence[VoteFinding] = ()) -> list[VoteFinding]:
+def turned(votes: ExpectedVotes) -> list[VoteFinding]:
     """Return the accounts that answer the other way round, as one finding.
 
-    Who favours an item (`devoted`) votes against favourites, too: where that tells their votes better, those for the
-    item are left out.
+    Who favours an item votes against favourites, too: where that tells an account's votes better, those for the item
+    are left out.
     """
     data, people = votes.data, len(votes.data.annotators)
     with_side_b, decided = votes.outcome == B, votes.outcome != TIE
@@ -40,9 +38,9 @@ def turned(votes: ExpectedVotes, devoted: Sequence[VoteFinding] = ()) -> list[Vo
     ratio = np.log(np.maximum(other, _LEAST)) - np.log(np.maximum(said, _LEAST))
     counted = data.count * decided
     whole = np.bincount(votes.who, counted * ratio, people)
-    for each in devoted:
-        if _for_an_item(each, said, data) > whole[votes.who[each.rows[0]]]:
-            counted[each.rows] = 0.0
+    gain, item = _for_an_item(votes, said)
+    devoted = (whole > 0) & (gain > whole)
+    counted[devoted[votes.who] & (_winner(votes) == item[votes.who])] = 0.0
     size, seen = (np.bincount(votes.who, counted * each, people) for each in (1.0, ratio))
     # of one who answers straight: by a vote for the one item or the other, given that it is for one of them
     size_of, share = np.abs(ratio), np.maximum(said, other) / np.maximum(said + other, _LEAST)
@@ -74,11 +72,20 @@ def _told(votes: ExpectedVotes, chosen: NDArray[np.intp], p: float) -> VoteFindi
     return VoteFinding(NAME, who, float(count.sum()), float(seen), float(due), p, remedy, rows)
 
 
-def _for_an_item(found: VoteFinding, said: Array, data: Comparisons) -> float:
-    """Return the log likelihood ratio of favouring an item, any of them, to answering straight."""
-    share, lost = found.observed / found.votes, found.votes - found.observed
-    won = data.count[found.rows] @ (np.log(share) - np.log(np.maximum(said[found.rows], _LEAST)))
-    return float(won + rel_entr(lost, found.votes - found.expected) - np.log(len(data.items)))
+def _winner(votes: ExpectedVotes) -> NDArray[np.intp]:
+    return np.where(votes.outcome == A, votes.data.item_a, votes.data.item_b)
+
+
+def _for_an_item(votes: ExpectedVotes, said: Array) -> tuple[Array, NDArray[np.intp]]:
+    """Return the log likelihood ratio of favouring an item to answering straight, and the likeliest item [account]."""
+    data, items = votes.data, len(votes.data.items)
+    size, won, due = votes.by_account_and_item()
+    cast = data.count * (votes.outcome != TIE) * -np.log(np.maximum(said, _LEAST))
+    surprise = np.bincount(votes.who * np.int64(items) + _winner(votes), cast, len(size))
+    share = np.divide(won, size, out=np.zeros_like(won), where=size > 0)
+    gain = surprise + xlogy(won, share) + rel_entr(size - won, size - due)
+    gain = np.where(won > due, gain, 0.0).reshape(-1, items)
+    return gain.max(1), gain.argmax(1)
 
 
 def mixture(ratio: Array) -> tuple[float, Array]:

@@ -135,13 +135,9 @@ class ExpectedVotes:
     def for_one_item(self) -> list[VoteFinding]:
         """Return accounts that vote for one item against what is expected of them."""
         items = len(self.data.items)
-        people = len(self.data.annotators)
-        key = self.who[:, None] * items + np.stack([self.data.item_a, self.data.item_b], 1)
-        size, won, expected = (
-            np.bincount(key.ravel(), np.stack(sides, 1).ravel(), people * items) for sides in self._counts()
-        )
+        size, won, expected = self.by_account_and_item()
         tried = size >= VOTES
-        p = np.ones(people * items)
+        p = np.ones(len(size))
         p[tried] = outlying(won[tried], size[tried], expected[tried])
         found = []
         for k in np.flatnonzero(p < ALARM):
@@ -152,6 +148,16 @@ class ExpectedVotes:
                 self._won_by(item, self.who == who), expected[k] / won[k],
             ))  # fmt: skip
         return found
+
+    def by_account_and_item(self) -> tuple[Array, Array, Array]:
+        """Return votes, wins and expected wins [account x item] of each account on each item."""
+        items, people = len(self.data.items), len(self.data.annotators)
+        key = self.who[:, None] * items + np.stack([self.data.item_a, self.data.item_b], 1)
+        size, won, expected = (
+            np.asarray(np.bincount(key.ravel(), np.stack(sides, 1).ravel(), people * items), np.float64)
+            for sides in self._counts()
+        )
+        return size, won, expected
 
     def copies(self) -> list[VoteFinding]:
         """Return pairs of accounts that answer the same questions alike."""
