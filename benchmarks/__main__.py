@@ -23,6 +23,7 @@ from benchmarks.results import Results
 RUNS: dict[str, Callable[[suite.Runner], str]] = {
     "bradley-terry": suite.bradley_terry,
     "annotators": suite.annotators,
+    "chains": suite.chains,
     "svi": suite.svi,
     "curves": curves.curves,
     "whole": suite.whole,

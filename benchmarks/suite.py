@@ -13,6 +13,7 @@ from typing import Any
 from benchmarks import svi_steps
 from benchmarks.annotators import METHODS as ANNOTATED
 from benchmarks.bradley_terry import METHODS as PLAIN, SIZES
+from benchmarks.chains import METHODS as CHAINED, SETTINGS
 from benchmarks.end_to_end import JOBS
 from benchmarks.measuring import ENVIRONMENT, ROOT, fresh, one_core
 from benchmarks.results import Results
@@ -20,7 +21,7 @@ from benchmarks.worlds import ANNOTATORS
 
 # what is filed of a measurement beside its time and memory: accuracy, the state of a fit, and of steps (seconds)
 FACTS = ("correlation", "rmse", "utility", "reliability", "type accuracy", "k_hat", "method", "step", "pair", "floor",
-         "seconds", "steps", "gap")  # fmt: skip
+         "seconds", "steps", "gap", "worst contrast", "worst contrast / CPU s", "spread", "spread / CPU s")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,18 @@ def annotators(run: Runner) -> str:
         "type's), and the share of annotators given their true type. NumPyro takes 2,000 steps; its guide has "
         "independent coordinates. `utilities known` is the exact posterior of annotators given the true utilities: no "
         "method recovers annotators better.\n\n" + run.table()
+    )
+
+
+def chains(run: Runner) -> str:
+    """Hamiltonian chains: effective draws of the worst contrast of utilities, and of their spread."""
+    for setting in SETTINGS:
+        for name, package in CHAINED.items():
+            run.measure("chains", name, setting, package=package, uncertainty="draws")
+    return (
+        "Program, items x comparisons x annotators; four chains of 500 draws after 500 steps of warm-up, in double "
+        "precision, compilation included. Effective draws of the worst contrast of two utilities and of the spread of "
+        "utilities.\n\n" + run.table()
     )
 
 
