@@ -110,7 +110,7 @@ def _beyond(first: Answer, view: View, settings: Settings, report: Report) -> An
     if _is_small(view):
         return _walked(first, view, settings, report, _SHORT)
     best = first if first.facts["method"] == "variational" else _best(first, view, settings, report)
-    if not stands(best) and _is_walkable(view) and has_best(view):
+    if best.found and not stands(best) and _is_walkable(view) and has_best(view):  # svi finds no place to start from
         return _walked(best, view, settings, report, _FEW)
     return best
 
