@@ -1,5 +1,6 @@
 """Which numbers of a fit are safe: weights, chains and marks against closed forms and against long chains."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -242,6 +243,19 @@ def test_a_larger_program_is_sampled_by_few_chains_from_the_best_gaussian(shared
     assert (np.abs(off) < 0.4 * many.utilities().std(0)).all()
     spread = post.utilities().std(0) / many.utilities().std(0)
     assert ((spread > 0.75) & (spread < 1.33)).all()
+
+
+def test_no_chains_start_from_stochastic_steps(monkeypatch):
+    def steps(view, settings, report):
+        answer = methods.by_laplace(view, settings, report)
+        return replace(answer, found=(), facts=answer.facts | {"method": "svi", "elbo": 0.0})  # above any other
+
+    monkeypatch.setattr(methods, "_FEW_PARAMETERS", 0)
+    monkeypatch.setattr(methods, "stands", lambda answer: False)
+    monkeypatch.setattr(methods, "improved", lambda view, first, settings: None)
+    monkeypatch.setattr(methods, "by_svi", steps)
+    monkeypatch.setattr(methods, "_is_thin", lambda view: False)
+    assert prefdensity.fit("reliability", table(rows=40, seed=1)).status.method == "svi"
 
 
 def test_a_few_draws_teach_coordinates_their_spread_and_keep_their_directions():
