@@ -259,14 +259,17 @@ class View:
     @property
     def work(self) -> int:
         """Cell evaluations of one density: comparisons x outcomes (x types), and as many as features take."""
-        features = self.cells.features if "features" in self.program.needs else None
-        of_features = 0 if features is None else self.n_types * features.numel() // _PRODUCTS
-        return max(1, len(self.cells) * len(self.cells.outcomes) * self.n_types + of_features)
+        return max(1, len(self.cells) * len(self.cells.outcomes) + self._features.numel() // _PRODUCTS) * self.n_types
 
     @property
     def _held(self) -> int:
         """Numbers that one density of a pass holds; what they are made from, features too, serves all of a pass."""
-        return max(1, len(self.cells) * len(self.cells.outcomes), self.cells.n_items) * self.n_types
+        return max(1, len(self.cells) * len(self.cells.outcomes), len(self._features)) * self.n_types
+
+    @property
+    def _features(self) -> Tensor:
+        found = self.cells.features if "features" in self.program.needs else None
+        return self.cells.total[:0] if found is None else found
 
     def chunks(self, z: Tensor) -> tuple[Tensor, ...]:
         """Split a large batch so that one pass fits in memory."""
@@ -310,11 +313,8 @@ class View:
     @torch.no_grad()
     def type_probability(self, z: Tensor) -> Tensor:
         """Return p(type of annotator | data, z) [fit, annotator, type] of a program with types."""
-        parts = []
-        for part in self.chunks(z):
-            outcome = self.run(self.values(part)[0], len(part), self._light_cells).met["outcome"]
-            parts.append(outcome["fn"].type_probability(outcome["value"]).to(self.dtype))
-        return torch.cat(parts)
+        runs = (self.run(self.values(part)[0], len(part), self._light_cells).met["outcome"] for part in self.chunks(z))
+        return torch.cat([each["fn"].type_probability(each["value"]).to(self.dtype) for each in runs])
 
     def curvature_scale(self, z: Tensor, probes: int = 32) -> Tensor:
         """Return 1 / sqrt of the diagonal of minus the Hessian [dimension] at z, estimated from random probes."""
