@@ -55,13 +55,17 @@ class Results:
         part.replace(self.page)
 
     def table_of(self, benchmark: str) -> str:
-        """Return the rows of a benchmark as a Markdown table by setting, with the versions behind it."""
+        """Return the rows of a benchmark as a Markdown table by setting, with the versions behind it.
+
+        Where rows are of several machines, each has its own.
+        """
         rows = [row for row in self.rows() if row["benchmark"] == benchmark]
         settings, methods = ([row[name] for row in rows] for name in ("setting", "method"))
         rows.sort(key=lambda row: (settings.index(row["setting"]), methods.index(row["method"])))
-        lines = [[row[name] for name in SHOWN] for row in rows]
+        shown = SHOWN if len({row["machine"] for row in rows}) < 2 else (*SHOWN, "machine")
         used = sorted({row["version"] for row in rows if row["version"]})
-        return markdown(SHOWN, lines) + f"\n\nVersions: {', '.join(used)}."
+        table = markdown(shown, [[row[name] for name in shown] for row in rows])
+        return table + f"\n\nVersions: {', '.join(used)}."
 
 
 def markdown(head: tuple[str, ...], rows: list[list[Any]]) -> str:
