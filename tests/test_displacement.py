@@ -59,7 +59,7 @@ def test_the_means_of_many_skew_posteriors_are_found_where_no_weight_serves():
     assert float((target.log_joint_of(z) - log_q).std()) > 1.8  # weights would leave 1 in 25 proposals effective
     found = displacement(target, target.mixture, z, pick)
     sd = float(polygamma(1, 20.0)) ** 0.5
-    assert found.serves(target.mixture)
+    assert found.serves(target.mixture, z.std(0))
     assert float(found.first.mean()) / sd == pytest.approx(target.off, abs=0.01)  # -.113; 900 errors of .05 together
     left = (found.first / sd - target.off).square().mean().sqrt()
     assert float(left) < 0.03
@@ -77,6 +77,17 @@ def test_what_is_displaced_has_the_means_and_errors_that_hold():
     assert float((off < error).double().mean()) > 0.928
     assert float(off.mean()) < abs(target.off) / 2
     assert float(error.max()) < 0.25
+
+
+def test_a_term_that_moves_a_coordinate_by_more_than_its_deviation_is_not_added():
+    shape = 0.2
+    target = LogGamma(shape, 1)
+    z, _, pick = target.mixture.drawn(4000, torch.Generator().manual_seed(0))
+    found = displacement(target, target.mixture, z, pick)
+    off = float(digamma(shape) - np.log(shape))  # -3.7, or -1.6 sds of the Gaussian at the mode
+    assert float(found.first) < 2 * off  # in expectation 1 - exp(1 / (2 shape)), -11.2: further off than before
+    assert float(found.first**2) > 2 * float(found.noise**2)
+    assert not found.serves(target.mixture, z.std(0))
 
 
 def test_an_approximation_that_is_right_is_left_alone():

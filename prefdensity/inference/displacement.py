@@ -38,10 +38,14 @@ class Displacement:
     noise: Tensor
     second_noise: Tensor
 
-    def serves(self, mixture: Mixture) -> bool:
-        """Whether the first term brings means nearer: its square, all coordinates together, is twice that of noise."""
+    def serves(self, mixture: Mixture, sd: Tensor) -> bool:
+        """Whether the first term brings means nearer; `sd` [dimension] of the approximation.
+
+        Its square, all coordinates together, is twice that of noise. And it is small: what moves a coordinate by more
+        than the standard deviation that it is given is no first term of a series that ends.
+        """
         square = mixture.whole.square(torch.stack([self.first, self.noise]))
-        return bool(square[0] > 2 * square[1])
+        return bool(square[0] > 2 * square[1]) and bool((self.first.abs() < sd).all())
 
 
 def displacement(view: View, mixture: Mixture, z: Tensor, pick: Tensor) -> Displacement:

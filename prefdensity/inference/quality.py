@@ -187,7 +187,7 @@ def check_mixture(view: View, mixture: Mixture, draws: int, generator: torch.Gen
     z, log_q, pick = mixture.drawn(draws, generator)
     few = min(_within(_STEEP / view.work, _SLOPES), draws)
     seen = displacement(view, mixture, z[:few], pick[:few])
-    moved = seen.serves(mixture)
+    moved = seen.serves(mixture, z.std(0))
     if moved:
         z.add_(seen.first)
     weighed = min(_within(_LOOK / view.work, _WEIGHED), draws)
