@@ -13,10 +13,11 @@ precision to four digits). Probabilities are those of logistic regression on dif
 scikit-learn's ridge and with one tuned by cross-validation.
 
 Where no label can be predicted well, a flip looks like a difference of opinion, and the share of flips cannot be
-learned: on hh some rows are checked by hand (`CHECKED`, their planted flips are looked at), and the rate is theirs.
+learned: on hh some rows are checked by hand (`CHECKED`, their planted flips are looked at), and the program is told
+how many were wrong.
 
-What is taken for the truth has errors of its own: of ukpconvarg it is told how many of the crowd agree with the labels
-that were suspected (p_flipped above `SUSPECTED`) and had not been flipped.
+What is taken for the truth has errors of its own: of the labels of ukpconvarg that were suspected (p_flipped above
+`SUSPECTED`) it is told how many had been flipped, and how many of the others most of the crowd contradicts.
 """
 
 from __future__ import annotations
@@ -50,11 +51,11 @@ class Labelled:
     pairs: pd.DataFrame
     a_wins: np.ndarray
     features: pd.DataFrame
-    programs: dict[str, str]  # with {rate} where the rate of flips is given
+    programs: dict[str, str]  # with {wrong} and {checked} where rows are checked
     checked: int = 0  # rows whose planted flips are looked at
     long: bool = False  # whether lengths are told
     method: str = "laplace"
-    agreed: np.ndarray | None = None  # share of the crowd's votes [row] that say the label
+    crowd: np.ndarray | None = None  # its votes [row, 2] that say the label, and that say the opposite
 
     def differences(self) -> dict[str, np.ndarray | csr_array]:
         """Return what peers are told of pairs: features, and features with a column for each item that recurs."""
@@ -68,12 +69,12 @@ class Labelled:
             found["features and items"] = csr_array(hstack([csr_array(found["features"]), items]))
         return found
 
-    def annotated(self, program: str, a_wins: np.ndarray, rate: float) -> pd.DataFrame:
+    def annotated(self, program: str, a_wins: np.ndarray, wrong: int) -> pd.DataFrame:
         """Return our rows of these labels, from a fit of a program."""
         table = self.pairs.assign(outcome=np.where(a_wins, "a", "b"))
         more = {"covariates": COVARIATES} if self.long else {"context": "all"} if "all" in table else {}
         data = pf.read(table, item_features=self.features, **more)
-        post = pf.fit(program.format(rate=rate), data, method=self.method, progress=False)
+        post = pf.fit(program.format(wrong=wrong, checked=self.checked), data, method=self.method, progress=False)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # p_flipped needs no refits
             return pf.annotate(data, post, refits=0, progress=False)
@@ -81,7 +82,8 @@ class Labelled:
 
 def arguments(folder: Path) -> Labelled:
     votes = pd.read_csv(folder / "ukpconvarg.csv.gz")
-    votes["agreed"] = (votes["outcome"] == votes["gold"]).groupby([votes["topic"], votes["pair"]]).transform("mean")
+    says = pd.DataFrame({side: votes["outcome"] == side for side in "ab"})
+    votes[["say_a", "say_b"]] = says.groupby([votes["topic"], votes["pair"]]).transform("sum")
     gold = votes.drop_duplicates(["topic", "pair"])
     gold = gold[gold["gold"].isin(["a", "b"])]
     kept = np.load(folder / "ukp_embeddings.npz")
@@ -90,8 +92,9 @@ def arguments(folder: Path) -> Labelled:
     programs = {"features and items": own}
     features = _frame(kept["x"], kept["items"])
     truth = (gold["gold"] == "a").to_numpy()
-    agreed = gold["agreed"].to_numpy(float)
-    return Labelled("ukp", pairs, truth, features, programs, method="auto", agreed=agreed)
+    crowd = gold[["say_a", "say_b"]].to_numpy(float)
+    crowd[~truth] = crowd[~truth, ::-1]
+    return Labelled("ukp", pairs, truth, features, programs, method="auto", crowd=crowd)
 
 
 def answers(folder: Path, wide: bool) -> Labelled:
@@ -109,7 +112,7 @@ def answers(folder: Path, wide: bool) -> Labelled:
         x = np.hstack([x, x * np.tile(panel, 2)[:, None]])
     features = _frame(x, np.concatenate([names["a"], names["b"]]))
     name = "hh, by panel, with lengths" if wide else "hh"
-    programs = {"features": f"linear{'+covariate' * wide}+logit+flips(rate={{rate:.4f}})"}
+    programs = {"features": f"linear{'+covariate' * wide}+logit+flips(wrong={{wrong}}, checked={{checked}})"}
     return Labelled(name, pairs, (votes["human"] == "a").to_numpy(), features, programs, CHECKED, wide)
 
 
@@ -149,12 +152,17 @@ class Found:
         self.flipped.append(flipped)
         self.seconds += time.process_time() - began
 
-    def suspected(self, agreed: np.ndarray) -> str:
-        """Say with how many of the crowd labels agree [row] that were suspected and had not been flipped."""
-        wrongly = (np.concatenate(self.chance) > SUSPECTED) & ~np.concatenate(self.flipped)
-        theirs = np.tile(agreed, len(self.chance))[wrongly]
-        labels = f"{len(theirs)} labels suspected, not flipped ({agreed.mean():.2f} with all)"
-        return f"the crowd agrees by {theirs.mean():.2f} with {labels}"
+    def suspected(self, crowd: np.ndarray) -> str:
+        """Say of the labels that were suspected how many were flipped, and what the crowd [row, 2] says of the rest."""
+        chance, flipped = np.concatenate(self.chance), np.concatenate(self.flipped)
+        mine = chance > SUSPECTED
+        own, other = np.tile(crowd, (len(self.chance), 1))[mine & ~flipped].T
+        against, anyway = (other > own).sum(), (crowd[:, 1] > crowd[:, 0]).mean()
+        return (
+            f"of {mine.sum()} suspected labels {chance[mine].sum():.0f} were expected to be wrong, "
+            f"{flipped[mine].sum()} were flipped, and of the other {len(own)} most of the crowd "
+            f"contradicts {against} ({anyway:.1%} of all)"
+        )
 
     def calibration(self) -> str:
         chance, flipped = np.concatenate(self.chance), np.concatenate(self.flipped)
@@ -174,10 +182,9 @@ def planting(each: Labelled, rate: float, seed: int, found: dict[str, Found], to
     label = each.a_wins ^ flipped
     left = np.sort(rng.permutation(len(label))[each.checked :])  # rows that nobody has checked
     seen = np.delete(flipped, left)
-    share = (seen.sum() + 1) / (len(seen) + 10)  # the prior of flips, and what was seen
     for name, program in each.programs.items():
         began = time.process_time()
-        chance = each.annotated(program, label, share)["p_flipped"].to_numpy(float)
+        chance = each.annotated(program, label, int(seen.sum()))["p_flipped"].to_numpy(float)
         found.setdefault(f"annotate, {name}", Found()).add(chance[left], flipped[left], began)
     for name, x in told.items():
         for tuned in (False, True)[: 1 + each.checked]:  # on ukp tuning changes nothing, or to the worse
@@ -206,17 +213,17 @@ def main() -> None:
                 said = [one.calibration() for name, one in found.items() if name.startswith("annotate")]
                 print(f"planting {seed + 1}: {last}; so far {'; '.join(said)}", flush=True)
             print(f"\n{each.name}, {rate:.0%} flipped, {len(each.pairs)} pairs, {options.plantings} plantings")
-            _tell(found, each.agreed)
+            _tell(found, each.crowd)
 
 
-def _tell(found: dict[str, Found], agreed: np.ndarray | None) -> None:
+def _tell(found: dict[str, Found], crowd: np.ndarray | None) -> None:
     ours = {name: one for name, one in found.items() if name.startswith("annotate")}
     for name, one in found.items():
         precision = np.array(one.precision)
         line = f"  {name}: average precision {precision.mean():.4f}"
         if name in ours:
             line += f"; {one.calibration()}"
-            line += "" if agreed is None else f"; {one.suspected(agreed)}"
+            line += "" if crowd is None else f"; {one.suspected(crowd)}"
         for other, mine in ours.items():
             if name not in ours and len(precision) > 1:
                 more = np.array(mine.precision) - precision

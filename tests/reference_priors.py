@@ -50,7 +50,9 @@ PRIORS = {
         _log_log_normal(s["tie_excess"], -0.5, 0.7) + np.sum(_log_log_normal(s["strength_step"], 0, 0.7))
     ),
     "rao_kupper": lambda s: _log_log_normal(s["tie_excess"], -0.5, 0.7),
-    "flips": lambda s, **o: stats.beta.logpdf(s["flip_rate"], 1, 9),
+    "flips": lambda s, rate=None, wrong=0, checked=0: (
+        0.0 if rate else stats.beta.logpdf(s["flip_rate"], 1 + wrong, 9 + checked - wrong)
+    ),
     "lapse": lambda s, **o: (
         stats.beta.logpdf(s["lapse"], 1, 9) + log_own(o, s, "lapse", 1.0) + log_slope(o, s, "lapse")
     ),

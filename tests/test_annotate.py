@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.special import expit
-from scipy.stats import norm
+from scipy.stats import beta, norm
 from typer.testing import CliRunner
 
 import prefdensity
@@ -61,6 +61,16 @@ def test_two_items_against_integrals(wins, losses, rate):
         turned = found.iloc[wins].copy()
         turned["soft_label"], turned["margin"] = 1 - turned["soft_label"], -turned["margin"]
         _compare(turned, losses - 1, wins, rate)
+
+
+def test_where_votes_say_nothing_of_the_rate_it_is_that_of_labels_that_were_checked():
+    data = prefdensity.read(two_items(1, 0))  # one vote, as likely at any rate
+    program = "items+utility_scale(fixed=1)+flips(wrong=3, checked=40)"
+    post = prefdensity.fit(program, data, method="laplace", draws=10_000, seed=0, progress=False)
+    rate = post.draws["flip_rate"]
+    sd = beta.std(4, 46)
+    assert rate.mean() == pytest.approx(beta.mean(4, 46), abs=0.1 * sd)  # 3 errors of a thousand
+    assert rate.std() == pytest.approx(sd, rel=0.1)
 
 
 def _compare(said, wins, losses, rate):
@@ -259,6 +269,9 @@ def test_what_cannot_be_annotated_is_refused():
         prefdensity.annotate(data, post, item_a="left")
     with pytest.raises(ProgramError, match="below 1/2"):
         prefdensity.fit("bradley_terry+flips(rate=0.6)", data, progress=False)
+    for said in ("wrong=5", "wrong=5, checked=4", "wrong=-1, checked=4", "rate=0.1, checked=4"):
+        with pytest.raises(ProgramError, match="give rate= alone"):
+            prefdensity.fit(f"bradley_terry+flips({said})", data, progress=False)
 
 
 def test_noise_that_is_no_channel_is_refused():

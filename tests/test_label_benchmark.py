@@ -61,11 +61,13 @@ def test_calibration_by_hand():
 
 
 def test_the_crowd_is_asked_about_labels_suspected_that_were_not_flipped():
-    found, agreed = Found(), np.array([0.2, 0.4, 0.9, 1.0])
+    found, crowd = Found(), np.array([[1.0, 4.0], [2.0, 3.0], [5.0, 0.0], [2.0, 2.0]])  # for the label, against it
     found.add(np.array([0.7, 0.5, 0.8, 0.1]), np.array([False, False, True, False]), 0.0)
-    found.add(np.array([0.1, 0.9, 0.1, 0.1]), np.array([True, False, False, False]), 0.0)
-    said = found.suspected(agreed)
-    assert said == "the crowd agrees by 0.30 with 2 labels suspected, not flipped (0.62 with all)"
+    found.add(np.array([0.1, 0.9, 0.1, 0.8]), np.array([True, False, False, False]), 0.0)
+    assert found.suspected(crowd) == (
+        "of 4 suspected labels 3 were expected to be wrong, 1 were flipped, and of the other 3 most of the crowd "
+        "contradicts 2 (50.0% of all)"
+    )
 
 
 def test_self_confidence_is_the_out_of_fold_probability_of_the_label():
