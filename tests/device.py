@@ -24,7 +24,6 @@ from device_counts import Counts
 from device_functions import Functions
 from device_rules import Rules
 from device_tensors import Card, Generator
-from torch.fx.experimental import proxy_tensor
 from torch.utils._pytree import tree_leaves
 
 
@@ -41,8 +40,6 @@ class Device(Counts):
         for name, value in _cuda(self).items():
             self._stack.enter_context(mock.patch.object(torch.cuda, name, value, create=True))
         self._stack.enter_context(mock.patch.object(torch, "Generator", Generator))
-        known = (*proxy_tensor.HANDLED_TYPES, Card)
-        self._stack.enter_context(mock.patch.object(proxy_tensor, "HANDLED_TYPES", known))
         rules = Rules(self)
         self._stack.enter_context(mock.patch.object(Card, "rules", rules))
         self._stack.enter_context(rules)

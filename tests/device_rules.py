@@ -12,8 +12,6 @@ from device_tensors import CUDA, Card, Generator, place_of, swapped
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
-_PROXY = torch._C._TorchDispatchModeKey.PROXY
-
 # Operations whose results have a size that depends on values, or that look at values for another reason.
 _WAIT = {"nonzero", "_unique2", "unique_dim", "unique_consecutive", "masked_select", "bincount", "equal", "is_nonzero",
          "_linalg_check_errors", "_local_scalar_dense", "repeat_interleave"}  # fmt: skip
@@ -73,13 +71,6 @@ class Rules(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
-        graph = torch._C._unset_dispatch_mode(_PROXY)
-        if graph is not None:  # what makes a graph of operations sees those of the device, too
-            try:
-                with self:
-                    return graph.__torch_dispatch__(func, types, args, kwargs)
-            finally:
-                torch._C._set_dispatch_mode(graph)
         name = _name(func)
         tensors = _tensors((*args, *kwargs.values()))
         cards = [each for each in tensors if isinstance(each, Card)]

@@ -8,7 +8,7 @@ from device import Device
 
 import prefdensity
 from prefdensity.data import simulate
-from prefdensity.inference import devices, nuts, svi
+from prefdensity.inference import devices, svi
 from prefdensity.inference.guide import Guide
 from prefdensity.inference.traced import traced
 from prefdensity.inference.view import View
@@ -185,17 +185,6 @@ def test_a_fit_on_the_device_is_that_on_the_cpu(program, method, data):
     assert there.status.method == here.status.method == method
     for name, draws in here.draws.items():  # generators of this device give the numbers of those of the CPU
         np.testing.assert_allclose(there.draws[name], draws, rtol=1e-6, atol=1e-6)
-
-
-def test_chains_on_the_device_are_those_of_the_cpu(device):
-    view, _ = view_of("davidson")
-    start = torch.zeros(view.dimension, dtype=view.dtype)
-    here, there = (
-        nuts.sample(each, [(start.to(each.device), torch.full_like(start, 0.3).to(each.device))],
-                    draws=15, warmup=5, seed=1)
-        for each in (view, on(view))
-    )  # fmt: skip
-    torch.testing.assert_close(there.z.cpu(), here.z, rtol=1e-6, atol=1e-6)
 
 
 def test_a_table_that_does_not_fit_passes_through(data):

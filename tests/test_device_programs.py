@@ -9,7 +9,7 @@ from device import Device
 import prefdensity
 from prefdensity.data import simulate
 from prefdensity.errors import FitError
-from prefdensity.inference import nuts
+from prefdensity.inference.chains import Group, walk
 from prefdensity.inference.curvature import local_curvature
 from prefdensity.inference.krylov import Pattern
 from prefdensity.inference.laplace import laplace
@@ -94,8 +94,8 @@ def test_steps_of_nuts_on_the_device_are_those_on_the_cpu(name):
     start = torch.zeros(view.dimension, dtype=view.dtype)
 
     def few(of):
-        begin = start.to(of.device), torch.full_like(start, 0.3).to(of.device)
-        return nuts.sample(of, [begin], draws=6, warmup=2, seed=1).z.cpu()
+        begin = start.to(of.device), torch.full_like(start, 0.3).to(of.device), start[None].to(of.device)
+        return walk(of, [Group(*begin)], draws=6, warmup=2, seed=1, deepest=10).z.cpu()
 
     with Device():
         found = few(on(view))

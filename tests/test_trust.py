@@ -7,17 +7,13 @@ import numpy as np
 import pytest
 import torch
 from contract import table
-from scipy import stats
 
 import prefdensity
-from prefdensity.inference import chains, methods, safety
-from prefdensity.inference.chains import State, StepSize, transition, walk
-from prefdensity.inference.fitting import viewed
+from prefdensity.inference import methods, safety
 from prefdensity.inference.quality import check_guide, systematic
 from prefdensity.inference.safety import Quantities, errors_of_chains, errors_of_weighed
 from prefdensity.posterior.psis import effective_size, k_hat_error, smooth, tempered
 from prefdensity.posterior.status import approximates
-from prefdensity.programs.loading import load_program
 
 
 def test_tempered_weights_leave_as_many_draws_as_asked_and_no_more():
@@ -75,36 +71,6 @@ def test_the_verdict_does_not_hang_on_one_k_hat():
     assert 0 < np.mean(plain) < 1
     assert np.mean(verdicts) > 0.95
     assert k_hat_error(0.7, 4000) == pytest.approx(1.7 / np.sqrt(190), rel=1e-2)
-
-
-def test_chains_in_lockstep_sample_a_correlated_heavy_tail():
-    size, degrees = 3, 6
-    root = torch.tensor([[1.0, 0.0, 0.0], [0.8, 0.6, 0.0], [-0.5, 0.2, 2.0]], dtype=torch.float64)
-    precision = torch.linalg.inv(root @ root.T)
-
-    def density(w):
-        square = ((w @ precision) * w).sum(-1)
-        value = -(degrees + size) / 2 * torch.log1p(square / degrees)
-        return value, -(degrees + size) / (degrees + square)[:, None] * (w @ precision)
-
-    generator = torch.Generator().manual_seed(1)
-    w = torch.full((64, size), 3.0, dtype=torch.float64)
-    value, slope = density(w)
-    state, step = State(w, torch.zeros_like(w), slope, value), StepSize(0.5)
-    for _ in range(40):
-        state, accepted, _ = transition(density, state, step.size, generator)
-        step.learn(float(accepted.mean()))
-    kept = []
-    for _ in range(100):
-        state, _, diverged = transition(density, state, step.settle(), generator)
-        kept.append(state.w)
-        assert not diverged.any()
-    w = torch.stack(kept)
-    # x' P x / 3 is F(3, 6); 6,400 draws are worth some 2,000: Kolmogorov's distance beyond .045 once in 10,000
-    square = ((w @ precision) * w).sum(-1).flatten().numpy() / size
-    assert stats.kstest(square, stats.f(size, degrees).cdf).statistic < 0.045
-    first = w[..., 0].flatten().numpy()
-    assert stats.kstest(first, stats.t(degrees).cdf).statistic < 0.045
 
 
 def test_proposals_move_to_where_the_weights_find_the_mean():
@@ -201,23 +167,6 @@ def test_few_safe_rows_are_reason_enough_to_go_on():
     assert not found(0.3, 0.1, draws=100)
 
 
-def test_a_walk_costs_what_is_known_in_advance():
-    view = viewed(load_program("bradley_terry"), table(rows=40, seed=1))
-    passes, slope = [], view.value_and_slope
-
-    def counted(z):
-        passes.append(len(z))
-        return slope(z)
-
-    view.value_and_slope = counted
-    far = 1e-3 * torch.ones(view.dimension, dtype=torch.float64)  # coordinates in which every trajectory is too short
-    walk(
-        view, (torch.zeros_like(far), far), torch.zeros(8, view.dimension, dtype=torch.float64), draws=5, warmup=6,
-        generator=torch.Generator().manual_seed(0), enough=lambda z: False, rounds=3,
-    )  # fmt: skip
-    assert len(passes) <= 7 * (6 + 3 * 5) + 3  # seven steps a transition, and one look after each change of coordinates
-
-
 def test_auto_samples_a_small_program_that_no_gaussian_holds(shared_data):
     # 46 listeners with thirty votes each: k-hat of the Laplace approximation is far above the border
     post = prefdensity.fit("reliability", prefdensity.read(shared_data / "sounds.csv"))
@@ -256,19 +205,6 @@ def test_no_chains_start_from_stochastic_steps(monkeypatch):
     monkeypatch.setattr(methods, "by_svi", steps)
     monkeypatch.setattr(methods, "_is_thin", lambda view: False)
     assert prefdensity.fit("reliability", table(rows=40, seed=1)).status.method == "svi"
-
-
-def test_a_few_draws_teach_coordinates_their_spread_and_keep_their_directions():
-    view = viewed(load_program("bradley_terry"), table(rows=40, seed=1))
-    size = view.dimension
-    generator = torch.Generator().manual_seed(0)
-    base, frame, w = (torch.randn(*of, size, generator=generator, dtype=torch.float64) for of in ((), (size,), (30,)))
-    w *= torch.arange(1, size + 1)
-    learned = chains._Space(view, base, frame).learned(w)
-    seen = learned.at(base + w @ frame.T).w
-    torch.testing.assert_close(seen.mean(0), torch.zeros_like(base), atol=1e-8, rtol=0)
-    torch.testing.assert_close(seen.std(0), torch.ones_like(base), atol=1e-8, rtol=0)
-    torch.testing.assert_close(learned.frame / frame, (learned.frame / frame)[:1].expand(size, -1))
 
 
 def test_ctrl_c_in_the_chains_leaves_the_approximation(monkeypatch):

@@ -1,200 +1,41 @@
-"""No-U-turn sampling of many chains in lockstep: one pass of the program moves all of them.
-
-A short table costs as much for 64 chains as for one, because the program's own run is what takes the time. Many chains
-that start near the posterior need few steps each, and what they disagree about is seen at once.
-
-Hoffman and Gelman (2014), JMLR 15, 1593-1623, with multinomial choice among the states of a trajectory and the
-generalised criterion of Betancourt (2017), arXiv 1701.02434. Trees are walked leaf by leaf with the few checkpoints
-that the criterion needs (Phan, Pradhan and Jankowiak 2019, arXiv 1912.11554): all chains are at the same leaf of the
-same depth, so that plain loops serve them together.
-"""
+"""Walks of no-U-turn chains through a posterior, in coordinates and by steps that are learned on the way."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from prefdensity.inference.nuts import Array, StepSize, Trajectories
+from prefdensity.inference.traced import Function, captured
 from prefdensity.inference.view import View
+from prefdensity.programs.running import environment
 
-# Value [chain] and slope [chain, dimension] of the log density at w [chain, dimension].
-Target = Callable[[Tensor], tuple[Tensor, Tensor]]
-
-# Doublings of a trajectory, at most. In coordinates of unit spread seven steps go far enough, and with many chains one
-# of them would mostly ask for more: then all of them wait for it. So the cost of a walk is known in advance.
-DEEPEST = 3
-_STAGES = 3  # of the warm-up, with coordinates learned anew between them
-_WRONG = 1000.0  # nats of energy error that are called a divergence
-_ACCEPT = 0.8  # aimed at, of the states of a trajectory
+_STAGES = (1 / 3, 2 / 3, 1.0)  # shares of the warm-up; but for the last, coordinates are learned anew at their end
+_KNOWN = 5  # draws that the spread so far counts for
+_FEWEST = 4  # draws of a chain that R-hat of halves needs
 
 
 @dataclass(frozen=True)
-class State:
-    """Where chains are: w, its momentum and slope [chain, dimension], and its log density [chain]."""
+class Group:
+    """Chains that share coordinates w, z = base + F w, and the step.
 
-    w: Tensor
-    p: Tensor
-    slope: Tensor
-    value: Tensor
-
-    @property
-    def energy(self) -> Tensor:
-        """Minus the log density of position and momentum [chain]."""
-        return 0.5 * (self.p**2).sum(-1) - self.value
-
-    def take(self, rows: Tensor) -> State:
-        """Return the chains `rows`."""
-        return State(self.w[rows], self.p[rows], self.slope[rows], self.value[rows])
-
-    def put(self, rows: Tensor, other: State) -> None:
-        """Overwrite the chains `rows`."""
-        for mine, theirs in zip((self.w, self.p, self.slope, self.value), _fields(other), strict=True):
-            mine[rows] = theirs
-
-    def copy(self) -> State:
-        """Return a state of its own."""
-        return State(*(x.clone() for x in _fields(self)))
-
-
-def _fields(state: State) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return state.w, state.p, state.slope, state.value
-
-
-def leap(target: Target, state: State, step: Tensor) -> State:
-    """Return the state a leapfrog step on; `step` [chain, 1] is negative for backwards."""
-    half = state.p + 0.5 * step * state.slope
-    w = state.w + step * half
-    value, slope = target(w)
-    return State(w, half + 0.5 * step * slope, slope, value)
-
-
-def transition(
-    target: Target, state: State, size: float, generator: torch.Generator, deepest: int = DEEPEST
-) -> tuple[State, Tensor, Tensor]:
-    """Return the next state, the mean acceptance [chain] and whether the trajectory diverged [chain].
-
-    A trajectory doubles at most `deepest` times.
+    Attributes
+    ----------
+    base, frame
+        What they begin with: base [dimension], and F [dimension, dimension] or its diagonal.
+    starts
+        z [chain, dimension].
     """
-    chains = len(state.w)
-    draw = torch.randn(state.w.shape, generator=generator, dtype=torch.float64).to(state.w)
-    left = replace(state, p=draw).copy()
-    right, chosen, start = left.copy(), left.copy(), left.energy
-    total = left.p.clone()  # of momenta along the trajectory
-    log_weight, active = torch.zeros_like(start), torch.ones(chains, dtype=torch.bool, device=start.device)
-    accepted, leaves = torch.zeros_like(start), torch.zeros_like(start)
-    diverged = torch.zeros_like(active)
-    for depth in range(deepest):
-        rows = active.nonzero()[:, 0]
-        if not len(rows):
-            break
-        forward = _coins(len(rows), generator).to(active.device) < 0.5
-        edge = left.take(rows)
-        edge.put(forward, right.take(rows[forward]))
-        grown = _subtree(
-            target, edge, torch.where(forward, size, -size)[:, None].to(edge.w), depth, start[rows], generator
-        )
-        accepted[rows] += grown.accepted
-        leaves[rows] += grown.leaves
-        diverged[rows] |= grown.diverged
-        whole = ~(grown.turned | grown.diverged)
-        kept = rows[whole]
-        swap = whole & (_coins(len(rows), generator).to(start).log() < grown.log_weight - log_weight[rows])
-        chosen.put(rows[swap], grown.chosen.take(swap))
-        right.put(rows[whole & forward], grown.edge.take(whole & forward))
-        left.put(rows[whole & ~forward], grown.edge.take(whole & ~forward))
-        total[kept] += grown.total[whole]
-        log_weight[kept] = torch.logaddexp(log_weight[kept], grown.log_weight[whole])
-        active[rows[~whole]] = False
-        active[kept] = ~_turning(left.p[kept], right.p[kept], total[kept])
-    return chosen, accepted / leaves.clamp_min(1.0), diverged
 
-
-@dataclass
-class _Subtree:
-    """2^depth leaves grown from an edge: the new edge, the state chosen among them, and what the criterion needs."""
-
-    edge: State
-    chosen: State
-    total: Tensor
-    log_weight: Tensor
-    turned: Tensor
-    diverged: Tensor
-    accepted: Tensor
-    leaves: Tensor
-
-
-def _subtree(
-    target: Target, edge: State, step: Tensor, depth: int, start: Tensor, generator: torch.Generator
-) -> _Subtree:
-    none = torch.zeros_like(start)
-    off = torch.zeros(len(start), dtype=torch.bool, device=start.device)
-    tree = _Subtree(
-        edge.copy(), edge.copy(), torch.zeros_like(edge.p), none - math.inf, off, off.clone(), none, none.clone()
-    )
-    momenta: dict[int, Tensor] = {}
-    totals: dict[int, Tensor] = {}
-    for leaf in range(2**depth):
-        rows = (~(tree.turned | tree.diverged)).nonzero()[:, 0]
-        if not len(rows):
-            break
-        here = leap(target, tree.edge.take(rows), step[rows])
-        gain = torch.nan_to_num(start[rows] - here.energy, nan=-math.inf)
-        tree.edge.put(rows, here)
-        tree.diverged[rows] = gain < -_WRONG
-        tree.accepted[rows] += gain.clamp_max(0.0).exp()
-        tree.leaves[rows] += 1
-        joint = torch.logaddexp(tree.log_weight[rows], gain)
-        swap = _coins(len(rows), generator).to(gain).log() < gain - joint
-        tree.chosen.put(rows[swap], here.take(swap))
-        tree.log_weight[rows] = joint
-        tree.total[rows] += here.p
-        _check(tree, leaf, momenta, totals)
-    return tree
-
-
-def _check(tree: _Subtree, leaf: int, momenta: dict[int, Tensor], totals: dict[int, Tensor]) -> None:
-    """Mark the chains whose subtrees that end at this leaf have turned; direction does not matter to the criterion."""
-    last = (leaf >> 1).bit_count()
-    if leaf % 2 == 0:
-        momenta[last], totals[last] = tree.edge.p.clone(), tree.total.clone()
-        return
-    ending = (~leaf & (leaf + 1)).bit_length() - 1  # as many subtrees end here as the leaf has ones at its end
-    for first in range(last, last - ending, -1):
-        span = tree.total - totals[first] + momenta[first]
-        tree.turned |= _turning(momenta[first], tree.edge.p, span)
-
-
-def _turning(one: Tensor, other: Tensor, total: Tensor) -> Tensor:
-    middle = total - 0.5 * (one + other)
-    return ((one * middle).sum(-1) <= 0) | ((other * middle).sum(-1) <= 0)
-
-
-def _coins(count: int, generator: torch.Generator) -> Tensor:
-    return torch.rand(count, generator=generator, dtype=torch.float64)
-
-
-class StepSize:
-    """Dual averaging of the step that all chains share (Hoffman and Gelman 2014, section 3.2)."""
-
-    def __init__(self, size: float) -> None:
-        self.size, self.centre, self.mean_log = size, math.log(4 * size), 0.0
-        self.error, self.count = 0.0, 0
-
-    def learn(self, accepted: float) -> None:
-        """Take in the acceptance of a transition of all chains."""
-        self.count += 1
-        self.error += (_ACCEPT - accepted - self.error) / (self.count + 10)
-        log_size = self.centre - math.sqrt(self.count) / 0.05 * self.error
-        share = self.count**-0.75
-        self.mean_log = share * log_size + (1 - share) * self.mean_log
-        self.size = math.exp(log_size)
-
-    def settle(self) -> float:
-        """Return the averaged step."""
-        return math.exp(self.mean_log)
+    base: Tensor
+    frame: Tensor
+    starts: Tensor
 
 
 @dataclass(frozen=True)
@@ -208,98 +49,168 @@ class Walked:
 
 def walk(
     view: View,
-    frame: tuple[Tensor, Tensor],
-    starts: Tensor,
+    groups: Sequence[Group],
     *,
     draws: int,
     warmup: int,
-    generator: torch.Generator,
+    seed: int,
+    deepest: int,
     enough: Callable[[Tensor], bool] = lambda z: True,
     rounds: int = 1,
-    deepest: int = DEEPEST,
     report: Callable[[int], None] = lambda done: None,
 ) -> Walked:
-    """Return NUTS draws of all chains, in coordinates that are learned from all of them.
+    """Return NUTS draws of all chains, in coordinates and by a step that each group learns from its own.
 
     Parameters
     ----------
     view
         The program on its table.
-    frame
-        Base [dimension] and F [dimension, dimension], or its diagonal: coordinates w, z = base + F w, to begin with.
-    starts
-        z [chain, dimension].
+    groups
+        The chains.
     draws, warmup
-        Transitions of each chain that are kept, and that go before, in which coordinates and step are learned.
-    generator
+        Transitions of each chain that are kept, and that go before, in which coordinates and steps are learned.
+    seed
         Of everything random.
+    deepest
+        Doublings of a trajectory, at most.
     enough, rounds
         Where the draws z [chain, draw, dimension] are not `enough`, as many more are taken, `rounds` times in all;
         then the first of these rounds counts as warm-up.
-    deepest, report
-        Doublings of a trajectory, at most; told how many transitions are done. Ctrl-C keeps the draws so far.
+    report
+        Told how many transitions every chain has made.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        On Ctrl-C before every chain has 4 draws; later it ends the walk.
     """
-    space = _Space(view, *frame)
-    state, size = space.at(starts), StepSize(0.8 * view.dimension**-0.25)
-    seen: list[Tensor] = []
-    for k in range(warmup):
-        if k and k % -(-warmup // _STAGES) == 0:
-            here = space.z(state.w)
-            space = space.learned(torch.cat(seen[len(seen) // 2 :]))
-            state, size, seen = space.at(here), StepSize(size.settle()), []
-        state, accepted, _ = transition(space.density, state, size.size, generator, deepest)
-        size.learn(float(accepted.mean()))
-        seen.append(state.w)
-        report(k + 1)
-    kept: list[Tensor] = []
-    divergences, interrupted, step = 0, False, size.settle()
-    try:
-        for k in range(rounds * draws):
-            if k and k % draws == 0 and enough(_settled(kept, draws)):
-                break
-            state, _, diverged = transition(space.density, state, step, generator, deepest)
-            kept.append(space.z(state.w))
-            divergences += int(diverged.sum())
-            report(warmup + k + 1)
-    except KeyboardInterrupt:
-        if len(kept) < 4:
-            raise
-        interrupted = True
-    return Walked(_settled(kept, draws), divergences, interrupted)
+    density = _Density(view, groups)
+    with environment(view.dtype, device=view.device):
+        walkers = density.walkers(torch.cat([each.starts for each in groups]), np.random.default_rng(seed), deepest)
+        _warm_up(density, walkers, warmup, report)
+        parts: list[Tensor] = []
+        divergences, interrupted = 0, False
+        while len(parts) < rounds and not interrupted and not (parts and enough(_settled(parts, draws))):
+            before = sum(part.shape[1] for part in parts)
+            try:
+                walkers.walk(draws, partial(_told, report, warmup + before))
+            except KeyboardInterrupt:
+                interrupted = True
+                if before + walkers.done.min() < _FEWEST:
+                    raise
+            parts.append(density.z(walkers.drawn[:, : walkers.done.min()]))
+            divergences += walkers.divergences
+    return Walked(_settled(parts, draws), divergences, interrupted)
 
 
-def _settled(kept: list[Tensor], draws: int) -> Tensor:
-    """Return draws [chain, draw, dimension] without the first round, if there are more."""
-    return torch.stack(kept[draws:] if len(kept) >= 2 * draws else kept, 1)
+def _warm_up(density: _Density, walkers: Trajectories, warmup: int, report: Callable[[int], None]) -> None:
+    """Let chains walk and learn coordinates and steps.
+
+    All of them make a transition before a step changes: those that are done first are no fair sample, for trajectories
+    that go wrong are short.
+    """
+    for begin, end in pairwise(sorted({0, *(round(share * warmup) for share in _STAGES)})):
+        steps, seen = [StepSize(float(size)) for size in density.of_groups(walkers.sizes)], []
+        for k in range(begin, end):
+            seen.append(walkers.walk(1)[:, 0])
+            for step, accepted in zip(steps, density.of_groups(walkers.acceptance), strict=True):
+                step.learn(float(accepted))
+            walkers.sizes = np.repeat([step.size for step in steps], density.counts)
+            report(k + 1)
+        walkers.sizes = np.repeat([step.averaged for step in steps], density.counts)
+        if end < warmup:
+            z = density.z(walkers.w)
+            density.learn(np.stack(seen[len(seen) // 2 :], 1))
+            walkers.rest(density.w(z))
 
 
-class _Space:
-    """Coordinates w of a view: z = base + F w."""
+def _told(report: Callable[[int], None], before: int, done: int) -> None:
+    report(before + done)
 
-    def __init__(self, view: View, base: Tensor, frame: Tensor) -> None:
-        self.view, self.base, self.frame = view, base, frame
 
-    def z(self, w: Tensor) -> Tensor:
-        return self.base + (w * self.frame if self.frame.dim() == 1 else w @ self.frame.T)
+def _settled(parts: list[Tensor], draws: int) -> Tensor:
+    """Return draws [chain, draw, dimension] without the first round, if there are more that are complete."""
+    z = torch.cat(parts, 1)
+    return z[:, draws:] if z.shape[1] >= 2 * draws else z
 
-    def at(self, z: Tensor) -> State:
+
+class _Density:
+    """The log density of a view in the coordinates of groups of chains, as NumPy's arrays."""
+
+    def __init__(self, view: View, groups: Sequence[Group]) -> None:
+        self.view, self.counts = view, [len(each.starts) for each in groups]
+        self.frames = [(each.base, each.frame) for each in groups]
+        self._few = len(view.chunks(torch.cat([each.starts for each in groups]))[0])  # chains in a pass
+        self._graphs: dict[int, Function] = {}
+
+    def walkers(self, z: Tensor, rng: np.random.Generator, deepest: int) -> Trajectories:
         """Return chains that rest at z [chain, dimension]."""
-        off = z - self.base
-        w = off / self.frame if self.frame.dim() == 1 else torch.linalg.solve(self.frame, off.T).T.contiguous()
-        value, slope = self.density(w)
-        return State(w, torch.zeros_like(w), slope, value)
+        return Trajectories(self, self.w(z), np.full(len(z), 0.8 * z.shape[1] ** -0.25), rng, deepest)
 
-    def density(self, w: Tensor) -> tuple[Tensor, Tensor]:
-        value, slope = self.view.value_and_slope(self.z(w))
-        return value, slope * self.frame if self.frame.dim() == 1 else slope @ self.frame
+    def of_groups(self, values: Array) -> Array:
+        """Return means [group] of values [chain]."""
+        return np.add.reduceat(values, np.cumsum([0, *self.counts[:-1]])) / self.counts
 
-    def learned(self, w: Tensor) -> _Space:
-        """Coordinates in which draws w [draw, dimension] of these have unit spread, if they are many no correlation.
+    def w(self, z: Tensor) -> Array:
+        """Return where z [chain, dimension] is in these coordinates."""
+        found = [
+            (part - base) / frame if frame.dim() == 1 else torch.linalg.solve(frame, (part - base).T).T
+            for part, base, frame in self._parts(z)
+        ]
+        return torch.cat(found).double().cpu().numpy()
 
-        A few draws tell of spreads alone, along the directions of these coordinates.
+    def z(self, w: Array) -> Tensor:
+        """Return z [chain, ..., dimension] of w."""
+        there = torch.from_numpy(w).to(self.view.device, self.view.dtype)
+        return _joined([base + (part * f if f.dim() == 1 else part @ f.T) for part, base, f in self._parts(there)])
+
+    def __call__(self, w: Array) -> tuple[Array, Array]:
+        """Return value [chain] and slope [chain, dimension] at w [chain, dimension]."""
+        value, steep = self._passes(self.z(w))
+        slope = _joined([part * f if f.dim() == 1 else part @ f for part, _, f in self._parts(steep)])
+        both = torch.cat([value[:, None], slope], 1).cpu().numpy()  # of an accelerator in one piece
+        return both[:, 0], both[:, 1:]
+
+    def _parts(self, each: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Return rows [chain, ...] by group, with its base and frame."""
+        return [(part, *held) for part, held in zip(each.split(self.counts), self.frames, strict=True)]
+
+    def _passes(self, z: Tensor) -> tuple[Tensor, ...]:
+        """Return value and slope of the log density at z [chain, dimension], in passes of bounded memory."""
+        if len(z) <= self._few:
+            return self._graph(z)(z)
+        value, slope = z.new_empty(len(z), dtype=torch.float64), torch.empty_like(z)
+        for part, *found in zip(z.split(self._few), value.split(self._few), slope.split(self._few), strict=True):
+            torch._foreach_copy_(found, list(self._graph(part)(part)))
+        return value, slope
+
+    def _graph(self, z: Tensor) -> Function:
+        """Return value and slope at as many z [chain, dimension] as a graph, that of the first being made."""
+        if len(z) not in self._graphs:
+            self._graphs[len(z)] = captured(self._value_and_slope, (z,))
+        return self._graphs[len(z)]
+
+    def _value_and_slope(self, z: Tensor) -> tuple[Tensor, ...]:
+        with torch.enable_grad():
+            free = z.detach().requires_grad_()
+            value = self.view.log_joint(free)
+            return value.detach(), torch.autograd.grad(value.sum(), free)[0]
+
+    def learn(self, w: Array) -> None:
+        """Take coordinates in which draws w [chain, draw, dimension] have unit spread, if they are many no correlation.
+
+        A few draws tell of spreads alone, along the directions of the coordinates so far.
         """
-        base, spread = self.z(w.mean(0, keepdim=True))[0], w.std(0)
-        if len(w) < 10 * w.shape[-1]:
-            return _Space(self.view, base, self.frame * spread)
-        lower, failed = torch.linalg.cholesky_ex(torch.cov(self.z(w).T))
-        return _Space(self.view, base, self.frame * spread if failed else lower)
+        z, drawn = self.z(w).split(self.counts), torch.from_numpy(w).to(self.view.device).split(self.counts)
+        for k, (_, frame) in enumerate(self.frames):
+            here, own = z[k].flatten(0, 1), drawn[k].flatten(0, 1)
+            spread = (len(own) * own.var(0, correction=0) + _KNOWN) / (len(own) + _KNOWN)
+            learned = frame * spread.sqrt().to(frame)
+            if len(own) >= 10 * own.shape[1]:
+                lower, failed = torch.linalg.cholesky_ex(torch.cov(here.T))
+                learned = learned if failed else lower
+            self.frames[k] = here.mean(0), learned
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)

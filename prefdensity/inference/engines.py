@@ -10,13 +10,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from pyro.ops.stats import effective_sample_size, split_gelman_rubin
 from torch import Tensor
 
 from prefdensity.data.comparisons import Comparisons
 from prefdensity.errors import FitError
-from prefdensity.inference import nuts, parallel, svi
+from prefdensity.inference import parallel, svi
 from prefdensity.inference.basins import STANDING, sentences, shares
 from prefdensity.inference.bridge import log_evidence
+from prefdensity.inference.chains import Group, walk
 from prefdensity.inference.checkpoint import Checkpoint
 from prefdensity.inference.climber import Climber, shifts
 from prefdensity.inference.guide import Blend, Guide
@@ -33,7 +35,7 @@ from prefdensity.inference.starts import distinct
 from prefdensity.inference.streamed import Streamed
 from prefdensity.inference.variational import Climb, climb_from
 from prefdensity.inference.view import View
-from prefdensity.posterior.status import DIVERGED
+from prefdensity.posterior.status import DIVERGED, R_HAT
 from prefdensity.programs.tabulate import cells_of
 from prefdensity.progress import Report
 
@@ -42,6 +44,8 @@ _FULL = 300
 _TRACE = 2000
 # Nats that the best Gaussian must promise to gain over the Laplace approximation.
 _GAIN = 0.5
+# Doublings of a trajectory of nuts, at most.
+_DEEPEST = 10
 
 
 @dataclass(frozen=True)
@@ -331,37 +335,49 @@ def log_copies(view: View) -> float:
 
 
 def by_nuts(view: View, settings: Settings, report: Report) -> Answer:
-    """NUTS chains, preconditioned by the Laplace approximation of the mode that each starts at."""
-    chains = settings.chains
+    """NUTS chains, preconditioned by the Laplace approximation of the mode that each starts at.
+
+    Each starts from a draw of its Gaussian. Chains at one mode are as far apart as that says the posterior is wide;
+    only chains at several modes can find that those disagree.
+    """
+    chains, generator = settings.chains, torch.Generator().manual_seed(settings.seed)
     modes, heights = weighed(view, settings.restarts, settings.seed, report)
     places = places_of(shares(_evidence(modes)), chains)
-    mains = [each.main for each in modes[: max(places) + 1]]
-    found = nuts.sample(
-        view, [mains[place] for place in places], draws=settings.draws, warmup=settings.warmup, seed=settings.seed,
-        after_chain=lambda done: report("nuts chains", done, chains),
+    walked = walk(
+        view, [_started(modes[place].main, places.count(place), generator) for place in sorted(set(places))],
+        draws=settings.draws, warmup=settings.warmup, seed=settings.seed, deepest=_DEEPEST,
+        report=lambda done: report("nuts transitions", done, settings.warmup + settings.draws),
     )  # fmt: skip
-    complete = len(found.z) == chains
+    r_hat, taken = float(split_gelman_rubin(walked.z, 0, 1).max()), walked.z.shape[1]
     facts = {
-        "method": "nuts", "chains": len(found.z), "r_hat": found.r_hat, "effective": found.effective,
-        "divergences": found.divergences, "converged": complete and found.r_hat < 1.01,
-        "steps": chains * settings.draws,
-        "message": "chains are complete" if complete else f"interrupted after {len(found.z)} of {chains} chains",
+        "method": "nuts", "chains": chains, "r_hat": r_hat,
+        "effective": float(effective_sample_size(walked.z, 0, 1).min()),
+        "divergences": walked.divergences, "converged": not walked.interrupted and r_hat < R_HAT,
+        "steps": chains * taken,
+        "message": f"interrupted after {taken} of {settings.draws} draws of each chain" if walked.interrupted
+        else "chains are complete",
         "restart_values": heights, "modes": _evidence(modes),
     }  # fmt: skip
-    z = found.z.flatten(0, 1)
-    generator = torch.Generator().manual_seed(settings.seed)
+    z = walked.z.flatten(0, 1)
     facts["log_evidence"] = log_evidence(view, z, Mixture.joined(modes), generator) + log_copies(view)
     said = _said(view, modes)
-    if max(places) > 0 and not found.r_hat < 1.01:
+    if max(places) > 0 and not r_hat < R_HAT:
         listed = ", ".join(f"{places.count(place)} of {chains}" for place in sorted(set(places)))
         said += (
             f"Chains started at {max(places) + 1} modes ({listed}) and did not come together: the shares of the modes "
             "among the draws are those of the starts. method='laplace' draws from them by their evidence.",
         )
     error: dict[str, Tensor] = {}  # chains that diverge miss a part of the posterior, and nothing tells how much
-    if found.divergences <= DIVERGED * len(z):
-        error = errors_of_chains(Quantities.at(view, z), len(found.z), len(z))
+    if walked.divergences <= DIVERGED * len(z):
+        error = errors_of_chains(Quantities.at(view, z), chains, len(z))
     return Answer(z, z.mean(0), facts, error=error, warnings=said)
+
+
+def _started(main: tuple[Tensor, Tensor], chains: int, generator: torch.Generator) -> Group:
+    """Return chains that start from draws of a Gaussian."""
+    base, frame = main
+    noise = torch.randn(chains, len(base), generator=generator, dtype=torch.float64).to(base)
+    return Group(base, frame, base + (noise * frame if frame.dim() == 1 else noise @ frame.T))
 
 
 def places_of(share: list[float], chains: int) -> list[int]:

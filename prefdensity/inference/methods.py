@@ -13,7 +13,7 @@ from prefdensity.data.comparisons import Comparisons
 from prefdensity.errors import FitError
 from prefdensity.inference.basins import shares
 from prefdensity.inference.bridge import log_evidence
-from prefdensity.inference.chains import walk
+from prefdensity.inference.chains import Group, walk
 from prefdensity.inference.climber import Climber
 from prefdensity.inference.engines import (
     Answer,
@@ -180,8 +180,8 @@ def by_short_chains(first: Answer, view: View, settings: Settings, report: Repor
     starts = torch.cat([first.found[place].draw(1, generator)[0] for place in places])
     each = max(_LONG, -(-settings.draws // (_GROUPS * how.together)))
     walked = walk(
-        view, first.found[0].main, starts.repeat_interleave(how.together, 0), draws=each, warmup=_WARMUP,
-        generator=generator, enough=lambda z: _between(_grouped(z)) < R_HAT, rounds=how.rounds, deepest=how.deepest,
+        view, [Group(*first.found[0].main, starts.repeat_interleave(how.together, 0))], draws=each, warmup=_WARMUP,
+        seed=settings.seed, enough=lambda z: _between(_grouped(z)) < R_HAT, rounds=how.rounds, deepest=how.deepest,
         report=lambda done: report("short nuts chains", done, _WARMUP + how.rounds * each),
     )  # fmt: skip
     groups = _grouped(walked.z)

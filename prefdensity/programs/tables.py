@@ -47,9 +47,7 @@ class SiteTable(Tensor):
 
 
 def table(values: Tensor) -> Tensor:
-    """Return a tensor [fit, ...] as a table; while a graph is made as it is, for a table would be a constant in it."""
-    if torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY) is not None:
-        return values
+    """Return a tensor [fit, ...] as a table."""
     return values.as_subclass(SiteTable)
 
 
