@@ -16,7 +16,7 @@ from prefdensity.inference.traced import Function, captured
 from prefdensity.inference.view import View
 from prefdensity.programs.running import environment
 
-_STAGES = (1 / 3, 2 / 3, 1.0)  # shares of the warm-up; but for the last, coordinates are learned anew at their end
+_STAGES = (0.25, 0.7, 1.0)  # shares of the warm-up; but for the last, coordinates are learned anew at their end
 _KNOWN = 5  # draws that the spread so far counts for
 _FEWEST = 4  # draws of a chain that R-hat of halves needs
 

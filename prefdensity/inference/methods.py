@@ -62,8 +62,8 @@ class _Walk:
 
 
 # Many chains cost a short table no more than one. A larger table pays for each, and what is slow there are the few
-# scalars that hundreds of entries hang on, which long trajectories move: 185 of them, of 15 steps.
-_SHORT, _FEW = _Walk(16, 3, 3), _Walk(2, 4, 1)
+# scalars that hundreds of entries hang on, which long trajectories move: at most 310 of them, of 15 steps.
+_SHORT, _FEW = _Walk(16, 3, 3), _Walk(2, 4, 2)
 # A larger program is sampled where not even the best Gaussian holds it, if that takes a minute or two: parameters, for
 # steps pass through their covariance, and cell evaluations.
 _SOME_PARAMETERS, _SOME_CELLS = 2_000, 60_000
