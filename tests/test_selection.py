@@ -272,9 +272,13 @@ def test_command_writes_the_batch_of_the_api(tmp_path, votes_file):
     out = tmp_path / "next.csv"
     said = run("select", votes_file, "--model", "bradley_terry", "--n", 4, "--judge", "x", "--out", out, "-q")
     assert said.exit_code == 0, said.output
-    assert re.search(
-        r"eig: 4 of \d+ candidates, expected to tell 0\.\d+ nats; .* entropy 0\.\d+, random 0\.", said.stdout
+    told = re.search(
+        r"eig: 4 of (\d+) candidates \((\d+) pairs were judged and are left out; --again\), "
+        r"expected to tell 0\.\d+ nats; .* entropy 0\.\d+, random 0\.",
+        said.stdout,
     )
+    assert told
+    assert int(told[1]) + int(told[2]) == 14 * 13 / 2
     data = prefdensity.read(votes_file)
     post = prefdensity.fit("bradley_terry", data, seed=0, progress=False)
     expected = select(post, n=4, data=data, annotators=["x"])

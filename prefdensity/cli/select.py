@@ -221,9 +221,10 @@ def _write(batch: "pd.DataFrame", out: Path | None) -> None:
         with whole(out) as path:
             batch.to_csv(path, index=False)
     beside = ", ".join(f"{name} {said[f'gain_{name}']:.3f}" for name in ("entropy", "random"))
+    judged = f" ({said['judged']} pairs were judged and are left out; --again)" if said["judged"] else ""
     typer.echo(
-        f"{said['rule']}: {len(batch)} of {said['candidates']} candidates, expected to tell {said['gain']:.3f} nats; "
-        f"as many chosen by {beside}",
+        f"{said['rule']}: {len(batch)} of {said['candidates']} candidates{judged}, expected to tell "
+        f"{said['gain']:.3f} nats; as many chosen by {beside}",
         err=out is None,
     )
     if out is not None:

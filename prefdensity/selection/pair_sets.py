@@ -213,5 +213,8 @@ def require_enough(pairs: PairSet, n: int) -> int:
     if found == 0:
         raise DataError("no candidate pair is left once masked and already judged pairs are taken out; give others")
     if found < n:
-        raise DataError(f"n={n} pairs are asked for and only {found} candidates are valid; lower n or give more")
+        raise DataError(
+            f"n={n} pairs are asked for and only {found} candidates are valid; lower n, give more, let pairs that were "
+            "judged be asked again (again), or deal battles, in which a pair can meet several times (battle_design)"
+        )
     return found

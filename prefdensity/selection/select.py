@@ -23,7 +23,7 @@ from prefdensity.selection.foreseen import Foreseen, in_turn, require_draws
 from prefdensity.selection.greedy import Pick
 from prefdensity.selection.outcome_belief import OutcomeBelief
 from prefdensity.selection.pair_metric import Strengths, past_information
-from prefdensity.selection.pair_sets import ListedPairs, PairSet, require_enough
+from prefdensity.selection.pair_sets import ListedPairs, PairSet, pair_keys, require_enough
 from prefdensity.selection.pair_tables import FROM_TABLES, Survey, choose_from_tables, survey
 from prefdensity.selection.rules import FROM_FEATURES, RULES, Situation, choose, contrasts
 
@@ -68,7 +68,8 @@ def select(
     Frame with item_a, item_b (in the order of `post.items`), p_a, p_b (p_tie), sd (of P(a preferred) over draws),
     information (nats expected of the judgement alone), gain (nats, given the pairs above it), entropy (nats),
     entropy_rank (1: the most even candidate), reason, and cost and annotator if asked for. ``attrs``: rule, candidates
-    (their number), gain, gain_entropy, gain_random (nats, of the batch and of those of these rules) and notes.
+    (their number), judged (how many pairs were, and are therefore none), gain, gain_entropy, gain_random (nats, of the
+    batch and of those of these rules) and notes.
 
     Raises
     ------
@@ -88,7 +89,8 @@ def select(
         frame = _batch(chooser, pairs, rule, n, total if at_most is None else min(total, at_most))
     if annotators is not None:
         frame["annotator"] = by_quota(n, annotators, seed)
-    frame.attrs = {"rule": rule, "candidates": total} | frame.attrs
+    judged = 0 if gone is None else len(np.unique(pair_keys(*gone, len(post.items))))
+    frame.attrs = {"rule": rule, "candidates": total, "judged": judged} | frame.attrs
     return frame
 
 
