@@ -79,6 +79,28 @@ def test_a_bradley_terry_reward_is_that_of_the_estimating_equation(linear):
     assert "p_best" not in found
 
 
+def test_responses_that_only_their_prompt_connects_have_rewards_within_it():
+    rng = np.random.default_rng(2)
+    rows = []
+    for k in range(360):
+        a, b = rng.choice(RESPONSES, 2, replace=False)
+        won = rng.random() < 1 / (1 + np.exp(0.7 * (b - a)))
+        rows.append((f"r{k % 6}.{a}", f"r{k % 6}.{b}", "a" if won else "b", f"q{k % 6}"))
+    frame = pd.DataFrame(rows, columns=["item_a", "item_b", "outcome", "context"])
+    data = prefdensity.read(frame)
+    post = prefdensity.fit("bradley_terry", data, seed=0, progress=False)
+    found = reward_of_table(post, data, lambda_=0, stack=False).of_items(data).set_index("item")
+    for _, own in frame.groupby("context"):
+        part = prefdensity.read(own)
+        alone = prefdensity.fit("bradley_terry", part, method="mle", progress=False)
+        utility = pd.Series(alone.utilities().mean(0), alone.items)
+        pd.testing.assert_series_equal(
+            found.loc[utility.index, "advantage"], utility - utility.mean(), atol=1e-5, check_names=False
+        )
+    np.testing.assert_allclose(found["reward"], found["advantage"], atol=1e-9)
+    np.testing.assert_allclose(found["sd"], found["advantage_sd"], atol=1e-9)
+
+
 def test_items_of_many_prompts_have_no_prompt_of_their_own(table):
     frame, _, _ = table
     data = prefdensity.read(frame.assign(context=np.arange(len(frame)) % 7), context="context")

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from prefdensity.data.columns import feature_table
 from prefdensity.data.comparisons import TIE, B, Comparisons
@@ -54,7 +56,8 @@ def reward(
     fresh
         Pairs without labels: `Exact`, a design that is summed, or `Sampled`, pairs drawn from it.
     features
-        None: a utility for each item. A frame indexed by item label: a reward linear in its columns (a last layer).
+        None: a utility for each item, 0 on average of those that pairs connect (responses to a prompt). A frame
+        indexed by item label: a reward linear in its columns (a last layer).
     lambda_, stack
         How much of the auxiliary to use: "auto", the share of least variance; 1, as published; 0, none. Whether to use
         it also as recalibrated by a cross-fitted regression on features and its own logit, with a share of its own.
@@ -75,15 +78,16 @@ def reward(
     """
     rows, pairs = _judgements(data), fresh.labels(data.items)
     found = _auxiliary(data, auxiliary, fresh, refits, seed, progress)
-    design, basis, names = _design(data, features)
+    position = {label: k for k, label in enumerate(data.items)}
+    a, b = (np.array([position[labels[side]] for labels in pairs]) for side in (0, 1))
+    met = np.concatenate([data.item_a[rows], a]), np.concatenate([data.item_b[rows], b])
+    design, basis, names = _design(data, met, features)
     pair, view, share = fresh.rows(found.share, np.random.default_rng(seed))
     code, away_code = _codes(data, cluster, fresh, found, pair, view)
     labelled = Labelled(
         (design[data.item_a] - design[data.item_b])[rows], _labels(data)[rows], found.labelled[rows],
         _weights(weights, len(data))[rows], None if code is None else code[rows],
     )  # fmt: skip
-    position = {label: k for k, label in enumerate(data.items)}
-    a, b = (np.array([position[labels[side]] for labels in pairs]) for side in (0, 1))
     pool = Fresh(
         (design[a] - design[b])[pair], found.fresh[pair, view], share, fresh.size(), away_code, away_code is not None
     )
@@ -217,14 +221,26 @@ def _labels(data: Comparisons) -> Array:
     return z
 
 
-def _design(data: Comparisons, features: pd.DataFrame | None) -> tuple[Array, Array | None, tuple[str, ...]]:
-    """Return features [item, parameter], what turns parameters into what is reported, and its names."""
+def _design(
+    data: Comparisons, met: tuple[Array, Array], features: pd.DataFrame | None
+) -> tuple[Array, Array | None, tuple[str, ...]]:
+    """Return features [item, parameter], what turns parameters into what is reported, and its names.
+
+    `met` are both sides of all pairs, labelled or not.
+    """
     if features is not None:
         names, values = feature_table(features, data.items)
         return values, None, names
-    count = len(data.items)
-    # utilities add up to nothing: an orthonormal basis of these leaves no direction without information
-    contrasts = np.linalg.qr(np.eye(count)[:, :-1] - 1 / count)[0]
+    size = len(data.items)
+    island = connected_components(coo_array((np.ones(len(met[0])), met), (size, size)), directed=False)[1]
+    # utilities of what can be compared, such as responses to one prompt, add up to nothing: an orthonormal basis of
+    # these leaves no direction without information
+    contrasts = np.zeros((size, size - island.max() - 1))
+    at = 0
+    for items in (np.flatnonzero(island == k) for k in range(island.max() + 1)):
+        few = len(items)
+        contrasts[items, at : at + few - 1] = np.linalg.qr(np.eye(few)[:, :-1] - 1 / few)[0]
+        at += few - 1
     return contrasts, contrasts, data.items
 
 
