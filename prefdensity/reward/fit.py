@@ -56,8 +56,7 @@ def reward(
     fresh
         Pairs without labels: `Exact`, a design that is summed, or `Sampled`, pairs drawn from it.
     features
-        None: a utility for each item, 0 on average of those that pairs connect (responses to a prompt). A frame
-        indexed by item label: a reward linear in its columns (a last layer).
+        None: a utility for each item, about the mean of those that pairs connect. A frame by item: linear in columns.
     lambda_, stack
         How much of the auxiliary to use: "auto", the share of least variance; 1, as published; 0, none. Whether to use
         it also as recalibrated by a cross-fitted regression on features and its own logit, with a share of its own.
@@ -78,8 +77,7 @@ def reward(
     """
     rows, pairs = _judgements(data), fresh.labels(data.items)
     found = _auxiliary(data, auxiliary, fresh, refits, seed, progress)
-    position = {label: k for k, label in enumerate(data.items)}
-    a, b = (np.array([position[labels[side]] for labels in pairs]) for side in (0, 1))
+    a, b = (pd.Index(data.items).get_indexer(pd.Index([labels[side] for labels in pairs])) for side in (0, 1))
     met = np.concatenate([data.item_a[rows], a]), np.concatenate([data.item_b[rows], b])
     design, basis, names = _design(data, met, features)
     pair, view, share = fresh.rows(found.share, np.random.default_rng(seed))

@@ -68,8 +68,7 @@ def select(
     Frame with item_a, item_b (in the order of `post.items`), p_a, p_b (p_tie), sd (of P(a preferred) over draws),
     information (nats expected of the judgement alone), gain (nats, given the pairs above it), entropy (nats),
     entropy_rank (1: the most even candidate), reason, and cost and annotator if asked for. ``attrs``: rule, candidates
-    (their number), judged (how many pairs were, and are therefore none), gain, gain_entropy, gain_random (nats, of the
-    batch and of those of these rules) and notes.
+    and judged (how many pairs, and left out), gain, gain_entropy, gain_random (nats, of these rules' batches), notes.
 
     Raises
     ------
@@ -89,9 +88,13 @@ def select(
         frame = _batch(chooser, pairs, rule, n, total if at_most is None else min(total, at_most))
     if annotators is not None:
         frame["annotator"] = by_quota(n, annotators, seed)
-    judged = 0 if gone is None else len(np.unique(pair_keys(*gone, len(post.items))))
-    frame.attrs = {"rule": rule, "candidates": total, "judged": judged} | frame.attrs
+    frame.attrs = {"rule": rule, "candidates": total, "judged": _distinct(gone, len(post.items))} | frame.attrs
     return frame
+
+
+def _distinct(pairs: tuple[Array, Array] | None, n_items: int) -> int:
+    """Return how many pairs there are, each counted once, in either order."""
+    return 0 if pairs is None else len(np.unique(pair_keys(*pairs, n_items)))
 
 
 def _prompts(post: Posterior, candidates: str | Pairs | None, data: Comparisons | None) -> dict[str, str] | None:
