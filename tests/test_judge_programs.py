@@ -16,7 +16,8 @@ from prefdensity.errors import DataError, FitError, ProgramError
 from prefdensity.inference import view as views
 from prefdensity.inference.climber import Climber
 from prefdensity.inference.mode import first_guess
-from prefdensity.inference.view import View, sites_at
+from prefdensity.inference.reported import sites_at
+from prefdensity.inference.view import View
 from prefdensity.judged.expectations import JudgeFit, load_judge
 from prefdensity.judged.fit import MOST_LABELLED, _chosen, fit_judge, refit
 from prefdensity.judged.scale import Scale

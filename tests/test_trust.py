@@ -38,7 +38,7 @@ def shifted(delta, draws=4000, seed=0):
     gap = z @ delta - 0.5 * delta @ delta
     log_weight, k_hat = smooth(gap)
     _, used = tempered(log_weight, 500)
-    error = errors_of_weighed(Quantities({"u": z}), gap, log_weight, used, float(k_hat), 1000, whole(z))["u"]
+    error = errors_of_weighed([Quantities({"u": z})], gap, log_weight, used, float(k_hat), 1000, whole(z))["u"]
     off = ((used.exp()[:, None] * z).sum(0) - delta).abs()
     return error, off, float(k_hat)
 
@@ -107,7 +107,7 @@ def test_weights_without_a_mean_make_no_row_safe():
     log_weight, k_hat = smooth(gap)
     assert k_hat > 1
     used = tempered(log_weight, 500)[1]
-    error = errors_of_weighed(Quantities({"u": z}), gap, log_weight, used, float(k_hat), 1000, whole(z))
+    error = errors_of_weighed([Quantities({"u": z})], gap, log_weight, used, float(k_hat), 1000, whole(z))
     assert (error["u"] > 0.1).all()
 
 
@@ -123,8 +123,8 @@ def test_errors_are_much_the_same_where_few_proposals_are_looked_at(spread, monk
     monkeypatch.setattr(safety, "_NUMBERS", 500 * 200)
     at, times = safety.looked_at(view, z, log_weight, used, generator)
     assert len(at) == 500
-    every = errors_of_weighed(Quantities({"u": z}), gap, log_weight, used, float(k_hat), 1000, whole(z))["u"]
-    some = errors_of_weighed(Quantities({"u": z[at]}), gap, log_weight, used, float(k_hat), 1000, (at, times))["u"]
+    every = errors_of_weighed([Quantities({"u": z})], gap, log_weight, used, float(k_hat), 1000, whole(z))["u"]
+    some = errors_of_weighed([Quantities({"u": z[at]})], gap, log_weight, used, float(k_hat), 1000, (at, times))["u"]
     assert 0.75 < float(some[0] / every[0]) < 1.33
     assert float((some / every).log().abs().quantile(0.95)) < (0.3 if float(k_hat) < 0.7 else 1.0)
 
@@ -139,7 +139,7 @@ def test_the_error_of_resampled_means_is_what_repeats_show(spread):
         z = torch.randn(4000, 3, generator=generator, dtype=torch.float64)
         log_weight = (z @ shift).log_softmax(0)
         keep = systematic(log_weight.exp(), 1000, generator)
-        error = errors_of_weighed(Quantities({"u": z}), z @ shift, log_weight, log_weight, 0.1, 1000, whole(z))
+        error = errors_of_weighed([Quantities({"u": z})], z @ shift, log_weight, log_weight, 0.1, 1000, whole(z))
         off.append(z[keep].mean(0) - shift)
         said.append(error["u"])
     seen, known = torch.stack(off).square().mean(0).sqrt(), torch.stack(said).mean(0) / 1.96

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -187,7 +188,7 @@ def _first(table: OutcomeTable) -> Array:
     return np.asarray(table.mixed()[:, 0, 0].detach().cpu().numpy())
 
 
-def _quantities(sites: dict[str, Array], dims: dict[str, tuple[str, ...]]) -> dict[str, Array]:
+def _quantities(sites: Mapping[str, Array], dims: dict[str, tuple[str, ...]]) -> dict[str, Array]:
     """Return quantities [draw] that mean the same under every gauge and labelling of types."""
     found = {}
     if "utility" in sites:

@@ -104,12 +104,12 @@ class Held:
         ends = (float(self.values.min()), float(self.values.max())) if len(self.values) else (middle, middle)
         return replace(self, unit=(middle, spread if spread > 0 else 1.0, *ends))
 
-    def content(self) -> bytes:
-        """Return bytes that tell these values from others."""
+    def content(self) -> bytes | memoryview:
+        """Return bytes that tell these values from others; of an array its own, for embeddings are large."""
         if self.column.kind == "set":
             sizes = np.array([len(each) for each in self.values])
             return sizes.tobytes() + b"".join(each.tobytes() for each in self.values)
-        return np.ascontiguousarray(self.values).tobytes()
+        return np.ascontiguousarray(self.values).data.cast("B") if self.values.size else b""
 
     def keys(self) -> list[tuple[Array, int]]:
         """Return codes [entry] that tell entries apart, and how many codes there may be; one for each number."""
@@ -269,7 +269,7 @@ class Table(ABC):
 
     def fingerprint(self) -> str:
         """Return a short hash of everything a fit can see, to recognise the table again."""
-        parts: list[str | bytes] = [type(self).__name__]
+        parts: list[str | bytes | memoryview] = [type(self).__name__]
         for name, labels in self.vocabularies().items():
             parts += [name, *labels]
         for each in self.columns:
@@ -277,12 +277,13 @@ class Table(ABC):
         return short_hash(parts)
 
 
-def short_hash(parts: Iterable[str | bytes]) -> str:
+def short_hash(parts: Iterable[str | bytes | memoryview]) -> str:
     """Return a short hash of texts and bytes, each with its length."""
     digest = hashlib.sha256()
     for part in parts:
-        content = part if isinstance(part, bytes) else part.encode()
-        digest.update(f"{len(content)} ".encode() + content)
+        content = part.encode() if isinstance(part, str) else part
+        digest.update(f"{len(content)} ".encode())
+        digest.update(content)
     return digest.hexdigest()[:16]
 
 

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from prefdensity.inference.mixture import Mixture
-from prefdensity.inference.safety import BOUND, Quantities
+from prefdensity.inference.safety import BOUND, Quantities, Sums
 from prefdensity.inference.view import View
 
 # Draws at which quantities are looked at, here and displaced: the fewest, the most, and how many numbers in all.
-_PLACES, _NUMBERS = (96, 256), 1_000_000
+_PLACES, _NUMBERS = (48, 256), 1_000_000
 
 
 @dataclass(frozen=True)
@@ -76,15 +76,16 @@ def errors_of_displaced(view: View, z: Tensor, seen: Displacement, added: bool, 
     places = min(most, max(fewest, _NUMBERS // max(1, sum(h.numel() for h in one.values()))))
     at = z[torch.linspace(0, len(z) - 1, min(len(z), places)).long()]
     left = seen.second if added else seen.first + seen.second
-    here = Quantities.at(view, at)
-    there, noisy, noisier = (Quantities.at(view, at + by).flat() for by in (left, seen.noise, seen.second_noise))
+    alike = at.new_full((1, len(at)), 1 / len(at))
+    shifts = torch.zeros_like(left), left, seen.noise, seen.second_noise
+    here, *moved = (Sums.over(Quantities.parts(view, at + by), alike) for by in shifts)
     out = {}
-    for name, h in here.flat().items():
-        sd = h.std(0)
+    for name in here.of:
+        sd = (here.variance(name) * len(at) / max(1, len(at) - 1)).sqrt()
         moves = sd > 1e-12
-        away, noise, blur = ((moved[name] - h).mean(0).abs() / sd.clamp_min(1e-12) for moved in (there, noisy, noisier))
+        away, noise, blur = ((sums.mean(name) - here.mean(name)).abs() / sd.clamp_min(1e-12) for sums in moved)
         usual, blurred = (each[moves].square().mean().sqrt() for each in (noise, blur))
         off = (away**2 - blurred**2).clamp_min(0.0).sqrt() + BOUND * torch.maximum(noise, usual)
         error = torch.hypot(off, torch.full_like(sd, BOUND / draws**0.5))
         out[name] = torch.where(moves, error, 0.0).nan_to_num(nan=torch.inf)
-    return here.shaped(out)
+    return here.first.shaped(out)

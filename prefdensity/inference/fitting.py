@@ -23,10 +23,12 @@ from prefdensity.inference import devices
 from prefdensity.inference.engines import Answer, Settings
 from prefdensity.inference.guide import KINDS
 from prefdensity.inference.methods import METHODS, infer
+from prefdensity.inference.reported import kept, sites_at
 from prefdensity.inference.streamed import parts_for
 from prefdensity.inference.tails import prior_tails
-from prefdensity.inference.view import View, sites_at
+from prefdensity.inference.view import View
 from prefdensity.posterior.posterior import Posterior
+from prefdensity.posterior.sites import taken
 from prefdensity.posterior.status import FitStatus
 from prefdensity.programs.checks import require_probabilities, sample_of
 from prefdensity.programs.layers import Layer, Program
@@ -159,14 +161,14 @@ def _versions() -> dict[str, str]:
 def _posterior(
     view: View, data: Comparisons | Choices, answer: Answer, status: FitStatus, fingerprint: str
 ) -> Posterior:
-    draws, dims = sites_at(view, answer.z)
-    point, _ = sites_at(view, answer.point[None])
-    for name in answer.left_out:
-        del draws[name], dims[name], point[name]
+    draws, dims = sites_at(view, answer.z, answer.left_out)
+    point, _ = sites_at(view, answer.point[None], answer.left_out)
     error = {name: value.cpu().numpy()[None] for name, value in answer.error.items()}
     if "type_weight" in view.sites:  # sampled as one simplex, so that types are exchangeable
         order = (-draws["type_weight"].mean(0)).argsort(kind="stable")
-        draws, point, error = (_reordered(sites, dims, "type", order) for sites in (draws, point, error))
+        axes = {name: found.index("type") + 1 for name, found in dims.items() if "type" in found}
+        draws, point = taken(draws, axes, order), taken(point, axes, order)
+        error = dict(taken(error, axes, order))
     used = "features" in view.program.needs
     return Posterior(
         program_name=view.program.name,
@@ -184,7 +186,7 @@ def _posterior(
         meanings=view.program.meanings,
         feature_names=data.feature_names if used else (),
         covariate_names=data.covariate_names if "covariates" in view.program.needs else (),
-        features=view.cells.features.cpu().double().numpy() if used and view.cells.features is not None else None,
+        features=kept(view.cells.features) if used and view.cells.features is not None else None,
         measures=measures(data) if "measures" in view.program.needs else {},
         **known_of(data, view.program.needs),
         n_comparisons=data.n_judgements,
@@ -193,14 +195,6 @@ def _posterior(
         unfelt=answer.left_out,
         fitted=view.program,
     )
-
-
-def _reordered(
-    sites: dict[str, np.ndarray], dims: dict[str, tuple[str, ...]], dim: str, order: np.ndarray
-) -> dict[str, np.ndarray]:
-    """Return arrays [draw, ...] with the entries along one named axis in another order."""
-    axes = {name: dims[name].index(dim) + 1 for name in sites if dim in dims.get(name, ())}
-    return sites | {name: sites[name].take(order, axis) for name, axis in axes.items()}
 
 
 def _key(program: Program, data: Comparisons | Choices, **asked: int | str | None) -> dict[str, Any]:

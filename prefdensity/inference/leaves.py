@@ -32,10 +32,10 @@ _DEAR = 1e9  # products of such entries from which they are worked out in single
 class Leaf:
     """A quantity with one value per fit and cell, J z of some coordinates z: what a likelihood feels of them.
 
-    J is a dense `matrix` [comparison, size], or each of its rows has a few entries: `terms` has the places of the
-    first of each row int64 [comparison] with their weights (a number, or [comparison]), those of the second, ... The
-    entries may still be linear functions of z: `through` [entry, size]. `own`: the entries are those of annotators, so
-    many for each.
+    J is a dense `matrix` [comparison, size], a large one in single precision, or each of its rows has a few entries:
+    `terms` has the places of the first of each row int64 [comparison] with their weights (a number, or [comparison]),
+    those of the second, ... The entries may still be linear functions of z: `through` [entry, size]. `own`: the entries
+    are those of annotators, so many for each.
     """
 
     at: slice
@@ -53,7 +53,10 @@ class Leaf:
     def pullback(self, values: Tensor) -> Tensor:
         """Return J^T values [fit, size] of values [fit, comparison]."""
         if self.matrix is not None:
-            return values @ self.matrix
+            out = values.new_zeros(len(values), self.matrix.shape[1])
+            for some in row_blocks(self.matrix):
+                out += values[:, some] @ self.matrix[some].to(values.dtype)
+            return out
         out = values.new_zeros(len(values), self.entries)
         for place, weight in self.terms:
             out.index_add_(-1, place, _weighed(values, weight))
@@ -64,7 +67,8 @@ class Leaf:
         if self.matrix is not None:
             order = torch.stack([who, rows])
             shape = (groups, len(self.matrix))
-            return torch.sparse.mm(torch.sparse_coo_tensor(order, values, shape, check_invariants=False), self.matrix)
+            matrix = self.matrix.to(values.dtype)
+            return torch.sparse.mm(torch.sparse_coo_tensor(order, values, shape, check_invariants=False), matrix)
         out = values.new_zeros(groups * self.entries)
         for place, weight in self.terms:
             some = weight[rows] if isinstance(weight, Tensor) else weight
@@ -92,11 +96,11 @@ class Leaf:
         """Return J^T diag(values) M [fit, size, column] of a matrix M [comparison, column], some rows at a time."""
         size = self.entries if self.matrix is None else self.matrix.shape[1]
         out = values.new_zeros(len(values), size, matrix.shape[1])
-        for some in _slices(matrix, len(values)):
-            weighed = values[:, some, None] * matrix[some]
+        dtype = values.dtype if self.matrix is None else _precision(self.matrix, matrix, values.dtype)
+        for some in row_blocks(matrix, len(values)):
+            weighed = values[:, some, None].to(dtype) * matrix[some].to(dtype)
             if self.matrix is not None:
-                dtype = _precision(self.matrix, matrix)
-                out += self.matrix[some].to(dtype).T @ weighed.to(dtype)
+                out += self.matrix[some].to(dtype).T @ weighed
             for place, weight in self.terms:
                 out.index_add_(1, place[some], weighed * (weight[some, None] if isinstance(weight, Tensor) else weight))
         return out if self.through is None else self.through.T @ out
@@ -107,14 +111,14 @@ class Leaf:
         part = part if self.through is None else self.through @ part
         part = part if other.through is None else part @ other.through.T
         if self.matrix is not None and other.matrix is not None:
-            dtype = _precision(self.matrix, other.matrix)
+            dtype = _precision(self.matrix, other.matrix, part.dtype)
             part, out = part.to(dtype), part.new_empty(len(self.matrix))
-            for some in _slices(self.matrix):
+            for some in row_blocks(self.matrix):
                 out[some] = ((self.matrix[some].to(dtype) @ part) * other.matrix[some]).sum(-1)
             return out
         if self.matrix is not None:
-            left = self.matrix @ part
-            return sum((w * left.gather(1, place[:, None])[:, 0] for place, w in other.terms), torch.zeros(()))
+            left = product(part.T, self.matrix)
+            return sum((w * left.gather(0, place[None])[0] for place, w in other.terms), torch.zeros(()))
         if other.matrix is not None:
             return other.covariance_with(self, covariance)
         flat, size = part.flatten(), part.shape[1]
@@ -132,14 +136,22 @@ class Leaf:
         return flat.reshape(people, self.own, other.own)
 
 
-def _slices(matrix: Tensor, fits: int = 1) -> list[slice]:
+def product(z: Tensor, matrix: Tensor) -> Tensor:
+    """Return z [fit, size] times the rows of a dense matrix [comparison, size], as [fit, comparison]."""
+    out = z.new_empty(len(z), len(matrix))
+    for some in row_blocks(matrix):
+        out[:, some] = z @ matrix[some].to(z.dtype).T
+    return out
+
+
+def row_blocks(matrix: Tensor, fits: int = 1) -> list[slice]:
     """Return the rows of a dense matrix, so many at a time that they are worked out together for `fits` fits."""
     step = max(1, _ENTRIES // (fits * matrix.shape[1]))
     return [slice(start, start + step) for start in range(0, len(matrix), step)]
 
 
-def _precision(one: Tensor, other: Tensor) -> torch.dtype:
-    return torch.float32 if one.numel() * other.shape[1] > _DEAR else one.dtype
+def _precision(one: Tensor, other: Tensor, usual: torch.dtype) -> torch.dtype:
+    return torch.float32 if one.numel() * other.shape[1] > _DEAR else usual
 
 
 def _weighed(values: Tensor, weight: Weight) -> Tensor:

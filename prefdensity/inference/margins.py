@@ -14,9 +14,10 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from prefdensity.inference.leaves import Leaf
+from prefdensity.inference.leaves import Leaf, product, row_blocks
 from prefdensity.inference.view import Site, View
 from prefdensity.programs.cells import Cells
+from prefdensity.programs.standardised import MANY
 from prefdensity.programs.tables import plain
 
 _TOGETHER = 2**23  # utilities that are read in one run
@@ -37,7 +38,7 @@ class Margins:
             return Leaf(at, cells.contrast(raw), terms)
         at_zero, matrix = self._matrix
         if matrix is not None:
-            return Leaf(at, at_zero + raw @ matrix.T, matrix=matrix)
+            return Leaf(at, at_zero + product(raw, matrix), matrix=matrix)
         return Leaf(at, at_zero + cells.contrast(raw @ self._through.T), terms, through=self._through)
 
     @cached_property
@@ -64,10 +65,17 @@ class Margins:
         if len(cells) * self.size > cells.n_items**2:
             return at_zero, None
         if self._are_features:
-            matrix = cells.features[cells.item_a]  # type: ignore[index]
-            matrix -= cells.features[cells.item_b]  # type: ignore[index]
-            return at_zero, matrix
+            return at_zero, self._differences(cells.features)  # type: ignore[arg-type]
         return at_zero, self._per_unit(cells.contrast).T.contiguous()
+
+    def _differences(self, features: Tensor) -> Tensor:
+        """Return by how much features [item, feature] differ within comparisons; in single precision if many do."""
+        a, b = self.view.cells.item_a, self.view.cells.item_b
+        many = len(a) * self.size > MANY
+        out = torch.empty(len(a), self.size, dtype=torch.float32 if many else features.dtype, device=a.device)
+        for some in row_blocks(out):
+            out[some] = features[a[some]] - features[b[some]]
+        return out
 
     @cached_property
     def _are_features(self) -> bool:

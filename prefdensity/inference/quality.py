@@ -169,8 +169,8 @@ def check_guide(view: Density, guide: Approximation, draws: int, generator: torc
         tempering = 0.0
     keep = systematic(log_weight.exp(), draws, generator)
     seen = looked_at(view, found.z, found.log_weight, log_weight, generator)
-    quantities, gap = Quantities.at(view, found.z[seen[0]]), found.log_p - found.log_q
-    error = errors_of_weighed(quantities, gap, found.log_weight, log_weight, found.k_hat, draws, seen)
+    parts, gap = Quantities.parts(view, found.z[seen[0]]), found.log_p - found.log_q
+    error = errors_of_weighed(parts, gap, found.log_weight, log_weight, found.k_hat, draws, seen)
     return _checked(found, guide, keep, tempering, error)
 
 

@@ -7,6 +7,7 @@ other way round a good joint k-hat says nothing of the Monte-Carlo error of one 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,7 @@ from prefdensity.posterior.psis import HOPELESS, USABLE, systematic, tempered
 # Coordinates of draws beyond which nothing is said of quantities; and numbers that are looked at where draws are
 # weighed, at so many of them at least.
 _HELD, _NUMBERS, _PLACES = 4e7, 5_000_000, 256
+_AT_ONCE, _PASSES = 2_000_000, 8  # numbers of quantities, and how many times as many of sites, that are held
 BOUND = 1.96  # standard errors: nineteen of twenty errors are below
 
 
@@ -40,12 +42,28 @@ class Quantities:
         """Return the quantities of a program at vectors z [draw, dimension]."""
         if z.numel() > _HELD:
             return cls({})
-        values, _ = view.constrain(z)
+        return cls._of(view.constrain(z)[0])
+
+    @classmethod
+    def _of(cls, values: dict[str, Tensor]) -> Quantities:
         if "utility" in values:
             table = values["utility"]
-            values["utility"] = table - table.mean(-1, keepdim=True)
-            values["rank"] = _ranks(table)
+            values = values | {"utility": table - table.mean(-1, keepdim=True), "rank": _ranks(table)}
         return cls(values)
+
+    @classmethod
+    def parts(cls, view: Density, z: Tensor) -> Iterator[Quantities]:
+        """Yield the quantities of some of the vectors z [draw, dimension] at a time, in their order; of none to many.
+
+        Of all at once where there are few numbers.
+        """
+        if z.numel() > _HELD:
+            return
+        size = max(1, _AT_ONCE // max(1, sum(h.shape[1] for h in cls.at(view, z[:1]).flat().values())))
+        for many in z.split(_PASSES * size):
+            values, _ = view.constrain(many)
+            for start in range(0, len(many), size):
+                yield cls._of({name: value[start : start + size] for name, value in values.items()})
 
     def flat(self) -> dict[str, Tensor]:
         """Return name -> [draw, entry]."""
@@ -86,8 +104,52 @@ def looked_at(
     return at, 1 / (places * chance[at])
 
 
+@dataclass(frozen=True)
+class Sums:
+    """Weighted sums of quantities over draws, and of their squares, so that draws need not be held.
+
+    Attributes
+    ----------
+    first
+        The quantities of the first draw, which all others are compared with.
+    of, of_squares
+        name -> [weight, entry]: sums of the differences from the first, and of their squares.
+    weights
+        Sums of the weights themselves [weight].
+    """
+
+    first: Quantities
+    of: dict[str, Tensor]
+    of_squares: dict[str, Tensor]
+    weights: Tensor
+
+    @classmethod
+    def over(cls, parts: Iterable[Quantities], weights: Tensor) -> Sums:
+        """Return the sums of quantities, some draws at a time, by each of some weights [weight, draw]."""
+        first, start = Quantities({}), 0
+        of: dict[str, Tensor] = {}
+        squares: dict[str, Tensor] = {}
+        for part in parts:
+            first = first if first.values else Quantities({name: h[:1] for name, h in part.values.items()})
+            origin = first.flat()
+            for name, h in part.flat().items():
+                by, away = weights[:, start : start + len(h)].to(h), h - origin[name]
+                of[name] = of.get(name, 0.0) + by @ away
+                squares[name] = squares.get(name, 0.0) + by @ away.square_()
+            start += len(next(iter(part.values.values()), ()))
+        return cls(first, of, squares, weights.sum(1))
+
+    def mean(self, name: str, row: int = 0) -> Tensor:
+        """Return the mean [entry] of a quantity by the weights of a row, which add up to 1."""
+        return self.first.flat()[name][0] + self.of[name][row]
+
+    def variance(self, name: str, row: int = 0) -> Tensor:
+        """Return the variance [entry] of a quantity by the weights of a row, which add up to 1."""
+        return (self.of_squares[name][row] - self.of[name][row] ** 2).clamp_min(0.0)
+
+
 def errors_of_weighed(
-    quantities: Quantities,
+    parts: Iterable[Quantities],
     gap: Tensor,
     log_weight: Tensor,
     used: Tensor,
@@ -104,8 +166,8 @@ def errors_of_weighed(
 
     Parameters
     ----------
-    quantities
-        At the proposals that are looked at.
+    parts
+        Quantities at the proposals that are looked at, some of these at a time.
     gap
         Log p/q [proposal].
     log_weight, used
@@ -118,23 +180,24 @@ def errors_of_weighed(
         See `looked_at`.
     """
     at, times = seen
-    if k_hat > HOPELESS:
-        return quantities.shaped({name: torch.full_like(h[0], math.inf) for name, h in quantities.flat().items()})
     doubtful = k_hat > USABLE or not torch.equal(used, log_weight)
-    shares = _shares(gap, *_flatter(log_weight))[:, at] * times if doubtful else None
+    shares = [_shares(gap, *_flatter(log_weight))[:, at] * times] if doubtful and k_hat <= HOPELESS else []
     part = (draws * used.exp()).frac()  # of each proposal a copy is kept or not, by this chance
     variance = ((2 * used).exp() + part * (1 - part) / draws**2)[at] * times
     weight = used.exp()[at] * times
-    weight = weight / weight.sum()
+    sums = Sums.over(parts, torch.cat([torch.stack([weight / weight.sum(), variance]), *shares]))
     out = {}
-    for name, h in quantities.flat().items():
-        off = h - weight @ h
-        square = off**2
-        sd, noise = (weight @ square).sqrt(), BOUND * (variance @ square).sqrt()
-        if shares is not None:
-            noise = torch.hypot(noise, _second_estimate(off, shares))
+    for name, of in sums.of.items():
+        if k_hat > HOPELESS:
+            out[name] = torch.full_like(of[0], math.inf)
+            continue
+        # the sum of squares about the mean, by the variances of weights
+        square = sums.of_squares[name][1] - 2 * of[0] * of[1] + of[0] ** 2 * sums.weights[1]
+        sd, noise = sums.variance(name).sqrt(), BOUND * square.clamp_min(0.0).sqrt()
+        if shares:
+            noise = torch.hypot(noise, _second_estimate(*(of[2:] - of[0] * sums.weights[2:, None]), *sums.weights[2:]))
         out[name] = torch.where(sd > 1e-12, noise / sd.clamp_min(1e-12), 0.0).nan_to_num(nan=math.inf)
-    return quantities.shaped(out)
+    return sums.first.shaped(out)
 
 
 def _flatter(log_weight: Tensor) -> tuple[float, Tensor]:
@@ -157,11 +220,10 @@ def _shares(gap: Tensor, power: float, log_weight: Tensor) -> Tensor:
     return torch.stack([weight, weight * change])
 
 
-def _second_estimate(off: Tensor, shares: Tensor) -> Tensor:
-    """Return the posterior mean of `off` [proposal, entry] by the expansion whose `_shares` are given."""
-    weight, change = shares
-    start = weight @ off / weight.sum()
-    return start + change @ off - change.sum() * start
+def _second_estimate(off: Tensor, change: Tensor, weight_sum: Tensor, change_sum: Tensor) -> Tensor:
+    """Return a posterior mean [entry] by the expansion, from sums by both of its `_shares` [entry], and of these."""
+    start = off / weight_sum
+    return start + change - change_sum * start
 
 
 def errors_of_chains(quantities: Quantities, groups: int, draws: int, together: int = 1) -> dict[str, Tensor]:

@@ -8,11 +8,11 @@ its latent sites substituted.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.distributions import ComposeTransform, Transform, biject_to
@@ -31,6 +31,7 @@ _LIGHT, _SINGLE, _TRACED = 2_000, 10_000, 100_000
 _PART = 500_000  # cell evaluations of one vector in a part of a large table
 _STREAMS = 64  # that large tables are read in, see `_step_cells`
 _BLOCK = 1024  # terms that may be summed in single precision
+_READ = 128  # features that are read in a pass, for each number that it holds
 _PRODUCTS = 100  # of features with their weights, that take as long as a cell evaluation
 
 
@@ -224,7 +225,7 @@ class View:
     def _in_passes(self, z: Tensor, parts: list[Cells], one: Function) -> tuple[Tensor, Tensor]:
         """Return sums over parts of the value and slope that `one` has of few vectors and a part."""
         value, slope = z.new_zeros(len(z), dtype=torch.float64), torch.zeros_like(z)
-        fits = max(1, self._room * len(parts) // self._held)
+        fits = self._fits(len(parts))
         for few, total, steep in zip(z.split(fits), value.split(fits), slope.split(fits), strict=True):
             for cells in parts:
                 more, steeper = one(few, cells)
@@ -266,6 +267,14 @@ class View:
         """Numbers that one density of a pass holds; what they are made from, features too, serves all of a pass."""
         return max(1, len(self.cells) * len(self.cells.outcomes), len(self._features)) * self.n_types
 
+    def _fits(self, parts: int = 1) -> int:
+        """How many densities are worked out in a pass of one of so many parts of the cells.
+
+        Features are read once in a pass, so that many of them are read for many densities.
+        """
+        room = max(self._room, self._features.numel() // _READ)
+        return max(1, room * parts // self._held)
+
     @property
     def _features(self) -> Tensor:
         found = self.cells.features if "features" in self.program.needs else None
@@ -273,7 +282,7 @@ class View:
 
     def chunks(self, z: Tensor) -> tuple[Tensor, ...]:
         """Split a large batch so that one pass fits in memory."""
-        return z.split(max(1, self._room // self._held))
+        return z.split(self._fits())
 
     @torch.no_grad()
     def log_joint_of(self, z: Tensor) -> Tensor:
@@ -282,7 +291,7 @@ class View:
         Of a large table in single precision, which is off by less than .01 nats for a hundred thousand comparisons.
         """
         parts = self._parts(self._light_cells)
-        passes = z.split(max(1, self._room * len(parts) // self._held))
+        passes = z.split(self._fits(len(parts)))
         every = [[self.log_parts(few, cells=cells) for cells in parts] for few in passes]
         return torch.cat([pairs[0][0] + sum(log_likelihood for _, log_likelihood in pairs) for pairs in every])
 
@@ -292,17 +301,20 @@ class View:
         return self._in_passes(z, parts, lambda few, cells: self._one_pass(few, cells, len(parts)))
 
     @torch.no_grad()
-    def constrain(self, z: Tensor) -> tuple[dict[str, Tensor], dict[str, tuple[str, ...]]]:
-        """Return every latent and deterministic site [fit, ...] in its own units, and the dims behind `fit`."""
+    def constrain(self, z: Tensor, names: Collection[str] = ()) -> tuple[dict[str, Tensor], dict[str, tuple[str, ...]]]:
+        """Return every latent and deterministic site [fit, ...] in its own units, and the dims behind `fit`.
+
+        `names`: of these sites only.
+        """
         few, out = self.cells.head(1), {}
         shapes = {name: site.batch + site.event for name, site in self.sites.items()}
         dims = {name: site.dims for name, site in self.sites.items()} | self.derived
-        size = max(1, self._room // max(1, self.dimension))
+        size = self._fits() if len(self._features) else max(1, self._room // max(1, self.dimension))
         for start in range(0, max(1, len(z)), size):
             part = z[start : start + size]
             values, _ = self.values(part)
             met = self.run(values, len(part), few).met
-            for name in [*self.sites, *self.derived]:
+            for name in names or [*self.sites, *self.derived]:
                 value = met[name]["value"]
                 shape = shapes.get(name, tuple(value.shape[value.dim() - len(dims[name]) :]))
                 if name not in out:  # in its place at once: utilities of many items are gigabytes
@@ -334,15 +346,6 @@ class View:
         met = run(self.program, self.cells.head(1), {}, fits, seed).met
         parts = [site.transform.inv(met[name]["value"]).reshape(fits, -1) for name, site in self.sites.items()]
         return torch.cat(parts, -1)
-
-
-def sites_at(view: View, z: Tensor) -> tuple[dict[str, np.ndarray], dict[str, tuple[str, ...]]]:
-    """Return every site at z as arrays [draw, ...], with the annotators' types where there are types."""
-    draws, dims = view.constrain(z)
-    if view.program.annotators_have_types:
-        draws["type_probability"] = view.type_probability(z)
-        dims = dims | {"type_probability": ("annotator", "type")}
-    return {name: value.cpu().numpy() for name, value in draws.items()}, dims
 
 
 def _site(program: Program, name: str, node: dict[str, Any], start: int) -> Site:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -17,7 +18,8 @@ from prefdensity.inference.devices import device_for, require_device
 from prefdensity.inference.engines import Answer, Settings
 from prefdensity.inference.methods import infer
 from prefdensity.inference.precision import factor
-from prefdensity.inference.view import View, sites_at
+from prefdensity.inference.reported import sites_at
+from prefdensity.inference.view import View
 from prefdensity.judged.expectations import JudgeFit, judged_program
 from prefdensity.judged.scale import Scale
 from prefdensity.judged.units import COMPARED, LABELLED, Judged
@@ -174,7 +176,7 @@ def _chosen(units: Judged, labelled: int, hidden: int, seed: int) -> Judged:
     return units.take(np.sort(np.concatenate(parts)))
 
 
-def _vectors(view: View, draws: dict[str, Array]) -> torch.Tensor:
+def _vectors(view: View, draws: Mapping[str, Array]) -> torch.Tensor:
     """Return the vectors [draw, dimension] of a view at draws of its sites."""
     parts = []
     for name, site in view.sites.items():

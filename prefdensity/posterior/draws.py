@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -15,6 +16,7 @@ from prefdensity.errors import DataError, ProgramError
 from prefdensity.posterior.outlying import alike, far_out, grouped, unit_error
 from prefdensity.posterior.status import SAFE, FitStatus
 from prefdensity.programs.layers import Program
+from prefdensity.programs.standardised import Standardised
 
 Array = NDArray[Any]
 
@@ -49,7 +51,8 @@ class Draws:
     items, annotators, outcomes
         Labels; `outcomes` in the order of the program.
     draws
-        site -> array [draw, ...] in the site's own units; utilities are not centred here.
+        site -> array [draw, ...] in the site's own units; utilities are not centred here. What follows from others and
+        is very large is worked out when it is asked for.
     dims
         site -> names of the axes behind `draw`: item, annotator, type, feature.
     event_dims
@@ -63,6 +66,8 @@ class Draws:
         site -> [...]: the estimated error of the mean of the draws of each entry, in posterior standard deviations;
         of utilities centred, and at least that of their ranks. Empty where nothing is approximated (mle, map), or
         nothing is known (a very large table).
+    features
+        Standardised [item, feature] where the program reads them; many of them worked out as they are read.
     measures
         name -> [item]: what was known of the items, in the users' units, where the program reads it.
     labels_of
@@ -89,7 +94,7 @@ class Draws:
     items: tuple[str, ...]
     annotators: tuple[str, ...]
     outcomes: tuple[str, ...]
-    draws: dict[str, Array]
+    draws: Mapping[str, Array]
     dims: dict[str, tuple[str, ...]]
     event_dims: dict[str, int]
     point: dict[str, Array]
@@ -99,7 +104,7 @@ class Draws:
     meanings: dict[str, str] = field(default_factory=dict)
     feature_names: tuple[str, ...] = ()
     covariate_names: tuple[str, ...] = ()
-    features: Array | None = None
+    features: Array | Standardised | None = None
     error: dict[str, Array] = field(default_factory=dict)
     measures: dict[str, Array] = field(default_factory=dict)
     labels_of: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -164,7 +169,7 @@ class Draws:
         table = self._utility(self.draws)
         return table - table.mean(-1, keepdims=True)
 
-    def _utility(self, sites: dict[str, Array]) -> Array:
+    def _utility(self, sites: Mapping[str, Array]) -> Array:
         if "utility" not in sites:
             raise DataError(f"{self.program_name} has no site 'utility'; read its draws and parameters() instead")
         return sites["utility"]

@@ -135,7 +135,7 @@ def _tree(post: Draws) -> xr.DataTree:
     out = groups(post, post.status.chains)
     constant: dict[str, Any] = {f"point_{name}": (post.dims[name], value) for name, value in post.point.items()}
     if post.features is not None:
-        constant["features"] = (("item", "feature"), post.features)
+        constant["features"] = (("item", "feature"), np.asarray(post.features))
     constant |= {f"error_{name}": (post.dims[name], value) for name, value in post.error.items()}
     constant |= {f"measure_{name}": (("item",), values) for name, values in post.measures.items()}
     coords = {name: values for name, values in out["posterior"].coords.items() if name not in ("chain", "draw")}
@@ -238,7 +238,8 @@ def _require_whole(post: Draws) -> None:
 def _require_numbers(what: str, values: Any, shape: tuple[int, ...]) -> None:
     if np.shape(values) != shape:
         raise ValueError(f"{what} have the shape {np.shape(values)} and should have {shape}")
-    if np.asarray(values).dtype.kind not in "fiub" or not np.isfinite(values).all():
+    values = np.asarray(values)
+    if values.dtype.kind not in "fiub" or not np.isfinite(values).all():
         raise ValueError(f"{what} are not all finite numbers")
 
 

@@ -76,7 +76,9 @@ def question_cells(
         covariate_names=post.covariate_names,
         measures={name: torch.tensor(values, dtype=torch.float64) for name, values in post.measures.items()},
         feature_scale=None if features is None else torch.ones(features.shape[1], dtype=torch.float64),
-        features=None if features is None else torch.tensor(features, dtype=torch.float64),
+        features=features
+        if features is None or isinstance(features, Tensor)
+        else torch.tensor(features, dtype=torch.float64),
     )
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from prefdensity.data.grades import mirror
 from prefdensity.errors import DataError, ProgramError
+from prefdensity.programs.standardised import Standardised
 from prefdensity.programs.tables import entries, joined
 
 # The columns of `Cells`, [comparison, ...], and the mappings whose values are such columns.
@@ -60,7 +61,7 @@ class Cells:
     covariate_scale, covariate_names
         That root mean square in the users' units [covariate], or None; and what covariates are called.
     features
-        Standardised [item, feature], or None.
+        Standardised [item, feature], or None; of many a tensor that works them out as they are read (`Standardised`).
     feature_scale
         Their standard deviations over items in the users' units [feature], 1 for a constant one; or None.
     measures
@@ -307,7 +308,10 @@ class Cells:
     def in_single_precision(self) -> Cells:
         """Return the same cells, whose comparisons are worked out in single precision: half the memory to move."""
         assert self.outcome is not None  # for likelihoods
-        return replace(self, outcome=self.outcome.float())
+        features = self.features
+        if isinstance(features, Standardised):
+            features = features.in_single_precision()
+        return replace(self, outcome=self.outcome.float(), features=features)
 
     def each(self, change: Callable[[Tensor], Tensor]) -> Cells:
         """Return the same cells with every tensor changed, such as moved to another device."""

@@ -14,7 +14,7 @@ from prefdensity.programs.cells import CODED
 from prefdensity.programs.defaults import GRADES
 from prefdensity.programs.layers import Layer, Program
 from prefdensity.programs.shelf import set_rules, tie_rules
-from prefdensity.programs.tabulate import spread
+from prefdensity.programs.standardised import spread
 
 _WANTED = {
     "annotator": "needs to know who judged; name the annotator column with annotator=...",

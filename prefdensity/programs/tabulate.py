@@ -18,10 +18,10 @@ from prefdensity.data.declared import ROW, Column, Held, Table, exchanged, said,
 from prefdensity.data.grades import mirror
 from prefdensity.errors import DataError
 from prefdensity.programs.cells import CODED, Cells, RatingCells, contrasts, outside
+from prefdensity.programs.standardised import standardised
 
 # Above this many possible keys a sort is cheaper than a table of all of them.
 _DENSE_KEYS = 1 << 25
-_ROWS = 4096  # items whose features are looked at at a time
 
 
 @singledispatch
@@ -168,7 +168,8 @@ class _Tensors:
                 attributes[name], sizes[name] = self.codes(each.values), len(each.words)
             elif name in needs:
                 attributes[name] = self.numbers(each, each.values)
-        features = data.item_features
+        given = data.item_features
+        features, unit = (None, None) if given is None else standardised(given, self.dtype)
         numbers = {each.column.name: self.numbers(each, each.values[rows]) for each in named if each.unit}
         spans = {each.column.name: self.numbers(each, np.array(each.unit[2:])) for each in named if each.unit}
         return {
@@ -183,8 +184,8 @@ class _Tensors:
             "spans": spans,
             "outside": outside(numbers, spans),
             "attributes": attributes,
-            "features": None if features is None else torch.from_numpy(standardised(features)).to(self.reals(())),
-            "feature_scale": None if features is None else self.reals(spread(features)),
+            "features": features,
+            "feature_scale": unit,
         }
 
 
@@ -238,21 +239,6 @@ def _rating_cells(data: Comparisons, make: _Tensors) -> RatingCells:
         annotator=None if who is None else make.codes(who[rows]),
         level=make.reals(counts),
     )
-
-
-def standardised(features: np.ndarray) -> np.ndarray:
-    """Return features [item, feature] with mean 0 and standard deviation 1; constant ones become 0."""
-    found = np.array(features, np.float64)
-    found -= features.mean(0, dtype=np.float64)
-    found /= spread(features)  # in its place: embeddings are large
-    return found
-
-
-def spread(features: np.ndarray) -> np.ndarray:
-    """Return the standard deviations [feature] of features [item, feature]; 1 of constant ones."""
-    middle, blocks = features.mean(0, dtype=np.float64), np.array_split(features, 1 + len(features) // _ROWS)
-    found = np.sqrt(sum(((block - middle) ** 2).sum(0) for block in blocks) / len(features))
-    return np.where(found > 0, found, 1.0)
 
 
 def _group(key: NDArray[np.int64], size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -25,7 +25,7 @@ from prefdensity.programs.compose import compose
 from prefdensity.programs.known_utilities import known_utilities
 from prefdensity.programs.layers import Program
 from prefdensity.programs.running import run
-from prefdensity.programs.tabulate import spread
+from prefdensity.programs.standardised import spread
 from prefdensity.progress import progress as show_progress
 from prefdensity.selection.candidates import as_numbers
 

@@ -165,7 +165,7 @@ class _Chooser:
             self.seen = survey(self.pairs, view.tables, view.n_draws, report)
         size = len(view.post.items)
         luce = Strengths(np.zeros(size) if scores is None else scores)
-        features = view.post.features
+        features = None if view.post.features is None else np.asarray(view.post.features)
         if features is None and rule in FROM_FEATURES:
             features = contrasts(size)
         told = None
