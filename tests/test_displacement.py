@@ -1,5 +1,7 @@
 """A first look at an approximation by slopes of few log weights: closed forms, and tables where it decides."""
 
+from typing import ClassVar
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -36,7 +38,7 @@ class LogGamma:
     """Logarithms of independent Gamma(a) variables: their density has its mode at log a and its mean at digamma(a)."""
 
     def __init__(self, shape, size):
-        self.shape, self.dimension, self.work = shape, size, size
+        self.shape, self.dimension, self.work, self.sizes = shape, size, size, {"worth": size}
         self.mixture = gaussian(
             torch.full((size,), float(np.log(shape)), dtype=torch.float64),
             shape * torch.eye(size, dtype=torch.float64),
@@ -96,6 +98,7 @@ def test_an_approximation_that_is_right_is_left_alone():
 
     class Same:
         dimension = work = size
+        sizes: ClassVar = {"u": size}
 
         def log_joint_of(self, z):
             return exact.log_density(z)
@@ -212,18 +215,24 @@ def test_errors_are_those_of_what_is_left_of_the_displacement():
     z = view.mixture.draw(1000, torch.Generator().manual_seed(0))[0]
     zero = torch.zeros(5, dtype=z.dtype)
     first, second = (torch.tensor(each, dtype=z.dtype) * z.std(0) for each in ([0, 0.5, -0.5, 0, 0], [0, 0, 0, 0.3, 0]))
-    seen = Displacement(first, second, zero, zero)
+    seen = Displacement(first, second, zero, zero, zero, zero)
     plain = 1.96 / 1000**0.5
     for added, off in ((True, [0, 0, 0, 0.3, 0]), (False, [0, 0.5, 0.5, 0.3, 0])):
         error = errors_of_displaced(view, z, seen, added, 1000)["worth"]
         assert error.tolist() == pytest.approx(np.hypot(off, plain).tolist(), rel=0.1)  # the sd is that of 256 draws
-    noisy = errors_of_displaced(view, z, Displacement(zero, zero, 0.1 * z.std(0), zero), True, 1000)["worth"]
+    noisy = errors_of_displaced(view, z, Displacement(zero, zero, 0.1 * z.std(0), zero, zero, zero), True, 1000)[
+        "worth"
+    ]
     assert noisy.tolist() == pytest.approx([np.hypot(1.96 * 0.1, plain)] * 5, rel=0.1)
 
 
 def test_ranks_are_those_of_sorting_twice():
     table = normal(6, 50)
-    view = type("Utilities", (), {"constrain": lambda self, z: ({"utility": z}, {"utility": ("item",)})})()
+    view = type(
+        "Utilities",
+        (),
+        {"sizes": {"utility": 50}, "constrain": lambda self, z: ({"utility": z}, {"utility": ("item",)})},
+    )()
     ranks = Quantities.at(view, table).values["rank"]
     torch.testing.assert_close(ranks, (-table).argsort(-1).argsort(-1).to(table.dtype))
 

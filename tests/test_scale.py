@@ -10,7 +10,7 @@ import prefdensity
 from prefdensity import ProgramError, fit, load_program
 from prefdensity.inference.laplace import laplace
 from prefdensity.inference.view import View
-from prefdensity.posterior.outlying import alike, far_out, grouped, unit_error
+from prefdensity.posterior.outlying import _peakedness, alike, far_out, grouped, unit_error
 from prefdensity.programs.tabulate import cells_of
 
 
@@ -173,6 +173,12 @@ def test_far_items_are_called_so_at_the_stated_rate():
     assert (far_out(far[None])[:2] > 4).all()
     assert (far_out(far[None])[2:] == 0).all()
     assert (far_out(np.array([[9.0, 0.0, 0.0]])) == 0).all()  # of three items nobody can say
+
+
+def test_the_statistic_of_kurtosis_is_that_of_scipy():
+    for seed in range(20):
+        utility = np.random.default_rng(seed).gamma(0.3 + seed, size=6 + seed)
+        assert _peakedness(utility) == pytest.approx(stats.kurtosistest(utility).statistic, rel=1e-12)
 
 
 def test_groups_of_items_are_told_where_they_are_and_hardly_ever_where_not():

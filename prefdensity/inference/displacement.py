@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 
 from prefdensity.inference.mixture import Mixture
-from prefdensity.inference.safety import BOUND, Quantities, Sums
+from prefdensity.inference.safety import BOUND, Quantities, Sums, entries
 from prefdensity.inference.view import View
 
 # Draws at which quantities are looked at, here and displaced: the fewest, the most, and how many numbers in all.
 _PLACES, _NUMBERS = (48, 256), 1_000_000
+_CLEAR = 0.004  # standard deviations of noise that matter to nobody
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,20 @@ class Displacement:
         Terms of the first and the second order.
     noise, second_noise
         A draw of the error that each has from few slopes.
+    log_p, slope
+        The log density at the draws that it was found from [draw], and its gradient [draw, dimension].
     """
 
     first: Tensor
     second: Tensor
     noise: Tensor
     second_noise: Tensor
+    log_p: Tensor
+    slope: Tensor
+
+    def is_clear(self, mixture: Mixture) -> bool:
+        """Whether noise is so small beside standard deviations that more draws would tell nothing new."""
+        return float(mixture.whole.square(self.noise[None])) < _CLEAR**2 * len(self.noise)
 
     def serves(self, mixture: Mixture, sd: Tensor) -> bool:
         """Whether the first term brings means nearer; `sd` [dimension] of the approximation.
@@ -48,20 +57,28 @@ class Displacement:
         return bool(square[0] > 2 * square[1]) and bool((self.first.abs() < sd).all())
 
 
-def displacement(view: View, mixture: Mixture, z: Tensor, pick: Tensor) -> Displacement:
-    """Return the displacement of a mixture's draws z [draw, dimension], of components `pick` [draw]."""
-    log_p, slope = view.slopes_of(z)
+def displacement(
+    view: View, mixture: Mixture, z: Tensor, pick: Tensor, known: Displacement | None = None
+) -> Displacement:
+    """Return the displacement of a mixture's draws z [draw, dimension], of components `pick` [draw].
+
+    `known`: that of the first of these draws.
+    """
+    told = 0 if known is None else len(known.log_p)
+    log_p, steepness = view.slopes_of(z[told:])
+    if known is not None:
+        log_p, steepness = torch.cat([known.log_p, log_p]), torch.cat([known.slope, steepness])
     free = z.detach().requires_grad_()
     with torch.enable_grad():
         log_q = mixture.log_density(free)
         (steep,) = torch.autograd.grad(log_q.sum(), free)
-    gap, slope = (log_p - log_q.detach()).to(z), slope - steep
+    gap, slope = (log_p - log_q.detach()).to(z), steepness - steep
     away = gap - gap.mean()
     terms = (away, slope), (0.5 * away**2, away[:, None] * slope)
     halves = slice(0, None, 2), slice(1, None, 2)
     parts = [[mixture.response(pick[at], steep[at], value[at]) for at in halves] for value, steep in terms]
     (first, noise), (second, second_noise) = (((one + other) / 2, (one - other) / 2) for one, other in parts)
-    return Displacement(first, second, noise, second_noise)
+    return Displacement(first, second, noise, second_noise, log_p.detach(), steepness.detach())
 
 
 def errors_of_displaced(view: View, z: Tensor, seen: Displacement, added: bool, draws: int) -> dict[str, Tensor]:
@@ -71,9 +88,8 @@ def errors_of_displaced(view: View, z: Tensor, seen: Displacement, added: bool, 
     beyond its noise: the second term, and the first where it was not `added` to the draws. A row has at least the usual
     noise of its site.
     """
-    one = Quantities.at(view, z[:1]).flat()
     fewest, most = _PLACES
-    places = min(most, max(fewest, _NUMBERS // max(1, sum(h.numel() for h in one.values()))))
+    places = min(most, max(fewest, _NUMBERS // entries(view)))
     at = z[torch.linspace(0, len(z) - 1, min(len(z), places)).long()]
     left = seen.second if added else seen.first + seen.second
     alike = at.new_full((1, len(at)), 1 / len(at))

@@ -221,6 +221,11 @@ class _Table:
         parts = z.split(_most(self.batch.view, self.work))
         return torch.cat([self.batch.log_joint(part, tables[: len(part)]) for part in parts])
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """See `View`."""
+        return self.batch.view.sizes
+
     def constrain(self, z: Tensor) -> tuple[dict[str, Tensor], dict[str, tuple[str, ...]]]:
         """See `View`."""
         return self.batch.view.constrain(z)

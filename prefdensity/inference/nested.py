@@ -25,11 +25,12 @@ from prefdensity.inference.mode import Mode
 from prefdensity.inference.precision import Gaussian
 
 # The grid of hyperparameters: spacing in their posterior standard deviations, how far it reaches in steps, the relative
-# density below which a point is left out, and the most points: what does not fit is left to k-hat to tell.
+# density below which a point is left out, and the most points: what does not fit is left to k-hat to tell. Beyond its
+# reach so many steps are taken at once, at most.
 _SPACING = 0.75
 _REACH = 7
 _NEGLIGIBLE = 1e-5
-_POINTS = 60
+_POINTS, _AHEAD = 60, 3
 # One posterior standard deviation that moves the hyperparameters (mostly logarithms) by less than this bends nothing.
 _SHARP = 0.15
 # The peak of their marginal: distance of the first finite differences, the longest step, in how many standard
@@ -254,10 +255,21 @@ def _further(found: dict[tuple[int, ...], Point], wide: list[bool]) -> list[tupl
     for step, point in found.items():
         for d in range(len(step)):
             for s in (1, -1):
-                other = (*step[:d], step[d] + s, *step[d + 1 :])
-                if wide[d] and other not in found and point.value > least:
-                    beside[other] = None
+                if not wide[d] or point.value <= least or _beside(step, d, s) in found:
+                    continue
+                before = found.get(_beside(step, d, -s), point).value
+                for k in range(1, 1 + _ahead(point.value - least, before - point.value)):
+                    beside[_beside(step, d, k * s)] = None
     return list(beside)[: _POINTS - len(found)]
+
+
+def _beside(step: tuple[int, ...], axis: int, by: int) -> tuple[int, ...]:
+    return (*step[:axis], step[axis] + by, *step[axis + 1 :])
+
+
+def _ahead(height: float, fall: float) -> int:
+    """Return how many steps to take at once from so high above what is left out, the last one having fallen so far."""
+    return max(1, min(_AHEAD, math.ceil(height / fall))) if fall > 0 else 1
 
 
 def _nested(marginal: Marginal, points: list[Point], full: Tensor, wide: Tensor, settled: bool) -> Nested:

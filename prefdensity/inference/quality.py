@@ -24,6 +24,7 @@ _BUDGET, _DEAR, _COORDINATE = 3e8, 2e7, 20
 _LOOK, _WEIGHED = 1e7, (128, 1000)
 _STEEP, _SLOPES = 3e6, (64, 256)
 _PROPOSALS, _MOST = 4, 48  # per draw to keep: in a batch, and in all
+_EVEN = 0.5  # standard deviation of log weights of which half of these draws tell enough
 # Where weights would leave fewer draws than these effective ones, they are tempered until they leave as many.
 _FEWEST = 0.5  # per draw to keep
 _BENT = 3  # times that an approximation is bent, at most
@@ -186,12 +187,20 @@ def check_mixture(view: View, mixture: Mixture, draws: int, generator: torch.Gen
         return check_guide(view, mixture, draws, generator)
     z, log_q, pick = mixture.drawn(draws, generator)
     few = min(_within(_STEEP / view.work, _SLOPES), draws)
-    seen = displacement(view, mixture, z[:few], pick[:few])
+    seen = displacement(view, mixture, z[: few // 2], pick[: few // 2])
+    if not seen.is_clear(mixture):
+        seen = displacement(view, mixture, z[:few], pick[:few], seen)
     moved = seen.serves(mixture, z.std(0))
     if moved:
         z.add_(seen.first)
     weighed = min(_within(_LOOK / view.work, _WEIGHED), draws)
-    log_p, log_q = view.log_joint_of(z[:weighed]), log_q[:weighed].double()
+    log_p = seen.log_p.new_empty(0) if moved else seen.log_p[:weighed]
+    for count in (weighed // 2, weighed):
+        if len(log_p) < count:
+            log_p = torch.cat([log_p, view.log_joint_of(z[len(log_p) : count])])
+        if float((log_p - log_q[: len(log_p)]).std()) < _EVEN:
+            break
+    log_q = log_q[: len(log_p)].double()
     log_weight, shape = smooth(log_p - log_q)
     error = errors_of_displaced(view, z, seen, moved, draws)
     found = _Weighed(z, log_p, log_q, log_weight, float(shape))

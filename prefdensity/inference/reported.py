@@ -13,7 +13,7 @@ from prefdensity.inference.view import View
 from prefdensity.posterior.sites import Sites
 from prefdensity.programs.standardised import Standardised
 
-_KEPT = 2**25  # numbers of draws of a site that follows from others, up to which they are kept, 256 MB
+_KEPT = 2**22  # numbers of draws of a site that follows from others, up to which they are kept, 32 MB
 
 
 def sites_at(
@@ -23,10 +23,9 @@ def sites_at(
 
     Sites that follow from others and are very large are worked out when they are asked for.
     """
-    one, dims = view.constrain(z[:1])
-    later = [name for name in view.derived if one[name].numel() * len(z) > _KEPT]
-    now = [name for name in one if name not in (*later, *without)]
-    draws, _ = (_small_world(view, z, now) if later else view).constrain(z, now)
+    later = [name for name in view.derived if view.sizes[name] * len(z) > _KEPT]
+    now = [name for name in view.sizes if name not in (*later, *without)]
+    draws, dims = (_small_world(view, z, now) if later else view).constrain(z, now)
     if view.program.annotators_have_types:
         draws["type_probability"] = view.type_probability(z)
         dims = dims | {"type_probability": ("annotator", "type")}

@@ -59,7 +59,7 @@ class Quantities:
         """
         if z.numel() > _HELD:
             return
-        size = max(1, _AT_ONCE // max(1, sum(h.shape[1] for h in cls.at(view, z[:1]).flat().values())))
+        size = max(1, _AT_ONCE // entries(view))
         for many in z.split(_PASSES * size):
             values, _ = view.constrain(many)
             for start in range(0, len(many), size):
@@ -75,6 +75,11 @@ class Quantities:
         if "rank" in out:
             out["utility"] = torch.maximum(out["utility"], out.pop("rank"))
         return out
+
+
+def entries(view: Density) -> int:
+    """Return how many quantities a draw has."""
+    return max(1, sum(view.sizes.values()) + view.sizes.get("utility", 0))  # and as many ranks
 
 
 def _ranks(table: Tensor) -> Tensor:
@@ -95,8 +100,7 @@ def looked_at(
     All of z [proposal, dimension], or where these would be too many numbers, drawn by half their weight and half a
     flatter one.
     """
-    entries = sum(h.shape[1] for h in Quantities.at(view, z[:1]).flat().values())
-    places = max(_PLACES, _NUMBERS // max(1, entries))
+    places = max(_PLACES, _NUMBERS // entries(view))
     if places >= len(z):
         return torch.arange(len(z), device=z.device), torch.ones_like(used)
     chance = 0.5 * (used.exp() + _flatter(log_weight)[1].exp())

@@ -8,7 +8,7 @@ its latent sites substituted.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.distributions import ComposeTransform, Transform, biject_to
 
 from prefdensity.errors import ProgramError
+from prefdensity.inference.totals import total
 from prefdensity.inference.traced import Function, traced
 from prefdensity.programs.cells import Cells
 from prefdensity.programs.layers import Program
@@ -30,7 +31,6 @@ _PASS, _PASS_THERE = 1_000_000, 20_000_000
 _LIGHT, _SINGLE, _TRACED = 2_000, 10_000, 100_000
 _PART = 500_000  # cell evaluations of one vector in a part of a large table
 _STREAMS = 64  # that large tables are read in, see `_step_cells`
-_BLOCK = 1024  # terms that may be summed in single precision
 _READ = 128  # features that are read in a pass, for each number that it holds
 _PRODUCTS = 100  # of features with their weights, that take as long as a cell evaluation
 
@@ -65,10 +65,15 @@ class Density(Protocol):
     ----------
     work
         Cell evaluations of one density.
+    sizes
+        How many numbers every site has, latent ones and those that follow from them.
     """
 
     @property
     def work(self) -> int: ...  # noqa: D102
+
+    @property
+    def sizes(self) -> Mapping[str, int]: ...  # noqa: D102
 
     def log_joint_of(self, z: Tensor) -> Tensor:
         """Return log p [draw] of z [draw, dimension]."""
@@ -88,6 +93,8 @@ class View:
         Names and dims of deterministic sites.
     dimension
         Length of z.
+    sizes
+        How many numbers each of both has.
     n_types
         Types that annotators are summed over; 1 without types.
     depth
@@ -103,18 +110,19 @@ class View:
         self._room = _PASS if self.device.type == "cpu" else _PASS_THERE
         self.sites: dict[str, Site] = {}
         self.derived: dict[str, tuple[str, ...]] = {}
+        self.sizes: dict[str, int] = {}
         start = 0
         nodes = self._trace()
         weights = getattr(nodes["outcome"]["fn"], "log_weight", None)
         self.n_types = 1 if weights is None else weights.shape[-2]
         for name, node in nodes.items():
             if node["deterministic"]:
-                self.derived[name] = _dims(name, node)
+                self.derived[name], self.sizes[name] = _dims(name, node), node["value"].numel()
                 continue
             if node["is_observed"]:
                 continue
             site = _site(program, name, node, start)
-            self.sites[name] = site
+            self.sites[name], self.sizes[name] = site, math.prod(site.batch + site.event)
             start = site.at.stop
         self.dimension = start
         frames = [frame.dim for node in nodes.values() for frame in node["cond_indep_stack"] if frame.vectorized]
@@ -149,7 +157,7 @@ class View:
                 out[name] = raw
                 continue
             out[name] = site.transform(raw)
-            log_det = log_det + _sum(site.transform.log_abs_det_jacobian(raw, out[name]))
+            log_det = log_det + total(site.transform.log_abs_det_jacobian(raw, out[name]))
         return out, log_det
 
     def run(self, values: dict[str, Tensor], fits: int, cells: Cells | None = None) -> Substitute:
@@ -166,14 +174,14 @@ class View:
         values, log_prior = self.values(z)
         met = self.run(values, len(z), cells).met
         for name in self.sites:
-            log_prior = log_prior + _sum(met[name]["fn"].log_prob(met[name]["value"]))
+            log_prior = log_prior + total(met[name]["fn"].log_prob(met[name]["value"]))
         outcome = met["outcome"]
         if assignment is None:
             observed = [site for site in met.values() if site["is_observed"] and not site["deterministic"]]
             return log_prior, sum(
-                (_sum(site["fn"].log_prob(site["value"])) for site in observed), torch.zeros_like(log_prior)
+                (total(site["fn"].log_prob(site["value"])) for site in observed), torch.zeros_like(log_prior)
             )
-        return log_prior, _sum(outcome["fn"].assigned_log_prob(outcome["value"], assignment))
+        return log_prior, total(outcome["fn"].assigned_log_prob(outcome["value"], assignment))
 
     def log_joint(self, z: Tensor) -> Tensor:
         """Return log p(z, data) float64 [fit] of z [fit, dimension]."""
@@ -226,10 +234,10 @@ class View:
         """Return sums over parts of the value and slope that `one` has of few vectors and a part."""
         value, slope = z.new_zeros(len(z), dtype=torch.float64), torch.zeros_like(z)
         fits = self._fits(len(parts))
-        for few, total, steep in zip(z.split(fits), value.split(fits), slope.split(fits), strict=True):
+        for few, whole, steep in zip(z.split(fits), value.split(fits), slope.split(fits), strict=True):
             for cells in parts:
                 more, steeper = one(few, cells)
-                total += more  # views of what is returned
+                whole += more  # views of what is returned
                 steep += steeper
         return value, slope
 
@@ -377,26 +385,3 @@ def _dims(name: str, node: dict[str, Any]) -> tuple[str, ...]:
     stem = name.removesuffix("_weight")
     alone = own == 1 and stem != name  # an axis with the name of its own site could not be saved
     return tuple(name for _, name in plates) + tuple(stem if alone else f"{stem}_{k}" for k in range(own))
-
-
-def _sum(log_prob: Tensor) -> Tensor:
-    """Sum all but the fit dimension, in float64: a float32 total of 1e6 terms is off by .05."""
-    if log_prob.dim() == 1:
-        return log_prob.double()
-    terms = log_prob.flatten(1)
-    return terms.sum(-1) if terms.dtype == torch.float64 else _Total.apply(terms)
-
-
-class _Total(torch.autograd.Function):
-    """The sum [fit] in float64 of terms [fit, term] in float32, without a copy of them in float64."""
-
-    @staticmethod
-    def forward(ctx: Any, terms: Tensor) -> Tensor:
-        ctx.terms = terms.shape[-1]
-        whole = terms.shape[-1] // _BLOCK * _BLOCK
-        blocks = terms[:, :whole].unflatten(-1, (-1, _BLOCK)).sum(-1)
-        return blocks.sum(-1, dtype=torch.float64) + terms[:, whole:].sum(-1, dtype=torch.float64)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        return gradients[0].float().unsqueeze(-1).expand(-1, ctx.terms)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import binom
+from scipy.special import bdtr
 
 from prefdensity.data.comparisons import TIE, A, Comparisons
 from prefdensity.data.report import describe
@@ -73,12 +73,13 @@ def annotator_table(post: Posterior, data: Comparisons) -> pd.DataFrame:
         frame["agreement"] = (right / size)[code]
     for name, values in _of_annotators(post, data).items():
         frame[name] = values[code]
-    against = binom.cdf(right, np.maximum(np.round(size), 1), 0.5) < _RARE
+    whole = np.maximum(np.round(size), 1).astype(int)
+    against = bdtr(np.minimum(right, whole), whole, 0.5) < _RARE
     few = frame["judgements"].to_numpy() < _FEW
     first = frame["first_share"].to_numpy(float) if "first_share" in frame else np.full(len(frame), np.nan)
     one_side = np.isin(first, (0, 1)) & (size[code] >= 10)
     pooled = right.sum() / max(size.sum(), 1)
-    less = binom.cdf(right, np.maximum(np.round(size), 1), pooled) < _ANY / len(size)
+    less = bdtr(np.minimum(right, whole), whole, pooled) < _ANY / len(size)
     flags = {
         "few judgements": few,
         "always the same side": one_side,

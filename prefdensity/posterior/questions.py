@@ -76,10 +76,12 @@ def question_cells(
         covariate_names=post.covariate_names,
         measures={name: torch.tensor(values, dtype=torch.float64) for name, values in post.measures.items()},
         feature_scale=None if features is None else torch.ones(features.shape[1], dtype=torch.float64),
-        features=features
-        if features is None or isinstance(features, Tensor)
-        else torch.tensor(features, dtype=torch.float64),
+        features=None if features is None else _as_tensor(features),
     )
+
+
+def _as_tensor(features: NDArray[np.float64] | Tensor) -> Tensor:
+    return features if isinstance(features, Tensor) else torch.tensor(features, dtype=torch.float64)
 
 
 def _given(post: Draws, at: Mapping[str, ArrayLike]) -> dict[str, ArrayLike]:

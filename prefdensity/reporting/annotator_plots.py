@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from prefdensity.reporting.canvas import (
     COLOURS,
@@ -106,7 +106,7 @@ def _funnel(ax: Axes, share: NDArray[np.float64], trials: NDArray[np.float64], n
     share, trials, names = share[known], trials[known], names[known]
     pooled = float(np.average(share, weights=trials))
     sizes = np.geomspace(trials.min(), max(trials.max(), trials.min() + 1), 100)
-    far = norm.isf(_RARE / 2 / len(share))  # of all of them, not of one
+    far = -ndtri(_RARE / 2 / len(share))  # of all of them, not of one
     reach = far * np.sqrt(pooled * (1 - pooled) / sizes)
     ax.fill_between(sizes, pooled - reach, pooled + reach, color=RULE, linewidth=0, label="by chance")
     ax.axhline(pooled, color=FAINT, linewidth=0.8)
