@@ -220,9 +220,8 @@ def test_errors_are_those_of_what_is_left_of_the_displacement():
     for added, off in ((True, [0, 0, 0, 0.3, 0]), (False, [0, 0.5, 0.5, 0.3, 0])):
         error = errors_of_displaced(view, z, seen, added, 1000)["worth"]
         assert error.tolist() == pytest.approx(np.hypot(off, plain).tolist(), rel=0.1)  # the sd is that of 256 draws
-    noisy = errors_of_displaced(view, z, Displacement(zero, zero, 0.1 * z.std(0), zero, zero, zero), True, 1000)[
-        "worth"
-    ]
+    noise = Displacement(zero, zero, 0.1 * z.std(0), zero, zero, zero)
+    noisy = errors_of_displaced(view, z, noise, True, 1000)["worth"]
     assert noisy.tolist() == pytest.approx([np.hypot(1.96 * 0.1, plain)] * 5, rel=0.1)
 
 

@@ -109,9 +109,8 @@ class Effects:
         self.view, self.free = view, free
         self.x = torch.cat([value.flatten() for _, _, value in free])
         with torch.no_grad():
-            off = np.abs(log_probabilities(view, values).cpu().numpy() - fit.log_p)[fit.expected > 1e-9].max(
-                initial=0.0
-            )
+            away = np.abs(log_probabilities(view, values).cpu().numpy() - fit.log_p)
+        off = away[fit.expected > 1e-9].max(initial=0.0)
         if not off < _SAME + 1e3 * _INSIDE * bool(self.side.any()):
             raise ProgramError(f"{layer.label} says something where it declares to say nothing")
         self.values = values

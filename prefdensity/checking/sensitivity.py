@@ -103,9 +103,8 @@ def jacobian(function: Callable[[Tensor], Tensor], x: Tensor, sites: list[Site],
     shape = (rows.count, len(x))
     if not found:
         return sp.csr_array(shape)
-    place, value = (
-        torch.stack(each, 1).cpu().numpy() for each in zip(*found, strict=True)
-    )  # [row, of the same number each]
+    # [row, of the same number each]
+    place, value = (torch.stack(each, 1).cpu().numpy() for each in zip(*found, strict=True))
     out = sp.csr_array((value.ravel(), place.ravel(), np.arange(rows.count + 1) * len(found)), shape)
     out.sum_duplicates()
     out.eliminate_zeros()
