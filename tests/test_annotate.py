@@ -1,6 +1,7 @@
 """Annotated rows: against integrals worked out here, leave-one-out of the library, and planted flips."""
 
 import json
+import re
 import warnings
 
 import numpy as np
@@ -155,6 +156,14 @@ def test_planted_flips_are_found_and_their_number_is_right():
         sd = np.sqrt((chance[rows] * (1 - chance[rows])).sum())
         assert abs(flipped[rows].sum() - chance[rows].sum()) < 5 * sd + 0.02 * rows.sum()
     assert flipped[chance > 0.9].mean() > 0.8
+    said = re.search(
+        r"flipped labels: ([\d.]+) expected, 90 % interval ([\d.]+) to ([\d.]+)", str(found.attrs["notes"])
+    )
+    mean, low, high = (float(said[k]) for k in (1, 2, 3))
+    assert mean == pytest.approx(chance.sum(), abs=0.06)
+    assert low < flipped.sum() < high  # with this seed; the interval is as wide as what is known of the rate
+    rate = post.draws["flip_rate"]
+    assert (high - low) / 3000 == pytest.approx(np.subtract(*np.quantile(rate, [0.95, 0.05])), rel=0.35)
 
 
 def test_rows_stay_and_dropped_ones_are_empty(tmp_path):

@@ -126,7 +126,7 @@ def labels_of(post: Posterior, data: Comparisons, *, refits: int, seed: int, rep
         raise DataError("these pairs have no outcomes yet, so there are no labels")
     if not (isinstance(refits, int) and refits >= 0):
         raise DataError(f"refits={refits!r} must be a whole number, 0 for none")
-    values, k_hat = _of_rows(post, data, seed, report)
+    values, k_hat, wrong = _of_rows(post, data, seed, report)
     bad = np.flatnonzero(~(k_hat <= USABLE))
     how = np.full(len(data), _LEFT_OUT, dtype=object)
     how[bad] = _REFITTED if refits else _ROUGH
@@ -139,7 +139,10 @@ def labels_of(post: Posterior, data: Comparisons, *, refits: int, seed: int, rep
             stacklevel=3,
         )
     notes = [f"{int((how == words).sum())} labels left out: {words}" for words in dict.fromkeys(how)]
-    if not noise_of(post.program):
+    if noise_of(post.program):
+        low, high = np.quantile(wrong, [0.05, 0.95])
+        notes.append(f"flipped labels: {wrong.mean():.1f} expected, 90 % interval {low:.1f} to {high:.1f}")
+    else:
         notes.append(
             f"{post.program_name} takes every label as meant, so none can be flipped: p_flipped is empty; fit it with "
             f"a noise layer, as in {post.program_name}+{NOISE}"
@@ -155,8 +158,11 @@ def labels_of(post: Posterior, data: Comparisons, *, refits: int, seed: int, rep
 _NAMES = ("p_flipped", "p_recorded", "soft_label", "soft_label_sd", "margin", "disagreement")
 
 
-def _of_rows(post: Posterior, data: Comparisons, seed: int, report: Report) -> tuple[dict[str, Array], Array]:
-    """Return columns [comparison], each label left out by importance weights, and k-hat [comparison]."""
+def _of_rows(post: Posterior, data: Comparisons, seed: int, report: Report) -> tuple[dict[str, Array], Array, Array]:
+    """Return columns [comparison], each label left out by importance weights, k-hat [comparison] and expected flips.
+
+    Flips [draw] are those expected in all rows by every draw.
+    """
     cells = cells_of(data, post.outcomes, post.program.needs)
     assert cells.term is not None  # the data have outcomes
     size = len(post.outcomes)
@@ -165,14 +171,17 @@ def _of_rows(post: Posterior, data: Comparisons, seed: int, report: Report) -> t
     term, power = key[0].astype(np.int64), key[1]
     whole = _said_by_annotators(post, cells)
     found = np.empty((len(_NAMES) + 1, len(term)))
+    often, wrong = np.bincount(of_row.ravel()), np.zeros(post.n_draws)
     for start, part in _blocks(cells, post):
         report("labels", start, len(cells))
         rows = np.flatnonzero((term // size >= start) & (term // size < start + len(part)))
         if len(rows):
             asked = _Asked.of(post, part, whole, seed)
-            found[:, rows] = asked.left_out(term[rows] // size - start, term[rows] % size, power[rows])
+            cell, outcome = term[rows] // size - start, term[rows] % size
+            found[:, rows] = asked.left_out(cell, outcome, power[rows])
+            wrong += asked.flips(cell, outcome, often[rows])
     columns = found[:, of_row.ravel()]
-    return _turned(dict(zip(_NAMES, columns[:-1], strict=True)), data), columns[-1]
+    return _turned(dict(zip(_NAMES, columns[:-1], strict=True)), data), columns[-1], wrong
 
 
 def _blocks(cells: Cells, post: Posterior) -> Iterator[tuple[int, Cells]]:
@@ -256,6 +265,14 @@ class _Asked:
         weight = weight.exp()
         flipped = torch.full_like(k_hat, torch.nan) if wrong is None else (wrong / label.exp()).mean(0)
         return torch.stack([flipped, *self._averaged(weight, label, at), k_hat]).cpu().numpy()
+
+    def flips(self, cell: Array, outcome: Array, often: Array) -> Array:
+        """Return how many of labels, each so often, were flipped by what every draw expects [draw]; 0 without noise."""
+        at, said = torch.as_tensor(np.stack([cell, outcome])).to(self.score.device)
+        label, wrong = self._of_labels(at, said)
+        if wrong is None:
+            return np.zeros(len(label))
+        return ((wrong / label.exp()) @ torch.as_tensor(often).to(label)).cpu().numpy()
 
     def held_out(self, cell: Array, outcome: Array) -> Array:
         """Return the columns of `_NAMES` [column, term] of labels that the fit has not seen."""
