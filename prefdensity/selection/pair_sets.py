@@ -215,6 +215,6 @@ def require_enough(pairs: PairSet, n: int) -> int:
     if found < n:
         raise DataError(
             f"n={n} pairs are asked for and only {found} candidates are valid; lower n, give more, let pairs that were "
-            "judged be asked again (again), or deal battles, in which a pair can meet several times (battle_design)"
+            "judged be asked again (again, --again), or deal battles, where pairs meet several times (battle_design)"
         )
     return found
