@@ -13,6 +13,7 @@ from prefdensity.inference.chains import Group, walk
 from prefdensity.inference.curvature import local_curvature
 from prefdensity.inference.krylov import Pattern
 from prefdensity.inference.laplace import laplace
+from prefdensity.inference.locality import confirmed
 from prefdensity.inference.mode import first_guess
 from prefdensity.inference.types_curvature import types_curvature
 from prefdensity.inference.view import View
@@ -46,6 +47,21 @@ def test_curvature_on_the_device_is_kept_as_on_the_cpu(name):
     expected = curvature(view)
     with Device():
         assert curvature(on(view)) == expected
+
+
+@pytest.mark.parametrize("said", ["Expected all tensors to be on the same device", "not implemented for 'Half'"])
+def test_what_torch_refuses_is_told_unless_it_has_no_such_derivative(said):
+    class Refused:
+        def __init__(self, view):
+            raise RuntimeError(said)
+
+    view, _ = view_of("bradley_terry")
+    if "implemented" in said:
+        assert confirmed(view, Refused, first_guess(view), "") is None
+        assert view.memo["spread"] == said
+        return
+    with pytest.raises(RuntimeError, match=said):
+        confirmed(view, Refused, first_guess(view), "")
 
 
 @pytest.mark.parametrize("name", [pytest.param(each, marks=[SLOW] * ("types" in each)) for each in WAITS])

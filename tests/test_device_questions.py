@@ -13,6 +13,7 @@ from prefdensity import density, reward
 from prefdensity.checking.check import calibration_curve
 from prefdensity.data import simulate
 from prefdensity.data.choices import Choices
+from prefdensity.inference import devices
 from prefdensity.inference.fitting import fit_again
 from prefdensity.judged.fit import fit_judge, refit
 from prefdensity.judged.simulate import JudgedWorld, buy
@@ -105,6 +106,8 @@ QUESTIONS = {
     "auxiliary_columns": lambda post, data: auxiliary_columns(data, post, progress=False),
     "by": lambda post, data: post.by("annotator"),
     "given": lambda post, data: post.given([("item1", "item2", "a"), ("item3", "item2", "a")]),
+    "compare_policies": lambda post, data: reward.compare_policies(post, data, nats=[0.3]),
+    "rater_study": lambda post, data: prefdensity.rater_study(post, budgets=(12, 20), seeds=2, progress=False),
     "cost": lambda post, data: prefdensity.cost(post, data, post).table,
 }
 # What each kind of program is asked; on the CPU, and why: what nobody need copy, and what is too little work.
@@ -112,13 +115,13 @@ ASKED = {
     "one for all": ("predict", "win_probabilities", "loo", "loo of pairs", "loo of annotators", "density", "check",
                     "calibration", "audit", "select", "select by tables", "battle_design", "given", "cost"),
     "types": ("predict", "loo", "loo of pairs", "loo of annotators", "density", "density of somebody", "check",
-              "audit", "select", "annotate"),
+              "audit", "select", "annotate", "compare_policies"),
     "of each": ("predict", "density", "density of somebody", "by", "annotate"),
-    "plain": ("reward", "auxiliary_columns"),
+    "plain": ("reward", "auxiliary_columns", "rater_study"),
     "noise": ("annotate",),
 }  # fmt: skip
 ON_THE_CPU = ("given",)
-LONG = ("select by tables", "win_probabilities")
+LONG = ("select by tables", "win_probabilities", "rater_study")
 CASES = [
     pytest.param(kind, each, marks=[pytest.mark.slow] * (each in LONG))
     for kind, asked in ASKED.items()
@@ -168,6 +171,14 @@ def test_a_program_is_fitted_again_on_its_device(votes):
     found, expected = both(lambda device: fit_again(post if device == "cpu" else there(post), data.take(np.arange(99))))
     assert (found.status.device, found.device) == ("cuda", "cpu")  # there is none by now
     same(found.point, expected.point)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["laplace", "nuts"])
+def test_fits_to_simulated_judgements_rank_truths_on_the_device_as_on_the_cpu(method, votes, monkeypatch):
+    monkeypatch.setattr(devices, "_GPU_CELLS", 0)
+    data = votes.without_ties().take(np.arange(40))
+    same(*both(lambda _: prefdensity.sbc("bradley_terry", data, replicates=20, method=method)))
 
 
 def test_a_device_that_is_not_at_hand_or_does_not_hold_the_table_is_not_asked(fitted):

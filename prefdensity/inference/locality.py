@@ -34,6 +34,11 @@ def confirmed(view: View, kind: type[Found], z: Tensor, otherwise: str) -> Found
 
     That is worked out once for a view. Why it has none is kept in its memo as `spread`: what was raised, or `otherwise`
     where it is not the program's.
+
+    Raises
+    ------
+    RuntimeError
+        Of torch, but for derivatives that are not implemented: then a program would be taken for one without curvature.
     """
     name = kind.__name__
     if name not in view.memo:
@@ -43,9 +48,16 @@ def confirmed(view: View, kind: type[Found], z: Tensor, otherwise: str) -> Found
             if agrees(found if few is view else kind(few), few, z):
                 view.memo[name], view.memo["spread"] = found, ""
         except _UNTOLD as error:
+            if isinstance(error, RuntimeError) and not _is_missing(error):
+                raise  # a layer, or what puts it on a device, is at fault
             view.memo["spread"] = str(error)
     told: Found | None = view.memo[name]
     return told
+
+
+def _is_missing(error: RuntimeError) -> bool:
+    """Say whether it is torch that has no such derivative."""
+    return isinstance(error, NotImplementedError) or "not implemented" in str(error)
 
 
 def _sample(view: View) -> View:
