@@ -250,3 +250,17 @@ def test_prior_draws_of_scalars_are_those_of_whole_vectors():
             for p in (0.05, 0.5, 0.95):
                 share = float((whole[:, site.at].flatten() < alone[name].quantile(p)).double().mean())
                 assert share == pytest.approx(p, abs=0.04)  # four errors of a difference of two samples
+
+
+def test_the_density_of_a_mixture_is_the_sum_of_its_components_however_many_dimensions():
+    for size in (4, 60):  # of few dimensions all components are looked at together
+        base, root = normal(3, size), normal(3, size, size, seed=1) / size**0.5
+        precision = root @ root.mT + torch.eye(size, dtype=torch.float64)
+        weight = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
+        parts = [gaussian(each, by) for each, by in zip(base, precision, strict=True)]
+        spread = tuple(part.spread[0] for part in parts)
+        mixture = Mixture(weight, base, spread, True, 0, parts[0].mode, 0.0, spread[0])
+        components = torch.distributions.MultivariateNormal(base, precision_matrix=precision)
+        z = normal(500, size, seed=2)
+        exact = (components.log_prob(z[:, None]) + weight.log()).logsumexp(-1)
+        torch.testing.assert_close(mixture.log_density(z), exact, rtol=1e-10, atol=1e-9)
