@@ -102,7 +102,8 @@ class Leaf:
             if self.matrix is not None:
                 out += self.matrix[some].to(dtype).T @ weighed
             for place, weight in self.terms:
-                out.index_add_(1, place[some], weighed * (weight[some, None] if isinstance(weight, Tensor) else weight))
+                by = weight[some, None] if isinstance(weight, Tensor) else weight
+                out.index_add_(1, place[some], _weighed(weighed, by))
         return out if self.through is None else self.through.T @ out
 
     def covariance_with(self, other: Leaf, covariance: Tensor) -> Tensor:

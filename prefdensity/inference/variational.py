@@ -112,8 +112,12 @@ class Expected:
         whole = self.whole(covariance)
         leaves = self.local.leaves(mean[None])
         count = len(self.view.cells)
-        felt = [k for k, leaf in enumerate(leaves) if bool((leaf.covariance_with(leaf, whole) > _SURE).any())]
-        root = _roots([[leaves[j].covariance_with(leaves[k], whole).expand(count) for k in felt] for j in felt])
+        own = [leaf.covariance_with(leaf, whole).expand(count) for leaf in leaves]
+        felt = [k for k, variance in enumerate(own) if bool((variance > _SURE).any())]
+        beside = [
+            [leaves[j].covariance_with(leaves[k], whole).expand(count) for k in felt[:i]] for i, j in enumerate(felt)
+        ]
+        root = _roots([[*row, own[j]] for row, j in zip(beside, felt, strict=True)])
         at, weight = (each.to(mean) for each in nodes(len(felt)))
         step = max(1, PASS // len(at))
         parts = []
@@ -144,7 +148,10 @@ class Expected:
 
 
 def _roots(covariance: list[list[Tensor]]) -> list[list[Tensor]]:
-    """Return Cholesky factors of covariances, entry by entry [comparison]; what has no variance has no root."""
+    """Return Cholesky factors of covariances, entry by entry [comparison], from the lower half of them.
+
+    What has no variance has no root.
+    """
     size = len(covariance)
     root: list[list[Tensor]] = [[] for _ in range(size)]
     for i in range(size):
