@@ -235,3 +235,41 @@ def test_rough_weights_are_reported():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert len(table_of(data, refits=3)) == 60
+
+
+@pytest.mark.parametrize("kind", ["frame", "dataset"])
+def test_rows_of_messages_come_back_whole_with_a_fresh_pair_of_their_prompt(kind):
+    rng = np.random.default_rng(4)
+
+    def turns(prompt, response):
+        said = [("user", f"question {prompt}?"), ("assistant", f"answer {response} to {prompt}")]
+        return [{"role": role, "content": words} for role, words in said]
+
+    rows = []
+    for k in range(90):
+        one, other = rng.choice(4, 2, replace=False)
+        rows.append({"chosen": turns(k % 5, one), "rejected": turns(k % 5, other), "rater": f"r{k % 7}", "note": k})
+    given = pd.DataFrame(rows) if kind == "frame" else pytest.importorskip("datasets").Dataset.from_list(rows)
+    data = prefdensity.read(given, format="chosen_rejected", annotator="rater")
+    post = prefdensity.fit("bradley_terry", data, method="laplace", draws=200, progress=False)
+    table = COLUMNS(data, post, rows=given)
+    assert list(table.columns) == [
+        "chosen", "rejected", "rater", "note", "a_1", "a_2",
+        "chosen_preference", "rejected_preference", "a_1_preference", "a_2_preference",
+    ]  # fmt: skip
+    plain = COLUMNS(data, post)
+    for k, row in table.iterrows():
+        assert row["chosen"] == rows[k]["chosen"]
+        assert row["note"] == k
+        pair = {str(row["a_1"]), str(row["a_2"])}
+        assert len(pair) == 2
+        assert pair <= {str(turns(k % 5, response)) for response in range(4)}
+        assert pair != {str(row["chosen"]), str(row["rejected"])}
+        assert plain["a_1"][k].startswith(row["a_1"][-1]["content"])
+    pd.testing.assert_series_equal(table["a_1_preference"], plain["a_1_preference"])
+    with pytest.raises(DataError, match="rows are others: they must be the 90 rows"):
+        COLUMNS(data, post, rows=rows[1:])
+    with pytest.raises(DataError, match="is another text than that of"):
+        COLUMNS(data, post, rows=rows[::-1])
+    with pytest.raises(DataError, match="rows have no column 'chosen'"):
+        COLUMNS(data, post, rows=pd.DataFrame(rows).drop(columns="chosen"))

@@ -35,20 +35,18 @@ _SUM = 1e-4  # how far the two orders may be from adding up to 1
 
 def auxiliary_columns(
     data: Comparisons, post: Posterior, *, texts: Mapping[str, str] | None = None,
-    prompts: Mapping[str, str] | None = None, weights: ArrayLike | None = None, refits: int | None = None,
-    seed: int = 0, progress: bool | None = None,
+    prompts: Mapping[str, str] | None = None, rows: Any = None, weights: ArrayLike | None = None,
+    refits: int | None = None, seed: int = 0, progress: bool | None = None,
 ) -> pd.DataFrame:  # fmt: skip
     """Return judgements as a preference table with the probabilities of a fitted program.
 
     Each row gets one fresh pair of responses to its prompt, drawn evenly from the pairs of those judged for it, but
     never the row's own pair: an expectation of the pair that carries the label would only undo it, and without a
     bound. Without contexts all items answer one prompt. All probabilities of a row come from the program as if it had
-    not seen the row's label: `chosen_preference` for the annotator who judged, `a_1_preference` averaged over the
-    annotators.
+    not seen the row's label: `chosen_preference` for who judged, `a_1_preference` averaged over the annotators.
 
-    What training aims at is the preference over pairs of responses drawn evenly for the prompts of `data`. Where
-    labelled pairs were drawn otherwise, `weights` say so; without them it aims somewhere else, whatever the number of
-    rows.
+    Training aims at the preference over pairs of responses drawn evenly for the prompts of `data`. Where labelled pairs
+    were drawn otherwise, `weights` say so; without them it aims somewhere else, whatever the number of rows.
 
     Parameters
     ----------
@@ -58,6 +56,9 @@ def auxiliary_columns(
         A program of outcomes a and b fitted to `data`.
     texts, prompts
         Item -> text of the response, context -> text of the prompt; None: their labels.
+    rows
+        The rows that `data` were read from, with `chosen` and `rejected` as texts or messages: all their columns are
+        kept, and `a_1` and `a_2` written as these are.
     weights
         [row], proportional to 1 / (probability with which the row's pair was drawn for its prompt); written as a column
         `weight` with mean 1. None: the pairs of a prompt were equally likely.
@@ -84,15 +85,20 @@ def auxiliary_columns(
     fresh = _fresh_pairs(data, np.random.default_rng(seed))
     parts = None if refits is None else fits_without(post, data, rows_in(data, refits, seed), seed, progress)
     found = of_rows(post, data, fresh, parts=parts, progress=progress)
-    bad = 0 if found.k_hat is None else int((found.k_hat > USABLE).sum())
-    if bad:
-        warnings.warn(
-            f"{bad} of {len(data)} rows have a k-hat above {USABLE}, so their leave-one-out probabilities are rough; "
-            "set refits=5",
-            stacklevel=2,
-        )
+    _warn_of_rough(found.k_hat)
     table = _as_preferences(data, found.labelled, fresh, found.fresh @ found.share, texts, prompts)
+    table = table if rows is None else _beside(rows, data, table, fresh)
     return table if weight is None else table.assign(weight=weight)
+
+
+def _warn_of_rough(k_hat: Array | None) -> None:
+    bad = 0 if k_hat is None else int((k_hat > USABLE).sum())
+    if k_hat is not None and bad:
+        warnings.warn(
+            f"{bad} of {len(k_hat)} rows have a k-hat above {USABLE}, so their leave-one-out probabilities are rough; "
+            "set refits=5",
+            stacklevel=3,
+        )
 
 
 def _as_preferences(
@@ -118,6 +124,30 @@ def _as_preferences(
         "a_1_preference": aside,
         "a_2_preference": 1 - aside,
     })  # fmt: skip
+
+
+def _beside(rows: Any, data: Comparisons, table: pd.DataFrame, fresh: list[tuple[str, str]]) -> pd.DataFrame:
+    """Return the user's rows with the columns of the fresh pairs and of probabilities beside them."""
+    frame = rows.reset_index(drop=True) if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
+    added = table.columns[3:]
+    absent = [name for name in ("chosen", "rejected") if name not in frame]
+    double = [name for name in added if name in frame]
+    if len(frame) != len(data) or absent or double:
+        why = f"have no column {absent[0]!r}" if absent else f"have a column {double[0]!r}" if double else "are others"
+        raise DataError(f"rows {why}: they must be the {len(data)} rows that were read, with chosen and rejected")
+    won, lost = np.where(data.outcome == B, (data.item_b, data.item_a), (data.item_a, data.item_b))
+    cells: dict[int, tuple[str, Any]] = {}
+    for name, items in (("chosen", won), ("rejected", lost)):
+        for row, (item, cell) in enumerate(zip(items, frame[name], strict=True)):
+            if cells.setdefault(item, (str(cell), cell))[0] != str(cell):
+                raise DataError(
+                    f"{name} of row {row + 1} is another text than that of {data.items[item]!r} before: rows must be "
+                    "those that were read, in their order"
+                )
+    place = {label: k for k, label in enumerate(data.items)}
+    for k, name in enumerate(("a_1", "a_2")):
+        frame[name] = [cells[place[pair[k]]][1] for pair in fresh]
+    return frame.assign(**{name: table[name] for name in added[2:]})
 
 
 def symmetrised(first: Any, second: Any) -> Array:
