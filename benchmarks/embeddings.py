@@ -44,8 +44,9 @@ def rewards(program: str, pairs: int, features: int) -> str:
     began = time.process_time()
     post = fit(program, data, progress=False)
     spent = time.process_time() - began
-    right = np.corrcoef(post.draws["utility"][:100].mean(0), reward)[0, 1]
-    return f"fit {spent:.1f} CPU s, {peak_memory():.0f} MB, k-hat {post.status.k_hat:.2f}, correlation {right:.3f}"
+    peak = peak_memory()
+    right = np.corrcoef(post.point["utility"], reward)[0, 1]
+    return f"fit {spent:.1f} CPU s, {peak:.0f} MB, k-hat {post.status.k_hat:.2f}, correlation {right:.3f}"
 
 
 def left_out(items: int, rows: int) -> str:
