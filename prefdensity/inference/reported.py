@@ -13,7 +13,7 @@ from prefdensity.inference.view import View
 from prefdensity.posterior.sites import Sites
 from prefdensity.programs.standardised import Standardised
 
-_KEPT = 2**22  # numbers of draws of a site that follows from others, up to which they are kept, 32 MB
+_KEPT = 2**25  # numbers of draws of a site that follows from others, up to which they are kept, 256 MB
 
 
 def sites_at(

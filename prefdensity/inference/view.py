@@ -26,8 +26,7 @@ from prefdensity.programs.running import FEWEST, Substitute, environment, run
 
 # Cell evaluations (fits x types x comparisons x outcomes) per pass: what a cache holds, and gigabytes elsewhere.
 _PASS, _PASS_THERE = 1_000_000, 20_000_000
-# Comparisons from which on draws are weighed in single precision, stochastic steps work in it, and as a graph, which
-# takes a second to make.
+# Comparisons from which on draws are weighed in single precision, stochastic steps work in it, and as a graph.
 _LIGHT, _SINGLE, _TRACED = 2_000, 10_000, 100_000
 _PART = 500_000  # cell evaluations of one vector in a part of a large table
 _STREAMS = 64  # that large tables are read in, see `_step_cells`

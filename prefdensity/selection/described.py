@@ -85,8 +85,7 @@ def described(
     """
     require_same_table(post, data)
     own = [name for name in post.drawn if "item" in post.dims[name]]
-    utility = post.draws.get("utility")
-    if data.item_features is None or utility is None or utility.ndim != 2 or own:
+    if data.item_features is None or post.dims.get("utility") != ("item",) or own:
         raise DataError(
             f"{post.program_name} does not make one utility of each item's features alone"
             + (f" ({own[0]!r} is each item's own)" if own else "")
@@ -134,7 +133,7 @@ def _about(post: Posterior, labels: tuple[str, ...], utility: Array, step: int) 
     asked = question_cells(made, made.program, [0], [1 % len(labels)])
     with torch.no_grad():
         met = run(made.program, asked, {}, 1, seed=0).met
-    draws = {name: values[::step] for name, values in post.draws.items() if name in met}
+    draws = {name: post.draws[name][::step] for name in post.draws if name in met and name != "utility"}
     draws["utility"] = utility
     return replace(
         made, draws=draws, point={name: values.mean(0) for name, values in draws.items()},
