@@ -15,7 +15,7 @@ from prefdensity.checking.tallies import Tally
 from prefdensity.cli import main
 from prefdensity.data import simulate
 from prefdensity.data.comparisons import Comparisons
-from prefdensity.inference.fitting import _reordered
+from prefdensity.posterior.sites import taken
 from prefdensity.reporting.answer import cautions, closing, lead, leaders
 from prefdensity.reporting.report import write_report
 
@@ -209,8 +209,7 @@ def test_types_are_numbered_by_size():
 
 def test_what_belongs_to_a_type_is_renumbered_with_it():
     sites = {"type_weight": np.array([[0.4, 0.6]]), "utility": np.arange(6.0).reshape(1, 2, 3), "bias": np.ones(1)}
-    dims = {"type_weight": ("type",), "utility": ("type", "item"), "bias": ()}
-    out = _reordered(sites, dims, "type", np.array([1, 0]))
+    out = taken(sites, {"type_weight": 1, "utility": 1}, np.array([1, 0]))
     assert out["type_weight"].tolist() == [[0.6, 0.4]]
     assert out["utility"].tolist() == [[[3, 4, 5], [0, 1, 2]]]
     assert out["bias"].tolist() == [1]
