@@ -8,7 +8,7 @@ where it has fewer numbers than a table of all pairs of items; otherwise K [item
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -112,15 +112,18 @@ class Margins:
 @torch.no_grad()
 def utility_tables(view: View, z: Tensor) -> Tensor:
     """Return the utilities [fit, type, item] that the program computes at z [fit, dimension]."""
-    seen = []
-
-    @dataclass(frozen=True, eq=False)
-    class Listening(Cells):
-        def contrast(self, utility: Tensor, by: str = "") -> Tensor:
-            seen.append(utility)
-            return super().contrast(utility, by)
-
-    values, _ = view.values(z)
     few = view.cells.head(1)
-    view.run(values, len(z), Listening(**{name: getattr(few, name) for name in few.__dataclass_fields__}))
-    return plain(seen[0]).reshape(len(z), -1, view.cells.n_items)  # type: ignore[no-any-return]
+    listening = _Listening(**{name: getattr(few, name) for name in few.__dataclass_fields__})
+    view.run(view.values(z)[0], len(z), listening)
+    return plain(listening.heard[0]).reshape(len(z), -1, view.cells.n_items)  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True, eq=False)
+class _Listening(Cells):
+    """Cells that keep the utilities which they are asked to contrast."""
+
+    heard: list[Tensor] = field(default_factory=list)
+
+    def contrast(self, utility: Tensor, by: str = "") -> Tensor:
+        self.heard.append(utility)
+        return super().contrast(utility, by)

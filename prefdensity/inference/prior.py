@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from prefdensity.inference.guide import LOG_2PI
 from prefdensity.inference.view import View
 from prefdensity.programs.running import environment
 
@@ -141,23 +142,70 @@ def likeliest(view: View, z: Tensor, spread: Tensor, at: Tensor) -> tuple[Tensor
 class Given:
     """The log prior while the scalars that others hang on stay what they are at `z` [fit, dimension].
 
-    Derivatives by them are left out.
+    Derivatives by them are left out. What is normal given them has the derivatives of a parabola.
     """
 
     def __init__(self, view: View, z: Tensor) -> None:
-        self.view = view
+        self.view, self._held = view, bending(view)
+        self._laws: dict[str, tuple[torch.distributions.Distribution, torch.Size]] = {}
         with torch.no_grad():
             met = view.run(view.values(z)[0], len(z), view.cells.head(1)).met
-        self._laws = {name: (met[name]["fn"], met[name]["value"].shape) for name in view.sites}
+            laws = {name: (met[name]["fn"], met[name]["value"].shape) for name in view.sites}
+            stay = {name: law for name, law in laws.items() if view.sites[name].at.start in self._held}
+            self._stays = self._value(z, stay)
+        self._parabolas: list[_Parabola] = []
+        for name, (law, shape) in laws.items():
+            base = law.base_dist if isinstance(law, torch.distributions.Independent) else law
+            if name not in stay and isinstance(base, torch.distributions.Normal) and view.sites[name].is_identity:
+                self._parabolas.append(_parabola(view.sites[name].at, base, shape))
+            elif name not in stay:
+                self._laws[name] = law, shape
 
     def __call__(self, z: Tensor) -> Prior:
         """Return the log prior at z [fit, dimension]."""
-        free = z.detach().requires_grad_()
-        with environment(self.view.dtype, device=self.view.device):
-            values, log_det = self.view.values(free)
-            value = log_det + sum(_summed(law, values[name].reshape(as_)) for name, (law, as_) in self._laws.items())
-            found = _derived(value, free, ())
-        for k in bending(self.view):
+        found = self._others(z) if self._laws else _nothing(z)
+        found.value.add_(self._stays)
+        for k in self._held:
             found.gradient[:, k] = 0.0
             found.diagonal[:, k] = 0.0
+        for each in self._parabolas:
+            each.add_to(found, z)
         return found
+
+    def _others(self, z: Tensor) -> Prior:
+        free = z.detach().requires_grad_()
+        with environment(self.view.dtype, device=self.view.device):
+            return _derived(self._value(free, self._laws), free, ())
+
+    def _value(self, z: Tensor, laws: dict[str, tuple[torch.distributions.Distribution, torch.Size]]) -> Tensor:
+        """Return the log density [fit] of some sites at z [fit, dimension]."""
+        values, log_det = self.view.values(z, laws)
+        return sum((_summed(law, values[name].reshape(as_)) for name, (law, as_) in laws.items()), log_det)
+
+
+def _nothing(z: Tensor) -> Prior:
+    return Prior(z.new_zeros(len(z), dtype=torch.float64), torch.zeros_like(z), torch.zeros_like(z))
+
+
+@dataclass(frozen=True, eq=False)
+class _Parabola:
+    """The log density of normal entries `at` some place: `middle` and `precision` [fit, entry], at the top `top` [fit]."""
+
+    at: slice
+    middle: Tensor
+    precision: Tensor
+    top: Tensor
+
+    def add_to(self, prior: Prior, z: Tensor) -> None:
+        """Add what they say at z [fit, dimension]."""
+        away = z[:, self.at] - self.middle
+        slope = self.precision * away
+        prior.value.add_(self.top - 0.5 * (slope * away).sum(-1))
+        prior.gradient[:, self.at] -= slope
+        prior.diagonal[:, self.at] -= self.precision
+
+
+def _parabola(at: slice, law: torch.distributions.Normal, shape: torch.Size) -> _Parabola:
+    middle, deviation = (each.expand(shape).flatten(1) for each in (law.loc, law.scale))
+    top = -deviation.log().sum(-1) - 0.5 * middle.shape[-1] * LOG_2PI
+    return _Parabola(at, middle, deviation.square().reciprocal(), top)

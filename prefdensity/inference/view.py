@@ -144,11 +144,12 @@ class View:
             )
         return seen.met
 
-    def values(self, z: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """Return constrained values by site, padded for the fit plate, and log |det J| [fit]."""
+    def values(self, z: Tensor, names: Collection[str] | None = None) -> tuple[dict[str, Tensor], Tensor]:
+        """Return constrained values by site, padded for the fit plate, and log |det J| [fit]; `names`: of these sites."""
         out: dict[str, Tensor] = {}
         log_det = torch.zeros(len(z), dtype=torch.float64, device=z.device)
-        for name, site in self.sites.items():
+        for name in self.sites if names is None else names:
+            site = self.sites[name]
             pad = (1,) * (2 - len(site.batch))
             # a matrix product with a slice of rows would be worked out row by row
             raw = z[:, site.at].contiguous().reshape(len(z), *pad, *site.batch, *site.raw_event)
