@@ -174,18 +174,18 @@ class Mixture:
     def log_density(self, z: Tensor) -> Tensor:
         """Return log q [draw] of z [draw, dimension]."""
         if len(self.weight) > 1 and z.shape[-1] <= _SMALL:
-            squares = torch.cat([self._squares(some) for some in z.split(max(1, _TOGETHER // self.base.numel()))])
+            squares = torch.cat([self._squares(some) for some in z.split(max(1, _TOGETHER // self.base.numel()))], 1)
         else:
             each = zip(self.base, self.spread, strict=True)
-            squares = torch.stack([spread.square(z - base) for base, spread in each], -1)
+            squares = torch.stack([spread.square(z - base) for base, spread in each])
         height = self.weight.log() - self.weight.new_tensor([spread.log_det for spread in self.spread])
-        return (height - 0.5 * squares).logsumexp(-1) - 0.5 * z.shape[-1] * LOG_2PI
+        return squares.mul_(-0.5).add_(height[:, None]).logsumexp(0) - 0.5 * z.shape[-1] * LOG_2PI
 
     def _squares(self, z: Tensor) -> Tensor:
-        """Return what `Gaussian.square` says of the way from every base [draw, component], of all in one product."""
-        white = z @ self._whitening.flatten(0, 1).T
-        middle = (self._whitening @ self.base[..., None])[..., 0]
-        return (white.unflatten(-1, middle.shape) - middle).square().sum(-1)
+        """Return what `Gaussian.square` says of the way from every base [component, draw], of all in one product."""
+        middle = (self._whitening @ self.base[..., None]).flatten(0, 1)
+        white = torch.addmm(middle, self._whitening.flatten(0, 1), z.T, beta=-1)
+        return white.square_().unflatten(0, self.base.shape).sum(1)
 
     @cached_property
     def _whitening(self) -> Tensor:
