@@ -268,3 +268,12 @@ def test_a_climb_with_hidden_types_ends_on_a_peak():
         )
         > 0
     )
+
+
+def test_the_derivative_of_a_product_is_the_product():
+    full, x, _, form = forms()
+    free = x.clone().requires_grad_()
+    (slope,) = torch.autograd.grad((form.times(free) * x).sum() / 2, free, create_graph=True)
+    torch.testing.assert_close(slope.detach(), x @ full / 2, atol=1e-12, rtol=1e-12)
+    (again,) = torch.autograd.grad(slope.sum() + form.times(free).square().sum() / 2, free)
+    torch.testing.assert_close(again, x @ full @ full, atol=1e-10, rtol=1e-12)

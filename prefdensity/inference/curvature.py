@@ -154,24 +154,27 @@ class LocalCurvature:
 
     def _sparse(self, blocks: list[Block], prior: Prior) -> Sparse:
         """Return minus the Hessian, each entry that any comparison touches."""
-        places: list[tuple[Tensor, Tensor]] = []
+        if self._pattern is None:
+            self._pattern = self._touched(blocks, prior)
         entries: list[Tensor] = []
         for leaf, other, values in blocks:
-            for k, (mine, weight) in enumerate(leaf.terms):
-                for theirs, their_weight in other.terms[k if other is leaf else 0 :]:
-                    places.append((mine + leaf.at.start, theirs + other.at.start))
+            for k, (_, weight) in enumerate(leaf.terms):
+                for _, their_weight in other.terms[k if other is leaf else 0 :]:
                     entries.append(-weight * their_weight * values[0])
+        return self._pattern.fill(torch.cat([*entries, -prior.diagonal[0], *(-row[0] for _, row in prior.rows)]))
+
+    def _touched(self, blocks: list[Block], prior: Prior) -> Pattern:
+        """Return the places of these entries; they are the same everywhere."""
+        places: list[tuple[Tensor, Tensor]] = []
+        for leaf, other, _ in blocks:
+            for k, (mine, _) in enumerate(leaf.terms):
+                for theirs, _ in other.terms[k if other is leaf else 0 :]:
+                    places.append((mine + leaf.at.start, theirs + other.at.start))
         everything = torch.arange(self.view.dimension, device=self.view.device)
         places.append((everything, everything))
-        entries.append(-prior.diagonal[0])
-        for k, row in prior.rows:
-            places.append((torch.full_like(everything, k), everything))
-            entries.append(-row[0])
-        if self._pattern is None:
-            self._pattern = Pattern(
-                torch.cat([row for row, _ in places]), torch.cat([column for _, column in places]), self.view.dimension
-            )
-        return self._pattern.fill(torch.cat(entries))
+        places += [(torch.full_like(everything, k), everything) for k, _ in prior.rows]
+        rows, columns = zip(*places, strict=True)
+        return Pattern(torch.cat(rows), torch.cat(columns), self.view.dimension)
 
     def leaves(self, z: Tensor) -> list[Leaf]:
         """Return what comparisons feel at z [fit, dimension], the margin of utilities first."""

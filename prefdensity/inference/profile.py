@@ -24,6 +24,8 @@ from prefdensity.inference.view import View
 _KEPT = 1000
 # Points are worked out together up to this dimension, and this many cell evaluations for each.
 _TOGETHER, _WORK = 200, 20_000
+# How far a change of slope is followed, in distances between the points where it was seen.
+_FURTHER = 3.0
 
 
 class Profile:
@@ -83,21 +85,29 @@ class Profile:
     def _guess(self, h: Tensor, there: Tensor, table: int) -> Tensor:
         """Return where the conditional mode should be [dimension], at h on the CPU, `there` where the rest is."""
         z = self._nearest(h, there, table)
-        if known := self.known.get(table):
-            near = self._near(known, h)
-            z[self.free] += near.slope @ (there - near.mode.z[self.held]).clamp(-1.0, 1.0)  # a slope holds nearby
+        known = self.known.get(table)
+        if not known:
+            return z
+        near, *others = self._near(known, h)
+        way = (there - near.mode.z[self.held]).clamp(-1.0, 1.0)  # a slope holds nearby
+        z[self.free] += near.slope @ way
+        for other in others:  # and changes as it did between the two
+            between = near.mode.z[self.held] - other.mode.z[self.held]
+            share = (way @ between) / (between @ between).clamp_min(1e-300)
+            z[self.free] += 0.5 * share.clamp(-_FURTHER, _FURTHER) * ((near.slope - other.slope) @ way)
         return z
 
     def _nearest(self, h: Tensor, there: Tensor, table: int) -> Tensor:
         """Return the nearest conditional mode that is known, or the start, at these hyperparameters [dimension]."""
         known = self.known.get(table)
-        z = (self._near(known, h).mode.z if known else self.start).clone()
+        z = (self._near(known, h)[0].mode.z if known else self.start).clone()
         z[self.held] = there
         return z
 
-    def _near(self, known: list[Point], h: Tensor) -> Point:
-        away = torch.stack([point.at for point in known]) - h
-        return known[int(away.square().sum(-1).argmin())]
+    def _near(self, known: list[Point], h: Tensor) -> list[Point]:
+        """Return the nearest points, two at most."""
+        away = (torch.stack([point.at for point in known]) - h).square().sum(-1)
+        return [known[k] for k in away.argsort()[:2].tolist()]
 
     @torch.enable_grad()  # also when draws are weighed
     def _inner(self, mode: Mode) -> tuple[Gaussian, Tensor]:
