@@ -189,7 +189,7 @@ def _nothing(z: Tensor) -> Prior:
 
 @dataclass(frozen=True, eq=False)
 class _Parabola:
-    """The log density of normal entries `at` some place: `middle` and `precision` [fit, entry], at the top `top` [fit]."""
+    """The log density of normal entries, `at` some place: `top` [fit] at `middle`, of a `precision` [fit, entry]."""
 
     at: slice
     middle: Tensor

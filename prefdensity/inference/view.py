@@ -145,7 +145,7 @@ class View:
         return seen.met
 
     def values(self, z: Tensor, names: Collection[str] | None = None) -> tuple[dict[str, Tensor], Tensor]:
-        """Return constrained values by site, padded for the fit plate, and log |det J| [fit]; `names`: of these sites."""
+        """Return constrained values of sites, or those named, padded for the fit plate, and log |det J| [fit]."""
         out: dict[str, Tensor] = {}
         log_det = torch.zeros(len(z), dtype=torch.float64, device=z.device)
         for name in self.sites if names is None else names:
