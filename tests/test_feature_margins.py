@@ -7,11 +7,13 @@ import pytest
 import torch
 from prefdensity.models.linear import linear
 from prefdensity.models.logit import logit
+from prefdensity.models.reliability import reliability
 
 import prefdensity
-from prefdensity.inference import leaves
+from prefdensity.inference import leaves, view as module
 from prefdensity.inference.leaves import Leaf
 from prefdensity.inference.margins import Margins, utility_tables
+from prefdensity.inference.prior import log_prior
 from prefdensity.inference.view import View
 from prefdensity.programs.compose import compose
 from prefdensity.programs.layers import layer
@@ -73,7 +75,65 @@ def test_large_products_in_single_precision_are_those_in_double(monkeypatch):
     torch.testing.assert_close(block[0], matrix.T @ (values[0, :, None] * matrix), rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(variance, ((matrix @ covariance) * matrix).sum(-1), rtol=1e-12, atol=1e-12)
     monkeypatch.setattr(leaves, "_DEAR", 0)
+    monkeypatch.setattr(leaves, "EXACT", 0)
     monkeypatch.setattr(leaves, "_ENTRIES", 20 * 64)
     torch.testing.assert_close(leaf.block(leaf, values), block, rtol=1e-5, atol=1e-4)
     torch.testing.assert_close(leaf.covariance_with(leaf, covariance), variance, rtol=1e-5, atol=1e-7)
     assert not torch.equal(leaf.block(leaf, values), block)  # it was in single precision
+
+
+@layer("utility", needs=["features"])
+def residual(data):
+    """What features say, and something of each item's own."""
+    with pyro.plate("feature", data.features.shape[-1], dim=-1):
+        weight = pyro.sample("weight", dist.Normal(0.0, 1.0))
+    with pyro.plate("item", data.n_items, dim=-1):
+        return pyro.sample("utility", dist.Normal(weight @ data.features.T, 1.0))
+
+
+@layer("utility", needs=["features"])
+def saturating(data):
+    """More of a feature says less and less."""
+    with pyro.plate("feature", data.features.shape[-1], dim=-1):
+        weight = pyro.sample("weight", dist.Normal(0.0, 1.0))
+    with pyro.plate("item", data.n_items, dim=-1):
+        return pyro.deterministic("utility", torch.tanh(weight @ data.features.T))
+
+
+def of_many_items(utility, monkeypatch):
+    """Return a view of 30 comparisons of 60 items or fewer, which counts its features as many."""
+    monkeypatch.setattr(module, "_FEW", 0)
+    rng, rows = np.random.default_rng(4), 30
+    data = prefdensity.Comparisons(
+        items=tuple(map(str, range(2 * rows))), item_a=2 * np.arange(rows) + 1, item_b=2 * np.arange(rows),
+        outcome=rng.integers(2, size=rows).astype(np.int8), count=np.ones(rows),
+        item_features=rng.gamma(2.0, size=(2 * rows, FEATURES)), feature_names=("x", "y", "z"),
+        annotators=("Ann", "Bob"), annotator=rng.integers(2, size=rows),
+    )  # fmt: skip
+    program = compose(utility, reliability, logit)
+    return View(program, cells_of(data, program.outcomes, program.needs))
+
+
+@pytest.mark.parametrize(
+    ("utility", "linear_in_features", "without_items"),
+    [
+        (linear, True, True),
+        (halved, True, True),
+        (shifted, False, True),
+        (saturating, False, True),
+        (residual, False, False),
+    ],
+)
+def test_items_are_left_out_of_runs_that_say_the_same_without_them(
+    utility, linear_in_features, without_items, monkeypatch
+):
+    found = of_many_items(utility, monkeypatch)
+    assert found._judged.n_items == (31 if linear_in_features else 60)
+    assert found.few.n_items == (2 if without_items else 60)
+    generator = torch.Generator().manual_seed(1)
+    z = torch.randn(3, found.dimension, generator=generator, dtype=torch.float64)
+    for mine, whole in zip(found.log_parts(z), found.log_parts(z, cells=found.cells), strict=True):
+        torch.testing.assert_close(mine, whole, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        log_prior(found, z).value, found.log_parts(z, cells=found.cells)[0], rtol=1e-12, atol=1e-12
+    )

@@ -9,9 +9,9 @@ from prefdensity.models.linear import linear
 from prefdensity.models.logit import logit
 
 import prefdensity
-from prefdensity.inference import margins, reported
+from prefdensity.inference import reported, view
 from prefdensity.posterior.sites import Sites, taken
-from prefdensity.programs import standardised as module
+from prefdensity.programs import apart, standardised as module
 from prefdensity.programs.compose import compose
 from prefdensity.programs.standardised import Standardised, standardised
 
@@ -103,7 +103,12 @@ def test_a_fit_to_many_features_is_the_fit_to_their_table(monkeypatch):
     """With utilities that are worked out when somebody asks for them."""
     data, program = comparisons(), compose(linear, logit)
     plain = prefdensity.fit(program, data, progress=False)
-    for place, name, most in ((module, "MANY", 0), (margins, "MANY", 0), (reported, "_KEPT", 1000 * ITEMS - 1)):
+    for place, name, most in (
+        (module, "MANY", 0),
+        (apart, "MANY", 0),
+        (view, "_FEW", 0),
+        (reported, "_KEPT", 1000 * ITEMS - 1),
+    ):
         monkeypatch.setattr(place, name, most)
     post = prefdensity.fit(program, data, progress=False)
     assert isinstance(post.features, Standardised)

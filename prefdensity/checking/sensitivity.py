@@ -26,7 +26,8 @@ from torch import Tensor
 
 from prefdensity.errors import ProgramError
 from prefdensity.inference.prior import log_prior
-from prefdensity.inference.view import Site, View
+from prefdensity.inference.site import Site
+from prefdensity.inference.view import View
 from prefdensity.programs.apart import sides
 from prefdensity.programs.cells import Cells
 from prefdensity.programs.tabulate import cells_of

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from prefdensity.inference.ordering import ascending
 from prefdensity.posterior.psis import effective_size
 
 _SIDE = 0.05  # share of a coordinate's mass beyond either of the quantiles that are matched
@@ -93,8 +94,9 @@ def _growth(ratio: Tensor, reach: Tensor) -> Tensor:
 
 def _quantiles(z: Tensor, weight: Tensor) -> Tensor:
     """Return the lower point, median and upper point [3, coordinate] of weighed z [proposal, coordinate]."""
-    ordered, order = z.sort(0)
-    mass = weight[order].cumsum(0).T.contiguous()
-    points = z.new_tensor([_SIDE, 0.5, 1 - _SIDE]).expand(z.shape[1], 3).contiguous()
+    columns = z.T.contiguous()
+    order = ascending(columns)
+    mass = weight[order].cumsum(1)
+    points = z.new_tensor([_SIDE, 0.5, 1 - _SIDE]).expand(len(columns), 3).contiguous()
     place = torch.searchsorted(mass, points).clamp_max(len(z) - 1)
-    return ordered.T.gather(1, place).T
+    return columns.gather(1, order.gather(1, place)).T

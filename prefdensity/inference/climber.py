@@ -67,12 +67,13 @@ class Climber:
             return types_curvature(self.view, first_guess(self.view)) if self.prior else None
         return local_curvature(self.view, first_guess(self.view)) if self.prior or small else None
 
-    def climb(self, start: Tensor, most: int = 100, known: Gaussian | None = None) -> Mode:
+    def climb(self, start: Tensor, most: int = 100, known: Gaussian | None = None, left: float = 0.0) -> Mode:
         """Return the highest point reached from `start` [dimension], in at most so many steps of Newton's method.
 
-        `known`: the Gaussian of a curvature of the free coordinates near by, to try first.
+        `known`: the Gaussian of a curvature of the free coordinates near by, to try first. `left`: nats that may be
+        left to climb.
         """
-        return self._quasi_newton(start) if self.local is None else self._newton(start, most, known)
+        return self._quasi_newton(start) if self.local is None else self._newton(start, most, known, left)
 
     def curvature(self, z: Tensor) -> tuple[float, Tensor, Precision]:
         """Return value, gradient [dimension] and minus the Hessian at z [dimension].
@@ -89,7 +90,7 @@ class Climber:
         gauge = 0.0 if self.gauge is None else self.gauge
         return float(self.objective(z[None]).detach()), gradient[0], Dense(gauge - hessian[0])
 
-    def _newton(self, z: Tensor, most: int, known: Gaussian | None) -> Mode:
+    def _newton(self, z: Tensor, most: int, known: Gaussian | None, left: float) -> Mode:
         precision: Precision | None = None  # at z
         if known is None:
             value, gradient, precision = self.curvature(z)
@@ -100,7 +101,8 @@ class Climber:
         step = solve(gradient)
         gain = float(gradient @ step)
         for iteration in range(1, most + 1):
-            if max(gain, gain * pace / _FRESH) < _CLOSE:
+            near = precision is None and gain * max(pace, gain) < left
+            if near or max(gain, gain * pace / _FRESH) < _CLOSE:
                 return Mode(z + step, value + gain / 2, True, iteration, precision)
             size, least = 1.0, 1e-9 if precision is not None else 0.1
             while size > least:

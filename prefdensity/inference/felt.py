@@ -19,7 +19,8 @@ from torch import Tensor
 
 from prefdensity.errors import ProgramError
 from prefdensity.inference.leaves import Leaf, Weight
-from prefdensity.inference.view import Site, View
+from prefdensity.inference.site import Site
+from prefdensity.inference.view import View
 from prefdensity.programs.apart import apart, grown, sides
 from prefdensity.programs.cells import Cells
 from prefdensity.programs.pipeline import judged

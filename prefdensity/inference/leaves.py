@@ -25,7 +25,9 @@ from torch import Tensor
 Weight = float | Tensor
 
 _ENTRIES = 2**21  # of a dense matrix that are weighed at a time
-_DEAR = 1e9  # products of such entries from which they are worked out in single precision, and summed in double
+# Products of the entries of more rows than the first are worked out in single precision, and summed in double, if they
+# are as many as the second.
+EXACT, _DEAR = 2000, 1e8
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,10 +55,7 @@ class Leaf:
     def pullback(self, values: Tensor) -> Tensor:
         """Return J^T values [fit, size] of values [fit, comparison]."""
         if self.matrix is not None:
-            out = values.new_zeros(len(values), self.matrix.shape[1])
-            for some in row_blocks(self.matrix):
-                out += values[:, some] @ self.matrix[some].to(values.dtype)
-            return out
+            return product_of(values, self.matrix)
         out = values.new_zeros(len(values), self.entries)
         for place, weight in self.terms:
             out.index_add_(-1, place, _weighed(values, weight))
@@ -94,13 +93,15 @@ class Leaf:
 
     def _times(self, values: Tensor, matrix: Tensor) -> Tensor:
         """Return J^T diag(values) M [fit, size, column] of a matrix M [comparison, column], some rows at a time."""
-        size = self.entries if self.matrix is None else self.matrix.shape[1]
-        out = values.new_zeros(len(values), size, matrix.shape[1])
-        dtype = values.dtype if self.matrix is None else _precision(self.matrix, matrix, values.dtype)
+        if self.matrix is not None:
+            return _weighed_product(self.matrix, values, matrix)
+        out = values.new_zeros(len(values), self.entries, matrix.shape[1])
+        if self.entries == 1:
+            for _, weight in self.terms:
+                out[:, 0] += product_of(_weighed(values, weight), matrix)
+            return out if self.through is None else self.through.T @ out
         for some in row_blocks(matrix, len(values)):
-            weighed = values[:, some, None].to(dtype) * matrix[some].to(dtype)
-            if self.matrix is not None:
-                out += self.matrix[some].to(dtype).T @ weighed
+            weighed = values[:, some, None] * matrix[some]
             for place, weight in self.terms:
                 by = weight[some, None] if isinstance(weight, Tensor) else weight
                 out.index_add_(1, place[some], _weighed(weighed, by))
@@ -115,11 +116,12 @@ class Leaf:
             dtype = _precision(self.matrix, other.matrix, part.dtype)
             part, out = part.to(dtype), part.new_empty(len(self.matrix))
             for some in row_blocks(self.matrix):
-                out[some] = ((self.matrix[some].to(dtype) @ part) * other.matrix[some]).sum(-1)
+                mine, theirs = _both(self.matrix, other.matrix, some, dtype)
+                out[some] = torch.einsum("cs,cs->c", mine @ part, theirs)
             return out
         if self.matrix is not None:
-            left = product(part.T, self.matrix)
-            return sum((w * left.gather(0, place[None])[0] for place, w in other.terms), torch.zeros(()))
+            left = part.T  # [entry, size]
+            return sum((w * _paired(left, place, self.matrix) for place, w in other.terms), torch.zeros(()))
         if other.matrix is not None:
             return other.covariance_with(self, covariance)
         flat, size = part.flatten(), part.shape[1]
@@ -145,6 +147,40 @@ def product(z: Tensor, matrix: Tensor) -> Tensor:
     return out
 
 
+def product_of(values: Tensor, matrix: Tensor) -> Tensor:
+    """Return values [fit, comparison] times a dense matrix [comparison, size], as [fit, size]."""
+    out = values.new_zeros(len(values), matrix.shape[1])
+    for some in row_blocks(matrix):
+        out += values[:, some] @ matrix[some].to(values.dtype)
+    return out
+
+
+def _paired(table: Tensor, place: Tensor, matrix: Tensor) -> Tensor:
+    """Return the products [comparison] of rows of a table [entry, size] with those of a matrix [comparison, size]."""
+    if len(table) == 1:
+        return product(table, matrix)[0]
+    out = table.new_empty(len(matrix))
+    for some in row_blocks(matrix):
+        out[some] = torch.einsum("cs,cs->c", table[place[some]], matrix[some].to(table.dtype))
+    return out
+
+
+def _weighed_product(left: Tensor, values: Tensor, right: Tensor) -> Tensor:
+    """Return left^T diag(values) right [fit, column, column] of matrices [comparison, column]."""
+    out = values.new_zeros(len(values), left.shape[1], right.shape[1])
+    dtype = _precision(left, right, values.dtype)
+    for some in row_blocks(right, len(values)):
+        mine, theirs = _both(left, right, some, dtype)
+        out += mine.T @ (values[:, some, None].to(dtype) * theirs)
+    return out
+
+
+def _both(one: Tensor, other: Tensor, some: slice, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Return some rows of two matrices, which may be the same, in a precision."""
+    rows = one[some].to(dtype)
+    return rows, rows if other is one else other[some].to(dtype)
+
+
 def row_blocks(matrix: Tensor, fits: int = 1) -> list[slice]:
     """Return the rows of a dense matrix, so many at a time that they are worked out together for `fits` fits."""
     step = max(1, _ENTRIES // (fits * matrix.shape[1]))
@@ -152,7 +188,7 @@ def row_blocks(matrix: Tensor, fits: int = 1) -> list[slice]:
 
 
 def _precision(one: Tensor, other: Tensor, usual: torch.dtype) -> torch.dtype:
-    return torch.float32 if one.numel() * other.shape[1] > _DEAR else usual
+    return torch.float32 if len(one) > EXACT and one.numel() * other.shape[1] > _DEAR else usual
 
 
 def _weighed(values: Tensor, weight: Weight) -> Tensor:

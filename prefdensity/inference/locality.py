@@ -7,15 +7,11 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from prefdensity.errors import ProgramError
+from prefdensity.inference.leaves import EXACT
 from prefdensity.inference.precision import Precision
 from prefdensity.inference.view import View
+from prefdensity.programs.apart import UNTOLD
 from prefdensity.programs.running import Substitute, environment
-
-# Cells on which locality is checked: it is a property of the program, not of the data.
-_PROBE = 2000
-# What a layer may raise in a world where it finds two items and nobody else.
-_UNTOLD = (ProgramError, RuntimeError, IndexError, ValueError, TypeError, AttributeError, KeyError, AssertionError)
 
 
 class Curvature(Protocol):
@@ -47,7 +43,7 @@ def confirmed(view: View, kind: type[Found], z: Tensor, otherwise: str) -> Found
             found, few = kind(view), _sample(view)
             if agrees(found if few is view else kind(few), few, z):
                 view.memo[name], view.memo["spread"] = found, ""
-        except _UNTOLD as error:
+        except UNTOLD as error:
             if isinstance(error, RuntimeError) and not _is_missing(error):
                 raise  # a layer, or what puts it on a device, is at fault
             view.memo["spread"] = str(error)
@@ -61,8 +57,11 @@ def _is_missing(error: RuntimeError) -> bool:
 
 
 def _sample(view: View) -> View:
-    """Return a view of a few cells, spread over all; the view itself where it has no more."""
-    step = -(-len(view.cells) // _PROBE)
+    """Return a view of a few cells, spread over all; the view itself where it has no more.
+
+    Locality is a property of the program, not of the data.
+    """
+    step = -(-len(view.cells) // EXACT)
     if step < 2 or not view.cells.pairwise:
         return view
     return View(view.program, view.cells.take(torch.arange(0, len(view.cells), step, device=view.device)))

@@ -14,10 +14,10 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from prefdensity.inference.leaves import Leaf, product, row_blocks
-from prefdensity.inference.view import Site, View
+from prefdensity.inference.leaves import Leaf, product
+from prefdensity.inference.site import Site
+from prefdensity.inference.view import View
 from prefdensity.programs.cells import Cells
-from prefdensity.programs.standardised import MANY
 from prefdensity.programs.tables import plain
 
 _TOGETHER = 2**23  # utilities that are read in one run
@@ -65,17 +65,8 @@ class Margins:
         if len(cells) * self.size > cells.n_items**2:
             return at_zero, None
         if self._are_features:
-            return at_zero, self._differences(cells.features)  # type: ignore[arg-type]
+            return at_zero, self.view.differences[:-1]
         return at_zero, self._per_unit(cells.contrast).T.contiguous()
-
-    def _differences(self, features: Tensor) -> Tensor:
-        """Return by how much features [item, feature] differ within comparisons; in single precision if many do."""
-        a, b = self.view.cells.item_a, self.view.cells.item_b
-        many = len(a) * self.size > MANY
-        out = torch.empty(len(a), self.size, dtype=torch.float32 if many else features.dtype, device=a.device)
-        for some in row_blocks(out):
-            out[some] = features[a[some]] - features[b[some]]
-        return out
 
     @cached_property
     def _are_features(self) -> bool:

@@ -78,7 +78,7 @@ def log_prior(view: View, z: Tensor) -> Prior:
     """Return the log prior at z [fit, dimension]."""
     free = z.detach().requires_grad_()
     values, log_det = view.values(free)
-    met = view.run(values, len(free), view.cells.head(1)).met
+    met = view.run(values, len(free), view.few).met
     value = log_det + sum(_summed(met[name]["fn"], met[name]["value"]) for name in view.sites)
     return _derived(value, free, bending(view))
 
@@ -149,7 +149,7 @@ class Given:
         self.view, self._held = view, bending(view)
         self._laws: dict[str, tuple[torch.distributions.Distribution, torch.Size]] = {}
         with torch.no_grad():
-            met = view.run(view.values(z)[0], len(z), view.cells.head(1)).met
+            met = view.run(view.values(z)[0], len(z), view.few).met
             laws = {name: (met[name]["fn"], met[name]["value"].shape) for name in view.sites}
             stay = {name: law for name, law in laws.items() if view.sites[name].at.start in self._held}
             self._stays = self._value(z, stay)

@@ -26,6 +26,7 @@ _KEPT = 1000
 _TOGETHER, _WORK = 200, 20_000
 # How far a change of slope is followed, in distances between the points where it was seen.
 _FURTHER = 3.0
+_LEFT = 1e-12  # nats below the top at which a conditional mode is found
 
 
 class Profile:
@@ -65,7 +66,7 @@ class Profile:
         return h, apart
 
     def _point(self, at: Tensor, guess: Tensor) -> Point:
-        mode = self.climber.climb(guess, known=self.last)
+        mode = self.climber.climb(guess, known=self.last, left=_LEFT)
         inner, cross = self._inner(mode)
         self.last = inner
         self.iterations += mode.iterations

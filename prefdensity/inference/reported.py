@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -11,9 +10,10 @@ from torch import Tensor
 
 from prefdensity.inference.view import View
 from prefdensity.posterior.sites import Sites
+from prefdensity.programs.apart import of_two_items
 from prefdensity.programs.standardised import Standardised
 
-_KEPT = 2**25  # numbers of draws of a site that follows from others, up to which they are kept, 256 MB
+_KEPT = 2**23  # numbers of draws of a site that follows from others, up to which they are kept, 64 MB
 
 
 def sites_at(
@@ -46,18 +46,7 @@ def _small_world(view: View, z: Tensor, names: Collection[str]) -> View:
 
     That is looked at in two draws.
     """
-    cells = view.cells.head(1)
-    two, zero = torch.cat([cells.item_a, cells.item_b]), torch.zeros_like(cells.item_a)
-
-    def of_both(name: str, held: Tensor) -> Tensor:
-        return held[two] if name.partition(".")[0] == "item" else held
-
-    small = View(view.program, replace(
-        cells, item_a=zero, item_b=zero + 1, sizes={**cells.sizes, "item": 2},
-        measures={name: held[two] for name, held in cells.measures.items()},
-        attributes={name: of_both(name, held) for name, held in cells.attributes.items()},
-        features=None if cells.features is None else cells.features[two],
-    ))  # fmt: skip
+    small = View(view.program, of_two_items(view.cells))
     if small.dimension != view.dimension:
         return view
     there, here = (each.constrain(z[:2], names)[0] for each in (small, view))

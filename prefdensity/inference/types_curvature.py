@@ -39,7 +39,8 @@ from prefdensity.inference.locality import confirmed, sites_of
 from prefdensity.inference.margins import Margins
 from prefdensity.inference.precision import DENSE, Dense, Gaussian, Precision
 from prefdensity.inference.prior import log_prior
-from prefdensity.inference.view import Site, View
+from prefdensity.inference.site import Site
+from prefdensity.inference.view import View
 
 # An annotator whose type is known to this is taken to have it; entries of scores formed at a time.
 _SURE = 1e-10

@@ -238,24 +238,26 @@ class Climb:
         known that there is no grid they are coordinates like others.
         """
         found, expected = self.found, self.expected
-        parts = [best(expected, self.first, self.precision)]
-        change = parts[0].mean - self.first.mean, parts[0].precision - self.precision
-        for base in found.base[1:]:
-            parts.append(best(expected, *_start(expected, base, *change)))
-        bound = torch.tensor([part.bound for part in parts], dtype=torch.float64)
-        weight, top = bound.softmax(0).to(found.base), int(bound.argmax())
-        spread = tuple(
-            part.inner if expected.all_free else _joined(part, joint, expected)
-            for part, joint in zip(parts, found.spread, strict=True)
-        )
+        part = best(expected, self.first, self.precision)
+        change = part.mean - self.first.mean, part.precision - self.precision
+        means, bounds, rounds, spread = [], [], [], []
+        for k, (base, joint) in enumerate(zip(found.base, found.spread, strict=True)):
+            if k:
+                part = best(expected, *_start(expected, base, *change))
+            means.append(part.mean)
+            bounds.append(part.bound)
+            rounds.append(part.rounds)
+            spread.append(part.inner if expected.all_free else _joined(part, joint, expected))
+        bound = torch.tensor(bounds, dtype=torch.float64)
+        top = int(bound.argmax())
         return replace(
             found,
-            weight=weight,
-            base=torch.stack([part.mean for part in parts]),
-            spread=spread,
-            converged=all(part.rounds < _ROUNDS for part in parts),
-            iterations=sum(part.rounds for part in parts),
-            mode=replace(found.mode, z=parts[top].mean, value=parts[top].bound),
+            weight=bound.softmax(0).to(found.base),
+            base=torch.stack(means),
+            spread=tuple(spread),
+            converged=max(rounds) < _ROUNDS,
+            iterations=sum(rounds),
+            mode=replace(found.mode, z=means[top], value=bounds[top]),
             whole=spread[top],
         )
 
@@ -296,4 +298,5 @@ def _joined(part: Best, joint: Gaussian, expected: Expected) -> Joint:
     cross = part.target[expected.free[:, None], joint.hyper[None]]
     slope = -torch.stack([part.inner.covariance(column) for column in cross.T], 1)
     log_det = part.inner.log_det + float(torch.linalg.slogdet(joint.axes)[1])
-    return replace(joint, slope=slope, inner=lambda: part.inner, log_det=log_det, log_det_error=0.0)
+    inner = part.inner  # the part has two matrices more
+    return replace(joint, slope=slope, inner=lambda: inner, log_det=log_det, log_det_error=0.0)

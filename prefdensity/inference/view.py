@@ -8,18 +8,18 @@ its latent sites substituted.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
 from functools import cached_property
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.distributions import ComposeTransform, Transform, biject_to
 
 from prefdensity.errors import ProgramError
+from prefdensity.inference.site import Site, dims_of, site_of
 from prefdensity.inference.totals import total
 from prefdensity.inference.traced import Function, traced
+from prefdensity.programs.apart import UNTOLD, differing, of_two_items, opposed
 from prefdensity.programs.cells import Cells
 from prefdensity.programs.layers import Program
 from prefdensity.programs.running import FEWEST, Substitute, environment, run
@@ -31,30 +31,10 @@ _LIGHT, _SINGLE, _TRACED = 2_000, 10_000, 100_000
 _PART = 500_000  # cell evaluations of one vector in a part of a large table
 _STREAMS = 64  # that large tables are read in, see `_step_cells`
 _READ = 128  # features that are read in a pass, for each number that it holds
+# Numbers of features that are read at once, and comparisons at which it is looked whether only differences are felt.
+_FEW, _PROBE = 2**17, 500
+_SAME = 1e-9  # relative difference of log densities that are the same
 _PRODUCTS = 100  # of features with their weights, that take as long as a cell evaluation
-
-
-@dataclass(frozen=True)
-class Site:
-    """A latent site: where it lies in the vector, and its shape under the program's plates."""
-
-    name: str
-    batch: tuple[int, ...]
-    event: tuple[int, ...]
-    raw_event: tuple[int, ...]
-    transform: Transform
-    at: slice
-    dims: tuple[str, ...]
-
-    @property
-    def is_scalar(self) -> bool:
-        """One real number, in no plate."""
-        return not self.dims
-
-    @property
-    def is_identity(self) -> bool:
-        """Real-valued: the vector holds the value itself."""
-        return isinstance(self.transform, ComposeTransform) and not self.transform.parts
 
 
 class Density(Protocol):
@@ -116,11 +96,11 @@ class View:
         self.n_types = 1 if weights is None else weights.shape[-2]
         for name, node in nodes.items():
             if node["deterministic"]:
-                self.derived[name], self.sizes[name] = _dims(name, node), node["value"].numel()
+                self.derived[name], self.sizes[name] = dims_of(name, node), node["value"].numel()
                 continue
             if node["is_observed"]:
                 continue
-            site = _site(program, name, node, start)
+            site = site_of(program.name, name, node, start)
             self.sites[name], self.sizes[name] = site, math.prod(site.batch + site.event)
             start = site.at.stop
         self.dimension = start
@@ -172,7 +152,7 @@ class View:
         `assignment` [fit, type, annotator]: take the annotators' types as known. `cells`: instead of the view's.
         """
         values, log_prior = self.values(z)
-        met = self.run(values, len(z), cells).met
+        met = self.run(values, len(z), self._judged if cells is None else cells).met
         for name in self.sites:
             log_prior = log_prior + total(met[name]["fn"].log_prob(met[name]["value"]))
         outcome = met["outcome"]
@@ -189,6 +169,45 @@ class View:
         return log_prior + log_likelihood
 
     @cached_property
+    def few(self) -> Cells:
+        """A comparison that is enough to run the program for its latent sites: of two items, if these are the same."""
+        one = self.cells.head(1)
+        alone = self._features.numel() > _FEW and self._is_same(one, lambda: of_two_items(one), 0)
+        return of_two_items(one) if alone else one
+
+    @cached_property
+    def differences(self) -> Tensor:
+        """By how much features differ within comparisons [comparison + 1, feature], see `apart.differing`."""
+        return differing(self.cells)
+
+    @cached_property
+    def _judged(self) -> Cells:
+        """The cells as their likelihood is worked out.
+
+        Where features describe more items than there are comparisons, and utilities are linear in them, these are
+        differences within comparisons.
+        """
+        cells = self.cells
+        alone = cells.pairwise and cells.ratings is None and len(cells) + 1 < cells.n_items
+        if not alone or self._features.numel() <= _FEW:
+            return cells
+        some = cells.at(slice(None, None, -(-len(cells) // _PROBE)))
+        linear = self._is_same(some, lambda: opposed(some, differing(some)), 1)
+        return opposed(cells, self.differences) if linear else cells
+
+    def _is_same(self, cells: Cells, other: Callable[[], Cells], part: int) -> bool:
+        """Whether a part of `log_parts` is with other cells what it is with these: that is looked at in two places."""
+        z = torch.linspace(-1.0, 1.0, 2 * self.dimension, dtype=self.dtype, device=self.device).sin().reshape(2, -1)
+        try:
+            there = View(self.program, other())
+            if there.sites != self.sites:
+                return False
+            here, found = (self.log_parts(z, cells=each)[part] for each in (cells, there.cells))
+        except UNTOLD:
+            return False
+        return torch.allclose(here, found, rtol=_SAME, atol=0.0)
+
+    @cached_property
     def _step_cells(self) -> Cells:
         """The cells as stochastic steps read them."""
         cells, count = self.cells, len(self.cells)
@@ -203,7 +222,7 @@ class View:
     @cached_property
     def _light_cells(self) -> Cells:
         """The cells as draws are weighed: of a large table in single precision."""
-        return self.cells if len(self.cells) < _LIGHT else self.cells.in_single_precision()
+        return self._judged if len(self.cells) < _LIGHT else self._judged.in_single_precision()
 
     @cached_property
     def _step_parts(self) -> list[Cells]:
@@ -354,34 +373,3 @@ class View:
         met = run(self.program, self.cells.head(1), {}, fits, seed).met
         parts = [site.transform.inv(met[name]["value"]).reshape(fits, -1) for name, site in self.sites.items()]
         return torch.cat(parts, -1)
-
-
-def _site(program: Program, name: str, node: dict[str, Any], start: int) -> Site:
-    if node["fn"].support.is_discrete:
-        raise ProgramError(
-            f"{program.name} samples the discrete site {name!r}. Sum discrete types out, as a types layer "
-            f"does: enumerating {name} and indexing it by annotator would silently give all annotators one common value"
-        )
-    transform = biject_to(node["fn"].support)
-    value = node["value"]
-    raw = transform.inv(value)
-    batch = tuple(node["fn"].batch_shape)
-    raw_event = tuple(raw.shape[len(batch) :])
-    return Site(
-        name,
-        batch,
-        tuple(node["fn"].event_shape),
-        raw_event,
-        transform,
-        slice(start, start + raw.numel()),
-        _dims(name, node),
-    )
-
-
-def _dims(name: str, node: dict[str, Any]) -> tuple[str, ...]:
-    """Name the axes of a site: its plates from left to right, then its own axes."""
-    plates = sorted((frame.dim, frame.name) for frame in node["cond_indep_stack"] if frame.vectorized)
-    own = node["value"].dim() - len(plates)
-    stem = name.removesuffix("_weight")
-    alone = own == 1 and stem != name  # an axis with the name of its own site could not be saved
-    return tuple(name for _, name in plates) + tuple(stem if alone else f"{stem}_{k}" for k in range(own))

@@ -12,9 +12,14 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from prefdensity.errors import ProgramError
 from prefdensity.programs.cells import Cells
+from prefdensity.programs.standardised import MANY, Standardised
 from prefdensity.programs.tables import table
 
+# What a layer may raise in a world where it finds two items and nobody else.
+UNTOLD = (ProgramError, RuntimeError, IndexError, ValueError, TypeError, AttributeError, KeyError, AssertionError)
+_AT_ONCE = 2**21  # numbers of features that are read at a time
 _LEFT_OUT = ("item_a", "item_b", "labels", "outcome", "choice")  # columns that worlds have none of, or all the same
 
 
@@ -39,6 +44,59 @@ def grown(cells: Cells) -> Cells:
         attributes={name: longer(name.partition(".")[0], held) for name, held in cells.attributes.items()},
         features=None if cells.features is None else longer("item", cells.features),
     )
+
+
+def of_two_items(cells: Cells) -> Cells:
+    """Return the first comparison in a world that has no items but its own two, and everybody else.
+
+    A program whose sites do not grow with items is the same there; where utilities are worked out for all items, it is
+    run at once.
+    """
+    one = cells.head(1)
+    two, zero = torch.cat([one.item_a, one.item_b]), torch.zeros_like(one.item_a)
+
+    def of_both(name: str, held: Tensor) -> Tensor:
+        return held[two] if name.partition(".")[0] == "item" else held
+
+    return replace(
+        one,
+        item_a=zero,
+        item_b=zero + 1,
+        sizes={**one.sizes, "item": 2},
+        measures={name: held[two] for name, held in one.measures.items()},
+        attributes={name: of_both(name, held) for name, held in one.attributes.items()},
+        features=None if one.features is None else one.features[two],
+    )
+
+
+def opposed(cells: Cells, differences: Tensor) -> Cells:
+    """Return the comparisons, each of an item of its own against one and the same item.
+
+    The former have the `differences` [comparison + 1, feature] of features for their own and the latter, the last, has
+    none: where utilities are linear in features, margins are what they were.
+    """
+    count, exact = len(cells), differences.dtype == cells.total.dtype
+    own = torch.arange(count, device=differences.device)
+    features = differences if exact else Standardised.of(differences, cells.total.dtype)
+    return replace(
+        cells, item_a=own, item_b=torch.full_like(own, count), sizes={**cells.sizes, "item": count + 1},
+        features=features, term=None,
+    )  # fmt: skip
+
+
+def differing(cells: Cells) -> Tensor:
+    """Return by how much features differ within comparisons [comparison + 1, feature], 0 in the last row.
+
+    Where they are many they are in single precision.
+    """
+    assert cells.features is not None  # of programs that read them
+    features, count = cells.features, len(cells)
+    size = features.shape[1]
+    dtype = torch.float32 if count * size > MANY else features.dtype
+    out = torch.zeros(count + 1, size, dtype=dtype, device=features.device)
+    for some in torch.arange(count, device=features.device).split(max(1, _AT_ONCE // size)):
+        out[some] = (features[cells.item_a[some]] - features[cells.item_b[some]]).to(dtype)
+    return out
 
 
 def first_alone(cells: Cells) -> Cells:

@@ -156,9 +156,10 @@ class Cells:
 
         `by`: of a table [..., label, item], that of the label of the comparison: "annotator", "category", ...
         """
+        table = self._precise(utility)
         if not by:
-            return self._read(utility, self.item_a) - self._read(utility, self.item_b)
-        table, label = self._precise(utility), _known(self.labels, by, "labels")
+            return entries(table, self.item_a) - entries(table, self.item_b)
+        label = _known(self.labels, by, "labels")
         return joined(table, label, self.item_a) - joined(table, label, self.item_b)
 
     def sides(self, table: Tensor) -> tuple[Tensor, Tensor]:

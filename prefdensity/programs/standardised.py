@@ -81,6 +81,12 @@ class Standardised(Tensor):
         found.given, found.middle, found.unit, found.turned, found.light = given, middle, unit, turned, light
         return found  # type: ignore[no-any-return]
 
+    @classmethod
+    def of(cls, values: Tensor, dtype: torch.dtype) -> Standardised:
+        """Return numbers [item, feature] as they are, in whatever precision, as features that are read as `dtype`."""
+        columns = torch.zeros(values.shape[1], dtype=dtype, device=values.device)
+        return cls(values, columns, columns + 1)
+
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     @classmethod
