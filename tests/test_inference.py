@@ -18,7 +18,7 @@ from prefdensity.inference.guide import Guide
 from prefdensity.inference.laplace import laplace
 from prefdensity.inference.quality import check_guide
 from prefdensity.inference.view import View
-from prefdensity.posterior.psis import smooth
+from prefdensity.posterior.psis import left_out, smooth
 from prefdensity.programs.layers import Program
 from prefdensity.programs.tabulate import cells_of
 
@@ -113,6 +113,25 @@ def test_pareto_smoothing_agrees_with_arviz(name):
     # the few largest weights carry the difference of the two shapes
     assert np.abs(mine - theirs).sum() < 0.05
     assert mine @ np.arange(len(mine)) == pytest.approx(theirs @ np.arange(len(mine)), rel=0.05)
+
+
+@pytest.mark.parametrize("name", log_weights())
+@pytest.mark.parametrize("factor", [1.0, 1e-15, 300.0])
+def test_what_is_left_out_is_what_smoothed_weights_say(name, factor):
+    """Also where weights hardly differ, and where they differ by more than a number can hold."""
+    log_lik = -factor * torch.tensor(np.stack([log_weights()[name], np.roll(log_weights()[name], 7)]))
+    weight, k_expected = smooth(-log_lik)
+    elpd, k_hat = left_out(log_lik)
+    torch.testing.assert_close(k_hat, k_expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(elpd, (weight + log_lik).logsumexp(-1), rtol=1e-11, atol=1e-11)
+
+
+def test_a_likelihood_that_is_not_finite_is_told():
+    log_lik = torch.tensor(np.random.default_rng(3).normal(size=(3, 500)))
+    log_lik[1, 4] = -float("inf")
+    elpd, k_hat = left_out(log_lik)
+    assert k_hat.isinf().tolist() == [False, True, False]
+    assert elpd[[0, 2]].isfinite().all()
 
 
 def test_shape_of_known_tails():

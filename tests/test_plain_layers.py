@@ -20,6 +20,7 @@ from prefdensity.inference.prior import log_prior
 from prefdensity.inference.view import View
 from prefdensity.programs.compose import compose
 from prefdensity.programs.layers import layer
+from prefdensity.programs.tables import by_entry, entries
 
 
 def table(items=6, people=9, rows=500, seed=0, kinds=True):
@@ -278,3 +279,13 @@ def test_the_curvature_is_found_once(monkeypatch):
     Climber(view)
     Climber(view, fixed=view.hyper)
     assert len(calls) == 1
+
+
+@pytest.mark.parametrize("shape", [(4, 1, 7), (4, 7), (4, 2, 7), (1, 1, 7), (4, 1, 1)])
+def test_a_table_that_lies_entry_by_entry_is_read_like_any_other(shape):
+    values = torch.arange(float(np.prod(shape))).reshape(shape)
+    index = torch.arange(7 * shape[-1]).flip(0) % shape[-1]
+    lying = by_entry(values)
+    assert torch.equal(lying, values)
+    assert lying.movedim(0, -1).is_contiguous()
+    assert torch.equal(entries(lying, index), values[..., index])

@@ -26,10 +26,10 @@ from prefdensity.data.comparisons import Comparisons
 from prefdensity.errors import DataError
 from prefdensity.posterior.outcome_tables import outcome_tables
 from prefdensity.posterior.posterior import Posterior, require_same_table
-from prefdensity.posterior.psis import USABLE, smooth
-from prefdensity.posterior.questions import draws_of, given_to
+from prefdensity.posterior.psis import USABLE, left_out
+from prefdensity.posterior.questions import draws_of, given_to, sites_of
 from prefdensity.programs.cells import Cells
-from prefdensity.programs.tables import entries
+from prefdensity.programs.tables import by_entry, entries
 from prefdensity.programs.tabulate import cells_of
 from prefdensity.shown import Telling
 
@@ -147,11 +147,11 @@ def loo(post: Posterior, data: Comparisons | Choices, *, unit: str | None = None
 def _smoothed(log_lik: Tensor) -> Tensor:
     """Return elpd, lpd, k-hat and variance [4, unit] of log likelihoods [draw, unit]."""
     by_unit = log_lik.T.contiguous()
-    log_weight, k_hat = smooth(-by_unit)
+    elpd, k_hat = left_out(by_unit)
     lpd = by_unit.logsumexp(-1) - math.log(len(log_lik))
     away = by_unit - by_unit.mean(-1, keepdim=True)  # `var` takes three times as long
     variance = away.square_().sum(-1) / (len(log_lik) - 1)
-    return torch.stack([(log_weight + by_unit).logsumexp(-1), lpd, k_hat, variance])
+    return torch.stack([elpd, lpd, k_hat, variance])
 
 
 def units_of(
@@ -255,6 +255,7 @@ def _by_group(post: Posterior, cells: Cells, groups: _Groups, held_out: bool) ->
         assert cells.annotator is not None  # types are refused without annotators
         elsewhere = _known_of_types(post, cells, held_out)
     outcomes = len(post.outcomes)
+    held = {name: by_entry(every) for name, every in sites_of(post, post.drawn).items()}
     for block in groups.blocks(max(1, _AT_ONCE // (post.n_draws * outcomes))):
         if not len(block.to):  # labels of which these data have no row
             yield torch.zeros(post.n_draws, block.size, dtype=torch.float64, device=post.device)
@@ -265,7 +266,7 @@ def _by_group(post: Posterior, cells: Cells, groups: _Groups, held_out: bool) ->
         places = np.stack([block.term % outcomes * len(few) + cell.numpy(), cell.numpy(), block.to])
         place, cell, to = torch.as_tensor(places).to(post.device)
         count = torch.as_tensor(block.count).to(post.device)
-        for table in outcome_tables(post, few):
+        for table in outcome_tables(post, few, held=held):
             by_outcome = table.log_prob.movedim(-1, 2).flatten(2)  # as it is stored
             term = entries(by_outcome, place).mul_(count)  # [draw, type, entry]
             if elsewhere is None:
@@ -273,7 +274,7 @@ def _by_group(post: Posterior, cells: Cells, groups: _Groups, held_out: bool) ->
             else:
                 who = table.annotator[cell]  # type: ignore[index]
                 out.append(_with_types(term, to, who, elsewhere[table.draws], block.size, held_out))
-        yield torch.cat(out)
+        yield torch.cat(out) if len(out) > 1 else out[0]
 
 
 def _rows_with(cells: Cells, wanted: Tensor) -> tuple[Tensor, Tensor]:

@@ -65,6 +65,7 @@ def outcome_tables(
     *,
     given: Collection[str] | None = None,
     values: Mapping[str, Tensor] = MappingProxyType({}),
+    held: Mapping[str, Tensor] = MappingProxyType({}),
     step: int = 1,
     seed: int = 0,
 ) -> Iterator[OutcomeTable]:
@@ -78,6 +79,8 @@ def outcome_tables(
         Sites taken from the posterior (default all); the others that it has are drawn from their prior given these.
     values
         Sites set to the same value [...] in every draw, shaped like one draw of the site.
+    held
+        All draws of sites as `sites_of` returns them, where somebody who asks for many tables holds them.
 
     Raises
     ------
@@ -94,7 +97,8 @@ def outcome_tables(
     for start in range(0, len(index), size):
         rows = index[start : start + size]
         chosen = slice(rows[0], rows[-1] + 1, step)
-        sites = sites_of(post, taken, chosen)
+        sites = sites_of(post, [name for name in taken if name not in held], chosen)
+        sites |= {name: every[chosen] for name, every in held.items() if name in taken}
         for name, value in values.items():
             sites[name] = padded(post, name, value.to(post.device).expand(len(rows), *value.shape))
         log_prior = nothing.new_zeros(len(rows))
