@@ -15,7 +15,7 @@ from prefdensity.inference.precision import Gaussian
 
 # Entries of draws whose density is worked out together.
 _ENTRIES = 400_000
-# Dimension up to which all components are looked at together, and how many numbers then at a time.
+# Dimension up to which all components are looked at together, and how many numbers are held on the way.
 _SMALL, _TOGETHER = 50, 4_000_000
 
 
@@ -37,9 +37,11 @@ class Joint:
 
     def scale(self, noise: Tensor) -> Tensor:
         """See `Gaussian`."""
-        out = torch.empty_like(noise)
-        out[:, self.hyper] = noise[:, self.hyper] @ self.axes.T
-        out[:, self.free] = out[:, self.hyper] @ self.slope.T + self.inner().scale(noise[:, self.free])
+        inner, out = self.inner(), torch.empty_like(noise)
+        step = max(1, _TOGETHER // noise.shape[-1])
+        for few, place in zip(noise.split(step), out.split(step), strict=True):
+            place[:, self.hyper] = few[:, self.hyper] @ self.axes.T
+            place[:, self.free] = inner.scale(few[:, self.free]).addmm_(place[:, self.hyper], self.slope.T)
         return out
 
     def square(self, x: Tensor) -> Tensor:
