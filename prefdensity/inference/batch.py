@@ -9,9 +9,12 @@ from torch import Tensor
 
 from prefdensity.inference.curvature import dense_hessian, local_curvature
 from prefdensity.inference.mode import first_guess
+from prefdensity.inference.precision import Dense
 from prefdensity.inference.prior import Given, Prior, bending, log_prior
 from prefdensity.inference.view import View
 
+# What is small: dimensions, and cell evaluations of a density.
+_TOGETHER, _WORK = 200, 20_000
 _ITERATIONS = 100
 # Twice the nats left to climb at which one more Newton step ends within rounding of the top.
 _CLOSE = 1e-9
@@ -59,6 +62,19 @@ class Batch:
         gradient, hessian = dense_hessian(lambda x: self.log_joint(x, tables), z, self.view.work)
         with torch.no_grad():
             return self.log_joint(z, tables), gradient, hessian
+
+
+def is_small(view: View) -> bool:
+    """Whether the densities of a view are worked out many together."""
+    return view.dimension <= _TOGETHER and view.work <= _WORK
+
+
+def small(view: View) -> Batch | None:
+    """Return the one density of a view so small that its curvature costs no more than a slope; None of others."""
+    if view.program.type_layer is not None or not is_small(view):
+        return None
+    batch = Batch(view)
+    return batch if batch.local is not None and batch.local.form is Dense else None
 
 
 @dataclass(frozen=True)
@@ -110,7 +126,7 @@ def climb(batch: Batch, z: Tensor, tables: Tensor, free: Tensor, held: tuple[int
         value[left] += torch.where(done, gain[left] / 2, 0.0)
         converged[left] = done
         left = left[~done & (share[left] > _SMALLEST) & torch.isfinite(value[left])]
-    if stays:
+    if stays and held:
         log_prior(batch.view, z).add_rows_to(precision, -1.0)
     return Summits(z, value, precision, converged, iteration)
 

@@ -13,12 +13,13 @@ from torch import Tensor
 
 from prefdensity.errors import FitError
 from prefdensity.inference.basins import images, straightened
+from prefdensity.inference.batch import climb, small
 from prefdensity.inference.climber import Climber
 from prefdensity.inference.guide import LOG_2PI
 from prefdensity.inference.mixture import Mixture
 from prefdensity.inference.mode import Mode, first_guess
 from prefdensity.inference.nested import Nested, Watch, nested
-from prefdensity.inference.precision import gaussian_of
+from prefdensity.inference.precision import Dense, gaussian_of
 from prefdensity.inference.profile import profile_of
 from prefdensity.inference.starts import distinct, search
 from prefdensity.inference.view import View
@@ -46,9 +47,20 @@ def laplace(view: View, start: Tensor | None = None, watch: Watch | None = None)
         found = nested(profile, start.cpu()[list(view.hyper)], watch)
         profile.last = None  # it may be large, and the points hold on to the profile
         return of_nested(found)
+    return at_mode(_mode(view, start))
+
+
+def _mode(view: View, start: Tensor) -> Mode:
+    """Return the mode reached from `start` [dimension], with its curvature."""
+    batch = small(view)
+    if batch is not None:
+        every = torch.arange(view.dimension, device=view.device)
+        top = climb(batch, start[None], torch.zeros(1, dtype=torch.int64), every)
+        if bool(torch.isfinite(top.value[0])):
+            return Mode(top.z[0], float(top.value[0]), bool(top.converged[0]), top.iterations, Dense(top.precision[0]))
     climber = Climber(view)
     mode = climber.climb(start)
-    return at_mode(mode if mode.precision else replace(mode, precision=climber.curvature(mode.z)[2]))
+    return mode if mode.precision else replace(mode, precision=climber.curvature(mode.z)[2])
 
 
 def at_mode(mode: Mode) -> Mixture:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from prefdensity.errors import FitError
-from prefdensity.inference.batch import Batch, Summits, climb
+from prefdensity.inference.batch import Batch, Summits, climb, is_small, small
 from prefdensity.inference.climber import Climber
 from prefdensity.inference.guide import LOG_2PI
 from prefdensity.inference.mode import Mode
@@ -22,8 +22,6 @@ from prefdensity.inference.view import View
 
 # The largest dimension of Gaussians that are kept for every point; larger ones are made again when needed.
 _KEPT = 1000
-# Points are worked out together up to this dimension, and this many cell evaluations for each.
-_TOGETHER, _WORK = 200, 20_000
 # How far a change of slope is followed, in distances between the points where it was seen.
 _FURTHER = 3.0
 _LEFT = 1e-12  # nats below the top at which a conditional mode is found
@@ -54,8 +52,7 @@ class Profile:
         """Return where the peak may be [hyper], and how far apart to look there, from what is found at h [hyper]."""
         h, apart = h.clone(), torch.full_like(h, FIRST)
         felt = torch.tensor([k in bending(self.view) for k in self.view.hyper])
-        small = self.view.dimension <= _TOGETHER and self.view.work <= _WORK
-        if small or not felt.any():  # points are cheap, or the rest says nothing of them
+        if is_small(self.view) or not felt.any():  # points are cheap, or the rest says nothing of them
             return h, apart
         (point,) = self(h[None], torch.zeros(1, dtype=torch.int64))
         assert self.last is not None
@@ -184,11 +181,8 @@ def _itself(gaussian: Gaussian) -> Gaussian:
 
 def profile_of(view: View, start: Tensor) -> Profile:
     """Return the profile of a view, points worked out together where they are small."""
-    if view.program.type_layer is None and view.dimension <= _TOGETHER and view.work <= _WORK:
-        batch = Batch(view)
-        if batch.local is not None and batch.local.form is Dense:
-            return BatchProfile(view, start, batch)
-    return Profile(view, start)
+    batch = small(view)
+    return Profile(view, start) if batch is None else BatchProfile(view, start, batch)
 
 
 def _forgotten() -> Gaussian:
