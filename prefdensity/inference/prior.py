@@ -6,12 +6,14 @@ scalars are held, what the program gives every site does not change: it is run o
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from prefdensity.inference.guide import LOG_2PI
+from prefdensity.inference.site import Site
 from prefdensity.inference.view import View
 from prefdensity.programs.running import environment
 
@@ -155,11 +157,12 @@ class Given:
             self._stays = self._value(z, stay)
         self._parabolas: list[_Parabola] = []
         for name, (law, shape) in laws.items():
-            base = law.base_dist if isinstance(law, torch.distributions.Independent) else law
-            if name not in stay and isinstance(base, torch.distributions.Normal) and view.sites[name].is_identity:
-                self._parabolas.append(_parabola(view.sites[name].at, base, shape))
-            elif name not in stay:
+            if name in stay:
+                continue
+            if (normal := _normal(law, view.sites[name])) is None:
                 self._laws[name] = law, shape
+            else:
+                self._parabolas.append(_parabola(view.sites[name].at, normal, shape))
 
     def __call__(self, z: Tensor) -> Prior:
         """Return the log prior at z [fit, dimension]."""
@@ -203,6 +206,20 @@ class _Parabola:
         prior.value.add_(self.top - 0.5 * (slope * away).sum(-1))
         prior.gradient[:, self.at] -= slope
         prior.diagonal[:, self.at] -= self.precision
+
+
+def _normal(law: torch.distributions.Distribution, site: Site) -> torch.distributions.Normal | None:
+    """Return the law of a site in the coordinates of a vector if it is normal there."""
+    base = law.base_dist if isinstance(law, torch.distributions.Independent) else law
+    if not isinstance(base, torch.distributions.TransformedDistribution):
+        return base if isinstance(base, torch.distributions.Normal) and site.is_identity else None
+    normal, shape = base.base_dist, (*site.batch, *site.raw_event)
+    if not isinstance(normal, torch.distributions.Normal):
+        return None
+    mapped = raw = torch.linspace(-3.0, 3.0, math.prod(shape)).to(normal.loc).reshape(shape)
+    for each in base.transforms:
+        mapped = each(mapped)
+    return normal if torch.equal(mapped, site.transform(raw)) else None
 
 
 def _parabola(at: slice, law: torch.distributions.Normal, shape: torch.Size) -> _Parabola:

@@ -138,9 +138,10 @@ class _Bent:
 def check_guide(view: Density, guide: Approximation, draws: int, generator: torch.Generator) -> Checked:
     """Draw from an approximation, weigh the draws against the program, and correct them.
 
-    Four proposals per draw are weighed where that is affordable. While k-hat is above .5 or they are worth less than
-    the draws, as many others are, moved and bent to where the weights say that the posterior is, as long as that serves
-    better (population Monte Carlo; Cappe, Guillin, Marin and Robert 2004, JCGS 13, 907-929); then more of the same,
+    Two proposals per draw are weighed where that is affordable, and two more unless these serve. While k-hat is above
+    .5 or they are worth less than the draws, as many others are, moved and bent to where the weights say that the
+    posterior is, as long as that serves better (population Monte Carlo; Cappe, Guillin, Marin and Robert 2004, JCGS 13,
+    907-929); then more of the same,
     until the diagnosis settles or the budget is spent. Systematic
     resampling with Pareto-smoothed weights (Vehtari et al. 2024) keeps `draws` of them, also where k-hat is high:
     smoothed weights are then biased, but less than none (and tempered where they would leave few draws).
@@ -149,7 +150,9 @@ def check_guide(view: Density, guide: Approximation, draws: int, generator: torc
     affordable = int(_BUDGET / view.work)
     if affordable < _PROPOSALS * draws:
         return _uncorrected(view, guide, draws, max(200, affordable), generator)
-    found = _weigh(view, guide, _PROPOSALS * draws, generator, None)
+    found = _weigh(view, guide, _PROPOSALS * draws // 2, generator, None)
+    if found.k_hat >= K_GOOD or not found.settled(draws):
+        found = _weigh(view, guide, _PROPOSALS * draws - len(found.z), generator, found)
     left = min(affordable, _MOST * draws) // (_PROPOSALS * draws) - 1
     plain, first = guide, found.z
     for turn in range(_BENT):
