@@ -187,13 +187,13 @@ def test_laplace_is_exact_for_a_gaussian_posterior():
 
 
 def test_the_error_of_the_bound_is_that_of_repeated_draws():
-    """Of the bound of a Gaussian a fifth too wide, whose k-hat is settled at once: by 60 seeds (false alarm 1e-4)."""
+    """Of the bound of a Gaussian a tenth too wide, whose k-hat is settled at once: by 60 seeds (false alarm 1e-4)."""
     _, view, mean, covariance, _ = conjugate_view()
     wide = Guide.start(
-        torch.tensor(mean)[None], 1.2 * torch.linalg.cholesky(torch.tensor(covariance))[None], "full"
+        torch.tensor(mean)[None], 1.1 * torch.linalg.cholesky(torch.tensor(covariance))[None], "full"
     ).pick(0)
     found = [check_guide(view, wide, 200, torch.Generator().manual_seed(seed)) for seed in range(60)]
-    assert {each.proposals for each in found} == {800}
+    assert {each.proposals for each in found} == {400}
     bounds, errors = (np.array([getattr(each, name) for each in found]) for name in ("elbo", "elbo_se"))
     ratio = bounds.var(ddof=1) / (errors**2).mean()
     low, high = stats.chi2.ppf([5e-5, 1 - 5e-5], 59) / 59

@@ -15,33 +15,25 @@ from torch import Tensor
 
 from prefdensity.data.comparisons import Comparisons
 from prefdensity.errors import FitError
-from prefdensity.inference import parallel, svi
 from prefdensity.inference.basins import STANDING, sentences, shares
 from prefdensity.inference.bridge import log_evidence
 from prefdensity.inference.chains import Group, walk
-from prefdensity.inference.checkpoint import Checkpoint
 from prefdensity.inference.climber import Climber, shifts
-from prefdensity.inference.guide import Blend, Guide
-from prefdensity.inference.laplace import MOST, NEAR, NEGLIGIBLE, highest, weighed
+from prefdensity.inference.laplace import highest, weighed
 from prefdensity.inference.maximum import maximum_likelihood, unfelt
 from prefdensity.inference.mixture import Mixture
 from prefdensity.inference.mode import Mode
 from prefdensity.inference.nested import summit
 from prefdensity.inference.precision import factor
 from prefdensity.inference.profile import profile_of
-from prefdensity.inference.quality import Checked, check_guide, check_mixture
+from prefdensity.inference.quality import Checked, check_mixture
 from prefdensity.inference.safety import Quantities, errors_of_chains
-from prefdensity.inference.starts import distinct
-from prefdensity.inference.streamed import Streamed
 from prefdensity.inference.variational import Climb, climb_from
 from prefdensity.inference.view import View
 from prefdensity.posterior.status import DIVERGED, R_HAT
 from prefdensity.programs.tabulate import cells_of
 from prefdensity.progress import Report
 
-# A full covariance has dimension^2 / 2 parameters; beyond this their noise costs more than they buy.
-_FULL = 300
-_TRACE = 2000
 # Nats that the best Gaussian must promise to gain over the Laplace approximation.
 _GAIN = 0.5
 # Doublings of a trajectory of nuts, at most.
@@ -63,6 +55,7 @@ class Settings:
     key: dict[str, Any]  # tells whether a checkpoint belongs to this fit
     place: str = "cpu"  # where svi takes its steps
     parts: int = 1  # in which the table goes there; 1: it is there
+    batch: int | None = None  # comparisons of a step of svi; None: all
 
 
 @dataclass(frozen=True)
@@ -219,7 +212,7 @@ def _mixed(view: View, found: list[Mixture], facts: dict[str, Any], settings: Se
     generator = torch.Generator().manual_seed(settings.seed)
     checked = check_mixture(view, approximation, settings.draws, generator)
     facts |= {"converged": approximation.converged, "steps": approximation.iterations}
-    answer = _answer(view, checked, approximation.mode.z, facts, _said(view, found))
+    answer = answered(view, checked, approximation.mode.z, facts, _said(view, found))
     return replace(answer, found=tuple(found))
 
 
@@ -242,86 +235,8 @@ def _said(view: View, found: list[Mixture]) -> tuple[str, ...]:
     return sentences(view, [each.mode.z for each in found], shares(_evidence(found)))
 
 
-def by_svi(view: View, settings: Settings, report: Report) -> Answer:
-    """Variational inference from the Laplace approximation of every distinct mode, in one batch.
-
-    Several processes that the caller has joined share the steps; see `parallel`.
-    """
-    parallel.require_same(settings.key)
-    checkpoint = Checkpoint(settings.checkpoint, settings.key)
-    saved = parallel.from_first(checkpoint.load())
-    kind = settings.guide or ("full" if view.dimension <= _FULL else "scaled")
-    if saved is not None:
-        base, frame = checkpoint.frame(saved, view.cells.total)
-    else:
-        base, frame = parallel.from_first(_frames(view, settings, kind, report))
-    guide = Guide.start(base, frame, "mean_field" if frame.dim() == 2 else kind)
-    stepped = parallel.shared(view) if settings.parts == 1 else Streamed(view, settings.place, settings.parts)
-    run = svi.Run(stepped, guide, settings.seed)
-    if saved is not None:
-        run.resume(saved)
-
-    def after_window(run: svi.Run) -> None:
-        checkpoint.keep(run, guide)
-        report(f"svi, ELBO {np.mean(run.trace[-svi.WINDOW :]):.1f}", run.step, settings.max_steps)
-        if told:
-            raise parallel.Ended(told[0])
-
-    with parallel.told_to_end() as told:
-        try:
-            fitted = svi.optimise(run, settings.max_steps, after_window)
-            message = "averaged guides stopped moving" if run.settled else f"stopped at the limit of {run.step} steps"
-            checkpoint.remove()
-        except KeyboardInterrupt:
-            checkpoint.write()
-            fitted = run.fitted()
-            message = f"interrupted after {run.step} steps; these are the averaged parameters so far"
-        except parallel.Ended as error:
-            checkpoint.write()
-            kept = f"{checkpoint.path} keeps it" if checkpoint.path else "it was not kept, for want of a checkpoint"
-            what = f"a process of the fit ended at step {run.step} ({error})"
-            raise FitError(f"{what}; {kept}; start it again") from error
-    best, points, elbos = _blended(view, fitted, settings)
-    facts = {
-        "method": "svi", "converged": run.settled, "message": message, "steps": run.step, "guide": kind,
-        "restart_values": elbos, "elbo_trace": _thinned(run.trace), "modes": elbos,
-    }  # fmt: skip
-    point = best.z.mean(0) if len(points) == 1 else points[0]  # between two modes there is nothing
-    return _answer(view, best, point, facts, sentences(view, points, shares(elbos)))
-
-
-def _frames(view: View, settings: Settings, kind: str, report: Report) -> tuple[Tensor, Tensor]:
-    """Return base [restart, dimension] and frame of each mode's Laplace approximation, the heaviest first."""
-    asked = (view, settings.restarts, settings.seed, report)
-    if not Climber(view).has_curvature:
-        bases = [mode.z for mode in distinct(highest(*asked), MOST)]
-        return torch.stack(bases), torch.stack([view.curvature_scale(z) for z in bases])
-    mains = [each.main for each in weighed(*asked)[0]]
-    base = torch.stack([base for base, _ in mains])
-    if kind == "mean_field" and mains[0][1].dim() == 2:
-        return base, torch.stack([torch.linalg.inv(f @ f.T).diagonal().rsqrt() for _, f in mains])
-    return base, torch.stack([frame for _, frame in mains])
-
-
-def _blended(view: View, fitted: Guide, settings: Settings) -> tuple[Checked, list[Tensor], tuple[float, ...]]:
-    """Return the guides of all modes as one, each by its evidence bound; their middles, and bounds, best first."""
-    generator = torch.Generator().manual_seed(settings.seed)
-    guides = [fitted.pick(r) for r in range(len(fitted.base))]
-    checked = [check_guide(view, guide, settings.draws, generator) for guide in guides]
-    kept: list[int] = []
-    for r in sorted(range(len(guides)), key=lambda r: -checked[r].elbo):
-        apart = all(float((guides[r].middle - guides[k].middle).abs().max()) > NEAR for k in kept)
-        if apart and checked[r].elbo > checked[kept[0] if kept else r].elbo - NEGLIGIBLE:
-            kept.append(r)
-    elbos = tuple(checked[r].elbo for r in kept)
-    points = [guides[r].middle for r in kept]
-    if len(kept) == 1:
-        return checked[kept[0]], points, elbos
-    blend = Blend(tuple(guides[r] for r in kept), torch.tensor(shares(elbos)).to(fitted.base))
-    return check_guide(view, blend, settings.draws, generator), points, elbos
-
-
-def _answer(view: View, checked: Checked, point: Tensor, facts: dict[str, Any], said: tuple[str, ...]) -> Answer:
+def answered(view: View, checked: Checked, point: Tensor, facts: dict[str, Any], said: tuple[str, ...]) -> Answer:
+    """Return the answer of draws that were checked, about a point [dimension], with what is `said` of their modes."""
     quality = checked.facts
     quality["log_evidence"] += log_copies(view)
     log_p, log_q = checked.log_p.cpu().numpy(), checked.log_q.cpu().numpy()
@@ -387,7 +302,3 @@ def places_of(share: list[float], chains: int) -> list[int]:
     for _ in range(chains - len(standing)):
         counts[int(np.argmax([s / (n + 0.5) for s, n in zip(standing, counts, strict=True)]))] += 1
     return [place for place, count in enumerate(counts) for _ in range(count)]
-
-
-def _thinned(trace: list[float]) -> tuple[float, ...]:
-    return tuple(trace[:: max(1, -(-len(trace) // _TRACE))])

@@ -47,7 +47,7 @@ _LARGE = 1_000_000  # cell evaluations of one density
 def fit(
     program: str | Path | Program | Layer, data: Comparisons | Choices, *,
     method: str = "auto", draws: int = 1000, seed: int = 0, device: str = "auto", restarts: int | None = None,
-    guide: str | None = None, max_steps: int = 10_000, chains: int = 4, warmup: int = 500,
+    guide: str | None = None, max_steps: int = 10_000, batch: int | None = None, chains: int = 4, warmup: int = 500,
     threads: int = 1, progress: bool | None = None, checkpoint: str | Path | None = None,
 ) -> Posterior:  # fmt: skip
     """Fit a program to a table of comparisons, or of choices from sets (rankings, best-worst answers).
@@ -73,8 +73,11 @@ def fit(
     restarts
         Starts of the search for a mode; None: 8 with annotator types (3 for a large table), 4 for other programs that
         may have several modes, 1 otherwise. Starts that say nearly the same of the annotators count as one.
-    guide, max_steps, chains, warmup
-        Of svi: "full", "scaled" (the Laplace covariance, rescaled), "mean_field" or None, by dimension; and its steps.
+    guide, max_steps, batch
+        Of svi: "full", "scaled" (the Laplace covariance, rescaled), "mean_field" or None, by dimension; its steps; and
+        of how many distinct comparisons each step reads (None: all): for tables whose features are too many to read
+        at every step. Coordinates are then independent ("mean_field"), and steps too noisy to settle sooner.
+    chains, warmup
         Of nuts: chains, and how many steps of each are dropped.
     threads, progress
         CPU threads to use; a progress bar on stderr (None: if it is a terminal).
@@ -94,12 +97,16 @@ def fit(
     started = time.monotonic()
     program = load_program(program)
     _require_settings(method, guide, device, draws, restarts, seed)
+    _require_batch(batch, method, guide)
     warnings, pairs, view = suit(program, data), data.pairs(), viewed(program, data)
     view, place, parts = _placed(view, device, method)
     if "utility" in view.sites:  # items that features place need not meet
         warnings += existence_warnings(pairs)
-    starts, key = restarts or _restarts(view), _key(program, data, seed=seed, guide=guide, restarts=restarts)
-    settings = Settings(draws, starts, seed, guide, max_steps, chains, warmup, checkpoint, key, place, parts)
+    starts, key = (
+        restarts or _restarts(view),
+        _key(program, data, seed=seed, guide=guide, restarts=restarts, batch=batch),
+    )
+    settings = Settings(draws, starts, seed, guide, max_steps, chains, warmup, checkpoint, key, place, parts, batch)
     with _threads(threads), show_progress(progress) as report:
         answer = infer(method if parts == 1 else "svi", view, pairs, settings, report)
     status = _status(method, view, answer, settings, warnings, started)
@@ -138,6 +145,8 @@ def _status(
         "guide": settings.guide,
     }
     asked |= {"max_steps": settings.max_steps}
+    if settings.batch is not None:
+        asked |= {"batch": settings.batch}
     if method == "nuts":
         asked |= {"chains": settings.chains, "warmup": settings.warmup}
     return FitStatus(
@@ -223,6 +232,17 @@ def _require_settings(method: str, guide: str | None, device: str, draws: int, r
     if seed < 0:
         raise FitError(f"seed={seed} must not be negative")
     devices.require_device(device)
+
+
+def _require_batch(batch: int | None, method: str, guide: str | None) -> None:
+    if batch is None:
+        return
+    if batch < 1:
+        raise FitError(f"batch={batch} must be 1 or more comparisons")
+    if method != "svi":
+        raise FitError(f"batch={batch} is for method='svi', whose steps read that many comparisons; not for {method!r}")
+    if guide not in (None, "mean_field"):
+        raise FitError(f"guide={guide!r} needs whole tables; in batches use guide='mean_field' or None")
 
 
 @contextmanager

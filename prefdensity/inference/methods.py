@@ -23,7 +23,6 @@ from prefdensity.inference.engines import (
     by_map,
     by_mle,
     by_nuts,
-    by_svi,
     by_variational,
     improved,
     log_copies,
@@ -32,6 +31,7 @@ from prefdensity.inference.engines import (
 from prefdensity.inference.mixture import Mixture
 from prefdensity.inference.precision import DENSE
 from prefdensity.inference.safety import BOUND, Quantities, errors_of_chains
+from prefdensity.inference.stochastic import by_svi
 from prefdensity.inference.variational import has_best
 from prefdensity.inference.view import View
 from prefdensity.posterior.status import DIVERGED, R_HAT, SAFE, approximates

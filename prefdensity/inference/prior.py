@@ -6,11 +6,11 @@ scalars are held, what the program gives every site does not change: it is run o
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.distributions import AffineTransform, ComposeTransform, Transform
 
 from prefdensity.inference.guide import LOG_2PI
 from prefdensity.inference.site import Site
@@ -213,13 +213,19 @@ def _normal(law: torch.distributions.Distribution, site: Site) -> torch.distribu
     base = law.base_dist if isinstance(law, torch.distributions.Independent) else law
     if not isinstance(base, torch.distributions.TransformedDistribution):
         return base if isinstance(base, torch.distributions.Normal) and site.is_identity else None
-    normal, shape = base.base_dist, (*site.batch, *site.raw_event)
-    if not isinstance(normal, torch.distributions.Normal):
-        return None
-    mapped = raw = torch.linspace(-3.0, 3.0, math.prod(shape)).to(normal.loc).reshape(shape)
-    for each in base.transforms:
-        mapped = each(mapped)
-    return normal if torch.equal(mapped, site.transform(raw)) else None
+    normal = base.base_dist
+    return normal if isinstance(normal, torch.distributions.Normal) and base.transforms == _steps_of(site) else None
+
+
+def _steps_of(site: Site) -> list[Transform]:
+    """Return how values come from the vector, but for what changes nothing."""
+    parts = site.transform.parts if isinstance(site.transform, ComposeTransform) else [site.transform]
+    return [each for each in parts if not (isinstance(each, AffineTransform) and _changes_nothing(each))]
+
+
+def _changes_nothing(affine: AffineTransform) -> bool:
+    numbers = affine.loc, affine.scale
+    return not any(isinstance(each, Tensor) for each in numbers) and numbers == (0, 1)
 
 
 def _parabola(at: slice, law: torch.distributions.Normal, shape: torch.Size) -> _Parabola:

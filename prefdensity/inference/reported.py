@@ -10,7 +10,7 @@ from torch import Tensor
 
 from prefdensity.inference.view import View
 from prefdensity.posterior.sites import Sites
-from prefdensity.programs.apart import of_two_items
+from prefdensity.programs.apart import meeting
 from prefdensity.programs.standardised import Standardised
 
 _KEPT = 2**23  # numbers of draws of a site that follows from others, up to which they are kept, 64 MB
@@ -46,7 +46,7 @@ def _small_world(view: View, z: Tensor, names: Collection[str]) -> View:
 
     That is looked at in two draws.
     """
-    small = View(view.program, of_two_items(view.cells))
+    small = View(view.program, meeting(view.cells.head(1)))
     if small.dimension != view.dimension:
         return view
     there, here = (each.constrain(z[:2], names)[0] for each in (small, view))

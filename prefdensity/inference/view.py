@@ -19,7 +19,7 @@ from prefdensity.errors import ProgramError
 from prefdensity.inference.site import Site, dims_of, site_of
 from prefdensity.inference.totals import total
 from prefdensity.inference.traced import Function, traced
-from prefdensity.programs.apart import UNTOLD, differing, of_two_items, opposed
+from prefdensity.programs.apart import UNTOLD, differing, meeting, opposed
 from prefdensity.programs.cells import Cells
 from prefdensity.programs.layers import Program
 from prefdensity.programs.running import FEWEST, Substitute, environment, run
@@ -172,8 +172,8 @@ class View:
     def few(self) -> Cells:
         """A comparison that is enough to run the program for its latent sites: of two items, if these are the same."""
         one = self.cells.head(1)
-        alone = self._features.numel() > _FEW and self._is_same(one, lambda: of_two_items(one), 0)
-        return of_two_items(one) if alone else one
+        alone = self._features.numel() > _FEW and self._is_same(one, lambda: meeting(one), 0)
+        return meeting(one) if alone else one
 
     @cached_property
     def differences(self) -> Tensor:
@@ -273,7 +273,7 @@ class View:
         return self._graphs[len(z), len(cells)](z, *columns.values())
 
     @torch.enable_grad()
-    def _one_pass(self, z: Tensor, cells: Cells, terms: int | None = None) -> tuple[Tensor, Tensor]:
+    def _one_pass(self, z: Tensor, cells: Cells, terms: float | None = None) -> tuple[Tensor, Tensor]:
         free = z.detach().requires_grad_()
         log_prior, log_likelihood = self.log_parts(free, cells=cells)
         value = log_prior / (terms or self._terms) + log_likelihood

@@ -46,26 +46,25 @@ def grown(cells: Cells) -> Cells:
     )
 
 
-def of_two_items(cells: Cells) -> Cells:
-    """Return the first comparison in a world that has no items but its own two, and everybody else.
+def meeting(cells: Cells) -> Cells:
+    """Return comparisons in a world that has no items but their own, and everybody else.
 
     A program whose sites do not grow with items is the same there; where utilities are worked out for all items, it is
-    run at once.
+    run sooner, of one comparison at once.
     """
-    one = cells.head(1)
-    two, zero = torch.cat([one.item_a, one.item_b]), torch.zeros_like(one.item_a)
+    items, place = torch.cat([cells.item_a, cells.item_b]).unique(return_inverse=True)
 
-    def of_both(name: str, held: Tensor) -> Tensor:
-        return held[two] if name.partition(".")[0] == "item" else held
+    def of_these(name: str, held: Tensor) -> Tensor:
+        return held[items] if name.partition(".")[0] == "item" else held
 
     return replace(
-        one,
-        item_a=zero,
-        item_b=zero + 1,
-        sizes={**one.sizes, "item": 2},
-        measures={name: held[two] for name, held in one.measures.items()},
-        attributes={name: of_both(name, held) for name, held in one.attributes.items()},
-        features=None if one.features is None else one.features[two],
+        cells,
+        item_a=place[: len(cells)],
+        item_b=place[len(cells) :],
+        sizes={**cells.sizes, "item": len(items)},
+        measures={name: held[items] for name, held in cells.measures.items()},
+        attributes={name: of_these(name, held) for name, held in cells.attributes.items()},
+        features=None if cells.features is None else cells.features[items],
     )
 
 
