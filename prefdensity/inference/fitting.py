@@ -20,7 +20,7 @@ from prefdensity.data.comparisons import Comparisons
 from prefdensity.data.report import existence_warnings
 from prefdensity.errors import FitError
 from prefdensity.inference import devices
-from prefdensity.inference.engines import Answer, Settings
+from prefdensity.inference.answer import Answer, Settings
 from prefdensity.inference.guide import KINDS
 from prefdensity.inference.methods import METHODS, infer
 from prefdensity.inference.reported import kept, sites_at
@@ -73,17 +73,14 @@ def fit(
     restarts
         Starts of the search for a mode; None: 8 with annotator types (3 for a large table), 4 for other programs that
         may have several modes, 1 otherwise. Starts that say nearly the same of the annotators count as one.
-    guide, max_steps, batch
+    guide, max_steps, batch, chains, warmup
         Of svi: "full", "scaled" (the Laplace covariance, rescaled), "mean_field" or None, by dimension; its steps; and
-        of how many distinct comparisons each step reads (None: all): for tables whose features are too many to read
-        at every step. Coordinates are then independent ("mean_field"), and steps too noisy to settle sooner.
-    chains, warmup
-        Of nuts: chains, and how many steps of each are dropped.
+        how many distinct comparisons each reads (None: all), where features are too many to be read at every step: then
+        coordinates are independent. Of nuts: chains, and how many steps of each are dropped.
     threads, progress
         CPU threads to use; a progress bar on stderr (None: if it is a terminal).
     checkpoint
-        File in which svi keeps its state every few seconds; an existing one of the same fit is resumed with the same
-        result. Removed when the fit is complete.
+        File in which svi keeps its state, to be resumed with the same result; removed when the fit is complete.
 
     Returns
     -------
@@ -94,18 +91,14 @@ def fit(
     ProgramError, FitError
         If the program does not exist or does not suit the data; if no estimate exists, with the reason.
     """
-    started = time.monotonic()
-    program = load_program(program)
-    _require_settings(method, guide, device, draws, restarts, seed)
-    _require_batch(batch, method, guide)
+    started, program = time.monotonic(), load_program(program)
+    _require_settings(method, guide, device, draws, restarts, seed, batch)
     warnings, pairs, view = suit(program, data), data.pairs(), viewed(program, data)
     view, place, parts = _placed(view, device, method)
     if "utility" in view.sites:  # items that features place need not meet
         warnings += existence_warnings(pairs)
-    starts, key = (
-        restarts or _restarts(view),
-        _key(program, data, seed=seed, guide=guide, restarts=restarts, batch=batch),
-    )
+    key = _key(program, data, seed=seed, guide=guide, restarts=restarts, batch=batch)
+    starts = restarts or _restarts(view)
     settings = Settings(draws, starts, seed, guide, max_steps, chains, warmup, checkpoint, key, place, parts, batch)
     with _threads(threads), show_progress(progress) as report:
         answer = infer(method if parts == 1 else "svi", view, pairs, settings, report)
@@ -220,7 +213,9 @@ def _restarts(view: View) -> int:
     return 1 if view.program.unimodal else 4
 
 
-def _require_settings(method: str, guide: str | None, device: str, draws: int, restarts: int | None, seed: int) -> None:
+def _require_settings(
+    method: str, guide: str | None, device: str, draws: int, restarts: int | None, seed: int, batch: int | None
+) -> None:
     if method not in METHODS:
         raise FitError(f"there is no method {method!r}; methods are {', '.join(METHODS)}")
     if guide is not None and guide not in KINDS:
@@ -232,11 +227,11 @@ def _require_settings(method: str, guide: str | None, device: str, draws: int, r
     if seed < 0:
         raise FitError(f"seed={seed} must not be negative")
     devices.require_device(device)
+    if batch is not None:
+        _require_batch(batch, method, guide)
 
 
-def _require_batch(batch: int | None, method: str, guide: str | None) -> None:
-    if batch is None:
-        return
+def _require_batch(batch: int, method: str, guide: str | None) -> None:
     if batch < 1:
         raise FitError(f"batch={batch} must be 1 or more comparisons")
     if method != "svi":

@@ -11,13 +11,12 @@ from torch import Tensor
 
 from prefdensity.data.comparisons import Comparisons
 from prefdensity.errors import FitError
+from prefdensity.inference.answer import Answer, Settings, log_copies
 from prefdensity.inference.basins import shares
 from prefdensity.inference.bridge import log_evidence
 from prefdensity.inference.chains import Group, walk
 from prefdensity.inference.climber import Climber
 from prefdensity.inference.engines import (
-    Answer,
-    Settings,
     by_gaussian,
     by_laplace,
     by_map,
@@ -25,7 +24,6 @@ from prefdensity.inference.engines import (
     by_nuts,
     by_variational,
     improved,
-    log_copies,
     places_of,
 )
 from prefdensity.inference.mixture import Mixture

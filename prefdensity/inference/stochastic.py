@@ -8,11 +8,11 @@ from torch import Tensor
 
 from prefdensity.errors import FitError
 from prefdensity.inference import parallel, svi
+from prefdensity.inference.answer import Answer, Settings, answered
 from prefdensity.inference.basins import sentences, shares
 from prefdensity.inference.batches import Batches
 from prefdensity.inference.checkpoint import Checkpoint
 from prefdensity.inference.climber import Climber
-from prefdensity.inference.engines import Answer, Settings, answered
 from prefdensity.inference.guide import Blend, Guide
 from prefdensity.inference.laplace import MOST, NEAR, NEGLIGIBLE, highest, weighed
 from prefdensity.inference.quality import Checked, check_guide

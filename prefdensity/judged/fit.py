@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 
 from prefdensity.errors import FitError
+from prefdensity.inference.answer import Answer, Settings
 from prefdensity.inference.curvature import dense_hessian
 from prefdensity.inference.devices import device_for, require_device
-from prefdensity.inference.engines import Answer, Settings
 from prefdensity.inference.methods import infer
 from prefdensity.inference.precision import factor
 from prefdensity.inference.reported import sites_at
