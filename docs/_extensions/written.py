@@ -19,10 +19,11 @@ from typer.testing import CliRunner
 import prefdensity
 from prefdensity.cli.main import app as command_line
 from prefdensity.data.formats import FORMATS
-from prefdensity.programs.layers import STAGES, Layer, Program
+from prefdensity.programs.layers import Layer, Program
 from prefdensity.programs.listing import judge_names, names
 from prefdensity.programs.loading import load_program
 from prefdensity.programs.shelf import find
+from prefdensity.programs.stages import STAGES
 
 WHOLE = "whole program"
 

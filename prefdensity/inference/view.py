@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from prefdensity.errors import ProgramError
+from prefdensity.errors import PrefDensityError, ProgramError
 from prefdensity.inference.site import Site, dims_of, site_of
 from prefdensity.inference.totals import total
 from prefdensity.inference.traced import Function, traced
@@ -116,8 +116,13 @@ class View:
 
     def _trace(self) -> dict[str, dict[str, Any]]:
         """Run the program once on one cell and return what it met, by site."""
-        with environment(self.dtype, 0, self.device), torch.no_grad(), Substitute({}) as seen:
-            self.program(self.cells.head(1))
+        try:
+            with environment(self.dtype, 0, self.device), torch.no_grad(), Substitute({}) as seen:
+                self.program(self.cells.head(1))
+        except PrefDensityError:
+            raise
+        except Exception as error:  # a layer may raise anything, such as for one comparison where it expects more
+            raise ProgramError(self.program.fault(error)) from error
         if not seen.met.get("outcome", {}).get("is_observed", False):
             raise ProgramError(
                 f"{self.program.name} has no observed site 'outcome'; end it with observe(log_prob, data)"

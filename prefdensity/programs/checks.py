@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from prefdensity.errors import ProgramError
+from prefdensity.errors import PrefDensityError, ProgramError
 from prefdensity.programs.cells import Cells
-from prefdensity.programs.layers import STAGES, Layer, Program, watched
+from prefdensity.programs.layers import Layer, Program, watched
 from prefdensity.programs.running import Substitute, environment, run
+from prefdensity.programs.stages import SIZES, called
 from prefdensity.programs.tables import plain
 
 # Cells and prior draws that are looked at; how far the probabilities of all outcomes may be from adding up to one.
@@ -35,8 +36,8 @@ def require_probabilities(program: Program, cells: Cells) -> None:
     Raises
     ------
     ProgramError
-        Naming the layer that first returns nothing, what is no number, or probabilities that do not add up to one; or
-        whose values for many draws at once are not those for each alone.
+        Naming the layer that first fails, or returns nothing, what has another shape or is no number, or probabilities
+        that do not add up to one; or whose values for many draws at once are not those for each alone.
     """
     together: dict[str, Tensor] = {}  # a run may start again
 
@@ -44,8 +45,9 @@ def require_probabilities(program: Program, cells: Cells) -> None:
         if layer.stage == "rating":
             return
         if not isinstance(found, Tensor):
-            raise ProgramError(f"{layer.label} returns {type(found).__name__}; a layer here is {STAGES[layer.stage]}")
+            raise ProgramError(f"{layer.label} returns {type(found).__name__}; a layer here is {called(layer.stage)}")
         together[layer.label] = plain(found)
+        _require_shape(layer, found, cells)
         if layer.stage in ("choice", "noise"):
             _require_log_probabilities(layer.label, found, cells)
         elif not torch.isfinite(found).all():
@@ -54,8 +56,13 @@ def require_probabilities(program: Program, cells: Cells) -> None:
     with torch.no_grad(), watched(look):
         try:
             seen = run(program, cells, {}, _DRAWS, seed=0)
-        except (RuntimeError, IndexError) as error:  # torch says shapes; whose they are is to be said as well
-            alone = _alone(program, cells, {})
+        except PrefDensityError:
+            raise
+        except Exception as error:  # a layer may raise anything; whose it is is to be said as well
+            together.clear()
+            alone = _alone_or_none(program, cells)
+            if alone is None or not isinstance(error, RuntimeError | IndexError):
+                raise ProgramError(program.fault(error)) from error
             label = next((label for label in alone if label not in together), program.name)
             raise ProgramError(f"{label} {_MIXED} ({error})") from error
     for label, end in _end(program, seen).items():  # other ends are refused elsewhere
@@ -82,6 +89,32 @@ def _alone(program: Program, cells: Cells, values: dict[str, Tensor]) -> dict[st
         with Substitute(values) as seen:
             program(cells)
     return found | _end(program, seen)
+
+
+def _alone_or_none(program: Program, cells: Cells) -> dict[str, Tensor] | None:
+    """Return what `_alone` does; None where the program cannot be run for one set of values either."""
+    try:
+        return _alone(program, cells, {})
+    except Exception:  # what is wrong is told of the first run
+        return None
+
+
+def _require_shape(layer: Layer, found: Tensor, cells: Cells) -> None:
+    """Refuse what a layer returns if its last axis is as long as no table of these data is."""
+    if layer.stage == "scale":
+        what, size = "number", 1
+    elif layer.stage == "margin":
+        what, size = "comparison", len(cells)
+    elif layer.stage in ("utility", "behaviour"):
+        what, size = "item", cells.n_items
+    else:
+        return
+    last = found.shape[-1] if found.dim() else 1
+    if last not in (1, size):
+        raise ProgramError(
+            f"{layer.label} returns {last} entries for {size} {what}{'s' * (size > 1)}; a layer here is "
+            f"{called(layer.stage)}{SIZES}"
+        )
 
 
 def _end(program: Program, seen: Substitute) -> dict[str, Tensor]:

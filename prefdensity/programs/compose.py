@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from prefdensity.errors import ProgramError
 from prefdensity.programs.defaults import COMPARED, GRADES, JUDGED, SCALE, TIES
 from prefdensity.programs.judged_cells import observe_units
-from prefdensity.programs.layers import STAGES, Layer, Program
+from prefdensity.programs.layers import Layer, Program
 from prefdensity.programs.pipeline import run_stages
 from prefdensity.programs.shelf import find, tie_rules
+from prefdensity.programs.stages import STAGES
 
 _REPEATABLE = ("margin", "noise")
 

@@ -6,10 +6,12 @@ import inspect
 import math
 import numbers
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from prefdensity.errors import ProgramError
@@ -17,21 +19,10 @@ from prefdensity.programs.cells import Cells
 from prefdensity.programs.effect_names import declared
 from prefdensity.programs.mends import FINDINGS, Mend
 from prefdensity.programs.mirrors import Mirror
+from prefdensity.programs.stages import SIZES, STAGES, called, require_inputs
 from prefdensity.programs.tables import plain
 from prefdensity.words import shortened
 
-STAGES = {
-    "scale": "(data) -> standard deviation of utilities, for all types; of utility layers that take a `scale`",
-    "utility": "(data) or (data, scale) -> utility [..., item]",
-    "types": "(data) -> type weights [..., type]; the utility stage then runs once per type",
-    "rating": "(utility, data) -> None; observes ratings of the same items beside the comparisons",
-    "behaviour": "(utility, data) -> score [..., item]; scores are compared in the place of utilities",
-    "label": "(data) -> log density [..., point] of the labels of judged units",
-    "judge": "(data) -> margin [..., judgement] by which output 1 is preferred, given the label",
-    "margin": "(margin, data) -> margin [..., comparison]; any number, in the order of MARGIN_ORDER",
-    "choice": "(margin, data) -> log_prob [..., comparison, outcome]",
-    "noise": "(log_prob, data) -> log_prob; any number, in the order written",
-}
 # Sums and products do not commute, so margin layers have one order. Reliability is how much one cares which item is
 # better: it multiplies all that is wanted, and only that. Where the eye falls first is no part of it: a judge who does
 # not care is led by the order as much as others, or more. A layer that multiplies the biases too says "whole".
@@ -270,7 +261,7 @@ def layer(
     Raises
     ------
     ProgramError
-        For an unknown stage or finding, or a choice rule without outcomes.
+        For an unknown stage or finding, a choice rule without outcomes, or a function of other inputs than the stage's.
     """
     if stage not in STAGES:
         raise ProgramError(f"there is no stage {stage!r}; stages are {', '.join(STAGES)}")
@@ -289,6 +280,7 @@ def layer(
     rules = {name: _rule(name, value, varies or {}) for name, value in said.items()}
 
     def wrap(function: Callable[..., Any]) -> Layer:
+        require_inputs(stage, function)
         return Layer(
             name=function.__name__,
             stage=stage,
@@ -347,6 +339,19 @@ class Program:
 
     def __repr__(self) -> str:
         return f"Program({self.name})"
+
+    def fault(self, error: Exception) -> str:
+        """Say which layer raised an error when the program was run, where, and what a layer there is."""
+        layers = {getattr(inspect.unwrap(each.function), "__code__", None): each for each in self.layers}
+        who, what, place = self.name, "", ""
+        for frame, line in traceback.walk_tb(error.__traceback__):
+            layer, code = layers.get(frame.f_code), frame.f_code
+            if layer is not None:
+                who, what = layer.label, f"; a layer here is {called(layer.stage)}"
+            if layer is not None or code is getattr(self.model, "__code__", None):
+                place = f" ({Path(code.co_filename).name}, line {line})"
+        shapes = SIZES if isinstance(error, RuntimeError | IndexError | ValueError) else ""
+        return f"{who}{place} fails on these data with {type(error).__name__}: {error}{what}{shapes}"
 
     @property
     def summary(self) -> str:
