@@ -24,6 +24,7 @@ _CLOSE = 1e-6
 # A curvature serves another step while each leaves at most this share of the nats that were left (factoring a new one
 # costs as much as several steps); the last step with the curvature of where it starts leaves less than this share.
 _PACE, _FRESH = 0.1, 1e-8
+_LONG = 2.0  # twice the nats that a long step gains
 # Relative error of the sum over a large table.
 _ROUNDING = 1e-14
 # No utility difference that a table can support is this large; a climb beyond it has no end.
@@ -96,45 +97,49 @@ class Climber:
             value, gradient, precision = self.curvature(z)
             solve, pace, again = self._solver(precision), _FRESH, precision.factors
         else:
-            value, gradient = self._slope(z)
+            value, gradient, _ = self._slope(z)
             solve, pace, again = self._within(known.covariance), _PACE, True
         step = solve(gradient)
-        gain = float(gradient @ step)
+        gain, slow = float(gradient @ step), False
         for iteration in range(1, most + 1):
             near = precision is None and gain * max(pace, gain) < left
             if near or max(gain, gain * pace / _FRESH) < _CLOSE:
                 return Mode(z + step, value + gain / 2, True, iteration, precision)
             size, least = 1.0, 1e-9 if precision is not None else 0.1
+            # where curvatures serve one long step each, the next one is made at once: it has the slope as well
+            look = self.curvature if slow and gain > _LONG and iteration < most else self._slope
             while size > least:
-                there = self._slope(z + size * step)
+                there = look(z + size * step)
                 if there[0] >= value + 1e-4 * size * gain - _ROUNDING * abs(value):
                     break
                 size /= 2
             else:
                 if precision is not None:  # no ascent left that floating point can see
                     return Mode(z, value, gain < 1e-4, iteration, precision)
-                size, there = 0.0, (value, gradient)  # the curvature had changed too much
-            z, (value, gradient) = z + size * step, there
-            if not self.prior and float(z.abs().max()) > _FAR:
+                size, there = 0.0, (value, gradient, None)  # the curvature had changed too much
+            z, (value, gradient, precision) = z + size * step, there
+            if iteration == most or (not self.prior and float(z.abs().max()) > _FAR):
                 break
-            before, pace, precision = gain, 1.0, None
+            before, pace = gain, 1.0
             if again and size == 1:
                 step = solve(gradient)
                 gain = float(gradient @ step)
                 pace = gain / before
-            if not pace < _PACE:
-                _, gradient, precision = self.curvature(z)
+            slow = not pace < _PACE
+            if slow or precision is not None:
+                if precision is None:
+                    _, gradient, precision = self.curvature(z)
                 solve, pace, again = self._solver(precision), _FRESH, precision.factors
                 step = solve(gradient)
                 gain = float(gradient @ step)
         return Mode(z, value, False, most, precision)
 
-    def _slope(self, z: Tensor) -> tuple[float, Tensor]:
-        """Return value and gradient [dimension] at z [dimension]."""
+    def _slope(self, z: Tensor) -> tuple[float, Tensor, None]:
+        """Return value and gradient [dimension] at z [dimension], and no curvature."""
         free = z.detach()[None].requires_grad_()
         value = self.objective(free).sum()
         (gradient,) = torch.autograd.grad(value, free)
-        return float(value.detach()), gradient[0]
+        return float(value.detach()), gradient[0], None
 
     def _solver(self, precision: Precision) -> Callable[[Tensor], Tensor]:
         """Return what makes a Newton step [dimension] in the free coordinates of a gradient [dimension]."""

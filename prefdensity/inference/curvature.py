@@ -204,17 +204,25 @@ class LocalCurvature:
         outcome = self.view.cells.outcome if counts is None else counts.squeeze(-3)
         assert outcome is not None  # a view has data
         total = (outcome[..., rows, :] * self.felt.log_prob(margin, felt, rows)).sum(-1) * weight
-        # a site that shapes the priors of others alone has no slope here
-        first = torch.autograd.grad(total.sum(), free, create_graph=True, materialize_grads=True)
-        curved: dict[tuple[int, int], Tensor] = {}
-        for k, slope in enumerate(first):
-            if not slope.requires_grad:
-                continue
-            second = torch.autograd.grad(slope.sum(), free[k:], retain_graph=True, allow_unused=True)
-            curved |= {(k, k + m): value.detach() for m, value in enumerate(second) if value is not None}
+        first, curved = derivatives_of(total, free)
         value = total.detach().sum(-1)
-        value = value if len(value) == len(free[0]) else value.sum(0, keepdim=True)
-        return value, [slope.detach() for slope in first], curved
+        return value if len(value) == len(free[0]) else value.sum(0, keepdim=True), first, curved
+
+
+def derivatives_of(total: Tensor, free: list[Tensor]) -> tuple[list[Tensor], dict[tuple[int, int], Tensor]]:
+    """Return slopes of log likelihoods by what comparisons feel, and second derivatives by two of them.
+
+    Each has the shape of what is felt, and is felt by one comparison alone.
+    """
+    # a site that shapes the priors of others alone has no slope here
+    first = torch.autograd.grad(total.sum(), free, create_graph=True, materialize_grads=True)
+    curved: dict[tuple[int, int], Tensor] = {}
+    for k, slope in enumerate(first):
+        if not slope.requires_grad:
+            continue
+        second = torch.autograd.grad(slope.sum(), free[k:], retain_graph=True, allow_unused=True)
+        curved |= {(k, k + m): value.detach() for m, value in enumerate(second) if value is not None}
+    return [slope.detach() for slope in first], curved
 
 
 class _ArrowSum:

@@ -33,12 +33,13 @@ from torch import Tensor
 
 from prefdensity.errors import ProgramError
 from prefdensity.inference.arrow import Arrow
-from prefdensity.inference.felt import Felt
+from prefdensity.inference.curvature import derivatives_of
+from prefdensity.inference.felt import PASS, Felt
 from prefdensity.inference.leaves import Leaf
 from prefdensity.inference.locality import confirmed, sites_of
 from prefdensity.inference.margins import Margins
-from prefdensity.inference.precision import DENSE, Dense, Gaussian, Precision
-from prefdensity.inference.prior import log_prior
+from prefdensity.inference.precision import DENSE, Dense, Gaussian, Precision, as_slice
+from prefdensity.inference.prior import Prior, log_prior
 from prefdensity.inference.site import Site
 from prefdensity.inference.view import View
 
@@ -75,7 +76,7 @@ class TypesPrecision:
     def whole(self) -> Precision:
         """Minus the Hessian."""
         missing = self.doubt
-        return self.complete if missing is None else Dense(self.complete.dense() - missing)
+        return self.complete if missing is None else Dense(self.complete.dense().sub_(missing))
 
     def times(self, x: Tensor) -> Tensor:
         """See `Precision`."""
@@ -99,13 +100,36 @@ class TypesPrecision:
 
         def missing() -> Tensor | None:
             everything = self.doubt
-            return None if everything is None else everything[free[:, None], free[None]]
+            at = as_slice(free)
+            return None if everything is None else everything[at][:, at]
 
         return TypesPrecision(complete, missing), cross
 
     def gaussian(self) -> Gaussian | None:
         """See `Precision`."""
         return self.whole.gaussian()
+
+
+@dataclass(frozen=True, eq=False)
+class _FeltByType:
+    """What comparisons feel, were everybody of one type: by type and comparison, their log likelihood and its slopes.
+
+    `curved` has its second derivatives by two leaves, the first being none behind the second.
+    """
+
+    leaves: list[Leaf]
+    log_prob: Tensor
+    slope: list[Tensor]
+    curved: dict[tuple[int, int], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class _Weights:
+    """Logarithms of the types' weights [type], their slopes [type, entry] and curvatures [type, entry, entry]."""
+
+    log: Tensor
+    slope: Tensor
+    curved: Tensor
 
 
 class TypesCurvature:
@@ -137,37 +161,36 @@ class TypesCurvature:
 
     def __call__(self, z: Tensor) -> tuple[float, Tensor, TypesPrecision]:
         """Return value, gradient [dimension] and minus the Hessian of the log joint density."""
-        leaves, free, cell, log_weight = self._run(z)
+        felt, weights = self._felt(z), self._weights(z)
         cells = self.view.cells
         assert cells.annotator is not None
-        table = cell.detach().new_zeros(*cell.shape[:-1], cells.n_annotators)
-        joint = table.index_add(-1, cells.annotator, cell.detach()) + log_weight.detach()[:, None]
+        table = z.new_zeros(self.view.n_types, cells.n_annotators)
+        joint = table.index_add_(-1, cells.annotator, felt.log_prob) + weights.log[:, None]
         responsibility = joint.softmax(0) if self.assignment is None else self.assignment[0]
         value = (joint.logsumexp(0) if self.assignment is None else (responsibility * joint).sum(0)).sum()
-        gradient, hessian = self._complete(z, leaves, free, cell, responsibility)
         prior = log_prior(self.view, z[None])
-        prior.add_to(hessian[None])
+        gradient, complete = self._complete(felt, weights, responsibility, prior)
 
-        @torch.enable_grad()  # also when draws are weighed
         def missing() -> Tensor | None:
-            return None if self.assignment is not None else self._missing(z, leaves, free, cell, responsibility)
+            return None if self.assignment is not None else self._missing(felt, weights, responsibility)
 
-        precision = TypesPrecision(self._apart(-hessian), missing)
-        return float(value + prior.value[0]), gradient + prior.gradient[0], precision
-
-    def _apart(self, matrix: Tensor) -> Arrow:
-        """Return a matrix [dimension, dimension] without entries between types as an arrow."""
-        outer, shared = self._order
-        tip = torch.stack([matrix[at[:, None], at[None]] for at in outer])
-        arm = torch.stack([matrix[at[:, None], shared[None]] for at in outer])
-        return Arrow(tip, arm, matrix[shared[:, None], shared[None]], outer, shared)
+        return float(value + prior.value[0]), gradient, TypesPrecision(complete, missing)
 
     @cached_property
     def _order(self) -> tuple[Tensor, Tensor]:
         """Coordinates of each type's utilities [type, utility], and of what types share [shared]."""
-        everything = torch.arange(self.view.dimension, device=self.view.device)
-        outer = torch.stack([everything[self._of_type(k)] for k in range(self.view.n_types)])
-        return outer, everything[~torch.isin(everything, outer)]
+        own, shared = self._apart(torch.arange(self.view.dimension, device=self.view.device))
+        return own, shared
+
+    def _apart(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return of x [dimension] what is of each type's utilities [type, utility], and what types share [shared]."""
+        at = self.utility.at
+        return x[at].reshape(self.view.n_types, -1), torch.cat([x[: at.start], x[at.stop :]])
+
+    def _beside(self, at: slice) -> slice:
+        """Return where coordinates that types share lie among what they share."""
+        away = self.margins.size * self.view.n_types if at.start >= self.utility.at.stop else 0
+        return slice(at.start - away, at.stop - away)
 
     @cached_property
     def _judged(self) -> tuple[Tensor, Tensor]:
@@ -177,112 +200,126 @@ class TypesCurvature:
         judged[cells.annotator] = True
         return judged, torch.nonzero(~judged).flatten()
 
-    def _run(self, z: Tensor) -> tuple[list[Leaf], list[Tensor], Tensor, Tensor]:
-        """Return leaves [type, comparison], free copies, log likelihoods [type, comparison], log weights [type]."""
+    @torch.enable_grad()  # also when draws are weighed
+    def _felt(self, z: Tensor) -> _FeltByType:
+        """Return what comparisons feel, were everybody of one type, and derivatives of their log likelihoods by it."""
         cells, types = self.view.cells, self.view.n_types
         leaves = [self.margins.leaf(z[self.utility.at].reshape(types, -1), slice(0, self.margins.size))]
         leaves += [replace(leaf, value=leaf.value.expand(types, -1)) for leaf in self.felt.leaves(z[None])]
-        free = [leaf.value.detach().clone().requires_grad_() for leaf in leaves]
         assert cells.outcome is not None  # a view has data
-        cell = (cells.outcome * self.felt.log_prob(free[0], free[1:])).sum(-1)
-        return leaves, free, cell, self._log_weight(z[self.weight.at].detach())
+        totals, firsts, seconds = [], [], []
+        for start in range(0, max(1, len(cells)), PASS):
+            rows = slice(start, start + PASS)
+            free = [leaf.value[:, rows].detach().clone().requires_grad_() for leaf in leaves]
+            total = (cells.outcome[rows] * self.felt.log_prob(free[0], free[1:], rows)).sum(-1)
+            first, second = derivatives_of(total, free)
+            totals.append(total.detach())
+            firsts.append(first)
+            seconds.append(second)
+        return _FeltByType(
+            leaves,
+            torch.cat(totals, -1),
+            [torch.cat(slopes, -1) for slopes in zip(*firsts, strict=True)],
+            {pair: torch.cat([second[pair] for second in seconds], -1) for pair in seconds[0]},
+        )
 
-    def _of_type(self, k: int) -> slice:
-        start = self.utility.at.start + k * self.margins.size
-        return slice(start, start + self.margins.size)
+    @torch.enable_grad()
+    def _weights(self, z: Tensor) -> _Weights:
+        """Return the logarithms of the types' weights, and their derivatives."""
+        part = z[self.weight.at].detach().repeat(self.view.n_types, 1).requires_grad_()  # a copy for each type
+        log = self.weight.transform(part).log().diagonal()
+        (slope,) = torch.autograd.grad(log.sum(), part, create_graph=True)
+        curved = [torch.autograd.grad(each.sum(), part, retain_graph=True)[0] for each in slope.T]
+        return _Weights(log.detach(), slope.detach(), torch.stack(curved, 1))
 
     def _complete(
-        self, z: Tensor, leaves: list[Leaf], free: list[Tensor], cell: Tensor, responsibility: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Return gradient and Hessian of the likelihood of complete data, weighted by `responsibility`."""
-        cells, types = self.view.cells, range(self.view.n_types)
+        self, felt: _FeltByType, weights: _Weights, responsibility: Tensor, prior: Prior
+    ) -> tuple[Tensor, Arrow]:
+        """Return gradient and minus the Hessian of complete data, weighted by `responsibility`, and of the prior."""
+        cells, at = self.view.cells, self._beside(self.weight.at)
         assert cells.annotator is not None
-        gradient, hessian = torch.zeros_like(z), z.new_zeros(len(z), len(z))
-        weighted = (cell * responsibility.index_select(-1, cells.annotator)).sum()
-        first = torch.autograd.grad(weighted, free, create_graph=True)
-        for at, (leaf, slope) in enumerate(zip(leaves, first, strict=True)):
-            pulled = leaf.pullback(slope.detach())
-            if at == 0:
-                gradient[self.utility.at] = pulled.flatten()
+        by, share = responsibility.index_select(-1, cells.annotator), responsibility.sum(-1)
+        gradient = prior.gradient[0].clone()
+        for k, (leaf, slope) in enumerate(zip(felt.leaves, felt.slope, strict=True)):
+            pulled = leaf.pullback(by * slope)
+            gradient[leaf.at if k else self.utility.at] += pulled.sum(0) if k else pulled.flatten()
+        gradient[self.weight.at] += share @ weights.slope
+        tip, arm, corner = self._of_prior(prior)
+        for (k, m), values in felt.curved.items():
+            mine, theirs = felt.leaves[k], felt.leaves[m]
+            block = mine.block(theirs, by * values)
+            if m == 0:
+                tip -= block
+            elif k == 0:
+                arm[..., self._beside(theirs.at)] -= block
             else:
-                gradient[leaf.at] += pulled.sum(0)
-            second = torch.autograd.grad(slope.sum(), free[at:], retain_graph=True, allow_unused=True)
-            for other, values in zip(leaves[at:], second, strict=True):
-                if values is None:
-                    continue
-                block = leaf.block(other, values.detach())
-                if at > 0:
-                    hessian[leaf.at, other.at] += block.sum(0)
-                    if other is not leaf:
-                        hessian[other.at, leaf.at] += block.sum(0).T
-                    continue
-                for k in types:
-                    mine = self._of_type(k)
-                    theirs = mine if other is leaf else other.at
-                    hessian[mine, theirs] += block[k]
-                    if other is not leaf:
-                        hessian[theirs, mine] += block[k].T
-        share = responsibility.sum(-1)
-        part = z[self.weight.at].detach()
-        gradient[self.weight.at] = torch.autograd.functional.jacobian(lambda x: share @ self._log_weight(x), part)
-        hessian[self.weight.at, self.weight.at] = torch.autograd.functional.hessian(
-            lambda x: share @ self._log_weight(x), part
-        )
-        return gradient, hessian
+                corner[self._beside(mine.at), self._beside(theirs.at)] -= block.sum(0)
+                if k != m:
+                    corner[self._beside(theirs.at), self._beside(mine.at)] -= block.sum(0).T
+        corner[at, at] -= (share[:, None, None] * weights.curved).sum(0)
+        return gradient, Arrow(tip, arm, corner, *self._order)
 
-    def _log_weight(self, part: Tensor) -> Tensor:
-        return self.weight.transform(part).log()  # type: ignore[no-any-return]
+    def _of_prior(self, prior: Prior) -> tuple[Tensor, Tensor, Tensor]:
+        """Return minus the Hessian of the prior: of types, of types and what they share, and of what they share."""
+        own, shared = self._apart(prior.diagonal[0])
+        tip, corner = torch.diag_embed(-own), torch.diag(-shared)
+        arm = own.new_zeros(*own.shape, len(shared))
+        for k, (row,) in prior.rows:
+            own, shared = self._apart(row)
+            at = self._beside(slice(k, k + 1)).start
+            arm[..., at] -= own
+            corner[at] -= shared
+            corner[:, at] -= shared
+            corner[at, at] += row[k]
+        return tip, arm, corner
 
-    def _missing(
-        self, z: Tensor, leaves: list[Leaf], free: list[Tensor], cell: Tensor, responsibility: Tensor
-    ) -> Tensor | None:
+    def _missing(self, felt: _FeltByType, weights: _Weights, responsibility: Tensor) -> Tensor | None:
         """Return the covariance of annotators' scores under their types' probabilities, summed over annotators."""
-        cells, types = self.view.cells, self.view.n_types
+        cells, types, size = self.view.cells, self.view.n_types, self.view.dimension
         assert cells.annotator is not None
         judged, idle_at = self._judged
         doubt = torch.nonzero(judged & (responsibility.amax(0) < 1 - _SURE)).flatten()
         if not len(doubt) and not len(idle_at):
             return None
-        out = z.new_zeros(len(z), len(z))
-        scores = [score.detach() for score in torch.autograd.grad(cell.sum(), free)]
-        slope = torch.autograd.functional.jacobian(self._log_weight, z[self.weight.at].detach())
+        out = responsibility.new_zeros(size, size)
         idle = responsibility[:, idle_at]  # who judged nothing has a score of the weights alone
         spread = torch.diag(idle.sum(-1)) - idle @ idle.T
-        out[self.weight.at, self.weight.at] = slope.T @ spread @ slope
+        out[self.weight.at, self.weight.at] = weights.slope.T @ spread @ weights.slope
         at = [self._support(k) for k in range(types)]
         for some in doubt.split(max(1, _SCORES // (len(at[0]) * types))):
-            place = torch.full((cells.n_annotators,), -1, device=z.device)
-            place[some] = torch.arange(len(some), device=z.device)
+            place = torch.full((cells.n_annotators,), -1, device=out.device)
+            place[some] = torch.arange(len(some), device=out.device)
             rows = torch.nonzero(place[cells.annotator] >= 0).flatten()
             who, share = place[cells.annotator[rows]], responsibility[:, some]
-            table = [
-                self._scores(leaves, [each[k, rows] for each in scores], rows, who, len(some)) for k in range(types)
-            ]
+            score = [self._scores(felt, weights, k, rows, who, len(some)) for k in range(types)]
             for k in range(types):
-                table[k][:, len(at[k]) - slope.shape[1] :] = slope[k]
-            for k in range(types):
-                for m in range(types):
+                for m in range(k + 1):
                     both = share[k] * (float(k == m) - share[m])
-                    out[at[k][:, None], at[m][None]] += (table[k].T * both) @ table[m]
+                    block = (score[k].T * both) @ score[m]
+                    out[at[k][:, None], at[m][None]] += block
+                    if k != m:
+                        out[at[m][:, None], at[k][None]] += block.T
         return out
 
     def _support(self, k: int) -> Tensor:
         """Return the coordinates that a score of type k has: its utilities, what all types share, the weights."""
-        parts = [self._of_type(k), *(site.at for site in self.others), self.weight.at]
+        own, _ = self._order
         everything = torch.arange(self.view.dimension, device=self.view.device)
-        return torch.cat([everything[part] for part in parts])
+        return torch.cat([own[k], *(everything[site.at] for site in self.others), everything[self.weight.at]])
 
-    def _scores(self, leaves: list[Leaf], slopes: list[Tensor], rows: Tensor, who: Tensor, people: int) -> Tensor:
-        """Return the scores [annotator, support] of some annotators, were they of the type of these slopes."""
-        size = len(self._support(0))
-        out = slopes[0].new_zeros(people, size)
+    def _scores(
+        self, felt: _FeltByType, weights: _Weights, k: int, rows: Tensor, who: Tensor, people: int
+    ) -> Tensor:
+        """Return the scores [annotator, support] of some annotators, were they of type k."""
         starts, start = {}, self.margins.size
         for site in self.others:
             starts[site.at.start] = start
             start += site.at.stop - site.at.start
-        for k, (leaf, slope) in enumerate(zip(leaves, slopes, strict=True)):
-            start = starts[leaf.at.start] if k else 0
-            out[:, start : start + leaf.at.stop - leaf.at.start] += leaf.pullback_by(slope, rows, who, people)
+        out = weights.slope.new_zeros(people, start + weights.slope.shape[1])
+        out[:, start:] = weights.slope[k]
+        for m, (leaf, slope) in enumerate(zip(felt.leaves, felt.slope, strict=True)):
+            start = starts[leaf.at.start] if m else 0
+            out[:, start : start + leaf.at.stop - leaf.at.start] += leaf.pullback_by(slope[k, rows], rows, who, people)
         return out
 
 

@@ -30,6 +30,7 @@ _PASS, _PASS_THERE = 1_000_000, 20_000_000
 _LIGHT, _SINGLE, _TRACED = 2_000, 10_000, 100_000
 _PART = 500_000  # cell evaluations of one vector in a part of a large table
 _STREAMS = 64  # that large tables are read in, see `_step_cells`
+_OFTEN = 30  # passes from which on a graph of one, which takes a few to make, saves time
 _READ = 128  # features that are read in a pass, for each number that it holds
 # Numbers of features that are read at once, and comparisons at which it is looked whether only differences are felt.
 _FEW, _PROBE = 2**17, 500
@@ -323,9 +324,20 @@ class View:
         Of a large table in single precision, which is off by less than .01 nats for a hundred thousand comparisons.
         """
         parts = self._parts(self._light_cells)
-        passes = z.split(self._fits(len(parts)))
-        every = [[self.log_parts(few, cells=cells) for cells in parts] for few in passes]
-        return torch.cat([pairs[0][0] + sum(log_likelihood for _, log_likelihood in pairs) for pairs in every])
+
+        def one(few: Tensor) -> tuple[Tensor, ...]:
+            pairs = [self.log_parts(few, cells=cells) for cells in parts]
+            return (pairs[0][0] + sum(log_likelihood for _, log_likelihood in pairs),)
+
+        return self._over_passes(z, one, len(parts))
+
+    def _over_passes(self, z: Tensor, one: Function, parts: int = 1) -> Tensor:
+        """Return what `one` says of few vectors [few, ...] for many, in passes: of very many by a graph."""
+        passes = z.split(self._fits(parts))
+        often = len(passes) >= _OFTEN and parts == 1 and self.device.type == "cpu"
+        again = traced(one, passes[:1]) if often else one
+        with environment(self.dtype, device=self.device):  # a graph makes tensors as the program did
+            return torch.cat([(again if len(few) == len(passes[0]) else one)(few)[0] for few in passes])
 
     def slopes_of(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Return `log_joint_of` many vectors and its gradient [draw, dimension]."""
@@ -357,8 +369,12 @@ class View:
     @torch.no_grad()
     def type_probability(self, z: Tensor) -> Tensor:
         """Return p(type of annotator | data, z) [fit, annotator, type] of a program with types."""
-        runs = (self.run(self.values(part)[0], len(part), self._light_cells).met["outcome"] for part in self.chunks(z))
-        return torch.cat([each["fn"].type_probability(each["value"]).to(self.dtype) for each in runs])
+
+        def one(few: Tensor) -> tuple[Tensor, ...]:
+            outcome = self.run(self.values(few)[0], len(few), self._light_cells).met["outcome"]
+            return (outcome["fn"].type_probability(outcome["value"]).to(self.dtype),)
+
+        return self._over_passes(z, one)
 
     def curvature_scale(self, z: Tensor, probes: int = 32) -> Tensor:
         """Return 1 / sqrt of the diagonal of minus the Hessian [dimension] at z, estimated from random probes."""

@@ -27,6 +27,15 @@ def by_outcome(*log_prob: Tensor) -> Tensor:
     return torch.stack(torch.broadcast_tensors(*map(plain, log_prob))).movedim(0, -1)
 
 
+def sum_products(count: Tensor, log_prob: Tensor) -> Tensor:
+    """Return sum over the last axis of count * log_prob, tables [..., outcome] laid out outcome by outcome."""
+    first, *others = zip(count.unbind(-1), log_prob.unbind(-1), strict=True)
+    total = first[0] * first[1]
+    for each, value in others:
+        total = torch.addcmul(total, each, value)
+    return total
+
+
 def luce(*log_weight: Tensor) -> Tensor:
     """Return the table [..., comparison, outcome] of outcomes with probabilities proportional to exp(log_weight)."""
     stacked = torch.stack(torch.broadcast_tensors(*map(plain, log_weight)))
@@ -170,7 +179,8 @@ class TypeMixture(TorchDistribution):
 
     def type_log_lik(self, value: Tensor) -> Tensor:
         """Return the log likelihood [..., type, annotator] of each annotator's judgements under each type."""
-        cell = (value.unsqueeze(-3) * self.outcome_log_prob).sum(-1)
+        # outcome by outcome, as both are laid out: no table of products is made to be summed at once
+        cell = sum_products(value.unsqueeze(-3), self.outcome_log_prob)
         table = cell.new_zeros((*cell.shape[:-1], self.n_annotators))
         return table.scatter_add(-1, self.annotator.expand(cell.shape), cell)  # its gradient is a gather: see `entries`
 

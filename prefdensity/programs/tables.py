@@ -66,7 +66,10 @@ def entries(table: Tensor, index: Tensor) -> Tensor:
         return table.narrow(-1, int(index), 1)
     if table.dim() > 1 and table.stride(0) == 1 and table.numel() == len(table) * table.shape[-1]:  # see `by_entry`
         return table.movedim(-1, 0).index_select(0, index).movedim(0, -1)
-    # gather: on the CPU index_select takes ten times as long for a batch of tables, and fancy indexing longer
+    if table.dtype == torch.float32 and table.device.type == "cpu":
+        flat = table.reshape(-1, table.shape[-1])  # with more axes it takes five times as long
+        return flat.index_select(-1, index).reshape(*table.shape[:-1], -1)
+    # gather: index_select takes twice as long for tables in double precision, and fancy indexing longer
     return table.gather(-1, index.expand(*table.shape[:-1], -1))
 
 
