@@ -32,7 +32,7 @@ from prefdensity.errors import ProgramError
 from prefdensity.inference.arrow import Arrow
 from prefdensity.inference.felt import PASS, Felt
 from prefdensity.inference.krylov import Pattern, Sparse
-from prefdensity.inference.leaves import Leaf
+from prefdensity.inference.leaves import Leaf, derivatives_of
 from prefdensity.inference.locality import confirmed, sites_of
 from prefdensity.inference.margins import Margins
 from prefdensity.inference.precision import DENSE, Dense, Precision
@@ -207,22 +207,6 @@ class LocalCurvature:
         first, curved = derivatives_of(total, free)
         value = total.detach().sum(-1)
         return value if len(value) == len(free[0]) else value.sum(0, keepdim=True), first, curved
-
-
-def derivatives_of(total: Tensor, free: list[Tensor]) -> tuple[list[Tensor], dict[tuple[int, int], Tensor]]:
-    """Return slopes of log likelihoods by what comparisons feel, and second derivatives by two of them.
-
-    Each has the shape of what is felt, and is felt by one comparison alone.
-    """
-    # a site that shapes the priors of others alone has no slope here
-    first = torch.autograd.grad(total.sum(), free, create_graph=True, materialize_grads=True)
-    curved: dict[tuple[int, int], Tensor] = {}
-    for k, slope in enumerate(first):
-        if not slope.requires_grad:
-            continue
-        second = torch.autograd.grad(slope.sum(), free[k:], retain_graph=True, allow_unused=True)
-        curved |= {(k, k + m): value.detach() for m, value in enumerate(second) if value is not None}
-    return [slope.detach() for slope in first], curved
 
 
 class _ArrowSum:

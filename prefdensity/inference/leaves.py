@@ -139,6 +139,22 @@ class Leaf:
         return flat.reshape(people, self.own, other.own)
 
 
+def derivatives_of(total: Tensor, free: list[Tensor]) -> tuple[list[Tensor], dict[tuple[int, int], Tensor]]:
+    """Return slopes of log likelihoods by what comparisons feel, and second derivatives by two of them.
+
+    Each has the shape of what is felt, and is felt by one comparison alone.
+    """
+    # a site that shapes the priors of others alone has no slope here
+    first = torch.autograd.grad(total.sum(), free, create_graph=True, materialize_grads=True)
+    curved: dict[tuple[int, int], Tensor] = {}
+    for k, slope in enumerate(first):
+        if not slope.requires_grad:
+            continue
+        second = torch.autograd.grad(slope.sum(), free[k:], retain_graph=True, allow_unused=True)
+        curved |= {(k, k + m): value.detach() for m, value in enumerate(second) if value is not None}
+    return [slope.detach() for slope in first], curved
+
+
 def product(z: Tensor, matrix: Tensor) -> Tensor:
     """Return z [fit, size] times the rows of a dense matrix [comparison, size], as [fit, comparison]."""
     out = z.new_empty(len(z), len(matrix))

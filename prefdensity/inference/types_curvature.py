@@ -33,9 +33,8 @@ from torch import Tensor
 
 from prefdensity.errors import ProgramError
 from prefdensity.inference.arrow import Arrow
-from prefdensity.inference.curvature import derivatives_of
 from prefdensity.inference.felt import PASS, Felt
-from prefdensity.inference.leaves import Leaf
+from prefdensity.inference.leaves import Leaf, derivatives_of
 from prefdensity.inference.locality import confirmed, sites_of
 from prefdensity.inference.margins import Margins
 from prefdensity.inference.precision import DENSE, Dense, Gaussian, Precision, as_slice
