@@ -12,6 +12,7 @@ from prefdensity.data.comparisons import Comparisons
 from prefdensity.errors import FitError
 from prefdensity.inference import stochastic
 from prefdensity.inference.batches import Batches
+from prefdensity.inference.fitting import fit_again
 from prefdensity.inference.view import View
 from prefdensity.programs.tabulate import cells_of
 
@@ -92,6 +93,8 @@ def test_a_fit_in_batches_resumes_with_the_same_batches(tmp_path, monkeypatch):
     assert "interrupted after 200 steps" in fit(path).status.message
     monkeypatch.setattr(stochastic.Checkpoint, "keep", keep)
     resumed = fit(path)
+    again = fit_again(whole, data.take(np.arange(150)), draws=100)
+    assert (again.status.settings["batch"], again.status.steps) == (70, 300)
     np.testing.assert_array_equal(resumed.draws["weight"], whole.draws["weight"])
     monkeypatch.setattr(stochastic.Checkpoint, "keep", interrupted)
     fit(path)

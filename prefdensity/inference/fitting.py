@@ -40,6 +40,7 @@ from prefdensity.version import __version__
 
 _RECORDED = ("torch", "pyro-ppl", "numpy")
 _LARGE = 1_000_000  # cell evaluations of one density
+_STEPS = ("guide", "max_steps", "batch")  # what is kept of svi where rows are fitted again
 
 
 @torch.inference_mode(False)
@@ -251,8 +252,9 @@ def _threads(count: int) -> Iterator[None]:
 
 
 def fit_again(post: Posterior, data: Comparisons | Choices, *, seed: int = 0, draws: int = 1000) -> Posterior:
-    """Fit the program of a posterior to other rows, by the method that was asked for and on the same device."""
-    how: dict[str, Any] = {"method": post.status.asked, "device": post.device}
+    """Fit the program of a posterior to other rows, by the method and the steps that were asked for, on its device."""
+    steps = {name: value for name, value in post.status.settings.items() if name in _STEPS}
+    how: dict[str, Any] = {"method": post.status.asked, "device": post.device, **steps}
     return fit(post.program, data, **how, draws=draws, seed=seed, progress=False)
 
 
