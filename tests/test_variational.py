@@ -81,10 +81,16 @@ def test_the_fixed_point_is_stationary_and_its_bound_is_that_of_draws():
     assert best.mode.value == pytest.approx(bound, abs=1e-2)
     checked = check_guide(view, best, 4000, torch.Generator().manual_seed(0))
     drawn = check_guide(view, found, 4000, torch.Generator().manual_seed(0))
-    assert bound > drawn.elbo - 4 * drawn.elbo_se
-    z, log_q = best.draw(40_000, torch.Generator().manual_seed(1))
-    gap = view.log_joint_of(z) - log_q
-    assert bound == pytest.approx(float(gap.mean()), abs=4 * float(gap.std()) / 200 + 0.02)  # and the nodes' error
+
+    def drawn_bound(guide):  # of its own draws, not of those that a check has moved
+        z, log_q = guide.draw(40_000, torch.Generator().manual_seed(1))
+        gap = view.log_joint_of(z) - log_q
+        return float(gap.mean()), float(gap.std()) / 200
+
+    by_mode, error = drawn_bound(found)
+    assert bound > by_mode - 4 * error
+    mean, error = drawn_bound(best)
+    assert bound == pytest.approx(mean, abs=4 * error + 0.02)  # and the nodes' error
     assert checked.k_hat < drawn.k_hat + 0.2
 
 
