@@ -1,4 +1,4 @@
-"""What more rows, items and annotators cost: CPU seconds and memory over two decades of each, with exponents."""
+"""What more rows, items, annotators, features and draws cost: CPU seconds and memory over two decades of each."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ from benchmarks.results import markdown
 ROWS = {n: f"1000x{n}" for n in (10_000, 31_623, 100_000, 316_228, 1_000_000)}
 ITEMS = {n: f"{n}x1000000" for n in (100, 316, 1000, 3162, 10_000)}
 ANNOTATORS = {n: f"reliability:100x200000x{n}" for n in (50, 158, 500, 1581, 5000)}
+FEATURES = {n: f"5000x{n}" for n in (10, 32, 100, 316, 1000)}
+FIT_DRAWS = {n: f"1000x100000x{n}" for n in (100, 316, 1000, 3162, 10_000)}
+LEFT_DRAWS = {n: f"1000x30000x{n}" for n in (100, 316, 1000, 3162, 10_000)}
+LEFT_ROWS = {n: f"1000x{n}x1000" for n in (3162, 10_000, 31_623, 100_000, 316_228)}
 # what grows, module, method, and the settings by its size
 AXES = (
     ("rows", "bradley_terry", "prefdensity, mode + covariance", ROWS),
@@ -18,6 +22,11 @@ AXES = (
     ("items", "bradley_terry", "prefdensity, mode + covariance", ITEMS),
     ("items", "bradley_terry", "prefdensity, whole fit", ITEMS),
     ("annotators", "annotators", "prefdensity, laplace", ANNOTATORS),
+    ("features", "embeddings", "linear", FEATURES),
+    ("features", "embeddings", "linear+reliability", FEATURES),
+    ("draws", "embeddings", "fit", FIT_DRAWS),
+    ("draws", "embeddings", "loo", LEFT_DRAWS),
+    ("rows", "embeddings", "loo", LEFT_ROWS),
 )
 HEAD = ("what grows", "job", "sizes", "engine", "fit CPU s", "peak MB", "exponent of time", "exponent of memory")
 
@@ -31,10 +40,11 @@ def curves(run: Any) -> str:
     ]
     return (
         "Rows: plain Bradley-Terry, 1,000 items. Items: the same, 1M rows. Annotators: reliability by laplace, "
-        "100 items, 200k rows. A whole fit goes from laplace to svi where the check of the approximation fails. "
-        "An exponent is the slope of log cost on log size by least squares over two decades, in "
-        f"brackets over the last one; memory is counted above the {floor:.0f} MB that an import takes.\n\n"
-        + markdown(HEAD, lines)
+        "100 items, 200k rows. Features: rewards of 10,000 answers in 5,000 pairs, 100 people. Draws: a whole fit of "
+        "1,000 items and 100k rows, and leave-one-out of 30k of them; its rows at 1,000 draws. A whole fit goes from "
+        "laplace to svi where the check of the approximation fails. An exponent is the slope of log cost on log size "
+        "by least squares over two decades, in brackets over the last one; memory is counted above the "
+        f"{floor:.0f} MB that an import takes.\n\n" + markdown(HEAD, lines)
     )
 
 

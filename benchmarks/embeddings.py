@@ -1,21 +1,20 @@
-"""Rewards on embeddings, and leave-one-out of large tables.
+"""Rewards on embeddings, and how long draws are waited for: `python -m benchmarks.embeddings METHOD SETTING`.
 
-    python -m benchmarks.embeddings rewards linear 100000x1024    # program, pairs x features
-    python -m benchmarks.embeddings loo 5000x1000000              # Bradley-Terry, items x comparisons
+    python -m benchmarks.embeddings linear+reliability 5000x256       # a program, pairs x features
+    python -m benchmarks.embeddings loo 5000x1000000x1000             # Bradley-Terry: items x comparisons x draws
+    python -m benchmarks.embeddings fit 5000x1000000x1000
 
-Of rewards every answer is an item of its own; 100 people judge, at random. Printed are CPU seconds, the largest
-resident memory of the process, k-hat, and the correlation of rewards with the truth.
+Of rewards every answer is an item of its own; 100 people judge, at random.
 """
 
 from __future__ import annotations
 
-import argparse
-import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from benchmarks.measuring import peak_memory
+from benchmarks.measuring import answer, timed, versions
 from prefdensity import Comparisons, fit, loo
 
 PEOPLE, SPREAD = 100, 1.5  # annotators; standard deviation of rewards
@@ -38,39 +37,39 @@ def table(pairs: int, features: int) -> tuple[Any, np.ndarray]:
     return data, reward
 
 
-def rewards(program: str, pairs: int, features: int) -> str:
-    """Fit a program and say what it took."""
+def rewards(program: str, pairs: int, features: int) -> Iterator[Any]:
+    """Fit a program of rewards."""
     data, reward = table(pairs, features)
-    began = time.process_time()
+    yield None
     post = fit(program, data, progress=False)
-    spent = time.process_time() - began
-    peak = peak_memory()
-    right = np.corrcoef(post.point["utility"], reward)[0, 1]
-    return f"fit {spent:.1f} CPU s, {peak:.0f} MB, k-hat {post.status.k_hat:.2f}, correlation {right:.3f}"
+    correlation = float(np.corrcoef(post.point["utility"], reward)[0, 1])
+    yield {"k_hat": post.status.k_hat, "method": post.status.method, "correlation": correlation}
 
 
-def left_out(items: int, rows: int) -> str:
-    """Leave every comparison out of a Bradley-Terry fit and say what it took."""
+def by_draws(items: int, rows: int, draws: int, leave_out: bool) -> Iterator[Any]:
+    """Fit Bradley-Terry with so many draws, or leave every comparison out of such a fit."""
     rng = np.random.default_rng(5)
     utility, a = rng.normal(size=items), rng.integers(0, items, rows)
     b = (a + rng.integers(1, items, rows)) % items
     outcome = np.where(rng.random(rows) < 1 / (1 + np.exp(utility[b] - utility[a])), 0, 1).astype(np.int8)
     data = Comparisons(items=tuple(map(str, range(items))), item_a=a, item_b=b, outcome=outcome, count=np.ones(rows))
-    post = fit("bradley_terry", data, progress=False)
-    before, began = peak_memory(), time.process_time()
-    found = loo(post, data)
-    return (
-        f"{found}: {time.process_time() - began:.1f} CPU s, {before:.0f} MB after the fit, {peak_memory():.0f} in all"
-    )
+    if leave_out:
+        post = fit("bradley_terry", data, draws=draws, progress=False)
+        yield None
+        yield {"elpd": loo(post, data).elpd}
+    else:
+        yield None
+        post = fit("bradley_terry", data, draws=draws, progress=False)
+        yield {"k_hat": post.status.k_hat, "method": post.status.method}
+
+
+def measure(method: str, setting: str) -> dict[str, Any]:
+    """Run one method in this process."""
+    sizes = tuple(map(int, setting.split("x")))
+    steps = by_draws(*sizes, method == "loo") if method in ("loo", "fit") else rewards(method, *sizes)
+    found = timed(steps)
+    return found | found.pop("result") | {"version": versions("prefdensity")}
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.embeddings")
-    commands = parser.add_subparsers(required=True, dest="command")
-    of_rewards, of_loo = commands.add_parser("rewards"), commands.add_parser("loo")
-    of_rewards.add_argument("program", help="such as linear, or linear+reliability")
-    of_rewards.add_argument("size", help="PAIRSxFEATURES")
-    of_loo.add_argument("size", help="ITEMSxROWS")
-    options = parser.parse_args()
-    one, other = map(int, options.size.split("x"))
-    print(left_out(one, other) if options.command == "loo" else rewards(options.program, one, other))
+    answer(measure)

@@ -227,6 +227,20 @@ def test_every_method_recovers_annotators(what, method):
     assert found["reliability" if what == "reliability" else "type accuracy"] > 0.8
 
 
+@pytest.mark.parametrize(
+    ("method", "setting", "told", "least"),
+    [
+        ("linear", "400x8", "correlation", 0.9),
+        ("fit", "20x2000x200", "wall", 0.0),
+        ("loo", "20x2000x200", "memory", 10.0),
+    ],
+)
+def test_embeddings_and_draws_are_measured(method, setting, told, least):
+    found = measured("embeddings", method, setting)
+    assert found[told] > least
+    assert found["fit"] > 0
+
+
 @pytest.mark.parametrize("job", [pytest.param(j, marks=pytest.mark.slow) for j in JOBS if j != "import prefdensity"])
 def test_every_job_ends(job):
     assert measured("end_to_end", job, "10x300" if "Parquet" in job else "-")["memory"] > 10

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from prefdensity.checking.remedies import remedies
 from prefdensity.errors import ProgramError
@@ -222,7 +222,7 @@ def _suspicion(rule: Rule, z: float, tried: pd.DataFrame, most: float) -> Suspic
     if seen:
         return Suspicion(rule, z, tried["gain"].max())
     told = f"the score of {best['layer']} shows what no check does (adjusted p = {best['p_adjusted']:.2g})"
-    return Suspicion(rule, float(norm.isf(best["p"] / 2)), tried["gain"].max(), told)
+    return Suspicion(rule, float(-ndtri(best["p"] / 2)), tried["gain"].max(), told)
 
 
 def covariate_rules(checks: Iterable[str]) -> list[Rule]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
-from scipy.stats import binom, norm
+from scipy.special import betainc, ndtr, ndtri
 
 from prefdensity.checking.sets import SetDesign
 from prefdensity.checking.votes import ALARM, MOST, VOTES, ExpectedVotes, VoteFinding, chances, tail
@@ -80,11 +80,11 @@ def _of_one_fate(votes: ExpectedVotes) -> Iterator[VoteFinding]:
         pairs = np.argwhere(np.triu(np.isfinite(z), 1))
         # tastes along few lines make many fates alike: a pair stands out beyond what most pairs show
         far = np.abs(z[tuple(pairs.T)]) if len(pairs) else np.zeros(1)
-        z = z / max(1.0, float(np.quantile(far, MOST) / norm.isf((1 - MOST) / 2)))
+        z = z / max(1.0, float(np.quantile(far, MOST) / -ndtri((1 - MOST) / 2)))
         for i, k in pairs[alike[tuple(pairs.T)] >= _ALIKE] if len(pairs) else pairs:
-            p = min(float(norm.sf(z[i, k])) * len(pairs), 1.0)
+            p = min(float(ndtr(-z[i, k])) * len(pairs), 1.0)
             won = between[i, k], between[k, i]
-            even = 2 * binom.cdf(min(won), sum(won), 0.5) if sum(won) else 1.0
+            even = 2 * betainc(max(won), min(won) + 1, 0.5) if sum(won) else 1.0  # of a binomial law
             if p < ALARM and even > _UNEVEN:
                 who, same, rows = _pair(votes, int(i), int(k))
                 size = data.count[rows].sum()
@@ -150,7 +150,7 @@ def split(post: Posterior, data: Choices) -> list[VoteFinding]:
         cross = -(n[both] * due) @ share[both]
         cross[[i, k]] += n[both] @ share[both][:, [i, k]]
         variance = float(n[both] @ (due * (1 - due))) - cross @ inverse @ cross
-        tail_p = float(norm.cdf((chosen - mean) / max(variance, 1e-9) ** 0.5)) * len(pairs)
+        tail_p = float(ndtr((chosen - mean) / max(variance, 1e-9) ** 0.5)) * len(pairs)
         if variance > 1e-6 * size and tail_p < ALARM:
             stays, gone = (i, k) if np.sum(data.best == i) >= np.sum(data.best == k) else (k, i)
             same = (data.items[gone], data.items[stays])

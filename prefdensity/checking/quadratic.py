@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq, minimize_scalar
-from scipy.stats import norm
+from scipy.special import ndtr
 
 Array = NDArray[np.float64]
 
@@ -147,4 +147,4 @@ def weighted_chi2_tail(q: float, weight: Array, size: Array) -> float:
     log = -0.5 * float(size @ np.log1p(-2 * x * weight))
     root = np.sign(x) * np.sqrt(max(0.0, 2 * (x * q - log)))
     curve = x * np.sqrt(2 * float(size @ (weight / (1 - 2 * x * weight)) ** 2))
-    return float(norm.sf(root + np.log(curve / root) / root))
+    return float(ndtr(-(root + np.log(curve / root) / root)))

@@ -19,7 +19,7 @@ import pandas as pd
 import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
-from scipy.stats import chi2
+from scipy.special import chdtrc
 
 from prefdensity.checking.extensions import Extension, extensions
 from prefdensity.checking.quadratic import Spectrum, spectrum
@@ -211,16 +211,16 @@ def _single(effects: Effects, some: Index) -> tuple[float, int, float, float]:
     statistic, df, estimate = _rao(effects, some)
     side = effects.side[some]
     if np.count_nonzero(side) != 1:
-        return statistic, df, float(chi2.sf(statistic, df)), statistic / 2 - df
+        return statistic, df, float(chdtrc(df, statistic)), statistic / 2 - df
     # at the end of its range an effect has one direction: beyond it the others are all there is (Self and Liang 1987)
     gain = statistic / 2 - df
     if side @ estimate < 0:
         rest = some[side == 0]
         if not len(rest):
-            return statistic, df, 1 - float(chi2.sf(statistic, df)) / 2, -1.0
+            return statistic, df, 1 - float(chdtrc(df, statistic)) / 2, -1.0
         statistic, free, _ = _rao(effects, rest)
         gain = statistic / 2 - free - 1
-    tail = (chi2.sf(statistic, df) + (chi2.sf(statistic, df - 1) if df > 1 else 0.0)) / 2
+    tail = (chdtrc(df, statistic) + (chdtrc(df - 1, statistic) if df > 1 else 0.0)) / 2
     return statistic, df, float(tail), gain
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import norm, t as student
+from scipy.special import ndtri, stdtr
 
 from prefdensity.checking.discrepancies import Directions, Discrepancy
 from prefdensity.checking.replication import Design, Expectation, Residuals, sums
@@ -117,7 +117,7 @@ def _distance(ours: Array, theirs: Array) -> float:
     """
     many = len(theirs)
     far = _ratio(ours.mean() - theirs.mean(), theirs.std(ddof=1) * (1 + 1 / many) ** 0.5)
-    return float(-np.sign(far) * norm.ppf(max(student.sf(abs(far), many - 1), 1e-300))) if np.isfinite(far) else far
+    return float(-np.sign(far) * ndtri(max(stdtr(many - 1, -abs(far)), 1e-300))) if np.isfinite(far) else far
 
 
 def _excess(ours: Array, theirs: Array, tail: float) -> float:
@@ -128,7 +128,7 @@ def _excess(ours: Array, theirs: Array, tail: float) -> float:
     such scale, and the tail says how far out the data lie.
     """
     if np.median(theirs) == theirs.min():
-        return float(np.sign(ours.mean() - theirs.mean()) * norm.isf(tail)) if tail < 0.5 else 0.0
+        return float(np.sign(ours.mean() - theirs.mean()) * -ndtri(tail)) if tail < 0.5 else 0.0
     return _distance(np.cbrt(ours), np.cbrt(theirs))
 
 

@@ -12,8 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
-from scipy.special import expit, rel_entr, xlogy
-from scipy.stats import chi2
+from scipy.special import chdtrc, expit, rel_entr, xlogy
 
 from prefdensity.checking.votes import ALARM, MOST, VOTES, ExpectedVotes, VoteFinding, common_correlation
 from prefdensity.data.comparisons import TIE, A, B
@@ -98,4 +97,4 @@ def mixture(ratio: Array) -> tuple[float, Array]:
         lambda share: -gain(share), bounds=(1e-9, 1 - 1e-9), method="bounded", options={"xatol": 1e-6}
     )
     odds = np.log(best.x) - np.log1p(-best.x) + ratio
-    return float(chi2.sf(max(2 * gain(best.x), 0.0), 1) / 2), expit(odds)
+    return float(chdtrc(1, max(2 * gain(best.x), 0.0)) / 2), expit(odds)

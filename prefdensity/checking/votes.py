@@ -12,7 +12,7 @@ import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 from scipy.optimize import brentq
-from scipy.stats import betabinom, binom, chi2
+from scipy.special import betainc, betaln, chdtri
 
 from prefdensity.data.comparisons import TIE, A, B, Comparisons
 from prefdensity.posterior.outcome_tables import outcome_tables
@@ -270,7 +270,9 @@ def tail(seen: Any, size: Any, expected: Any) -> Array:
     """Return a bound of P(as many or more) of independent votes, given how many are expected; 1 up to the mean."""
     size, seen = np.round(size), np.round(seen)
     share = np.divide(expected, size, out=np.zeros_like(np.asarray(size, float)), where=np.asarray(size) > 0)
-    return np.where(seen > expected + 1, binom.sf(seen - 1, size, np.clip(share, 0.0, 1.0)), 1.0)
+    # a binomial law's upper tail is a beta law's lower one
+    tails = betainc(np.maximum(seen, 1.0), np.maximum(size - seen, 0.0) + 1, np.clip(share, 0.0, 1.0))
+    return np.where(seen > expected + 1, tails, 1.0)
 
 
 def outlying(seen: NDArray[Any], size: NDArray[Any], expected: NDArray[Any]) -> Array:
@@ -284,8 +286,13 @@ def outlying(seen: NDArray[Any], size: NDArray[Any], expected: NDArray[Any]) -> 
     for k in np.flatnonzero(p < ALARM / len(p)) if alike else ():
         n, share = round(size[k]), np.clip(expected[k] / size[k], 1e-9, 1 - 1e-9)
         ends = np.array([share, 1 - share]) * (1 - alike) / alike
-        p[k] = betabinom.pmf(np.arange(round(seen[k]), n + 1), n, *ends).sum()
+        p[k] = _beta_binomial(np.arange(round(seen[k]), n + 1), n, *ends).sum()
     return np.minimum(p * len(p), 1.0)
+
+
+def _beta_binomial(k: NDArray[Any], n: int, a: float, b: float) -> Array:
+    """Return P(k of n) [k] of draws whose chance is drawn from a beta law."""
+    return np.asarray(np.exp(betaln(k + a, n - k + b) - betaln(a, b) - betaln(n - k + 1, k + 1)) / (n + 1))
 
 
 def together(seen: NDArray[Any], size: NDArray[Any], expected: NDArray[Any]) -> float:
@@ -316,7 +323,7 @@ def common_correlation(square: Array, more: Array) -> float:
     """
 
     def excess(alike: float) -> float:
-        return float(np.quantile(square / (1 + more * alike), MOST) - chi2.ppf(MOST, 1))
+        return float(np.quantile(square / (1 + more * alike), MOST) - chdtri(1, 1 - MOST))
 
     if excess(0.0) <= 0:
         return 0.0

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
-from scipy.stats import chi2
+from scipy.special import chdtrc
 
 from prefdensity.comparison.elpd import unit_log_lik
 from prefdensity.data.comparisons import TIE, A, B, Comparisons
@@ -77,7 +77,7 @@ def likelihood_ratios(posteriors: Mapping[str, Posterior], data: Comparisons) ->
     )
     table["df"] = table["parameters"].diff().astype("Int64")
     table["chi2"] = (2 * table["log_likelihood"].diff()).clip(lower=0)
-    table["p"] = chi2.sf(table["chi2"], table["df"].astype(float))
+    table["p"] = chdtrc(table["df"].astype(float), table["chi2"])
     return table
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
-from scipy.stats import norm, t
+from scipy.special import ndtr, stdtrit
 
 Array = NDArray[Any]
 
@@ -182,7 +182,8 @@ def critical(z: ArrayLike, df: Array, skew: Array) -> Array:
     """
     z = np.asarray(z, float)
     far = np.minimum(z, _FARTHEST)
-    return np.asarray(t.isf(norm.sf(z), df) * (1 + skew**2 * (far**4 + 2 * far**2 - 3) / 18))
+    student = np.abs(stdtrit(df, ndtr(-z)))  # its sign is wrong where it is infinite
+    return np.asarray(student * (1 + skew**2 * (far**4 + 2 * far**2 - 3) / 18))
 
 
 def two_sided(ratio: float, df: float, skew: float) -> float:
@@ -191,7 +192,7 @@ def two_sided(ratio: float, df: float, skew: float) -> float:
     if size == 0 or critical(ends[1], np.asarray(df), np.asarray(skew)) <= size:
         return float(size == 0)
     z = brentq(lambda z: float(critical(z, np.asarray(df), np.asarray(skew))) - size, *ends)
-    return 2 * float(norm.sf(z))
+    return 2 * float(ndtr(-z))
 
 
 def effective(weight: Array, cluster: Array | None = None) -> float:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
-from scipy.stats import t
+from scipy.special import stdtrit
 
 from prefdensity.errors import DataError
 from prefdensity.judged.measured import LABEL, Measured
@@ -231,7 +231,7 @@ class LadderPlan:
         if labels <= self.parameters + 1 + option.learned:
             return np.inf
         variance = option.variance(option.share(p, self.units), worse) * labels / (labels - option.learned)
-        critical = t.ppf(0.5 + self.level / 2, labels - self.parameters)
+        critical = stdtrit(labels - self.parameters, 0.5 + self.level / 2)
         return float(critical * np.sqrt(variance / (option.kept + self.units)))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from prefdensity.errors import DataError
 from prefdensity.judged.units import BUY, Judged
@@ -197,7 +197,7 @@ class PcalDesign:
         """
         if not self.single:
             raise DataError("an interval has a length for one contrast only; give criterion= a parameter or a contrast")
-        return float(2 * norm.ppf(0.5 + level / 2) * np.sqrt(self.variance() / n))
+        return float(2 * ndtri(0.5 + level / 2) * np.sqrt(self.variance() / n))
 
     def curve(self, n: int, budgets: ArrayLike, level: float = 0.9) -> pd.DataFrame:
         """Return the cost-precision curve: budget, label_probability, preference_probability, variance, length.
@@ -211,7 +211,7 @@ class PcalDesign:
             rows.append((float(budget), p1, p2, each.variance()))
         table = pd.DataFrame(rows, columns=["budget", "label_probability", "preference_probability", "variance"])
         if self.single:
-            table["length"] = 2 * norm.ppf(0.5 + level / 2) * np.sqrt(table["variance"] / n)
+            table["length"] = 2 * ndtri(0.5 + level / 2) * np.sqrt(table["variance"] / n)
         return table
 
     def budgets(self, count: int) -> Array:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import chi2, f
+from scipy.special import chdtrc, fdtrc
 
 from prefdensity.errors import DataError
 from prefdensity.judged.units import COMPARED, LABELLED, TIE, A, B, Judged
@@ -323,10 +323,10 @@ def _score(
         return np.nan, df, np.nan
     statistic = float((((score.sum(0) @ vector[:, kept]) ** 2) / value[kept]).sum())
     if np.isinf(groups):
-        return statistic, df, float(chi2.sf(statistic, df))
+        return statistic, df, float(chdtrc(df, statistic))
     # Hotelling: the variance is learned from the clusters
     spread = max(1 - statistic / groups, 1e-12)
-    return statistic, df, float(f.sf(statistic / groups / spread * (groups - df) / df, df, groups - df))
+    return statistic, df, float(fdtrc(df, groups - df, statistic / groups / spread * (groups - df) / df))
 
 
 def _log_linear(came: Array, chance: Array, about: Array) -> Array:

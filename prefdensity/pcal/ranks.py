@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import norm, t
+from scipy.special import ndtr, stdtrit
 
 from prefdensity.errors import DataError
 from prefdensity.pcal.functionals import BradleyTerry
@@ -60,7 +60,7 @@ def ranks(found: Solved, level: float | None = None, *, seed: int = 0) -> pd.Dat
         np.add.at(worse, first[above], 1)
         np.add.at(better, second[above], 1)
     se = np.sqrt(np.maximum(np.diag(covariance), 0.0))
-    own = t.ppf(0.5 + found.mass(level) / 2, df) * se
+    own = stdtrit(df, 0.5 + found.mass(level) / 2) * se
     columns = {"utility": theta, "se": se, "lower": theta - own, "upper": theta + own, "best_rank": 1 + better,
                "worst_rank": len(names) - worse}  # fmt: skip
     table = pd.DataFrame({"system": names, **columns})
@@ -117,4 +117,4 @@ def _simultaneous(covariance: Array, mass: float, df: float, seed: int) -> float
     root = vector * np.sqrt(np.maximum(value, 0.0))
     draws = np.random.default_rng(seed).normal(size=(_DRAWS, len(scale))) @ root.T
     most = float(np.quantile(np.abs(draws).max(1), mass))
-    return float(t.isf(norm.sf(most), df))
+    return float(-stdtrit(df, ndtr(-most)))

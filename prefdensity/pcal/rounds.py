@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import chi2
+from scipy.special import chdtrc
 
 from prefdensity.errors import DataError
 from prefdensity.judged.measured import Measured
@@ -170,7 +170,7 @@ def drift(found: Solved) -> pd.DataFrame:
         precision = 1 / np.maximum(errors, 1e-300) ** 2
         common = precision @ means / precision.sum()
         statistic, df = float(precision @ (np.array(means) - common) ** 2), len(means) - 1
-        rows.append((name, statistic, df, float(chi2.sf(statistic, df))))
+        rows.append((name, statistic, df, float(chdtrc(df, statistic))))
     return pd.DataFrame(rows, columns=["what", "statistic", "df", "p_value"])
 
 

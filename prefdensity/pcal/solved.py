@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
-from scipy.stats import norm
+from scipy.special import ndtr, ndtri
 
 from prefdensity.errors import DataError, FitError
 from prefdensity.pcal.functionals import Functional
@@ -212,7 +212,7 @@ class Solved:
                 )
 
             end = _FARTHEST if beyond(_FARTHEST) > 0 else brentq(beyond, 0.0, _FARTHEST) if beyond(0.0) > 0 else 0.0
-            found.append((name, 2 * float(norm.sf(end))))
+            found.append((name, 2 * float(ndtr(-end))))
         return pd.Series(dict(found), name="p_value")
 
     def bands(self, level: float | None = None, *, seed: int = 0) -> pd.DataFrame:
@@ -243,7 +243,7 @@ class Solved:
         return critical(z, self.df, self.skewness)
 
     def _normal(self, level: float | None) -> float:
-        return float(norm.ppf(0.5 + self.mass(level) / 2))
+        return float(ndtri(0.5 + self.mass(level) / 2))
 
     def mass(self, level: float | None) -> float:
         """Return the mass of intervals, that of the estimate for None."""

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import expit
-from scipy.stats import norm
+from scipy.special import expit, ndtri
 
 from prefdensity.data.comparisons import Comparisons
 from prefdensity.errors import DataError
@@ -227,4 +226,4 @@ def cautions(equation: Equation, wanted: float, used: float, tuned: bool) -> tup
 def _quantile(level: float) -> float:
     if not 0 < level < 1:
         raise DataError(f"level={level!r} must lie between 0 and 1, like 0.95")
-    return float(norm.ppf((1 + level) / 2))
+    return float(ndtri((1 + level) / 2))
