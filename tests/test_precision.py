@@ -70,6 +70,19 @@ def test_a_form_has_parts(which):
     torch.testing.assert_close(cross, full[free][:, held])
 
 
+@pytest.mark.parametrize("columns", [[0], [1], [0, 1]])
+@pytest.mark.parametrize("people", [slice(None), slice(2)])
+def test_an_arrow_has_parts_without_what_annotators_have(columns, people):
+    """One entry of each of them, all that they have, or that of some alone; beside it some of the rest."""
+    full, x, arrow, _ = forms()
+    own = arrow.own_at[people][:, [k for k in columns if k < arrow.own_at.shape[1]]].flatten()
+    held = torch.cat([own, arrow.rest_at[[3, 7]]])
+    free = torch.tensor([k for k in range(SIZE) if k not in held.tolist()])
+    rest, cross = arrow.partition(free, held)
+    torch.testing.assert_close(rest.times(x[:, free]), x[:, free] @ full[free][:, free], atol=1e-12, rtol=1e-12)
+    torch.testing.assert_close(cross, full[free][:, held])
+
+
 @pytest.mark.parametrize("which", ["arrow", "sparse"])
 def test_the_gaussian_of_a_form(which):
     full, x, *both = forms()

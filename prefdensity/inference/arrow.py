@@ -24,7 +24,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from prefdensity.inference.precision import FLAT, SPECTRAL, Dense, Gaussian, as_slice
+from prefdensity.inference.precision import FLAT, SPECTRAL, Dense, Gaussian, Precision, as_slice
+
+Index = Tensor | slice
+_Parts = tuple[Index, Tensor, Index, Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,14 +80,24 @@ class Arrow:
         own = self.blocks.diagonal(dim1=-2, dim2=-1).abs().max()
         return float(torch.maximum(own, self.corner.diagonal().abs().max()))
 
-    def partition(self, free: Tensor, held: Tensor) -> tuple[Arrow, Tensor]:
-        """See `Precision`; none of `held` is an annotator's."""
-        own_at, rest_at, stays, away = _parted(self.own_at, self.rest_at, free, held)
-        cross = torch.empty(len(free), len(held), dtype=self.corner.dtype, device=self.corner.device)
-        cross[rest_at] = self.corner[stays][:, away]
-        cross[own_at] = self.border[..., away]
-        rest = Arrow(self.blocks, self.border[..., stays], self.corner[stays][:, stays], own_at, rest_at)
-        return rest, cross
+    def partition(self, free: Tensor, held: Tensor) -> tuple[Precision, Tensor]:
+        """See `Precision`."""
+        parts = _parted(self.own_at, self.rest_at, free, held)
+        if parts is None:
+            return Dense(self.dense()).partition(free, held)
+        kept, gone, stays, away, place, spot = parts
+        cross = self.corner.new_zeros(len(free), len(held))
+        rest_at, own_at = place[self.rest_at[stays]], place[self.own_at[:, kept]]
+        rest_of, own_of = spot[self.rest_at[away]], spot[self.own_at[:, gone]]
+        corner, border = self.corner[stays][:, stays], self.border[:, kept][..., stays]
+        cross[rest_at[:, None], rest_of] = self.corner[stays][:, away]
+        cross[own_at[..., None], rest_of] = self.border[:, kept][..., away]
+        if len(gone):
+            cross[rest_at[:, None, None], own_of] = self.border[:, gone][..., stays].permute(2, 0, 1)
+            cross[own_at[:, :, None], own_of[:, None]] = self.blocks[:, kept][:, :, gone]
+        if not own_at.numel():
+            return Dense(torch.empty_like(corner).index_put((rest_at[:, None], rest_at), corner)), cross
+        return Arrow(self.blocks[:, kept][:, :, kept], border, corner, own_at, rest_at), cross
 
     def gaussian(self) -> Gaussian | None:
         """See `Precision`."""
@@ -126,16 +139,23 @@ class Arrow:
 
 
 @functools.lru_cache(maxsize=4)  # by identity: it is the same for every place, and looking would wait for a device
-def _parted(
-    own_at: Tensor, rest_at: Tensor, free: Tensor, held: Tensor
-) -> tuple[Tensor, Tensor, Tensor | slice, Tensor]:
-    """Return where own and kept coordinates lie among `free`, which of the rest are kept, where `held` are in it."""
-    place = torch.full((own_at.numel() + len(rest_at),), -1, device=rest_at.device)
+def _parted(own_at: Tensor, rest_at: Tensor, free: Tensor, held: Tensor) -> _Parts | None:
+    """Return which of the annotators' own entries are free and held, which of the rest, and places among both.
+
+    These places are those of every coordinate among `free` and among `held`. None where some annotators' entries are
+    free and the same entries of others are held.
+    """
+    dimension = own_at.numel() + len(rest_at)
+    place, spot = torch.full((2, dimension), -1, device=rest_at.device)
     place[free] = torch.arange(len(free), device=free.device)
-    stays = as_slice(torch.nonzero(place[rest_at] >= 0).flatten())
-    spot = torch.empty_like(place)
-    spot[rest_at] = torch.arange(len(rest_at), device=place.device)
-    return place[own_at], place[rest_at[stays]], stays, spot[held]
+    spot[held] = torch.arange(len(held), device=held.device)
+    own, rest = place[own_at] >= 0, place[rest_at] >= 0
+    if (own != own[:1]).any():
+        return None
+    kept, gone = (torch.nonzero(each).flatten() for each in (own[0], ~own[0]))
+    stays, away = (torch.nonzero(each).flatten() for each in (rest, ~rest))
+    whole = slice(None) if len(kept) == len(own[0]) else kept
+    return whole, gone, as_slice(stays), away, place, spot
 
 
 @dataclass(frozen=True, eq=False)

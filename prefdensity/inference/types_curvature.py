@@ -111,6 +111,7 @@ class TypesPrecision:
     def partition(self, free: Tensor, held: Tensor) -> tuple[Precision, Tensor]:
         """See `Precision`; none of `held` is felt by the judgements, so doubt about the types leaves it alone."""
         complete, cross = self.complete.partition(free, held)
+        assert isinstance(complete, Arrow)
 
         def missing() -> Tensor | None:
             everything = self.doubt

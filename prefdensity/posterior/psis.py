@@ -26,9 +26,9 @@ def smooth(log_weight: Tensor) -> tuple[Tensor, Tensor]:
     """
     broken = ~torch.isfinite(log_weight.sum(-1))
     shifted = torch.where(broken.unsqueeze(-1), 0.0, log_weight - log_weight.amax(-1, keepdim=True))
-    order = _largest(shifted)
-    smoothed, k = _smoothed_tail(shifted.gather(-1, order))
-    out = shifted.scatter(-1, order[..., 1:], smoothed)
+    falling, order = shifted.topk(1 + _tail(shifted.shape[-1]), -1)  # a tenth of what sorting all takes
+    smoothed, k = _smoothed_tail(falling.flip(-1))
+    out = shifted.scatter(-1, order.flip(-1)[..., 1:], smoothed)
     return out - out.logsumexp(-1, keepdim=True), torch.where(broken, math.inf, k)
 
 
@@ -68,21 +68,12 @@ def _smoothed_tail(ordered: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(flat.unsqueeze(-1), ordered[..., 1:], replaced), torch.where(flat, 0.0, k)
 
 
-def _largest(log_weight: Tensor) -> Tensor:
-    """Return the places int64 [..., 1 + tail] of the cutoff and the tail of log weights [..., draw], ascending."""
-    many = 1 + _tail(log_weight.shape[-1])
-    if log_weight.device.type != "cpu":
-        return log_weight.topk(many, -1).indices.flip(-1)
-    # numpy parts a row in a third of the time that torch takes for its largest entries
-    place = torch.from_numpy(np.argpartition(log_weight.numpy(), -many, -1)[..., -many:])
-    return place.gather(-1, log_weight.gather(-1, place).argsort(-1))
-
-
 def _least(values: Tensor) -> Tensor:
     """Return the least 1 + tail of values [..., draw], ascending."""
     many = 1 + _tail(values.shape[-1])
     if values.device.type != "cpu":
         return values.topk(many, -1, largest=False).values
+    # numpy parts a row in a third of the time; which of equal numbers it takes is nothing to the sums over them
     return torch.from_numpy(np.sort(np.partition(values.numpy(), many - 1, -1)[..., :many], -1))
 
 
