@@ -24,7 +24,14 @@ def by_outcome(*log_prob: Tensor) -> Tensor:
 
     Stored outcome by outcome: interleaving them would cost more than the rest of a likelihood.
     """
-    return torch.stack(torch.broadcast_tensors(*map(plain, log_prob))).movedim(0, -1)
+    return _stacked(log_prob).movedim(0, -1)
+
+
+def _stacked(each: tuple[Tensor, ...]) -> Tensor:
+    """Return tensors side by side [outcome, ...], in the precision of the largest: parameters do not add to it."""
+    plainly = [plain(one) for one in each]
+    precise = max(plainly, key=Tensor.numel).dtype
+    return torch.stack(torch.broadcast_tensors(*(one.to(precise) for one in plainly)))
 
 
 def sum_products(count: Tensor, log_prob: Tensor) -> Tensor:
@@ -38,8 +45,7 @@ def sum_products(count: Tensor, log_prob: Tensor) -> Tensor:
 
 def luce(*log_weight: Tensor) -> Tensor:
     """Return the table [..., comparison, outcome] of outcomes with probabilities proportional to exp(log_weight)."""
-    stacked = torch.stack(torch.broadcast_tensors(*map(plain, log_weight)))
-    return stacked.log_softmax(0).movedim(0, -1)  # over the contiguous layout: seven times faster
+    return _stacked(log_weight).log_softmax(0).movedim(0, -1)  # over the contiguous layout: seven times faster
 
 
 def cumulative_logit(cut: Tensor, score: Tensor) -> Tensor:
@@ -93,7 +99,7 @@ class Judgements(TorchDistribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Return the log probability [..., comparison] of counts [..., comparison, outcome]."""
-        return (value * self.outcome_log_prob).sum(-1)
+        return sum_products(value, self.outcome_log_prob)
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
         """Draw counts `[*sample_shape, ..., comparison, outcome]` that add up to `total`."""

@@ -46,7 +46,7 @@ def with_margins(layers: tuple[Layer, ...], margin: Tensor, data: Cells) -> Tens
     axes = margin.dim()
     for each in layers:
         if each.stage == "margin":
-            margin = each(margin, data)
+            margin = each(margin, data).to(margin.dtype)  # parameters of a layer do not make them more precise
             while margin.dim() > axes and len(margin) == 1:  # an axis of a layer's own that was summed over and kept
                 margin = margin[0]
     return margin
@@ -57,7 +57,7 @@ def decided(layers: tuple[Layer, ...], margin: Tensor, data: Cells) -> Tensor:
     log_prob: Tensor = next(each for each in layers if each.stage == "choice")(margin, data)
     for each in layers:
         if each.stage == "noise":
-            log_prob = each(log_prob, data)
+            log_prob = each(log_prob, data).to(log_prob.dtype)
     return log_prob
 
 
