@@ -37,8 +37,9 @@ from prefdensity.inference.view import View
 _NODES = {1: 9, 2: 5}
 # Nodes along an entry and each of the scalars that its prior hangs on, by the number of these; there may be no more.
 _PRIOR_NODES = (9, 5, 3, 3)
-_ROUNDS, _ENOUGH = 60, 5e-3  # nats that may be left to gain
+_ROUNDS, _ENOUGH = 60, 1e-2  # nats that may be left to gain
 _SMALLEST = 1e-3  # of a step
+_BETWEEN = -1.0, 0.8  # share of the turn before in the next
 _SURE = 1e-14  # variance of what is known
 _COUNTS = 1e-3  # share of a Laplace approximation's place of the grid from which on it is kept
 
@@ -179,19 +180,27 @@ def best(expected: Expected, here: _Place, precision: Tensor) -> Best:
     """Return the best Gaussian reached from a place, that of a precision of the free coordinates."""
     free, gain = expected.free, 0.0
     size, done, share = 1.0, 0, 0.5
+    last: _Turn | None = None
     while done < _ROUNDS and size > _SMALLEST:
         done += 1
-        target = expected.of_free(here.target)
-        mixed = target if size == 1.0 else (1 - size) * precision + size * target
+        turn = _Turn.at(here, precision, expected)
+        back = 0.0 if last is None else turn.share_of(last)
+        aim = turn.target if last is None else turn.target - back * (turn.target - last.target)
+        mixed = aim if size == 1.0 else (1 - size) * precision + size * aim
         lower, failed = torch.linalg.cholesky_ex(mixed)
         there = None
         if not failed:
-            step = torch.zeros_like(here.mean)
-            step[free] = size * torch.cholesky_solve(here.gradient[free, None], lower)[:, 0]
-            there = _at(expected, here.mean + step, lower)
+            step = torch.cholesky_solve(here.gradient[free, None], lower)[:, 0]
+            turn = replace(turn, mean=here.mean[free] + step)
+            if last is not None:
+                step = step - back * (turn.mean - last.mean)
+            mean = here.mean.clone()
+            mean[free] += size * step
+            there = _at(expected, mean, lower)
         if there is None or not there.bound > here.bound - _ENOUGH:
-            size /= 2
+            size, last = size / 2, None
             continue
+        last = turn
         before, gain = gain, abs(there.bound - here.bound)
         if before > 0:  # gains fall by the same share at every turn
             share = min(gain / before, 0.9)
@@ -200,6 +209,34 @@ def best(expected: Expected, here: _Place, precision: Tensor) -> Best:
             break
         size = min(1.0, 2 * size)
     return Best(here.mean, precision, Triangle(here.lower, float(pivots(here.lower)[1])), here.target, here.bound, done)
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """Where a turn of the fixed point leads: a `target` of the precision and a `mean` of the free coordinates.
+
+    `off`: how far that is, with the precision for a unit.
+    """
+
+    target: Tensor
+    mean: Tensor
+    off: Tensor
+
+    @classmethod
+    def at(cls, here: _Place, precision: Tensor, expected: Expected) -> _Turn:
+        target, slope = expected.of_free(here.target), here.gradient[expected.free]
+        scale = target.diagonal().rsqrt()
+        off = (scale[:, None] * (target - precision) * scale).flatten() / math.sqrt(2)
+        step = torch.linalg.solve_triangular(here.lower, slope[:, None], upper=False)[:, 0]
+        return cls(target, here.mean[expected.free], torch.cat([off, step]))
+
+    def share_of(self, before: _Turn) -> float:
+        """Return how much of the turn before to take away from this one: what goes to and fro is then at its end.
+
+        Anderson (1965), Journal of the ACM 12, 547-560.
+        """
+        turned = self.off - before.off
+        return float(((self.off @ turned) / turned.square().sum().clamp_min(1e-300)).clamp(*_BETWEEN))
 
 
 def _at(expected: Expected, mean: Tensor, lower: Tensor) -> _Place:
