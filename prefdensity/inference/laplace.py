@@ -143,9 +143,13 @@ def _add(view: View, start: Tensor, found: list[Mixture], mirrored: Mixture | No
 
     The search ends as soon as that is clear.
     """
-    least = _best(found).log_evidence - NEGLIGIBLE
+    least, looked = _best(found).log_evidence - NEGLIGIBLE, False
 
     def watch(mode: Mode, most: float) -> None:
+        nonlocal looked
+        if not looked and any(_leads_to(view, each, mode) for each in found if each is not mirrored):
+            raise _Ended
+        looked = True
         if most < least or (mirrored is not None and bool(mirrored.nearer(mode.z[None], start))):
             raise _Ended
 
@@ -155,6 +159,14 @@ def _add(view: View, start: Tensor, found: list[Mixture], mirrored: Mixture | No
         return
     if other.log_evidence > least and not any(_same(other, each) for each in found):
         found.append(other)
+
+
+def _leads_to(view: View, known: Mixture, mode: Mode) -> bool:
+    """Say whether a conditional mode is that of a known one, were hyperparameters the same."""
+    climber, start = Climber(view, fixed=view.hyper), known.mode.z.clone()
+    start[climber.held] = mode.z[climber.held]
+    there = climber.climb(start).z
+    return float((there - mode.z).abs().max()) < NEAR
 
 
 def _alone(view: View, found: Mixture) -> Mixture:
