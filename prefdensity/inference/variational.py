@@ -231,7 +231,7 @@ class _Turn:
         return cls(target, here.mean[expected.free], torch.cat([off, step]))
 
     def share_of(self, before: _Turn) -> float:
-        """Return how much of the turn before to take away from this one: what goes to and fro is then at its end.
+        """Return how much of the turn before to take away from this one: what turns back and forth is then at its end.
 
         Anderson (1965), Journal of the ACM 12, 547-560.
         """
