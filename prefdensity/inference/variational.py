@@ -280,7 +280,7 @@ class Climb:
         means, bounds, rounds, spread = [], [], [], []
         for k, (base, joint) in enumerate(zip(found.base, found.spread, strict=True)):
             if k:
-                part = best(expected, *_start(expected, base, *change))
+                part = best(expected, *_start(expected, base, joint, *change))
             means.append(part.mean)
             bounds.append(part.bound)
             rounds.append(part.rounds)
@@ -313,15 +313,20 @@ def climb_from(view: View, found: Mixture) -> Climb | None:
     if len(expected.above) >= len(_PRIOR_NODES):
         return None
     kept = found.only(found.weight > _COUNTS) if grid else found
-    first, precision = _start(expected, kept.base[0])
+    first, precision = _start(expected, kept.base[0], kept.spread[0])
     return Climb(kept, expected, precision, first)
 
 
 def _start(
-    expected: Expected, base: Tensor, shift: Tensor | float = 0.0, more: Tensor | float = 0.0
+    expected: Expected, base: Tensor, spread: Gaussian, shift: Tensor | float = 0.0, more: Tensor | float = 0.0
 ) -> tuple[_Place, Tensor]:
-    """Return where a climb starts, with its precision: a mode, both changed, what is flat there with a unit prior's."""
-    precision = expected.at_mode(base) + more
+    """Return where a climb starts, with its precision: a mode, both changed, what is flat there with a unit prior's.
+
+    `spread`: the Laplace approximation about the mode.
+    """
+    inner = spread.inner() if isinstance(spread, Joint) and not expected.all_free else None
+    known = inner.lower @ inner.lower.mT if isinstance(inner, Triangle) else expected.at_mode(base)
+    precision = known + more
     lower, failed = torch.linalg.cholesky_ex(precision)
     if failed:  # noise that is mixed in has no curvature to speak of somewhere
         precision = steepened(precision)
