@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import prefdensity
 from prefdensity.data import simulate
+from prefdensity.data.comparisons import Comparisons
 from prefdensity.inference import svi, view as views
 from prefdensity.inference.totals import total
 from prefdensity.inference.traced import traced
@@ -237,3 +238,19 @@ def test_a_large_fit_resumes_bit_for_bit(tmp_path, every_table_is_large, monkeyp
     resumed = fit("reliability", data, checkpoint=tmp_path / "state.npz")
     assert resumed.status.elbo_trace == whole.status.elbo_trace
     assert np.array_equal(resumed.draws["utility"], whole.draws["utility"])
+
+
+@pytest.mark.parametrize("name", ["lapse", "davidson+position_bias+reliability", "annotator_types(k=2)"])
+def test_steps_of_a_graph_are_those_of_the_program(name, monkeypatch):
+    rng = np.random.default_rng(0)
+    a = rng.integers(0, 6, 200)
+    data = Comparisons(
+        items=list("abcdef"), item_a=a, item_b=(a + rng.integers(1, 6, 200)) % 6, outcome=rng.integers(0, 2, 200),
+        count=np.ones(200), first=np.resize([1, -1], 200), annotators=list("uvwxy"), annotator=rng.integers(0, 5, 200),
+    )  # fmt: skip
+    asked = {"method": "svi", "max_steps": 100, "progress": False, "device": "cpu"}
+    graph = prefdensity.fit(name, data, **asked)
+    monkeypatch.setattr(View, "can_be_captured", False)
+    plain = prefdensity.fit(name, data, **asked)
+    np.testing.assert_allclose(graph.status.elbo_trace, plain.status.elbo_trace, rtol=1e-9)
+    np.testing.assert_allclose(graph.draws["utility"], plain.draws["utility"], rtol=1e-6, atol=1e-9)

@@ -46,7 +46,7 @@ class Run:
         self.summed = 0
         self.previous: list[Tensor] | None = None
         # on the CPU a graph would take longer to make than it saves
-        self.captures = view.can_be_captured and guide.base.device.type == "cuda"
+        self.captures = view.can_be_captured
         self.gradients: Function | None = None
 
     def advance(self) -> None:

@@ -81,8 +81,6 @@ class View:
         Plates that a run has room for, that of fits included.
     """
 
-    can_be_captured = True  # a step is operations on one device alone, always the same
-
     def __init__(self, program: Program, cells: Cells) -> None:
         self.program, self.cells = program, cells
         self.dtype = cells.total.dtype
@@ -109,6 +107,11 @@ class View:
         self.depth = max(FEWEST, *(1 - dim for dim in frames))
         self._graphs: dict[tuple[int, int], Function] = {}
         self.memo: dict[str, Any] = {}  # what others worked out about this view, once
+
+    @property
+    def can_be_captured(self) -> bool:
+        """Whether a step is always the same; of a large table on the CPU, the passes of a step are graphs already."""
+        return self.device.type != "cpu" or len(self.cells) < _TRACED
 
     @property
     def hyper(self) -> tuple[int, ...]:
