@@ -110,6 +110,11 @@ class Cells:
     def __len__(self) -> int:
         return len(self.item_a)
 
+    @property
+    def n_margins(self) -> int:
+        """How many margins are judged: one for each comparison."""
+        return len(self.item_a)
+
     @cached_property
     def mirror(self) -> Tensor:
         """The place of each outcome once the sides are exchanged, int64 [outcome]: kept, for a device is waited for."""

@@ -104,7 +104,7 @@ def _require_shape(layer: Layer, found: Tensor, cells: Cells) -> None:
     if layer.stage == "scale":
         what, size = "number", 1
     elif layer.stage == "margin":
-        what, size = "comparison", len(cells)
+        what, size = "comparison", cells.n_margins
     elif layer.stage in ("utility", "behaviour"):
         what, size = "item", cells.n_items
     else:

@@ -88,6 +88,11 @@ class JudgedCells:
         return len(self.label)
 
     @property
+    def n_margins(self) -> int:
+        """How many margins are judged: one for each judgement."""
+        return len(self.verdict)
+
+    @property
     def total(self) -> Tensor:
         """One observation for each unit [unit]; also tells dtype and device."""
         return torch.ones_like(self.design[:, 0])
