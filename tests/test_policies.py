@@ -135,7 +135,7 @@ def test_fits_to_each_group_are_groups_too(fitted):
     other = compare_policies(post, data, "panel", nats=[0.3])
     keys = ["policy", "group"]
     one, two = (each.table.set_index(keys)["win_rate"] for each in (found, other))
-    own = one.filter(like="for ", axis=0)  # averages count panels by their judgements, fits alone count alike
+    own = one.filter(like="for ", axis=0)  # with fits, the average is the reward of `post`
     assert len(own) == 4
     assert (own - two.loc[own.index]).abs().max() < 0.02  # unpooled beside partially pooled
     less = fit(prefdensity.read(frame.head(3)), draws=100)
