@@ -25,7 +25,7 @@ METHODS = ("mle", "map", "laplace", "variational", "svi")
 WAITS = {
     "bradley_terry": 75,
     "davidson+position_bias+reliability": 135,
-    "annotator_types(k=2)+davidson": 1050,
+    "annotator_types(k=2)+davidson": 980,
 }
 
 

@@ -169,8 +169,9 @@ class Dense:
 
     def partition(self, free: Tensor, held: Tensor) -> tuple[Dense, Tensor]:
         """See `Precision`."""
-        rest = self.matrix[as_slice(free)]
-        return Dense(rest[:, as_slice(free)].contiguous()), rest[:, held]
+        at = as_slice(free)
+        rest = self.matrix[at]
+        return Dense(rest[:, at].contiguous()), rest[:, held]
 
     def gaussian(self) -> Triangle | Axes:
         """See `Precision`; directions that are nearly flat get the curvature of a unit prior."""
@@ -238,5 +239,6 @@ def as_slice(index: Tensor) -> Tensor | slice:
     """Return an ascending index as a slice where it is a run: what is sliced need not be copied."""
     if not len(index):
         return index
-    start, stop = int(index[0]), int(index[-1]) + 1
-    return slice(start, stop) if stop - start == len(index) else index
+    ends = index[:: max(1, len(index) - 1)].tolist()  # a device is waited for once
+    run = slice(ends[0], ends[-1] + 1)
+    return run if run.stop - run.start == len(index) else index
