@@ -290,3 +290,23 @@ def test_the_derivative_of_a_product_is_the_product():
     torch.testing.assert_close(slope.detach(), x @ full / 2, atol=1e-12, rtol=1e-12)
     (again,) = torch.autograd.grad(slope.sum() + form.times(free).square().sum() / 2, free)
     torch.testing.assert_close(again, x @ full @ full, atol=1e-10, rtol=1e-12)
+
+
+@pytest.mark.parametrize("curvature", [5e-5, 1e-8])
+def test_a_direction_across_many_coordinates_that_has_no_curvature_is_noticed(curvature):
+    """Its pivots are above what counts as none, and a Gaussian as wide as it says would be all over the place."""
+    direction = torch.randn(SIZE, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    direction /= direction.norm()
+    rest = torch.eye(SIZE, dtype=torch.float64) - torch.outer(direction, direction)
+    flat = rest @ forms()[0] @ rest + curvature * torch.outer(direction, direction)
+    for found in (Dense(flat).gaussian(), _arrow_of(flat).gaussian()):
+        assert torch.linalg.svdvals(found.frame())[0] < 1.1  # that of a unit prior
+    steep = flat + 0.01 * torch.outer(direction, direction)
+    widest = torch.linalg.svdvals(Dense(steep).gaussian().frame())[0]
+    assert float(widest) == pytest.approx((0.01 + curvature) ** -0.5)
+
+
+def _arrow_of(full):
+    """The same matrix, of which one coordinate is an annotator's."""
+    own, rest = torch.arange(1)[None], torch.arange(1, SIZE)
+    return Arrow(full[:1, :1][None], full[:1, 1:][None], full[1:, 1:], own, rest)

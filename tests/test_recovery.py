@@ -221,7 +221,8 @@ def check_types(seed):
     thorough = prefdensity.fit("annotator_types", data, method="map", seed=1000 + seed, restarts=40)
     found = max(post.status.restart_values)
     assert 1 <= len(post.status.restart_values) <= 8  # starts that say nearly the same are one
-    assert post.point["type_weight"][0] >= post.point["type_weight"][1]
+    weight = post.draws["type_weight"].mean(0)
+    assert weight[0] >= weight[1]
     return found > max(thorough.status.restart_values) - 0.5
 
 

@@ -24,7 +24,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from prefdensity.inference.precision import FLAT, SPECTRAL, Dense, Gaussian, Precision, as_slice
+from prefdensity.inference.precision import ACROSS, FLAT, SPECTRAL, Dense, Gaussian, Precision, as_slice, flattest
 
 Index = Tensor | slice
 _Parts = tuple[Index, Tensor, Index, Tensor, Tensor, Tensor]
@@ -192,8 +192,9 @@ class ArrowFactor:
 
     @property
     def least(self) -> float:
-        """The smallest squared pivot."""
-        return float(torch.minimum(self.lower.diagonal(dim1=-2, dim2=-1).min(), self.schur.diagonal().min())) ** 2
+        """See `precision.told_by`."""
+        pivot = torch.minimum(self.lower.diagonal(dim1=-2, dim2=-1).min(), self.schur.diagonal().min()).square()
+        return float(torch.minimum(pivot, ACROSS * flattest(self.covariance, self.diagonal)))
 
     def scale(self, noise: Tensor) -> Tensor:
         """See `Gaussian`: F = L^-T."""

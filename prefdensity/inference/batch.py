@@ -17,7 +17,7 @@ from prefdensity.inference.view import View
 _TOGETHER, _WORK = 200, 20_000
 _ITERATIONS = 100
 # Twice the nats left to climb at which one more Newton step ends within rounding of the top.
-_CLOSE = 1e-9
+_CLOSE = 1e-10
 _SMALLEST = 1e-9  # of a step
 _ROUNDING = 1e-12  # relative error of a log density
 

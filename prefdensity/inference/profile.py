@@ -16,7 +16,7 @@ from prefdensity.inference.climber import Climber
 from prefdensity.inference.guide import LOG_2PI
 from prefdensity.inference.mode import Mode
 from prefdensity.inference.nested import FIRST, Point
-from prefdensity.inference.precision import FLAT, Dense, Gaussian, Triangle, gaussian_of, pivots
+from prefdensity.inference.precision import FLAT, Dense, Gaussian, Triangle, gaussian_of, told_by
 from prefdensity.inference.prior import bending, likeliest
 from prefdensity.inference.view import View
 
@@ -163,7 +163,7 @@ class _Inner:
         self.lower, failed = torch.linalg.cholesky_ex(self.precision)
         self.slope = -torch.cholesky_solve(self.cross, self.lower)
         told = torch.stack(
-            [top.value, top.converged.to(top.value), failed.to(top.value), *pivots(self.lower).unbind(-1)]
+            [top.value, top.converged.to(top.value), failed.to(top.value), *told_by(self.lower).unbind(-1)]
         )
         self.value, self.converged, self._failed, self._least, self._log_det = told.tolist()
 

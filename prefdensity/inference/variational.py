@@ -29,7 +29,7 @@ from prefdensity.inference.felt import PASS
 from prefdensity.inference.guide import LOG_2PI
 from prefdensity.inference.mixture import Joint, Mixture
 from prefdensity.inference.mode import first_guess
-from prefdensity.inference.precision import Dense, Gaussian, Triangle, pivots, steepened
+from prefdensity.inference.precision import Dense, Gaussian, Triangle, steepened, told_by
 from prefdensity.inference.prior import Prior, bending, log_prior
 from prefdensity.inference.view import View
 
@@ -208,7 +208,9 @@ def best(expected: Expected, here: _Place, precision: Tensor) -> Best:
         if size == 1.0 and gain * share / (1 - share) < _ENOUGH:
             break
         size = min(1.0, 2 * size)
-    return Best(here.mean, precision, Triangle(here.lower, float(pivots(here.lower)[1])), here.target, here.bound, done)
+    return Best(
+        here.mean, precision, Triangle(here.lower, float(told_by(here.lower)[1])), here.target, here.bound, done
+    )
 
 
 @dataclass(frozen=True)
