@@ -73,7 +73,8 @@ def test_weights_are_those_of_least_variance(post, top):
     belief = _Belief(u - u.mean(1, keepdims=True), top)
 
     def variance(free):
-        share = np.exp(free) / np.exp(free).sum()
+        share = np.exp(free - free.max())
+        share /= share.sum()
         return np.trace(belief.laplacian @ belief.left(pairs, 200 * share * table["information"].to_numpy()))
 
     best = min(
