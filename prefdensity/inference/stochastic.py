@@ -101,7 +101,11 @@ def _frames(view: View, settings: Settings, kind: str, report: Report) -> tuple[
 def _frames_of_some(batches: Batches, settings: Settings, report: Report) -> tuple[Tensor, Tensor]:
     """Return bases, the modes given some of the comparisons, and standard deviations there as if these were all."""
     some, whole = batches.sample(_START * batches.size)
-    bases = [mode.z for mode in distinct(highest(some, settings.restarts, settings.seed, report), MOST)]
+    asked = (some, settings.restarts, settings.seed, report)
+    if some.program.mirrors and Climber(some).has_curvature:  # of a mode and its mirror image, that of more evidence
+        bases = [each.mode.z for each in weighed(*asked)[0]]
+    else:
+        bases = [mode.z for mode in distinct(highest(*asked), MOST)]
     return torch.stack(bases), torch.stack([whole.curvature_scale(z) for z in bases])
 
 
