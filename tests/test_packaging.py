@@ -135,6 +135,12 @@ def test_importing_costs_nothing(tmp_path: Path) -> None:
     assert heavy & set(python("-c", code, cwd=tmp_path).split()) == set()
 
 
+def test_fits_load_no_library_that_only_some_need(tmp_path: Path) -> None:
+    code = "import sys; from prefdensity import fit; print(*{name.split('.')[0] for name in sys.modules})"
+    some = {"arviz", "h5py", "matplotlib", "scipy", "xarray"}
+    assert some & set(python("-c", code, cwd=tmp_path).split()) == set()
+
+
 @pytest.mark.parametrize(("asked", "answered"), [("--help", "Usage"), ("models", "davidson ")])
 def test_help_and_lists_are_light(tmp_path: Path, asked: str, answered: str) -> None:
     code = "import sys\nfrom prefdensity.cli.main import main\ntry: main()\nfinally: print(*sys.modules)"

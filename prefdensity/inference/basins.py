@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import combinations, product
 
-import numpy as np
 import torch
-from scipy.special import softmax
 from torch import Tensor
 
 from prefdensity.inference.view import View
@@ -69,7 +67,8 @@ def _image(view: View, z: Tensor, mirrors: tuple[Mirror, ...]) -> Tensor:
 
 def shares(evidence: Sequence[float]) -> list[float]:
     """Return what each mode holds of the posterior, all of them together 1."""
-    return [float(share) for share in softmax(np.array(evidence))]
+    found: list[float] = torch.tensor(evidence, dtype=torch.float64).softmax(0).tolist()
+    return found
 
 
 def sentences(view: View, points: list[Tensor], share: list[float]) -> tuple[str, ...]:

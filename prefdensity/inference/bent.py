@@ -20,6 +20,7 @@ _SIDE = 0.05  # share of a coordinate's mass beyond either of the quantiles that
 # Standard error of the log distance of these quantiles from the median, times the root of draws, and how many such
 # errors are no noise.
 _ERROR, _CLEAR = 1.5, 4.0
+_TOGETHER = 2**18  # numbers that are worked out together
 _STRONGEST = 2.0  # exponent between the median and the quantile
 
 
@@ -51,14 +52,17 @@ class Bend:
     slope: Tensor
     side: Tensor
 
-    def __call__(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the images of z [draw, dimension] and log |det J| [draw]."""
-        out = z + self.by
-        away = self.side * (z[:, self.at] - self.middle)
-        stretched = self.growth * away.clamp_min(0.0)
-        longer = torch.where(self.growth > 0, torch.expm1(stretched) / self.growth.clamp_min(1e-12), away)
-        out[:, self.at] = self.target + self.side * self.slope * torch.where(away > 0, longer, away)
-        return out, (self.slope.log() + stretched).sum(-1)
+    def take(self, z: Tensor) -> Tensor:
+        """Put the images of z [draw, dimension] in its place, and return log |det J| [draw]."""
+        parts = []
+        for few in z.split(max(1, _TOGETHER // z.shape[-1])):
+            away = self.side * (few[:, self.at] - self.middle)
+            stretched = self.growth * away.clamp_min(0.0)
+            longer = torch.where(self.growth > 0, torch.expm1(stretched) / self.growth.clamp_min(1e-12), away)
+            few.add_(self.by)
+            few[:, self.at] = self.target + self.side * self.slope * torch.where(away > 0, longer, away)
+            parts.append((self.slope.log() + stretched).sum(-1))
+        return torch.cat(parts)
 
 
 def bend_of(first: Tensor, z: Tensor, log_weight: Tensor) -> Bend:
@@ -94,9 +98,12 @@ def _growth(ratio: Tensor, reach: Tensor) -> Tensor:
 
 def _quantiles(z: Tensor, weight: Tensor) -> Tensor:
     """Return the lower point, median and upper point [3, coordinate] of weighed z [proposal, coordinate]."""
-    columns = z.T.contiguous()
-    order = ascending(columns)
-    mass = weight[order].cumsum(1)
-    points = z.new_tensor([_SIDE, 0.5, 1 - _SIDE]).expand(len(columns), 3).contiguous()
-    place = torch.searchsorted(mass, points).clamp_max(len(z) - 1)
-    return columns.gather(1, order.gather(1, place)).T
+    parts = []
+    for some in z.T.split(max(1, _TOGETHER // len(z))):
+        columns = some.contiguous()
+        order = ascending(columns)
+        mass = weight[order].cumsum(1)
+        points = z.new_tensor([_SIDE, 0.5, 1 - _SIDE]).expand(len(columns), 3).contiguous()
+        place = torch.searchsorted(mass, points).clamp_max(len(z) - 1)
+        parts.append(columns.gather(1, order.gather(1, place)).T)
+    return torch.cat(parts, 1)

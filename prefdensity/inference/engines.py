@@ -122,13 +122,14 @@ def by_gaussian(view: View, settings: Settings, report: Report, doubted: bool = 
     if not Climber(view).has_curvature:
         raise FitError("laplace needs the full curvature, which is too large here; use method='svi'")
     found, heights = weighed(view, settings.restarts, settings.seed, report)
+    ways = _ways(view, found) if doubted else None
+    if ways is not None and ways[0].gain > _GAIN:
+        del found  # as many Gaussians again
+        return _best(view, ways, heights, settings)
     facts = {
         "method": "laplace", "message": f"Gaussian at the posterior mode{_over(found)}{_cost(view)}",
         "restart_values": heights, "modes": _evidence(found),
     }  # fmt: skip
-    ways = _ways(view, found) if doubted else None
-    if ways is not None and ways[0].gain > _GAIN:
-        return _best(view, ways, heights, settings)
     return _mixed(view, found, facts, settings)
 
 
@@ -142,6 +143,7 @@ def by_variational(view: View, settings: Settings, report: Report) -> Answer:
     """
     found, heights = weighed(view, settings.restarts, settings.seed, report)
     ways = _ways(view, found)
+    del found  # as many Gaussians again
     if ways is None:
         raise FitError("variational needs curvature by comparison, in a matrix; use method='svi'")
     return _best(view, ways, heights, settings)
@@ -161,10 +163,12 @@ def _ways(view: View, found: Sequence[Mixture]) -> list[Climb] | None:
 
 
 def _best(view: View, ways: list[Climb], heights: tuple[float, ...], settings: Settings) -> Answer:
-    kept = [way.top() for way in ways]
+    """Return the answer of the best Gaussians; the ways are gone behind it."""
+    evidence = _evidence([way.found for way in ways])
+    kept = [ways.pop(0).top() for _ in evidence]
     facts = {
         "method": "variational", "message": f"Gaussian of the highest evidence bound{_over(kept)}",
-        "restart_values": heights, "modes": _evidence([way.found for way in ways]),
+        "restart_values": heights, "modes": evidence,
     }  # fmt: skip
     return _mixed(view, kept, facts, settings)
 

@@ -30,7 +30,7 @@ from prefdensity.programs.running import Substitute, environment, for_fits
 _ENTRIES, _QUANTITIES = 64, 16
 _PARALLEL = 1e-9  # how parallel gradients must be
 # Comparisons (times fits) that are worked out together: few enough for the cache.
-PASS = 2**17
+PASS = 2**16
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,7 +24,7 @@ from torch import Tensor
 
 Weight = float | Tensor
 
-_ENTRIES = 2**21  # of a dense matrix that are weighed at a time
+_ENTRIES = 2**18  # of a dense matrix that are weighed at a time
 # Products of the entries of more rows than the first are worked out in single precision, and summed in double, if they
 # are as many as the second.
 EXACT, _DEAR = 2000, 1e8

@@ -13,8 +13,8 @@ from prefdensity.inference.guide import LOG_2PI
 from prefdensity.inference.mode import Mode
 from prefdensity.inference.precision import Gaussian
 
-# Entries of draws whose density is worked out together.
-_ENTRIES = 400_000
+# Entries of draws that are made, and whose density is worked out, together.
+_ENTRIES = 2**18
 # Dimension up to which all components are looked at together, and how many numbers are held on the way.
 _SMALL, _TOGETHER = 50, 4_000_000
 
@@ -38,7 +38,7 @@ class Joint:
     def scale(self, noise: Tensor) -> Tensor:
         """See `Gaussian`."""
         inner, out = self.inner(), torch.empty_like(noise)
-        step = max(1, _TOGETHER // noise.shape[-1])
+        step = max(1, _ENTRIES // noise.shape[-1])
         for few, place in zip(noise.split(step), out.split(step), strict=True):
             place[:, self.hyper] = few[:, self.hyper] @ self.axes.T
             place[:, self.free] = inner.scale(few[:, self.free]).addmm_(place[:, self.hyper], self.slope.T)
@@ -46,12 +46,9 @@ class Joint:
 
     def square(self, x: Tensor) -> Tensor:
         """See `Gaussian`."""
-        inner, parts = self.inner(), []
-        for part in x.split(max(1, _ENTRIES // x.shape[-1])):
-            hyper = part[:, self.hyper]
-            outer = (torch.linalg.solve(self.axes, hyper.T) ** 2).sum(0)
-            parts.append(outer + inner.square(part[:, self.free] - hyper @ self.slope.T))
-        return torch.cat(parts)
+        hyper = x[:, self.hyper]
+        outer = (torch.linalg.solve(self.axes, hyper.T) ** 2).sum(0)
+        return outer + self.inner().square(torch.addmm(x[:, self.free], hyper, self.slope.T, alpha=-1))
 
     def covariance(self, x: Tensor) -> Tensor:
         """See `Gaussian`."""
@@ -152,12 +149,11 @@ class Mixture:
             square = torch.linalg.vector_norm(noise, dim=-1) ** 2
             log_q = -0.5 * square - self.spread[0].log_det - 0.5 * noise.shape[-1] * LOG_2PI
             return self.spread[0].scale(noise).add_(self.base[0]), log_q, pick
-        z = torch.empty_like(noise)
+        z = noise  # takes its place, row by row
         for k, spread in enumerate(self.spread):
             rows = (pick == k).nonzero()[:, 0].to(z.device)
             if len(rows):
-                z[rows] = self.base[k] + spread.scale(noise[rows])
-        del noise  # as large as z
+                z[rows] = spread.scale(noise[rows]).add_(self.base[k])
         return z, self.log_density(z), pick
 
     def response(self, pick: Tensor, slope: Tensor, value: Tensor) -> Tensor:
@@ -178,8 +174,9 @@ class Mixture:
         if len(self.weight) > 1 and z.shape[-1] <= _SMALL:
             squares = torch.cat([self._squares(some) for some in z.split(max(1, _TOGETHER // self.base.numel()))], 1)
         else:
+            parts = z.split(max(1, _ENTRIES // z.shape[-1]))
             each = zip(self.base, self.spread, strict=True)
-            squares = torch.stack([spread.square(z - base) for base, spread in each])
+            squares = torch.stack([torch.cat([spread.square(part - base) for part in parts]) for base, spread in each])
         height = self.weight.log() - self.weight.new_tensor([spread.log_det for spread in self.spread])
         return squares.mul_(-0.5).add_(height[:, None]).logsumexp(0) - 0.5 * z.shape[-1] * LOG_2PI
 

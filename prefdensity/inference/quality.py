@@ -130,8 +130,7 @@ class _Bent:
 
     def draw(self, draws: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         z, log_q = self.start.draw(draws, generator)
-        image, log_det = self.bend(z)
-        return image, log_q - log_det.to(log_q)
+        return z, log_q - self.bend.take(z).to(log_q)
 
 
 @torch.no_grad()

@@ -21,7 +21,7 @@ from prefdensity.posterior.psis import HOPELESS, USABLE, systematic, tempered
 # Coordinates of draws beyond which nothing is said of quantities; and numbers that are looked at where draws are
 # weighed, at so many of them at least.
 _HELD, _NUMBERS, _PLACES = 4e7, 5_000_000, 256
-_AT_ONCE, _PASSES = 1_000_000, 4  # numbers of quantities, and how many times as many of sites, that are held
+_AT_ONCE, _PASSES = 250_000, 4  # numbers of quantities, and how many times as many of sites, that are held
 BOUND = 1.96  # standard errors: nineteen of twenty errors are below
 
 

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from prefdensity.inference.climber import Climber
@@ -111,6 +110,8 @@ def _unlike(guesses: np.ndarray) -> list[np.ndarray]:
 
 def _agreement(one: np.ndarray, other: np.ndarray) -> float:
     """Return the share of annotators of whom both say the same type [annotator, type], types matched at their best."""
+    from scipy.optimize import linear_sum_assignment  # slow to load, see `climber`
+
     both = np.minimum(one[:, :, None], other[:, None]).sum(0)
     return float(both[linear_sum_assignment(both, maximize=True)].sum() / len(one))
 

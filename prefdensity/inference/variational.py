@@ -257,9 +257,14 @@ def has_best(view: View) -> bool:
 
 @dataclass(frozen=True)
 class Climb:
-    """The way from a Laplace approximation to the best Gaussians; `first` is where the first of them starts."""
+    """The way from a Laplace approximation to the best Gaussians; `first` is where the first of them starts.
+
+    `spread`: the Gaussians on the way, the best ones in the place of those that they start from: there is no more room
+    than for one of each.
+    """
 
     found: Mixture
+    spread: list[Gaussian]
     expected: Expected
     precision: Tensor
     first: _Place
@@ -276,17 +281,17 @@ class Climb:
         Hyperparameters keep their grid, each place of it with the weight of its own bound; where they are so sharply
         known that there is no grid they are coordinates like others.
         """
-        found, expected = self.found, self.expected
+        found, expected, spread = self.found, self.expected, self.spread
         part = best(expected, self.first, self.precision)
         change = part.mean - self.first.mean, part.precision - self.precision
-        means, bounds, rounds, spread = [], [], [], []
-        for k, (base, joint) in enumerate(zip(found.base, found.spread, strict=True)):
+        means, bounds, rounds = [], [], []
+        for k, base in enumerate(found.base):
             if k:
-                part = best(expected, *_start(expected, base, joint, *change))
+                part = best(expected, *_start(expected, base, spread[k], *change))
             means.append(part.mean)
             bounds.append(part.bound)
             rounds.append(part.rounds)
-            spread.append(part.inner if expected.all_free else _joined(part, joint, expected))
+            spread[k] = part.inner if expected.all_free else _joined(part, spread[k], expected)
         bound = torch.tensor(bounds, dtype=torch.float64)
         top = int(bound.argmax())
         return replace(
@@ -316,7 +321,7 @@ def climb_from(view: View, found: Mixture) -> Climb | None:
         return None
     kept = found.only(found.weight > _COUNTS) if grid else found
     first, precision = _start(expected, kept.base[0], kept.spread[0])
-    return Climb(kept, expected, precision, first)
+    return Climb(replace(kept, spread=()), list(kept.spread), expected, precision, first)
 
 
 def _start(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammaln
 
 _FAR = 3.0  # scales of the Student distribution from its middle
 _TURNS = 40
@@ -47,7 +48,7 @@ def _student(utility: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
         middle = (weight * utility).sum(-1, keepdims=True) / weight.sum(-1, keepdims=True)
         square = (weight * (utility - middle) ** 2).mean(-1, keepdims=True) + 1e-300
     each = np.log1p((utility - middle) ** 2 / square / 2)
-    constant = gammaln(1.5) - 0.5 * np.log(2 * np.pi * square)
+    constant = math.lgamma(1.5) - 0.5 * np.log(2 * np.pi * square)
     return middle, square, (constant - 1.5 * each).sum(-1)
 
 

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from prefdensity.data.declared import Table
 from prefdensity.data.grades import scores
 from prefdensity.errors import DataError, ProgramError
-from prefdensity.posterior import files, groups
 from prefdensity.posterior.appraisal import appraisal
 from prefdensity.posterior.by_group import Groups, by_group
 from prefdensity.posterior.courses import course_of
@@ -255,15 +254,19 @@ class Posterior(Draws):
 
     def to_arviz(self) -> Any:
         """Return an ArviZ InferenceData (0.x) or DataTree (1.x) with named dims."""
-        return groups.to_arviz(self)
+        from prefdensity.posterior.groups import to_arviz  # xarray is 20 MB that most fits never need
+
+        return to_arviz(self)
 
     def save(self, path: str | Path) -> Path:
         """Write a netCDF file, atomically: an existing file stays intact if anything fails.
 
         Of the program it holds the name and a `Signature`; see `load_posterior`.
         """
+        from prefdensity.posterior.files import write
+
         signed = self if self.fitted is None else replace(self, signature=signature_of(self, self.fitted))
-        return files.write(signed, path)
+        return write(signed, path)
 
 
 def _two(pair: Any) -> Any:
@@ -306,7 +309,9 @@ def load_posterior(path: str | Path, program: str | Path | Program | Layer | Non
     ProgramError
         If `program` is not the one that was fitted.
     """
-    return attached(files.read(path, Posterior), path, None if program is None else load_program(program))
+    from prefdensity.posterior.files import read
+
+    return attached(read(path, Posterior), path, None if program is None else load_program(program))
 
 
 def attached(post: Posterior, path: str | Path, program: Program | None = None, ask: Ask | None = None) -> Posterior:

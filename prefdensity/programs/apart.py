@@ -19,7 +19,7 @@ from prefdensity.programs.tables import table
 
 # What a layer may raise in a world where it finds two items and nobody else.
 UNTOLD = (ProgramError, RuntimeError, IndexError, ValueError, TypeError, AttributeError, KeyError, AssertionError)
-_AT_ONCE = 2**21  # numbers of features that are read at a time
+_AT_ONCE = 2**18  # numbers of features that are read at a time
 _LEFT_OUT = ("item_a", "item_b", "labels", "outcome", "choice")  # columns that worlds have none of, or all the same
 
 
@@ -29,12 +29,16 @@ def sides(cells: Cells) -> dict[str, tuple[Tensor, ...]]:
 
 
 def grown(cells: Cells) -> Cells:
-    """Return one of the comparisons in a world that has more of each: one more item, two more annotators, ..."""
+    """Return one of the comparisons in a world that has more of each: one more item, two more annotators, ...
+
+    All are like the first: the world is for its sizes, and takes no memory.
+    """
     more = {name: k for k, name in enumerate(sides(cells), 1)}
     sizes = {name: size + more.get(name, 0) for name, size in cells.sizes.items()}
+    first = torch.zeros(1, dtype=torch.int64, device=cells.total.device)
 
     def longer(of: str, known: Tensor) -> Tensor:
-        return torch.cat([known, known[-1:].expand(more.get(of, 0), *known.shape[1:])])
+        return known[first].expand(len(known) + more.get(of, 0), *known.shape[1:])
 
     return replace(
         cells.head(1),

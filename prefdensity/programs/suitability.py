@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import scipy.sparse as sp
-from scipy.sparse.linalg import lsqr
 
 from prefdensity.data.choices import Choices
 from prefdensity.data.comparisons import Comparisons
@@ -168,6 +166,9 @@ def _require_types(types: Layer, data: Comparisons | Choices) -> None:
 
 def _require_order(program: Program, data: Comparisons) -> None:
     """Refuse an order effect that item utilities could stand for exactly."""
+    from scipy.sparse import csr_matrix  # slow to load, as in `data.report`
+    from scipy.sparse.linalg import lsqr
+
     assert data.first is not None
     first = data.first.astype(float)
     if not first.any():
@@ -177,7 +178,7 @@ def _require_order(program: Program, data: Comparisons) -> None:
     pairs, index = np.unique(np.stack([data.item_a, data.item_b, data.first], 1), axis=0, return_index=True)
     rows = np.arange(len(pairs))
     ones = np.ones(len(pairs))
-    design = sp.csr_matrix(
+    design = csr_matrix(
         (np.r_[ones, -ones], (np.r_[rows, rows], np.r_[pairs[:, 0], pairs[:, 1]])),
         (len(pairs), len(data.items)),
     )
