@@ -43,7 +43,7 @@ _HOME = {
     "compare": "comparison.compare",
     "cost": "reporting.cost",
     "describe": "data.report",
-    "described": "selection.described",
+    "described": "posterior.described",
     "differences": "posterior.pairwise",
     "compose": "programs.compose",
     "fit": "inference",
@@ -116,6 +116,7 @@ if TYPE_CHECKING:
     from prefdensity.judged.expectations import load_judge as load_judge
     from prefdensity.judged.fit import fit_judge as fit_judge
     from prefdensity.pcal.study import judge_study as judge_study
+    from prefdensity.posterior.described import described as described
     from prefdensity.posterior.leaderboard import leaderboard as leaderboard
     from prefdensity.posterior.pairwise import differences as differences, quasi_variances as quasi_variances
     from prefdensity.posterior.people import annotator_table as annotator_table, item_table as item_table
@@ -130,7 +131,6 @@ if TYPE_CHECKING:
     from prefdensity.reporting.report import write_report as write_report
     from prefdensity.reward.annotate import annotate as annotate
     from prefdensity.selection.battles import battle_design as battle_design
-    from prefdensity.selection.described import described as described
     from prefdensity.selection.rater_study import rater_study as rater_study
     from prefdensity.selection.select import select as select
     from prefdensity.selection.study import selection_study as selection_study

@@ -37,6 +37,7 @@ COMPOSITIONS = [
     "annotator_types+reliability+lapse",
     "position_bias(by='annotator')+reliability",
     "tastes+davidson+position_bias",
+    "linear+feature_tastes+davidson",
     "covariate+rao_kupper+lapse",
     "covariate('c', by='annotator')+davidson",
     "lapse(by='annotator')+davidson",

@@ -58,6 +58,10 @@ def margins(layers, sites, data, row, utility):
         if name == "tastes":
             taste = sites["annotator_taste_spread"] * sites["annotator_taste_offset"][who]
             margin = margin + taste[a] - taste[b]
+        if name == "feature_tastes":
+            x = standardised(data.item_features)
+            weight = sites["annotator_weight_spread"] * sites["annotator_weight_offset"][who] / np.sqrt(x.shape[1])
+            margin = margin + (x[a] - x[b]) @ weight
         if name == "drift":
             over, waves = options.get("over", "date"), options.get("waves", 8)
             values = data.column(over).values
@@ -181,6 +185,12 @@ def type_weights(layers, sites):
     return sites["type_weight"] if set(names) & set(TYPES) else None
 
 
+def standardised(features):
+    """Features [item, feature] in standard deviations from their means."""
+    spread = np.array([max(column.std(), 1e-300) for column in features.T])
+    return (features - features.mean(0)) / spread
+
+
 def utilities(layers, sites, data, kind):
     """Utilities [item] of one type; `kind` None: there are no types."""
     found = [name for name in ("weight", "gp_offset", "neural_offset", "utility") if name in sites]
@@ -188,9 +198,7 @@ def utilities(layers, sites, data, kind):
     options = dict(layers)
     if "utility" in own:
         return own["utility"]
-    features = data.item_features
-    spread = np.array([max(column.std(), 1e-300) for column in features.T])
-    scaled = (features - features.mean(0)) / spread
+    scaled = standardised(data.item_features)
     if "neural" in options:
         return network(scaled, own["neural_offset"], **options["neural"])
     if "linear" in options:

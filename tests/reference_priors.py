@@ -59,6 +59,9 @@ PRIORS = {
     "tastes": lambda s: (
         stats.halfnorm.logpdf(s["annotator_taste_spread"]) + stats.norm.logpdf(s["annotator_taste_offset"]).sum()
     ),
+    "feature_tastes": lambda s: (
+        stats.halfnorm.logpdf(s["annotator_weight_spread"]) + stats.norm.logpdf(s["annotator_weight_offset"]).sum()
+    ),
     "drift": lambda s, over="date", **o: (
         stats.halfnorm.logpdf(s[f"{over}_drift_spread"]) + stats.norm.logpdf(s[f"{over}_drift_offset"]).sum()
     ),

@@ -12,8 +12,9 @@ from typer.testing import CliRunner
 import prefdensity
 from prefdensity.cli import main
 from prefdensity.errors import DataError
+from prefdensity.posterior.described import described
+from prefdensity.reward import rewards
 from prefdensity.selection.candidates import candidate_pairs, with_items
-from prefdensity.selection.described import described
 from prefdensity.selection.pair_metric import Metric, Strengths
 from prefdensity.selection.pair_sets import AllPairs, Block
 
@@ -82,6 +83,76 @@ def test_noise_and_people_of_the_program_stay(fitted):
     pairs = [("a00", "a02"), ("a05", "a07")]
     for who in ("w0", "w3"):
         pd.testing.assert_frame_equal(known.predict(pairs, annotator=who), post.predict(pairs, annotator=who))
+
+
+@pytest.fixture(scope="module")
+def typed(fitted):
+    _, data, _ = fitted
+    return prefdensity.fit("linear+annotator_types(k=2)", data, method="laplace", draws=300, seed=0, progress=False)
+
+
+def test_types_have_utilities_of_their_own(fitted, typed):
+    _, data, features = fitted
+    known = described(typed, data, features, draws=300, progress=False)
+    assert known.utilities().shape == (300, 2, ITEMS)
+    pairs = [("a00", "a02"), ("a05", "a07")]
+    pd.testing.assert_frame_equal(known.predict(pairs), typed.predict(pairs))
+    pd.testing.assert_frame_equal(known.predict(pairs, annotator="w1"), typed.predict(pairs, annotator="w1"))
+    batch = prefdensity.select(known, "all", 5, "eig", data=data, progress=False)
+    assert batch["item_b"].isin(features.index[JUDGED:]).any()
+
+
+def test_rewards_of_judged_answers_are_those_of_the_fit(fitted, typed):
+    post, data, features = fitted
+    found = rewards(post, data, features, level=0.8, progress=False)
+    assert list(found["item"]) == list(features.index)
+    own = post.summary(level=0.8).set_index("item")
+    both = found.set_index("item").loc[own.index]
+    np.testing.assert_allclose(
+        both[["reward", "sd", "lower", "upper"]], own[["mean", "sd", "lower", "upper"]], atol=1e-8
+    )
+    parts = [rewards(post, data, part, level=0.8, progress=False) for part in (features[:5], features[5:])]
+    pd.testing.assert_frame_equal(
+        pd.concat(parts, ignore_index=True), found
+    )  # 0 does not hang on who else is asked about
+    kinds = rewards(typed, data, features, progress=False).set_index(["item", "type"])
+    told = typed.summary().set_index(["item", "type"])
+    np.testing.assert_allclose(kinds.loc[told.index, "reward"], told["mean"], atol=1e-8)
+    mode = prefdensity.fit("linear", data, method="map", progress=False)
+    assert rewards(mode, data, features)[["sd", "lower", "upper"]].isna().all(axis=None)
+
+
+def test_rewards_say_what_is_wrong(fitted):
+    post, data, features = fitted
+    with pytest.raises(DataError, match="level=2 must lie between 0 and 1"):
+        rewards(post, data, features, level=2)
+    with pytest.raises(DataError, match="have no rows"):
+        rewards(post, data, features[:0])
+    with pytest.raises(DataError, match="no column 'odd'"):
+        rewards(post, data, features.drop(columns="odd"))
+
+
+def test_command_writes_rewards_of_answers_that_nobody_judged(fitted, tmp_path):
+    post, data, features = fitted
+    votes, _ = answers()
+    files = {name: tmp_path / name for name in ("votes.csv", "judged.csv", "others.csv", "rewards.csv")}
+    votes.to_csv(files["votes.csv"], index=False)
+    features.iloc[:JUDGED].to_csv(files["judged.csv"], index_label="item")
+    features.iloc[JUDGED:].to_csv(files["others.csv"], index_label="item")
+
+    def run(*more):
+        asked = ("reward", post.save(tmp_path / "fit.nc"), files["votes.csv"], "--item-features", files["judged.csv"])
+        asked = (*asked, "--answers", files["others.csv"], "--out", files["rewards.csv"], "-q", *more)
+        return CliRunner().invoke(main.app, [str(each) for each in asked])
+
+    said = run()
+    assert said.exit_code == 0, said.output
+    assert "rewards of 24 responses" in said.output
+    expected = rewards(post, data, features.iloc[JUDGED:])
+    pd.testing.assert_frame_equal(pd.read_csv(files["rewards.csv"]), expected, check_exact=False)
+    wrong = run("--estimand", "bradley-terry")
+    assert wrong.exit_code == 2
+    assert "leave it out beside --answers" in wrong.stderr
 
 
 def test_what_features_do_not_say_is_refused(fitted):

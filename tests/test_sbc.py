@@ -25,7 +25,7 @@ HELD = dict.fromkeys(
     200,
 ) | dict.fromkeys(
     (
-        "drift", "tastes", "annotator_types", "lapse", "ratings", "reliability", "strengths", "ties",
+        "drift", "feature_tastes", "tastes", "annotator_types", "lapse", "ratings", "reliability", "strengths", "ties",
     ),
     100,
 )  # fmt: skip

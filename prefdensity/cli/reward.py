@@ -2,16 +2,18 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from prefdensity.cli.shell import require_ending, whole, write_rows
+from prefdensity.errors import DataError
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from prefdensity.data.comparisons import Comparisons
+    from prefdensity.posterior.posterior import Posterior
 
 
 class Estimand(StrEnum):
@@ -31,6 +33,14 @@ def reward(
             "give, the fit standing in for votes that nobody gave, with sandwich errors."
         ),
     ] = Estimand.program,
+    answers: Annotated[
+        Path | None,
+        typer.Option(
+            help="Features of other answers, judged or not: rewards of these are written, by a program whose utilities "
+            "follow from features.",
+            metavar="FILE",
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(help="File to write: .csv, .jsonl or .parquet.", metavar="FILE")] = Path(
         "rewards.csv"
     ),
@@ -51,28 +61,52 @@ def reward(
     from prefdensity.reporting.reward_report import write_reward_report
     from prefdensity.reward.table import reward_table
 
+    _require_judged(answers, {"--estimand bradley-terry": estimand is Estimand.bradley_terry, "--report": report})
     require_ending(out)
     with whole(out):
         pass  # a file that cannot be written is better known before the work than after it
-    post, notes = load_posterior(saved, model), []
-    if estimand is Estimand.program:
+    post, show = load_posterior(saved, model), False if quiet else None
+    notes: list[str] = []
+    if answers is not None:
+        table = _of_answers(post, data, answers, level, show)
+        called = f"utilities of {post.program_name}, 0 is the average response judged"
+    elif estimand is Estimand.program:
         table = reward_table(post, data, level)
         called = f"utilities of {post.program_name}"
     else:
-        from prefdensity.reward.fit import reward_of_table
-
-        estimate = reward_of_table(post, data, refits=refits, seed=seed, progress=False if quiet else None)
-        table = estimate.of_items(data, level)
+        table, notes = _whatever_the_fit(post, data, level, refits=refits, seed=seed, progress=show)
         called = f"Bradley-Terry rewards with {post.program_name} behind them"
-        notes = [estimate.worth(), *estimate.warnings]
     write_rows(table, out)
     _tell(table, called)
     for note in notes:
         typer.echo(note)
     typer.echo(f"wrote {out}: {len(table)} rows, {len(table.columns)} columns")
     if report is not None:
-        written = write_reward_report(table, report, Path(data.source).name, called, level, notes)
-        typer.echo(f"wrote {written}")
+        typer.echo(f"wrote {write_reward_report(table, report, Path(data.source).name, called, level, notes)}")
+
+
+def _require_judged(answers: Path | None, asked: dict[str, Any]) -> None:
+    for name, given in asked.items():
+        if answers is not None and given:
+            raise DataError(f"{name} is about the responses that were judged; leave it out beside --answers")
+
+
+def _whatever_the_fit(
+    post: "Posterior", data: "Comparisons", level: float, **asked: Any
+) -> "tuple[pd.DataFrame, list[str]]":
+    from prefdensity.reward.fit import reward_of_table
+
+    estimate = reward_of_table(post, data, **asked)
+    return estimate.of_items(data, level), [estimate.worth(), *estimate.warnings]
+
+
+def _of_answers(
+    post: "Posterior", data: "Comparisons", answers: Path, level: float, show: bool | None
+) -> "pd.DataFrame":
+    from prefdensity.data.feature_files import label_table
+    from prefdensity.reward.table import rewards
+
+    return rewards(post, data, label_table(answers, per="answer"), level=level, progress=show)
 
 
 def _tell(table: "pd.DataFrame", called: str) -> None:

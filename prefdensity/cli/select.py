@@ -98,7 +98,7 @@ class Believed:
         from prefdensity.posterior.posterior import load_posterior
         from prefdensity.programs.loading import load_program
         from prefdensity.selection.candidates import with_items
-        from prefdensity.selection.described import describes, with_described
+        from prefdensity.selection.pools import describes, with_described
 
         labels = set() if table is None else set(map(str, table.index))
         if not (listed is None or isinstance(listed, str)):

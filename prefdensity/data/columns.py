@@ -204,6 +204,14 @@ def parsed(values: pd.Series) -> NDArray[np.float64]:
         return np.array([_as_float(value) for value in values])
 
 
+def as_numbers(table: pd.DataFrame) -> NDArray[np.float64]:
+    """Return a table as numbers [row, column]; nan where it has words."""
+    try:
+        return table.to_numpy(float)
+    except ValueError:
+        return table.apply(pd.to_numeric, errors="coerce").to_numpy(float)
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, str | kinds.Real | Decimal | np.bool_)
 

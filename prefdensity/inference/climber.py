@@ -26,6 +26,9 @@ _PACE, _FRESH = 0.1, 1e-8
 _LONG = 2.0  # twice the nats that a long step gains
 # Relative error of the sum over a large table.
 _ROUNDING = 1e-14
+# No coordinate moves farther in one step: curvature that says so fades, as that of a type's weight near 0, and where it
+# leads there may be none.
+_STRIDE = 20.0
 # No utility difference that a table can support is this large; a climb beyond it has no end.
 _FAR = 40.0
 
@@ -152,14 +155,18 @@ class Climber:
         return self._parts[1]
 
     def _within(self, solve: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-        """Return `solve` of the free coordinates, with 0 for those held."""
+        """Return `solve` of the free coordinates, with 0 for those held, and no longer than is to be believed."""
 
         def whole(gradient: Tensor) -> Tensor:
             step = torch.zeros_like(gradient)
             step[self.free] = solve(gradient[self.free])
             return step
 
-        return whole if len(self.held) else solve
+        def believed(gradient: Tensor) -> Tensor:
+            step = whole(gradient) if len(self.held) else solve(gradient)
+            return step * (_STRIDE / step.abs().amax().clamp_min(_STRIDE))
+
+        return believed
 
     def _quasi_newton(self, start: Tensor) -> Mode:
         from scipy.optimize import minimize  # 20 MB and a fifth of a second that most fits do without

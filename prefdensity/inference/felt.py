@@ -104,7 +104,10 @@ class Felt:
         if key not in self._worlds:
             if len(self._worlds) > 8:  # of other numbers of fits
                 self._worlds.clear()
-            self._worlds[key] = apart(self.view.cells.at(rows), fits, self.view.depth)
+            cells = self.view.cells.at(rows)
+            if not any("features" in each.needs for each in self.view.program.layers if each.stage != "utility"):
+                cells = replace(cells, features=None)  # felt through utilities alone
+            self._worlds[key] = apart(cells, fits, self.view.depth)
         return self._worlds[key]
 
 

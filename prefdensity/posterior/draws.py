@@ -250,10 +250,15 @@ def _note(error: float) -> str:
     return f"may be off by {error:.1f} sd" if error < 10 else "not reached by the approximation"
 
 
-def require_spread(post: Draws, level: float, reference: str | None = None) -> None:
-    """Raise `DataError` unless the fit has intervals of this mass, and knows the item that they are counted from."""
+def require_level(level: float) -> None:
+    """Raise `DataError` unless intervals can have this posterior mass."""
     if not 0 < level < 1:
         raise DataError(f"level={level!r} must lie between 0 and 1, like 0.9")
+
+
+def require_spread(post: Draws, level: float, reference: str | None = None) -> None:
+    """Raise `DataError` unless the fit has intervals of this mass, and knows the item that they are counted from."""
+    require_level(level)
     if post.is_point:
         raise DataError("a posterior mode has no spread, so there are no intervals; fit with another method")
     if reference is not None and reference not in post.items:

@@ -18,7 +18,7 @@ from prefdensity.errors import DataError, ProgramError
 from prefdensity.posterior.appraisal import appraisal
 from prefdensity.posterior.by_group import Groups, by_group
 from prefdensity.posterior.courses import course_of
-from prefdensity.posterior.draws import Draws
+from prefdensity.posterior.draws import Draws, require_level
 from prefdensity.posterior.newcomer import given_votes
 from prefdensity.posterior.predict import outcome_probabilities
 from prefdensity.posterior.signature import Ask, require_same, signature_of
@@ -58,7 +58,7 @@ class Posterior(Draws):
         is the estimate and the rest its asymptotic sampling distribution; for map there is no spread: sd, lower, upper
         and p_best are empty, and both ranks are those of the mode.
         """
-        _require_level(level)
+        require_level(level)
         draws = self.utilities()
         centre = self._utility(self.point)
         centre = centre - centre.mean(-1, keepdims=True)
@@ -97,7 +97,7 @@ class Posterior(Draws):
         Columns: parameter, index (annotator, type or feature; empty for scalars), mean, lower, upper, sd, safe and note
         (see `marks`), meaning.
         """
-        _require_level(level)
+        require_level(level)
         rows = []
         for name, values in self.draws.items():
             if name in ("utility", "type_probability") or name.endswith("_offset"):
@@ -164,7 +164,7 @@ class Posterior(Draws):
         ProgramError
             If the program came from a user's file and was not given when this posterior was loaded.
         """
-        _require_level(level)
+        require_level(level)
         listed = pairs[["item_a", "item_b"]].itertuples(index=False) if isinstance(pairs, pd.DataFrame) else pairs
         named = [(str(a), str(b)) for a, b in map(_two, listed)]
         table = outcome_probabilities(self, named, annotator, first, seed, at=at or {})
@@ -274,11 +274,6 @@ def _two(pair: Any) -> Any:
     if isinstance(pair, str) or len(pair) != 2:
         raise DataError(f"{pair!r} is no pair of items; give pairs as in [('elm', 'fir')]")
     return pair
-
-
-def _require_level(level: float) -> None:
-    if not 0 < level < 1:
-        raise DataError(f"level={level!r} must lie between 0 and 1, like 0.9")
 
 
 def require_same_table(post: Posterior, data: Table) -> None:

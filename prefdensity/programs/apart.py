@@ -153,6 +153,13 @@ def apart(cells: Cells, fits: int, depth: int) -> Cells:
             return held
         return first if name in cells.labels else known(of, held)  # of labels there is one in a world
 
+    def described() -> Tensor | None:
+        """Return the features of every world, [world, ..., item, feature]."""
+        if cells.features is None:
+            return None
+        both = torch.stack([cells.features[side] for side in sides(cells)["item"]], -2)
+        return both.repeat(fits, 1, 1).reshape(fits * len(cells), *(1,) * (depth - 3), *both.shape[1:])
+
     columns = {key: column(held) for key, held in cells.columns().items() if key[0] not in _LEFT_OUT}
     return replace(
         cells.with_columns(columns),
@@ -162,7 +169,7 @@ def apart(cells: Cells, fits: int, depth: int) -> Cells:
         sizes={name: 2 if name == "item" else 1 if name in cells.labels else n for name, n in cells.sizes.items()},
         attributes={name: attribute(name, held) for name, held in cells.attributes.items()},
         measures={name: known("item", held) for name, held in cells.measures.items()},
-        features=None,
+        features=described(),
         outcome=None,
         term=None,
         choice=None,

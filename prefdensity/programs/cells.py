@@ -167,6 +167,16 @@ class Cells:
         label = _known(self.labels, by, "labels")
         return joined(table, label, self.item_a) - joined(table, label, self.item_b)
 
+    def feature_contrast(self, weight: Tensor, by: str) -> Tensor:
+        """Return w . (x_a - x_b) [..., comparison] of items' features x, for weights w [..., label, feature].
+
+        `by`: whose weights: those of the annotator of the comparison, of its category, ...
+        """
+        assert self.features is not None  # refused without item features
+        apart = self.features[..., self.item_a, :] - self.features[..., self.item_b, :]
+        own = self._precise(weight).index_select(-2, _known(self.labels, by, "labels"))
+        return (own * apart.to(own.dtype)).sum(-1).unsqueeze(-2)
+
     def sides(self, table: Tensor) -> tuple[Tensor, Tensor]:
         """Return the entries [..., comparison] of a table [..., item] for side a and side b."""
         return self._read(table, self.item_a), self._read(table, self.item_b)

@@ -8,7 +8,7 @@ from types import ModuleType as _ModuleType
 
 from prefdensity.reward.fit import Exact, RewardEstimate, Sampled, reward, reward_from_differences, reward_of_table
 from prefdensity.reward.policies import PolicyComparison, compare_policies
-from prefdensity.reward.table import reward_table
+from prefdensity.reward.table import reward_table, rewards
 
 # Modules for those who train; loaded on first use, for trl brings a trainer's libraries.
 _MODULES = ("columns", "losses", "policy_learning", "trl", "tuning")
@@ -23,6 +23,7 @@ __all__ = [
     "reward_from_differences",
     "reward_of_table",
     "reward_table",
+    "rewards",
 ]
 
 

@@ -9,11 +9,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from prefdensity.data.comparisons import Comparisons
+from prefdensity.posterior.described import utilities_of
+from prefdensity.posterior.draws import require_level
 from prefdensity.posterior.people import tallies
 from prefdensity.posterior.posterior import Posterior, require_same_table
 
 Array = NDArray[Any]
 
+_SAID = ["reward", "sd", "lower", "upper"]
 _COLUMNS = ("item", "prompt", "type", "reward", "sd", "lower", "upper", "advantage", "advantage_sd", "p_best")
 
 
@@ -51,6 +54,57 @@ def reward_table(post: Posterior, data: Comparisons, level: float = 0.9) -> pd.D
         within = draws - means_within(draws, prompt)
         found = found.merge(_against_prompt(within, draws, prompt, post, "type" in summary), how="left")
     return with_counts(found, data)
+
+
+def rewards(
+    post: Posterior, data: Comparisons, features: pd.DataFrame, *, level: float = 0.9, progress: bool | None = None
+) -> pd.DataFrame:
+    """Return rewards of answers that nobody need have judged, from a fit whose utilities follow from features.
+
+    Answers are read block by block, and no table of their draws is kept.
+
+    Parameters
+    ----------
+    post, data
+        A fit, such as one of `linear`, and the comparisons that it was fitted to, in whose units features are read.
+    features
+        Numbers of the answers, a row each, indexed by label: the columns of the fit.
+    level
+        Posterior mass of the intervals.
+    progress
+        A progress bar (None: where a person watches).
+
+    Returns
+    -------
+    One row for each answer (and type of annotators), in the order given: item, type, reward, sd, lower, upper. 0 is the
+    average item of `data` under every draw, so rewards of several tables compare. Of a point estimate (map) the reward
+    alone.
+
+    Raises
+    ------
+    DataError
+        If `data` is not the table that was fitted, utilities do not follow from features alone, a column is missing or
+        not finite, or `level` is no probability.
+    """
+    require_level(level)
+    zero = post.draws["utility"].mean(-1, keepdims=True) if "utility" in post.draws else np.zeros(1)
+    tails = [(1 - level) / 2, (1 + level) / 2]
+    parts = []
+    for _, utilities in utilities_of(post, data, features, progress=progress):
+        own = utilities - zero
+        ends = np.quantile(own, tails, axis=0) if post.n_draws > 1 else np.full((2, *own.shape[1:]), np.nan)
+        sd = own.std(0, ddof=1) if post.n_draws > 1 else ends[0]
+        parts.append(np.stack([own.mean(0), sd, *ends], -1))
+    found = np.concatenate(parts, -2)
+    labels = list(map(str, features.index))
+    if found.ndim == 2:
+        return _of_answers(found, labels)
+    kinds = {k + 1: _of_answers(found[k], labels) for k in post.types_by_size()}
+    return pd.concat([frame.assign(type=k) for k, frame in kinds.items()], ignore_index=True)[["item", "type", *_SAID]]
+
+
+def _of_answers(found: Array, labels: list[str]) -> pd.DataFrame:
+    return pd.DataFrame(found, columns=_SAID).assign(item=labels)[["item", *_SAID]]
 
 
 def _against_prompt(within: Array, draws: Array, prompt: Array, post: Posterior, typed: bool) -> pd.DataFrame:

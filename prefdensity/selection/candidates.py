@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from prefdensity.data.columns import encode_labels, listed, numbers
+from prefdensity.data.columns import as_numbers, encode_labels, listed, numbers
 from prefdensity.data.comparisons import Comparisons
 from prefdensity.errors import DataError
 from prefdensity.selection.pair_sets import AllPairs, ListedPairs, PairSet, pair_keys
@@ -227,11 +227,3 @@ def with_items(data: Comparisons, items: Iterable[str], item_features: pd.DataFr
         data, items=labels, item_a=position[data.item_a], item_b=position[data.item_b], item_features=features,
         ratings=rated,
     )  # fmt: skip
-
-
-def as_numbers(table: pd.DataFrame) -> NDArray[np.float64]:
-    """Return a table as numbers [row, column]; nan where it has words."""
-    try:
-        return table.to_numpy(float)
-    except ValueError:
-        return table.apply(pd.to_numeric, errors="coerce").to_numpy(float)
