@@ -55,6 +55,8 @@ def test_it_stands_for_the_table_in_whatever_a_layer_does(monkeypatch, dtype):
         lambda x: torch.nn.functional.linear(x, weight[:, 0, 0]),
         lambda x: torch.cdist(x, x[:5]),
         lambda x: x[rows] - x[rows.flip(0)],
+        lambda x: x.index_select(-2, rows) - x.narrow(0, 2, 4),
+        lambda x: x.index_select(1, rows[1:2]) + x[:, 2:3],
         lambda x: x.mT.transpose(0, 1) * 2.0,
         lambda x: x.new_zeros(2) + x.shape[0],
         lambda x: torch.cat([x, x[-1:].expand(3, FEATURES)]),

@@ -13,7 +13,7 @@ from torch import Tensor
 from prefdensity.data.grades import mirror
 from prefdensity.errors import DataError, ProgramError
 from prefdensity.programs.standardised import Standardised
-from prefdensity.programs.tables import entries, joined
+from prefdensity.programs.tables import entries, joined, plain, rows_of
 
 # The columns of `Cells`, [comparison, ...], and the mappings whose values are such columns.
 _COLUMNS = ("item_a", "item_b", "first", "covariates", "total", "choice", "outcome")
@@ -173,8 +173,8 @@ class Cells:
         `by`: whose weights: those of the annotator of the comparison, of its category, ...
         """
         assert self.features is not None  # refused without item features
-        apart = self.features[..., self.item_a, :] - self.features[..., self.item_b, :]
-        own = self._precise(weight).index_select(-2, _known(self.labels, by, "labels"))
+        apart = rows_of(self.features, self.item_a) - rows_of(self.features, self.item_b)
+        own = rows_of(plain(self._precise(weight)), _known(self.labels, by, "labels"))
         return (own * apart.to(own.dtype)).sum(-1).unsqueeze(-2)
 
     def sides(self, table: Tensor) -> tuple[Tensor, Tensor]:

@@ -107,6 +107,10 @@ class Standardised(Tensor):
             return first.t()._after(right.T).T.reshape(first.shape[0], *args[1].shape[1:])
         if func is torch.ops.aten.index.Tensor and not first.turned and len(args[1]) == 1:
             return first._rows(args[1][0])
+        if func is torch.ops.aten.index_select.default and not first.turned and args[1] % 2 == 0:
+            return first._rows(args[2])
+        if func is torch.ops.aten.slice.Tensor and not first.turned and args[1] % 2 == 0:
+            return first._rows(slice(*args[2:]))
         return func(*tree_map(_whole, args), **tree_map(_whole, kwargs))
 
     def _like(self, **changed: Any) -> Standardised:

@@ -73,6 +73,13 @@ def entries(table: Tensor, index: Tensor) -> Tensor:
     return table.gather(-1, index.expand(*table.shape[:-1], -1))
 
 
+def rows_of(table: Tensor, index: Tensor) -> Tensor:
+    """Return table[..., index, :] of a table [..., row, column] and an index [place], as [..., place, column]."""
+    if len(index) == 1 and index.device.type == "cpu":
+        return table.narrow(-2, int(index), 1)
+    return table.index_select(-2, index)
+
+
 def by_entry(table: Tensor) -> Tensor:
     """Return a table [fit, ..., entry] that lies in memory entry by entry: each is read at once for all fits."""
     return table.movedim(0, -1).contiguous().movedim(-1, 0)
