@@ -124,8 +124,9 @@ def log_prior(layers, sites):
 
 POSITIVE = (
     "tie_strength", "tie_excess", "annotator_reliability_spread", "annotator_position_bias_spread",
-    "annotator_taste_spread", "annotator_weight_spread", "curl_scale", "utility_scale", "concentration", "rating_step", "rating_slope",
+    "annotator_taste_spread", "curl_scale", "utility_scale", "concentration", "rating_step", "rating_slope",
     "strength_step", "strength_weight", "annotator_ties_spread", "annotator_strengths_spread",
+    "annotator_weight_spread",
     "annotator_c_effect_spread", "annotator_lapse_spread", "date_drift_spread", "factor_scale", "ideal_scale",
     "noise_spread",
 )  # fmt: skip
