@@ -5,11 +5,15 @@
     u   = amplitude w . h_depth
     W_k, b_k, w ~ Normal(0, 1 / fan-in)
 
-Sites: the weights of all layers in a row, standardised, `neural_offset` (weight); u `utility` (item). A large
-input_scale lets utilities bend quickly. Identification: weights never are (units can be exchanged), utilities are, up
-to a shift. Fit it with method "map": the posterior of the weights has many modes, no Gaussian holds it, and other
-methods will flag themselves; gp is the calibrated way to smooth utilities. Cannot express: how sure it is.
-Reference: Dumoulin et al. (2024), arXiv 2311.14115, section 4; Neal (1996), Bayesian Learning for Neural Networks.
+Sites: W and b of all layers in a row, standardised, `neural_hidden_offset` (hidden_weight); w, standardised,
+`neural_last_offset` (unit); u `utility` (item). A large input_scale lets utilities bend quickly. Identification: weights
+never are (units can be exchanged), utilities are, up to a shift. No Gaussian holds the hidden weights: a fit puts them
+at their mode from each of several starts, and the rest has its posterior given them (the last-layer Laplace
+approximation of Daxberger et al. 2021 at every member of an ensemble, Eschenhagen et al. 2021). Cannot express:
+how sure it is of what a feature does where no network that was found says otherwise; gp is calibrated there.
+Reference: Dumoulin et al. (2024), arXiv 2311.14115, section 4; Neal (1996), Bayesian Learning for Neural Networks;
+Daxberger et al. (2021), Laplace Redux, arXiv 2106.14806; Lakshminarayanan et al. (2017), Deep ensembles,
+arXiv 1612.01474; Eschenhagen et al. (2021), Mixtures of Laplace approximations, arXiv 2111.03577.
 """
 
 from itertools import pairwise
@@ -27,20 +31,21 @@ from prefdensity.programs.layers import layer
     "utility",
     needs=["features"],
     unimodal=False,
+    at_mode=["neural_hidden_offset"],
     meanings={"utility": "log preference density of the item, up to a constant"},
 )
 def neural(data: Cells, width: int = 16, depth: int = 2, input_scale: float = 3.0, amplitude: float = 5.0) -> Tensor:
     assert data.features is not None  # refused without item features
     sizes = [data.features.shape[-1], *[width] * depth]
-    count = sum((a + 1) * b for a, b in pairwise(sizes)) + width
-    with pyro.plate("weight", count, dim=-1):
-        offset = pyro.sample("neural_offset", dist.Normal(0.0, 1.0))
-    hidden, start = input_scale * data.features, 0
+    with pyro.plate("hidden_weight", sum((a + 1) * b for a, b in pairwise(sizes)), dim=-1):
+        offset = pyro.sample("neural_hidden_offset", dist.Normal(0.0, 1.0))
+    with pyro.plate("unit", width, dim=-1):
+        last = pyro.sample("neural_last_offset", dist.Normal(0.0, 1.0))
+    hidden, start, scale = data.features, 0, input_scale
     for fan_in, fan_out in pairwise(sizes):
         stop = start + fan_in * fan_out
         weight = offset[..., start:stop].reshape(*offset.shape[:-1], fan_in, fan_out)
-        hidden = torch.tanh((hidden @ weight + offset[..., None, stop : stop + fan_out]) / fan_in**0.5)
-        start = stop + fan_out
-    last = offset[..., start:].reshape(*offset.shape[:-1], width, 1)
+        hidden = torch.tanh((scale * (hidden @ weight) + offset[..., None, stop : stop + fan_out]) / fan_in**0.5)
+        start, scale = stop + fan_out, 1.0
     with pyro.plate("item", data.n_items, dim=-1):
-        return pyro.deterministic("utility", amplitude * (hidden @ last).squeeze(-1) / width**0.5)
+        return pyro.deterministic("utility", amplitude * (hidden @ last[..., None]).squeeze(-1) / width**0.5)

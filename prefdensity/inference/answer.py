@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
+from prefdensity.inference.member import Member
 from prefdensity.inference.mixture import Mixture
 from prefdensity.inference.quality import Checked
 from prefdensity.inference.view import View
@@ -37,7 +39,8 @@ class Settings:
 class Answer:
     """What an engine found: vectors z [draw, dimension], a point [dimension], and facts for the status.
 
-    `left_out`: sites that the method does not estimate.
+    `left_out`: sites that the method does not estimate. Of an ensemble z and the point, that of the first member, are
+    those of everything but the sites at modes, and `of` [draw] says which of the `members` a draw is of.
     """
 
     z: Tensor
@@ -49,6 +52,8 @@ class Answer:
     warnings: tuple[str, ...] = ()
     error: dict[str, Tensor] = field(default_factory=dict)  # see `safety`
     found: tuple[Mixture, ...] = ()  # the Laplace approximation of each mode
+    members: tuple[Member, ...] = ()
+    of: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
 
 
 def answered(view: View, checked: Checked, point: Tensor, facts: dict[str, Any], said: tuple[str, ...]) -> Answer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,9 @@ from prefdensity.inference.curvature import LocalCurvature, dense_hessian, local
 from prefdensity.inference.mode import Mode, first_guess
 from prefdensity.inference.precision import DENSE, Dense, Gaussian, Precision
 from prefdensity.inference.types_curvature import TypesCurvature, types_curvature
+from prefdensity.inference.traced import captured
 from prefdensity.inference.view import View
+from prefdensity.programs.running import environment
 
 # Most work (cell evaluations) for a Hessian by repeated backward passes.
 _PASSES = 4e9
@@ -29,6 +32,8 @@ _ROUNDING = 1e-14
 # No coordinate moves farther in one step: curvature that says so fades, as that of a type's weight near 0, and where it
 # leads there may be none.
 _STRIDE = 20.0
+# Iterations of a quasi-Newton climb whose gain tells what is left to climb.
+_LOOK = 100
 # No utility difference that a table can support is this large; a climb beyond it has no end.
 _FAR = 40.0
 
@@ -76,7 +81,7 @@ class Climber:
         `known`: the Gaussian of a curvature of the free coordinates near by, to try first. `left`: nats that may be
         left to climb.
         """
-        return self._quasi_newton(start) if self.local is None else self._newton(start, most, known, left)
+        return self._quasi_newton(start, left) if self.local is None else self._newton(start, most, known, left)
 
     def curvature(self, z: Tensor) -> tuple[float, Tensor, Precision]:
         """Return value, gradient [dimension] and minus the Hessian at z [dimension].
@@ -168,26 +173,43 @@ class Climber:
 
         return believed
 
-    def _quasi_newton(self, start: Tensor) -> Mode:
+    def _quasi_newton(self, start: Tensor, left: float) -> Mode:
         from scipy.optimize import minimize  # 20 MB and a fifth of a second that most fits do without
 
         view, free = self.view, self.free
 
-        def downhill(x: np.ndarray) -> tuple[float, np.ndarray]:
+        @torch.enable_grad()
+        def slope(x: Tensor) -> tuple[Tensor, Tensor]:
             z = start.clone()
-            z[free] = torch.tensor(x, dtype=view.dtype, device=view.device)
+            z[free] = x
             z = z[None].requires_grad_()
-            loss = -self.objective(z).sum()
-            (gradient,) = torch.autograd.grad(loss, z)
-            return float(loss.detach()), gradient[0, free].double().cpu().numpy()
+            value = self.objective(z).sum()
+            return value.detach(), torch.autograd.grad(value, z)[0][0, free]
+
+        def downhill(x: np.ndarray) -> tuple[float, np.ndarray]:
+            value, gradient = run(torch.tensor(x, dtype=view.dtype, device=view.device))
+            return -float(value), -gradient.double().cpu().numpy()
+
+        heights: list[float] = []
+
+        def watch(intermediate_result: Any) -> None:
+            heights.append(-float(intermediate_result.fun))
+            if len(heights) > _LOOK and heights[-1] - heights[-1 - _LOOK] < left:
+                raise StopIteration
 
         # a loss of thousands of nats: stop on the gradient, not on the relative change of the loss
         limits = {"maxiter": 5000, "maxfun": 8000, "gtol": 1e-5, "ftol": 1e-14, "maxcor": 30}
-        found = minimize(downhill, start[free].double().cpu().numpy(), jac=True, method="L-BFGS-B", options=limits)
+        with environment(view.dtype, device=view.device):  # a graph makes tensors as the program did
+            run = captured(slope, (start[free],))
+            found = minimize(
+                downhill, start[free].double().cpu().numpy(), jac=True, method="L-BFGS-B", options=limits,
+                callback=watch,
+            )  # fmt: skip
         z = start.clone()
         z[free] = torch.tensor(found.x, dtype=view.dtype, device=view.device)
         flat = float(np.abs(found.jac).max()) < 1e-4 * max(1.0, float(view.cells.total.sum()) ** 0.5)
-        return Mode(z, -float(found.fun), bool(flat), int(found.nit))
+        near = len(heights) > _LOOK and heights[-1] - heights[-1 - _LOOK] < left
+        return Mode(z, -float(found.fun), bool(flat or near), int(found.nit))
 
 
 def _ascent(precision: Precision, gradient: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from prefdensity.inference import devices
 from prefdensity.inference.answer import Answer, Settings
 from prefdensity.inference.guide import KINDS
 from prefdensity.inference.methods import METHODS, infer
-from prefdensity.inference.reported import kept, sites_at
+from prefdensity.inference.reported import kept, reported
 from prefdensity.inference.streamed import parts_for
 from prefdensity.inference.tails import prior_tails
 from prefdensity.inference.view import View
@@ -131,7 +131,7 @@ def _status(
     method: str, view: View, answer: Answer, settings: Settings, warnings: list[str], started: float
 ) -> FitStatus:
     """Return how a fit went that was `started` then, and what is to be known of it."""
-    tails = prior_tails(view, answer.z) if method != "mle" else ()
+    tails = prior_tails(view, answer) if method != "mle" else ()
     asked: dict[str, Any] = {
         "method": method,
         "draws": settings.draws,
@@ -146,7 +146,7 @@ def _status(
     return FitStatus(
         seed=settings.seed,
         seconds=time.monotonic() - started,
-        log_likelihood=float(view.log_parts(answer.point[None])[1].detach()),
+        log_likelihood=float((answer.members[0].view if answer.members else view).log_parts(answer.point[None])[1].detach()),
         device=settings.place,
         parts=settings.parts,
         settings=asked,
@@ -164,8 +164,7 @@ def _versions() -> dict[str, str]:
 def _posterior(
     view: View, data: Comparisons | Choices, answer: Answer, status: FitStatus, fingerprint: str
 ) -> Posterior:
-    draws, dims = sites_at(view, answer.z, answer.left_out)
-    point, _ = sites_at(view, answer.point[None], answer.left_out)
+    draws, point, dims = reported(view, answer)
     error = {name: value.cpu().numpy()[None] for name, value in answer.error.items()}
     if "type_weight" in view.sites:  # sampled as one simplex, so that types are exchangeable
         order = (-draws["type_weight"].mean(0)).argsort(kind="stable")
@@ -196,6 +195,7 @@ def _posterior(
         data_source=data.source,
         data_fingerprint=fingerprint,
         unfelt=answer.left_out,
+        at_mode=tuple(view.at_mode) if answer.members else (),
         fitted=view.program,
     )
 

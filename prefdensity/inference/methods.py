@@ -26,6 +26,7 @@ from prefdensity.inference.engines import (
     improved,
     places_of,
 )
+from prefdensity.inference.ensemble import by_ensemble
 from prefdensity.inference.mixture import Mixture
 from prefdensity.inference.precision import DENSE
 from prefdensity.inference.safety import BOUND, Quantities, errors_of_chains
@@ -73,8 +74,11 @@ def infer(method: str, view: View, data: Comparisons | None, settings: Settings,
         if data is None:
             raise FitError("method='mle' is for comparisons; use laplace, svi, nuts or map")
         return by_mle(view, data, settings)
-    engines = {"auto": by_auto, "map": by_map, "nuts": by_nuts, "svi": by_svi}
-    engines |= {"laplace": by_laplace, "variational": by_variational}
+    if method == "map":
+        return by_map(view, settings, report)
+    engines = {"auto": by_auto, "nuts": by_nuts, "svi": by_svi, "laplace": by_laplace, "variational": by_variational}
+    if view.at_mode:
+        return by_ensemble(engines[method], view, settings, report)
     return engines[method](view, settings, report)
 
 

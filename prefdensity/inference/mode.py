@@ -63,7 +63,18 @@ def _first_guess(view: View) -> Tensor:
     for name, site in view.sites.items():
         if site.is_identity and name not in own:
             z[site.at] = _log_odds(view, turned) if site.dims == ("item",) else 0.0
-    return z
+    return drawn_afresh(view, z[None], seed=0)[0]
+
+
+def drawn_afresh(view: View, z: Tensor, seed: int) -> Tensor:
+    """Return z [start, dimension] with draws of their prior for sites that no Gaussian holds.
+
+    The middle of the prior of a network's weights is no place to climb from: there it is flat.
+    """
+    found = z.clone()
+    for site in view.at_mode.values():
+        found[:, site.at] = view.prior(len(z), seed)[:, site.at]
+    return found
 
 
 def _log_odds(view: View, turned: Tensor | None) -> Tensor:

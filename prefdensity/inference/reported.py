@@ -2,23 +2,70 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Collection, Mapping
 
 import numpy as np
 import torch
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from prefdensity.inference.answer import Answer
+from prefdensity.inference.member import Member
 from prefdensity.inference.view import View
-from prefdensity.posterior.sites import Sites
+from prefdensity.posterior.sites import Sites, taken
 from prefdensity.programs.apart import meeting
 from prefdensity.programs.standardised import Standardised
 
 _KEPT = 2**23  # numbers of draws of a site that follows from others, up to which they are kept, 64 MB
 
 
+Arrays = Mapping[str, np.ndarray]
+Dims = dict[str, tuple[str, ...]]
+
+
+def reported(view: View, answer: Answer) -> tuple[Arrays, Arrays, Dims]:
+    """Return every site of an answer as arrays [draw, ...], at its point [1, ...], and their dims."""
+    if not answer.members:
+        draws, dims = sites_at(view, answer.z, answer.left_out)
+        return draws, sites_at(view, answer.point[None], answer.left_out)[0], dims
+    parts: list[Arrays] = []
+    for k, member in enumerate(answer.members):
+        own, dims = sites_at(member.view, answer.z[answer.of == k])
+        parts.append(_matched(own, parts[0], dims) if parts and "type_probability" in own else own)
+    point, _ = sites_at(answer.members[0].view, answer.point[None])
+    at_mode = {name: np.stack([each.values[name].cpu().numpy() for each in answer.members]) for name in view.at_mode}
+    dims |= {name: site.dims for name, site in view.at_mode.items()}
+    return _side_by_side(parts, at_mode, answer.of.numpy()), {**point, **{n: v[:1] for n, v in at_mode.items()}}, dims
+
+
+def _side_by_side(parts: list[Arrays], at_mode: Arrays, of: np.ndarray) -> Arrays:
+    """Return the draws of all members in one, those of member k where `of` [draw] is k."""
+
+    def joined(name: str) -> np.ndarray:
+        if name in at_mode:
+            return at_mode[name][of]
+        out = np.empty((len(of), *parts[0][name].shape[1:]), parts[0][name].dtype)
+        for k, part in enumerate(parts):
+            out[of == k] = part[name]
+        return out
+
+    made = set(parts[0].made) if isinstance(parts[0], Sites) else set()
+    made |= {name for name, values in at_mode.items() if values[0].size * len(of) > _KEPT}
+    now = {name: joined(name) for name in (*parts[0], *at_mode) if name not in made}
+    return Sites(now, {name: functools.partial(joined, name) for name in made}) if made else now
+
+
+def _matched(draws: Arrays, first: Arrays, dims: Dims) -> Arrays:
+    """Return draws with types in the order in which they are those of the first member: types have no numbers."""
+    both = first["type_probability"].mean(0).T @ draws["type_probability"].mean(0)
+    _, order = linear_sum_assignment(both, maximize=True)
+    return taken(draws, {name: found.index("type") + 1 for name, found in dims.items() if "type" in found}, order)
+
+
 def sites_at(
     view: View, z: Tensor, without: Collection[str] = ()
-) -> tuple[Mapping[str, np.ndarray], dict[str, tuple[str, ...]]]:
+) -> tuple[Arrays, Dims]:
     """Return every site at z but some as arrays [draw, ...], with the annotators' types where there are types.
 
     Sites that follow from others and are very large are worked out when they are asked for.

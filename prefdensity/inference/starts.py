@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from prefdensity.inference.climber import Climber
-from prefdensity.inference.mode import Mode, first_guess
+from prefdensity.inference.mode import Mode, drawn_afresh, first_guess
 from prefdensity.inference.view import View
 from prefdensity.progress import Report
 
@@ -93,7 +93,7 @@ def _starts(climber: Climber, restarts: int, seed: int) -> list[Tensor]:
         generator = torch.Generator().manual_seed(seed)
         jitter = torch.randn(restarts, view.dimension, generator=generator, dtype=torch.float64).to(middle)
         jitter[0] = 0.0
-        return list(middle + 0.5 * jitter)
+        return list(drawn_afresh(view, middle + 0.5 * jitter, seed))
     guesses = np.eye(view.n_types)[types.starts(view.cells, restarts=restarts, seed=seed, **dict(types.options))]
     near = [_given_types(climber, middle, guess) for guess in _unlike(guesses)]
     return [mode.z for mode in sorted(near, key=lambda mode: -mode.value)]  # the likeliest first: others end there

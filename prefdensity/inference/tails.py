@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
+from prefdensity.inference.answer import Answer
 from prefdensity.inference.view import View
 from prefdensity.programs.apart import first_alone
 from prefdensity.programs.running import run
@@ -13,22 +14,23 @@ from prefdensity.programs.running import run
 _DRAWS, _TAIL = 4000, 0.005
 
 
-def prior_tails(view: View, z: Tensor) -> tuple[str, ...]:
-    """Return a sentence for each scalar site whose posterior median, of draws z [draw, dimension], lies in the tail.
+def prior_tails(view: View, answer: Answer) -> tuple[str, ...]:
+    """Return a sentence for each scalar site whose posterior median, of the draws of an answer, lies in the tail.
 
     The tail is beyond 99 % of the prior: were truths drawn from it, that would happen in less than 1 % of the fits.
     """
-    scalars = [(name, site) for name, site in view.sites.items() if site.is_scalar]
+    sites = answer.members[0].view.sites if answer.members else view.sites
+    scalars = [(name, site) for name, site in sites.items() if site.is_scalar]
     if not scalars:
         return ()
     prior = _of_scalars(view)
     found = []
     for name, site in scalars:
         edges = np.quantile(prior[name].cpu().numpy(), [_TAIL, 1 - _TAIL])
-        middle = float(z[:, site.at].median())
+        middle = float(answer.z[:, site.at].median())
         if edges[0] <= middle <= edges[1]:
             continue
-        raw = z.new_tensor([*edges, middle])
+        raw = answer.z.new_tensor([*edges, middle])
         lower, upper, value = (float(each) for each in site.transform(raw))
         found.append(
             f"{name} lies in the tail of its prior: its posterior median is {value:.3g}, and 99 % of the prior is "

@@ -118,6 +118,24 @@ class View:
         """Coordinates of the scalars that shape the posterior of the rest; a layer may do without its own."""
         return tuple(self.sites[name].at.start for name in self.program.hyper if name in self.sites)
 
+    @property
+    def at_mode(self) -> dict[str, Site]:
+        """Sites that no Gaussian holds, by name.
+
+        Raises
+        ------
+        ProgramError
+            If a layer names a site so that it does not sample.
+        """
+        for each in self.program.layers:
+            for name in each.at_mode:
+                if name not in self.sites:
+                    raise ProgramError(
+                        f"{each.label} says at_mode={name!r}, and {self.program.name} samples no such site; its sites "
+                        f"are {', '.join(self.sites)}"
+                    )
+        return {name: self.sites[name] for name in self.program.at_mode}
+
     def _trace(self) -> dict[str, dict[str, Any]]:
         """Run the program once on one cell and return what it met, by site."""
         try:
@@ -394,6 +412,6 @@ class View:
     @torch.no_grad()
     def prior(self, fits: int, seed: int) -> Tensor:
         """Return prior draws as vectors [fit, dimension]."""
-        met = run(self.program, self.cells.head(1), {}, fits, seed).met
+        met = run(self.program, self.few, {}, fits, seed).met
         parts = [site.transform.inv(met[name]["value"]).reshape(fits, -1) for name, site in self.sites.items()]
         return torch.cat(parts, -1)

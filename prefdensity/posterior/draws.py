@@ -82,6 +82,8 @@ class Draws:
         The table it was fitted to.
     unfelt
         Latent sites without draws: scales of priors, where the method has no use for priors (mle).
+    at_mode
+        Latent sites that the method put at modes of the posterior: what is said of everything else is given them.
     fitted
         The program itself; None where it came with a file and is not at hand. Questions ask `program`.
     missing
@@ -114,6 +116,7 @@ class Draws:
     data_source: str = ""
     data_fingerprint: str = ""
     unfelt: tuple[str, ...] = ()
+    at_mode: tuple[str, ...] = ()
     signature: Signature | None = None
     fitted: Program | None = field(default=None, repr=False)
     missing: str = ""

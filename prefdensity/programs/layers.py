@@ -35,6 +35,7 @@ MARGIN_ORDER = {
 _OF_ITEMS = ("utility", "behaviour")
 # What arguments of a layer are written as in a composition; a call with anything else in front runs the layer.
 _LITERALS = (str, bool, int, float, tuple, list)
+_LISTS = ("needs", "hyper", "at_mode")  # declarations that are lists of names
 _LARGEST = 10_000  # of sizes in a name: more types, dimensions or units than that are a slip of the pen
 # Who is shown what every layer returns; see `watched`.
 _WATCHER: ContextVar[Callable[[Layer, Any], None] | None] = ContextVar("watcher", default=None)
@@ -71,6 +72,9 @@ class Layer:
         For margins: where in `MARGIN_ORDER` it applies.
     hyper
         Scalar sites that shape the posterior of the rest; Laplace integrates them on a grid.
+    at_mode
+        Sites that no Gaussian holds, such as the hidden weights of a network: `fit` puts them at modes of the posterior
+        and gives everything else its posterior given them.
     tall
         The layer has a plate of its own at dim -2, where types would be, so it does not go with them.
     per
@@ -107,6 +111,7 @@ class Layer:
     mirror: Mirror | None = None
     place: str = "situation"
     hyper: tuple[str, ...] = ()
+    at_mode: tuple[str, ...] = ()
     tall: bool = False
     per: str = "annotator"
     sets: bool = False
@@ -154,7 +159,7 @@ class Layer:
             name: rule(**{key: known[key] for key in _parameters(rule) if key in known})
             for name, rule in self.rules.items()
         }
-        made = replace(found, **said | {name: tuple(said.get(name, ())) for name in ("needs", "hyper")})
+        made = replace(found, **said | {name: tuple(said.get(name, ())) for name in _LISTS})
         if made.place not in MARGIN_ORDER:
             raise ProgramError(f"{made.label} has no place {made.place!r}; places are {', '.join(MARGIN_ORDER)}")
         return made
@@ -243,7 +248,8 @@ def layer(
     stage: str, *, needs: Sequence[str] | Callable[..., Sequence[str]] = (), outcomes: Sequence[str] = (),
     unimodal: bool = True, mirror: Mirror | Callable[..., Mirror | None] | None = None,
     place: str | Callable[..., str] = "situation", hyper: Sequence[str] | Callable[..., Sequence[str]] = (),
-    tall: bool = False, per: str = "annotator", sets: bool = False, ties: bool = False, luce: bool = False,
+    at_mode: Sequence[str] | Callable[..., Sequence[str]] = (), tall: bool = False, per: str = "annotator",
+    sets: bool = False, ties: bool = False, luce: bool = False,
     starts: Callable[..., Any] | None = None, null: dict[str, float] | Callable[..., dict[str, float]] | None = None,
     spread: dict[str, str] | Callable[..., dict[str, str]] | None = None, mends: str | Mend | Sequence[str | Mend] = (),
     meanings: dict[str, str] | Callable[..., dict[str, str]] | None = None, varies: dict[str, str] | None = None,
@@ -255,7 +261,7 @@ def layer(
     varies
         Effect -> what it is in words, of effects that vary by whom (see `effects.varying`): what these need and
         declare under the layer's argument `by` is added to the rest.
-    needs, mirror, place, hyper, null, spread, meanings
+    needs, mirror, place, hyper, at_mode, null, spread, meanings
         As in `Layer`, or a function of some of the layer's options.
 
     Raises
@@ -274,7 +280,7 @@ def layer(
         if each.finding not in FINDINGS:
             raise ProgramError(f"there is no finding {each.finding!r} to mend; findings are {', '.join(FINDINGS)}")
     said = dict(
-        needs=needs, hyper=hyper, mirror=mirror, place=place, null=null or {}, spread=spread or {},
+        needs=needs, hyper=hyper, at_mode=at_mode, mirror=mirror, place=place, null=null or {}, spread=spread or {},
         meanings=meanings or {},
     )  # fmt: skip
     rules = {name: _rule(name, value, varies or {}) for name, value in said.items()}
@@ -362,6 +368,11 @@ class Program:
     def hyper(self) -> tuple[str, ...]:
         """Scalar sites that Laplace integrates on a grid."""
         return tuple(site for each in self.layers for site in each.hyper)
+
+    @property
+    def at_mode(self) -> tuple[str, ...]:
+        """Sites that no Gaussian holds, which `fit` puts at modes of the posterior."""
+        return tuple(site for each in self.layers for site in each.at_mode)
 
     @property
     def mirrors(self) -> tuple[Mirror, ...]:

@@ -32,6 +32,11 @@ def plates(depth: int) -> Iterator[None]:
         _DEPTH.reset(before)
 
 
+def room() -> int:
+    """Return how many plates a run has room for, that of fits included; 0 without one."""
+    return _DEPTH.get()
+
+
 class SiteTable(Tensor):
     """A tensor [fit, ...] that is indexed as if it had no axis of fits; what is read of it is a plain tensor."""
 
