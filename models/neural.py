@@ -6,14 +6,13 @@
     W_k, b_k, w ~ Normal(0, 1 / fan-in)
 
 Sites: W and b of all layers in a row, standardised, `neural_hidden_offset` (hidden_weight); w, standardised,
-`neural_last_offset` (unit); u `utility` (item). A large input_scale lets utilities bend quickly. Identification: weights
-never are (units can be exchanged), utilities are, up to a shift. No Gaussian holds the hidden weights: a fit puts them
-at their mode from each of several starts, and the rest has its posterior given them (the last-layer Laplace
-approximation of Daxberger et al. 2021 at every member of an ensemble, Eschenhagen et al. 2021). Cannot express:
-how sure it is of what a feature does where no network that was found says otherwise; gp is calibrated there.
+`neural_last_offset` (unit); u `utility` (item). A large input_scale lets utilities bend quickly.
+Identification: weights never are (units can be exchanged), utilities are, up to a shift.
+No Gaussian holds the hidden weights: a fit puts them at modes, by default of eight networks that each climb a posterior
+with other weights of the judgements, and the rest has its posterior given them. method="map" gives one network.
+Cannot express: how sure it is as well as gp, which is the calibrated way to smooth utilities of few features.
 Reference: Dumoulin et al. (2024), arXiv 2311.14115, section 4; Neal (1996), Bayesian Learning for Neural Networks;
-Daxberger et al. (2021), Laplace Redux, arXiv 2106.14806; Lakshminarayanan et al. (2017), Deep ensembles,
-arXiv 1612.01474; Eschenhagen et al. (2021), Mixtures of Laplace approximations, arXiv 2111.03577.
+Daxberger et al. (2021), Laplace Redux, arXiv 2106.14806; Pearce et al. (2020), AISTATS, anchored ensembles.
 """
 
 from itertools import pairwise

@@ -193,14 +193,18 @@ def standardised(features):
 
 def utilities(layers, sites, data, kind):
     """Utilities [item] of one type; `kind` None: there are no types."""
-    found = [name for name in ("weight", "gp_offset", "neural_offset", "utility") if name in sites]
+    found = [
+        name
+        for name in ("weight", "gp_offset", "neural_hidden_offset", "neural_last_offset", "utility")
+        if name in sites
+    ]
     own = {name: sites[name] if kind is None else sites[name][kind] for name in found}
     options = dict(layers)
     if "utility" in own:
         return own["utility"]
     scaled = standardised(data.item_features)
     if "neural" in options:
-        return network(scaled, own["neural_offset"], **options["neural"])
+        return network(scaled, own["neural_hidden_offset"], own["neural_last_offset"], **options["neural"])
     if "linear" in options:
         return scaled @ own["weight"]
     return gaussian_process(scaled, **options["gp"]) @ own["gp_offset"]
@@ -217,8 +221,8 @@ def gaussian_process(features, lengthscale=0.5):
     return np.linalg.cholesky(covariance)
 
 
-def network(features, weights, width=16, depth=2, input_scale=3.0, amplitude=5.0):
-    """Utilities [item] of a tanh network, from standardised weights: those of a layer, then its biases."""
+def network(features, weights, last, width=16, depth=2, input_scale=3.0, amplitude=5.0):
+    """Utilities [item] of a tanh network, from standardised weights: of each layer its own, then its biases."""
     weights = iter(weights)
     hidden = input_scale * features
     for _ in range(depth):
@@ -226,7 +230,7 @@ def network(features, weights, width=16, depth=2, input_scale=3.0, amplitude=5.0
         table = np.array([[next(weights) for _ in range(width)] for _ in range(size)])
         bias = np.array([next(weights) for _ in range(width)])
         hidden = np.tanh((hidden @ table + bias) / np.sqrt(size))
-    return amplitude * hidden @ np.array([next(weights) for _ in range(width)]) / np.sqrt(width)
+    return amplitude * hidden @ last / np.sqrt(width)
 
 
 def probabilities(layers, sites, data):

@@ -77,7 +77,9 @@ PRIORS = {
     "intransitive": lambda s: (
         stats.halfnorm.logpdf(s["curl_scale"], scale=0.5) + stats.norm.logpdf([*s["blade"], *s["chest"]]).sum()
     ),
-    "neural": lambda s, **options: stats.norm.logpdf(s["neural_offset"]).sum(),
+    "neural": lambda s, **options: (
+        stats.norm.logpdf(s["neural_hidden_offset"]).sum() + stats.norm.logpdf(s["neural_last_offset"]).sum()
+    ),
     "gp": lambda s, lengthscale=0.5: stats.norm.logpdf(s["gp_offset"], 0, s["utility_scale"]).sum(),
     "ratings": lambda s: (
         stats.norm.logpdf(s["rating_cut_first"], 0, 3)

@@ -29,8 +29,8 @@ HELD = dict.fromkeys(
     ),
     100,
 )  # fmt: skip
-# A Gaussian at one mode stands for none of these: axes turn, weak scales are funnels, types merge, weights have
-# many modes.
+# A Gaussian at one mode stands for none of these: axes turn, weak scales are funnels, types merge; of
+# the hidden weights of a network only modes are known.
 FLAGGED = (
     "annotator_factors",
     "comparison_types",

@@ -14,8 +14,8 @@ from prefdensity.errors import FitError
 from prefdensity.inference.curvature import LocalCurvature, dense_hessian, local_curvature
 from prefdensity.inference.mode import Mode, first_guess
 from prefdensity.inference.precision import DENSE, Dense, Gaussian, Precision
-from prefdensity.inference.types_curvature import TypesCurvature, types_curvature
 from prefdensity.inference.traced import captured
+from prefdensity.inference.types_curvature import TypesCurvature, types_curvature
 from prefdensity.inference.view import View
 from prefdensity.programs.running import environment
 
@@ -41,7 +41,7 @@ _FAR = 40.0
 class Climber:
     """Climbs the posterior of a view (or its likelihood, for `prior=False`; or as if types were known).
 
-    Some coordinates may be held `fixed`.
+    Some coordinates may be held `fixed`, and the log density may have a `tilt` [dimension] added to its slope.
 
     Newton's method with exact derivatives where the program is local, L-BFGS otherwise.
     """
@@ -51,14 +51,17 @@ class Climber:
         view: View,
         fixed: tuple[int, ...] = (),
         prior: bool = True,
+        tilt: Tensor | None = None,
     ) -> None:
         self.view, self.prior = view, prior
         self.objective = view.log_joint if prior else view.log_likelihood
+        if tilt is not None:
+            self.objective = lambda z: view.log_joint(z) + z @ tilt
         self.free = torch.tensor([k for k in range(view.dimension) if k not in fixed], device=view.device)
         self.held = torch.tensor(fixed, dtype=torch.int64, device=view.device)
         small = view.dimension <= DENSE
         self.gauge = None if prior or not small else shift_gauge(view)
-        self.local = self._local(small)
+        self.local = self._local(small) if tilt is None else None
         self._parts: tuple[Precision, tuple[Precision, Tensor]] | None = None
         self.has_curvature = self.local is not None or (small and view.dimension * view.work <= _PASSES)
 

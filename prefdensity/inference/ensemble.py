@@ -2,10 +2,18 @@
 
 The weights of a network have so many modes that no approximation spans them. Given those of its hidden layers what is
 left is smooth, of few dimensions, and every method holds it (the last-layer Laplace approximation: Daxberger et al.
-2021, arXiv 2106.14806; Kristiadi, Hein and Hennig 2020, arXiv 2002.10118). Climbs from several draws of the prior end
-at modes that explain the data about equally well and differ where there are none, which the spread over the members of
-an ensemble tells (Lakshminarayanan, Pritzel and Blundell 2017, arXiv 1612.01474; with the posterior at each of them:
-Eschenhagen et al. 2021, arXiv 2111.03577).
+2021, arXiv 2106.14806; Kristiadi, Hein and Hennig 2020, arXiv 2002.10118). The spread over several such modes tells
+what one of them leaves out (Lakshminarayanan, Pritzel and Blundell 2017, arXiv 1612.01474; with the posterior at each:
+Eschenhagen et al. 2021, arXiv 2111.03577). Climbs from several draws of the prior alone often end at one and the same
+function. So every member has a posterior of its own to climb: each judgement counts as much as an exponential variable
+says, and a draw of the prior takes the place of its middle. Of a Gaussian posterior the modes are then draws (Bardsley,
+Solonen, Haario and Laine 2014, SIAM J. Sci. Comput. 36, A1895-A1910; Pearce, Leibfried and Brintrup 2020, AISTATS;
+Newton and Raftery 1994, JRSS-B 56, 3-48).
+
+Members have equal weights, as draws have. By evidence, given what was fitted to the same judgements, the member that is
+most sure has nearly all of it: with 20 features and 1,000 judgements 90 % intervals of utilities of items never judged
+cover .10 of them so, and .88 with equal weights; without what is drawn for each member .41 where equal ones cover .87
+(a curve of kinks with a gap among the items).
 """
 
 from __future__ import annotations
@@ -19,69 +27,121 @@ import torch
 from torch import Tensor
 
 from prefdensity.inference.answer import Answer, Settings
+from prefdensity.inference.climber import Climber
 from prefdensity.inference.member import Member
-from prefdensity.inference.starts import distinct, search
+from prefdensity.inference.mode import Mode, first_guess
+from prefdensity.inference.starts import starts
 from prefdensity.inference.view import View
 from prefdensity.progress import Report
+
+_LEFT = 0.1  # nats that a climb may gain in a hundred iterations more, times the root of judgements: less than noise
 
 Engine = Callable[[View, Settings, Report], Answer]
 
 
 def by_ensemble(engine: Engine, view: View, settings: Settings, report: Report) -> Answer:
-    """Return what a method says given the sites at each of several modes; every mode has the same share of the draws."""
-    modes = distinct(search(view, settings.restarts, settings.seed, report), settings.restarts)
-    own = replace(settings, restarts=1, draws=-(-settings.draws // len(modes)))
+    """Return what a method says given the sites at each of several modes; every mode has the same share of the draws.
+
+    A single one is the mode itself.
+    """
+    count = settings.restarts
+    own = replace(settings, restarts=1)
     members: list[Member] = []
     answers: list[Answer] = []
-    for k, mode in enumerate(modes):
-        members.append(Member.at(view, mode.z))
-        answers.append(engine(members[-1].view, replace(own, seed=own.seed + k), report))
+    modes: list[Mode] = []
+    left = _LEFT * float(view.cells.total.sum()) ** 0.5
+    for k in range(count):
+        climber = Climber(view, fixed=view.hyper) if count == 1 else randomised(view, settings.seed + k)
+        modes.append(climber.climb(starts(climber, 1, settings.seed + k)[0], left=left))
+        report("modes", k + 1, count)
+        members.append(Member.at(view, modes[-1].z))
+        answers.append(engine(members[-1].view, replace(own, seed=settings.seed + k), report))
         if "interrupted" in answers[-1].facts["message"]:
             break
-    return _joined(members, answers, tuple(mode.value for mode in modes), settings)
+    return _joined(members, answers, all(mode.converged for mode in modes), settings)
 
 
-def _joined(
-    members: list[Member], answers: list[Answer], heights: tuple[float, ...], settings: Settings
-) -> Answer:
-    """Return the answers of all members side by side: chains as they are, and of other draws no more than asked for."""
-    first, z = answers[0], torch.cat([each.z for each in answers])
-    of = torch.cat([torch.full((len(each.z),), k) for k, each in enumerate(answers)])
-    facts = _facts(answers) | {"restart_values": heights if len(heights) > 1 else ()}
-    order = torch.arange(len(z))
-    if facts["method"] != "nuts" and len(answers) > 1:  # independent draws are in no order
-        order = torch.randperm(len(z), generator=torch.Generator().manual_seed(settings.seed))[: settings.draws]
+def randomised(view: View, seed: int) -> Climber:
+    """Return what climbs to a draw of the posterior, were it Gaussian: see above.
+
+    That a draw a of the prior takes the place of its middle is to add minus its slope at a to that of the log density.
+    """
+    random = np.random.default_rng(seed)
+    cells = view.cells
+    assert cells.outcome is not None  # a view has data
+    outcome = torch.from_numpy(random.standard_gamma(cells.outcome.cpu().numpy())).to(cells.outcome)
+    weighted = View(view.program, replace(cells, outcome=outcome, total=outcome.sum(-1)))
+    guess = first_guess(view)
+    hyper, _ = view.values(guess[None], [name for name in view.program.hyper if name in view.sites])
+    at = view.prior(1, seed, hyper).requires_grad_()
+    with torch.enable_grad():
+        (slope,) = torch.autograd.grad(view.log_parts(at, cells=view.few)[0].sum(), at)
+    weighted.memo["first_guess"] = guess
+    return Climber(weighted, fixed=view.hyper, tilt=-slope[0])
+
+
+def _joined(members: list[Member], answers: list[Answer], settled: bool, settings: Settings) -> Answer:
+    """Return the answers of all members, of each its share of the draws, chains side by side and others shuffled."""
+    facts, generator = _facts(answers), torch.Generator().manual_seed(settings.seed)
+    facts["converged"] &= settled
+    said = dict.fromkeys([_sentence(members), *(warning for each in answers for warning in each.warnings)])
+    if len(answers) == 1:
+        of = torch.zeros(len(answers[0].z), dtype=torch.int64)
+        facts = answers[0].facts | facts | {"chains": max(1, facts["chains"])}
+        return replace(answers[0], facts=facts, warnings=tuple(said), members=tuple(members), of=of)
+    kept = [_share(each, facts["chains"] // len(answers), len(answers), generator) for each in answers]
+    order = torch.arange(sum(map(len, kept)))
+    if not facts["chains"]:
+        facts["chains"], order = 1, torch.randperm(len(order), generator=generator)[: settings.draws]
+    of = torch.cat([torch.full((len(rows),), k) for k, rows in enumerate(kept)])
+    z = torch.cat([each.z[rows.to(each.z.device)] for each, rows in zip(answers, kept, strict=True)])
     densities = {}
     if all(len(each.log_p) == len(each.z) for each in answers):
         for name in ("log_p", "log_q"):
-            densities[name] = np.concatenate([getattr(each, name) for each in answers])[order.numpy()]
-    said = [_sentence(members, facts["method"]), *(warning for each in answers for warning in each.warnings)]
+            parts = [getattr(each, name)[rows.numpy()] for each, rows in zip(answers, kept, strict=True)]
+            densities[name] = np.concatenate(parts)[order.numpy()]
     return Answer(
-        z[order.to(z.device)], first.point, facts, warnings=tuple(dict.fromkeys(said)), error=_errors(answers),
+        z[order.to(z.device)], answers[0].point, facts, warnings=tuple(said), error=_errors(answers),
         members=tuple(members), of=of[order], **densities,
     )  # fmt: skip
 
 
+def _share(answer: Answer, chains: int, members: int, generator: torch.Generator) -> Tensor:
+    """Return which draws of an answer to keep of so many members: some of each chain, or of those in no order."""
+    every = torch.arange(len(answer.z))
+    if chains:
+        return every.unflatten(0, (chains, -1))[:, ::members].flatten()
+    return torch.randperm(len(every), generator=generator)[: -(-len(every) // members)]
+
+
 def _facts(answers: Sequence[Answer]) -> dict[str, Any]:
-    """Return the facts of all members as those of one fit: of each diagnosis the worst.
+    """Return the facts of all members as those of one fit, of each diagnosis the worst; no chains unless all have some.
 
     There is no evidence of the program, only of each member, in which the sites at its mode count as known.
     """
     facts = [each.facts for each in answers]
 
-    def over(name: str, of: Callable[[list[Any]], Any]) -> dict[str, Any]:
+    def over(name: str, of: Callable[..., Any]) -> dict[str, Any]:
         known = [each[name] for each in facts if each.get(name) is not None]
         return {name: of(known)} if known else {}
 
     methods = dict.fromkeys(each["method"] for each in facts)
     message = facts[0]["message"] if len(facts) == 1 else f"{len(facts)} members, the first: {facts[0]['message']}"
     sampled = list(methods) == ["nuts"]
-    worst = {"converged": all, "k_hat": max, "log_weight_sd": max, "r_hat": max, "tempering": min, "corrected": all}
+    worst: dict[str, Callable[..., Any]] = {
+        "converged": all,
+        "k_hat": max,
+        "log_weight_sd": max,
+        "r_hat": max,
+        "tempering": min,
+        "corrected": all,
+    }
     sums = dict.fromkeys(("steps", "effective", "proposals", "divergences"), sum)
     out = {"method": next(iter(methods)), "message": message, "guide": facts[0].get("guide", "")}
     for name, of in (worst | sums).items():
         out |= over(name, of)
-    return out | {"chains": sum(each["chains"] for each in facts) if sampled else 1}
+    none = {"elbo": None, "elbo_se": None, "log_evidence": None, "modes": ()}
+    return out | none | {"chains": sum(each["chains"] for each in facts) if sampled else 0}
 
 
 def _errors(answers: Sequence[Answer]) -> dict[str, Tensor]:
@@ -93,7 +153,7 @@ def _errors(answers: Sequence[Answer]) -> dict[str, Tensor]:
     return {name: torch.stack([each.error[name] for each in answers]).amax(0) for name in sorted(known)}
 
 
-def _sentence(members: list[Member], method: str) -> str:
+def _sentence(members: list[Member]) -> str:
     """Say what is at a mode, and what that means for intervals."""
     names = " and ".join(members[0].values)
     verb = "is" if len(members[0].values) == 1 else "are"

@@ -39,6 +39,7 @@ from prefdensity.progress import progress as show_progress
 from prefdensity.version import __version__
 
 _RECORDED = ("torch", "pyro-ppl", "numpy")
+_MEMBERS = 8  # of an ensemble; of so many nine in ten 90 % intervals cover, of four less than eight
 _LARGE = 1_000_000  # cell evaluations of one density
 _STEPS = ("guide", "max_steps", "batch")  # what is kept of svi where rows are fitted again
 
@@ -73,7 +74,8 @@ def fit(
         stays in host memory, where its mode is found, and svi passes it through the GPU part by part.
     restarts
         Starts of the search for a mode; None: 8 with annotator types (3 for a large table), 4 for other programs that
-        may have several modes, 1 otherwise. Starts that say nearly the same of the annotators count as one.
+        may have several modes, 1 otherwise. Starts that say nearly the same of the annotators count as one. Of a
+        program such as a network, of which some sites are put at modes: members of an ensemble, 8 unless for "map".
     guide, max_steps, batch, chains, warmup
         Of svi: "full", "scaled" (the Laplace covariance, rescaled), "mean_field" or None, by dimension; its steps; and
         how many distinct comparisons each reads (None: all), where features are too many to be read at every step: then
@@ -99,7 +101,7 @@ def fit(
     if "utility" in view.sites:  # items that features place need not meet
         warnings += existence_warnings(pairs)
     key = _key(program, data, seed=seed, guide=guide, restarts=restarts, batch=batch)
-    starts = restarts or _restarts(view)
+    starts = restarts or _restarts(view, method)
     settings = Settings(draws, starts, seed, guide, max_steps, chains, warmup, checkpoint, key, place, parts, batch)
     with _threads(threads), show_progress(progress) as report:
         answer = infer(method if parts == 1 else "svi", view, pairs, settings, report)
@@ -131,6 +133,7 @@ def _status(
     method: str, view: View, answer: Answer, settings: Settings, warnings: list[str], started: float
 ) -> FitStatus:
     """Return how a fit went that was `started` then, and what is to be known of it."""
+    left = answer.members[0].view if answer.members else view
     tails = prior_tails(view, answer) if method != "mle" else ()
     asked: dict[str, Any] = {
         "method": method,
@@ -146,7 +149,7 @@ def _status(
     return FitStatus(
         seed=settings.seed,
         seconds=time.monotonic() - started,
-        log_likelihood=float((answer.members[0].view if answer.members else view).log_parts(answer.point[None])[1].detach()),
+        log_likelihood=float(left.log_parts(answer.point[None])[1].detach()),
         device=settings.place,
         parts=settings.parts,
         settings=asked,
@@ -208,7 +211,9 @@ def _key(program: Program, data: Comparisons | Choices, **asked: int | str | Non
     return {"program": name, "data": data.fingerprint(), **asked}
 
 
-def _restarts(view: View) -> int:
+def _restarts(view: View, method: str) -> int:
+    if view.at_mode and method != "map":
+        return _MEMBERS
     if view.program.type_layer is not None:
         return 8 if view.work < _LARGE else 3  # in a large table clusters of annotators are hardly missed
     return 1 if view.program.unimodal else 4

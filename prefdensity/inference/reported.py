@@ -11,7 +11,6 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from prefdensity.inference.answer import Answer
-from prefdensity.inference.member import Member
 from prefdensity.inference.view import View
 from prefdensity.posterior.sites import Sites, taken
 from prefdensity.programs.apart import meeting
@@ -63,9 +62,7 @@ def _matched(draws: Arrays, first: Arrays, dims: Dims) -> Arrays:
     return taken(draws, {name: found.index("type") + 1 for name, found in dims.items() if "type" in found}, order)
 
 
-def sites_at(
-    view: View, z: Tensor, without: Collection[str] = ()
-) -> tuple[Arrays, Dims]:
+def sites_at(view: View, z: Tensor, without: Collection[str] = ()) -> tuple[Arrays, Dims]:
     """Return every site at z but some as arrays [draw, ...], with the annotators' types where there are types.
 
     Sites that follow from others and are very large are worked out when they are asked for.

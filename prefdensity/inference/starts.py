@@ -30,7 +30,7 @@ def search(view: View, restarts: int, seed: int, report: Report) -> list[Mode]:
     climber = Climber(view, fixed=view.hyper)  # with them free, the density may be highest where it is all spike
     climb = climber.climb if view.program.type_layer is None or climber.local is None else _Climbs(climber)
     modes = []
-    for k, start in enumerate(_starts(climber, restarts, seed)):
+    for k, start in enumerate(starts(climber, restarts, seed)):
         modes.append(_heaviest_first(view, climb(start)))
         report("searching modes", k + 1, restarts)
     return sorted(modes, key=lambda mode: -mode.value)
@@ -85,7 +85,8 @@ def distinct(modes: list[Mode], most: int) -> list[Mode]:
     return kept[:most]
 
 
-def _starts(climber: Climber, restarts: int, seed: int) -> list[Tensor]:
+def starts(climber: Climber, restarts: int, seed: int) -> list[Tensor]:
+    """Return where climbs start: with types, from guesses of these."""
     view = climber.view
     middle = first_guess(view)
     types = view.program.type_layer

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import torch
@@ -410,8 +411,8 @@ class View:
         return diagonal.clamp_min(1.0 / 16).rsqrt()
 
     @torch.no_grad()
-    def prior(self, fits: int, seed: int) -> Tensor:
-        """Return prior draws as vectors [fit, dimension]."""
-        met = run(self.program, self.few, {}, fits, seed).met
+    def prior(self, fits: int, seed: int, given: Mapping[str, Tensor] = MappingProxyType({})) -> Tensor:
+        """Return prior draws as vectors [fit, dimension], `given` values of some sites shaped as in `values`."""
+        met = run(self.program, self.few, dict(given), fits, seed).met
         parts = [site.transform.inv(met[name]["value"]).reshape(fits, -1) for name, site in self.sites.items()]
         return torch.cat(parts, -1)

@@ -21,7 +21,7 @@ from prefdensity.data.columns import as_numbers
 from prefdensity.data.comparisons import Comparisons
 from prefdensity.errors import DataError
 from prefdensity.posterior.posterior import Posterior, require_same_table
-from prefdensity.posterior.questions import question_cells, sites_of
+from prefdensity.posterior.questions import by_member, question_cells, sites_of
 from prefdensity.programs.compose import compose
 from prefdensity.programs.known_utilities import known_utilities
 from prefdensity.programs.running import run
@@ -115,11 +115,14 @@ def utilities_of(
 def _utilities(post: Posterior, points: Array, values: dict[str, Tensor]) -> Array:
     """Return utilities [draw, (type,) point] of standardised features, by the program itself."""
     cells = question_cells(post, post.program, [0], [0], points=points)
-    count = len(next(iter(values.values())))
-    with torch.no_grad():
-        met = run(post.program, cells.to(post.device), values, count, seed=0).met["utility"]["value"]
     kept = post.draws["utility"].shape[1:-1]
-    return np.asarray(met.expand(count, *met.shape[1:]).reshape(count, *kept, -1).cpu().numpy())
+    found = np.empty((len(next(iter(values.values()))), *kept, len(points)))
+    for draw, some in by_member(post, values):
+        with torch.no_grad():
+            met = run(post.program, cells.to(post.device), some, len(draw), seed=0).met["utility"]["value"]
+        table = met.expand(len(draw), *met.shape[1:]).reshape(len(draw), *kept, -1)
+        found[draw.cpu().numpy()] = table.cpu().numpy()
+    return found
 
 
 def _about(post: Posterior, labels: tuple[str, ...], utility: Array, step: int, points: Array | None) -> Posterior:
@@ -129,6 +132,7 @@ def _about(post: Posterior, labels: tuple[str, ...], utility: Array, step: int, 
         post, items=labels, fitted=compose(*layers), features=points, error={}, measures={}, data_fingerprint="",
         feature_names=() if points is None else post.feature_names,
         event_dims=post.event_dims | {"utility": 0},
+        at_mode=(),
     )  # fmt: skip
     asked = question_cells(made, made.program, [0], [1 % len(labels)])
     with torch.no_grad():

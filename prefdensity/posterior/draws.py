@@ -192,11 +192,13 @@ class Draws:
         far outside the others is pulled in, the best of items in groups looks too sure, those of items that are hardly
         told apart lie as far apart as the prior of their spread says, and with a unit that the judgements hardly fix
         all may be too far out or in; empty else). Point estimates and their asymptotic intervals are exact as such, so
-        mle and map are safe.
+        mle and map are safe. Entries of sites at a mode have no intervals, and are not.
         """
         size = int(np.prod(self.draws[site].shape[1:]))
         priorless = self.status.method == "mle"
         shape = self._shape if site == "utility" and not priorless else [""] * size
+        if site in self.at_mode:
+            return pd.DataFrame({"safe": np.zeros(size, bool), "note": "at a mode: no interval"})
         if self.status.method in ("mle", "map"):
             return pd.DataFrame({"safe": np.ones(size, bool), "note": shape})
         error = np.reshape(self.error[site], -1) if site in self.error else np.full(size, np.nan)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from prefdensity.posterior.draws import Draws
-from prefdensity.posterior.questions import padded, question_cells, sites_of
+from prefdensity.posterior.questions import among_asked, by_member, padded, question_cells, sites_of
 from prefdensity.programs.cells import Cells
 from prefdensity.programs.running import require_drawn, run
 
@@ -90,7 +90,7 @@ def outcome_tables(
     program = post.program
     taken = [name for name in post.drawn if given is None or name in given]
     nothing = torch.zeros(len(cells), len(post.outcomes), dtype=torch.float64, device=post.device)
-    silent = replace(cells.to(post.device), outcomes=post.outcomes, outcome=nothing)
+    silent = replace(among_asked(post, cells).to(post.device), outcomes=post.outcomes, outcome=nothing)
     types = post.draws["type_weight"].shape[1] if "type_weight" in post.draws else 1
     index = range(0, post.n_draws, step)
     size = max(1, _PASS // (len(cells) * len(post.outcomes) * types))
@@ -102,15 +102,27 @@ def outcome_tables(
         for name, value in values.items():
             sites[name] = padded(post, name, value.to(post.device).expand(len(rows), *value.shape))
         log_prior = nothing.new_zeros(len(rows))
-        with torch.no_grad():
-            met = run(program, silent, sites, len(rows), seed=seed + start).met
-            require_drawn(met, post.latent, program.name)
-            for name in values:
-                log_prior += met[name]["fn"].log_prob(met[name]["value"]).flatten(1)[:, 0]
-        fn = met["outcome"]["fn"]
-        log_weight = getattr(fn, "log_weight", None)
-        log_prob = fn.outcome_log_prob.expand(len(rows), -1, -1, -1)
-        yield OutcomeTable(chosen, log_prob, log_weight, log_prior, silent.annotator)
+        log_prob, log_weight = [], []
+        order: list[Tensor] = []
+        for draw, some in by_member(post, sites):
+            with torch.no_grad():
+                met = run(program, silent, some, len(draw), seed=seed + start + sum(map(len, order))).met
+                require_drawn(met, post.latent, program.name)
+                for name in values:
+                    log_prior[draw] += met[name]["fn"].log_prob(met[name]["value"]).flatten(1)[:, 0]
+            fn = met["outcome"]["fn"]
+            log_prob.append(fn.outcome_log_prob.expand(len(draw), -1, -1, -1))
+            if getattr(fn, "log_weight", None) is not None:
+                log_weight.append(fn.log_weight.expand(len(draw), -1, -1))
+            order.append(draw)
+        back = torch.cat(order).argsort() if len(order) > 1 else None
+        weight = _joined(log_weight, back) if log_weight else None
+        yield OutcomeTable(chosen, _joined(log_prob, back), weight, log_prior, silent.annotator)
+
+
+def _joined(parts: list[Tensor], back: Tensor | None) -> Tensor:
+    """Return the draws of all members in one, in their order."""
+    return parts[0] if back is None else torch.cat(parts)[back]
 
 
 def type_shares(post: Draws) -> NDArray[np.float64]:

@@ -95,7 +95,7 @@ class Posterior(Draws):
         """Return all that is not an item's utility: tie strength, biases, reliabilities, type weights, ...
 
         Columns: parameter, index (annotator, type or feature; empty for scalars), mean, lower, upper, sd, safe and note
-        (see `marks`), meaning.
+        (see `marks`), meaning. Of sites at a mode the mean is that of the first member, and there is no interval.
         """
         require_level(level)
         rows = []
@@ -109,7 +109,7 @@ class Posterior(Draws):
                     (
                         name,
                         index,
-                        *self._line(flat[:, column], point[column], level),
+                        *self._line(flat[:, column], point[column], level, name in self.at_mode),
                         *marks.iloc[column],
                         self.meanings.get(name, ""),
                     )
@@ -117,8 +117,8 @@ class Posterior(Draws):
         columns = ["parameter", "index", "mean", "lower", "upper", "sd", "safe", "note", "meaning"]
         return pd.DataFrame(rows, columns=columns)
 
-    def _line(self, values: Array, point: float, level: float) -> tuple[float, ...]:
-        if self.is_point:
+    def _line(self, values: Array, point: float, level: float, at_mode: bool) -> tuple[float, ...]:
+        if self.is_point or at_mode:
             return (float(point), np.nan, np.nan, np.nan)
         lower, upper = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
         mean = point if self.status.method == "mle" else values.mean()

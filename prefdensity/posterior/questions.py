@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from prefdensity.posterior.draws import Draws
+from prefdensity.programs.apart import UNTOLD, meeting
 from prefdensity.programs.cells import CODED, Cells, contrasts, outside
 from prefdensity.programs.layers import Program
 from prefdensity.programs.running import run
@@ -143,6 +144,44 @@ def draws_of(post: Draws, name: str, rows: slice | NDArray[Any] = slice(None)) -
 def sites_of(post: Draws, names: Collection[str], rows: slice | NDArray[Any] = slice(None)) -> dict[str, Tensor]:
     """Return draws of sites as a run takes them (see `padded`), on the device of the posterior."""
     return {name: padded(post, name, draws_of(post, name, rows)) for name in names}
+
+
+def by_member(post: Draws, sites: Mapping[str, Tensor]) -> list[tuple[Tensor, dict[str, Tensor]]]:
+    """Return draws of sites as a run takes them, those of one member of an ensemble together, and which they are.
+
+    Sites at modes then have one value for all of them, and what follows from these alone is worked out once.
+    """
+    held = [name for name in post.at_mode if name in sites]
+    some = next(iter(sites.values()))
+    if not held:
+        return [(torch.arange(len(some), device=some.device), dict(sites))]
+    _, member = torch.stack([sites[name].flatten(1).sum(-1) for name in held], -1).unique(dim=0, return_inverse=True)
+    found = []
+    for k in range(int(member.max()) + 1):
+        rows = torch.nonzero(member == k).flatten()
+        found.append((rows, {name: value[rows[:1] if name in held else rows] for name, value in sites.items()}))
+    return found
+
+
+def among_asked(post: Draws, cells: Cells) -> Cells:
+    """Return cells among the items that they are about alone, where nothing else is felt of others.
+
+    That is so where utilities follow from features: looked at in two draws of one cell.
+    """
+    of_items = any("item" in post.dims[name] for name in post.drawn)
+    if of_items or not cells.pairwise or cells.ratings is not None or cells.n_items <= 2 * len(cells):
+        return cells
+    sites, one = sites_of(post, post.drawn, slice(0, 2)), cells.head(1)
+    count = min(2, post.n_draws)
+    try:
+        with torch.no_grad():
+            here, there = (
+                run(post.program, each.to(post.device), sites, count, seed=0).met["outcome"]["fn"].outcome_log_prob
+                for each in (one, meeting(one))
+            )
+    except UNTOLD:
+        return cells
+    return meeting(cells) if torch.allclose(here, there, rtol=1e-9, atol=1e-12) else cells
 
 
 def padded(post: Draws, name: str, values: Tensor) -> Tensor:

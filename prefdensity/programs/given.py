@@ -10,6 +10,7 @@ from typing import Any
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
+from prefdensity.errors import ProgramError
 from prefdensity.programs.compose import compose
 from prefdensity.programs.layers import Layer, Program
 from prefdensity.programs.tables import room, table
@@ -26,6 +27,11 @@ def given(program: Program, values: Mapping[str, Tensor]) -> Program:
         What is known is sampled by its layers.
     values
         Site -> its value, with an axis for each of its plates and then its own.
+
+    Raises
+    ------
+    ProgramError
+        When it is run where such a site is of another size.
     """
     layers = [_given(each, values) if set(each.at_mode) & values.keys() else each for each in program.layers]
     return compose(*layers, name=program.name, story=program.doc)
@@ -52,6 +58,9 @@ class _Known(Messenger):
         value = self.values.get(msg["name"])
         if value is None:
             return
+        shape = msg["fn"].shape()
+        if shape != value.shape[value.dim() - len(shape) :]:  # such as of other annotators
+            raise ProgramError(f"what is known of {msg['name']} is {tuple(value.shape)}, and here it is {tuple(shape)}")
         depth, axes = room(), value.dim() - msg["fn"].event_dim
         whole = value.reshape(*(1,) * (depth - axes), *value.shape)
         msg["value"] = table(whole) if depth and axes else whole
