@@ -41,7 +41,7 @@ from prefdensity.version import __version__
 _RECORDED = ("torch", "pyro-ppl", "numpy")
 _MEMBERS = 8  # of an ensemble; of so many nine in ten 90 % intervals cover, of four less than eight
 _LARGE = 1_000_000  # cell evaluations of one density
-_STEPS = ("guide", "max_steps", "batch")  # what is kept of svi where rows are fitted again
+_STEPS = ("restarts", "guide", "max_steps", "batch")  # what is kept where rows are fitted again
 
 
 @torch.inference_mode(False)
