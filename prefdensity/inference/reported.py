@@ -7,7 +7,6 @@ from collections.abc import Callable, Collection, Mapping
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from prefdensity.inference.answer import Answer
@@ -57,6 +56,8 @@ def _side_by_side(parts: list[Arrays], at_mode: Arrays, of: np.ndarray) -> Array
 
 def _matched(draws: Arrays, first: Arrays, dims: Dims) -> Arrays:
     """Return draws with types in the order in which they are those of the first member: types have no numbers."""
+    from scipy.optimize import linear_sum_assignment  # slow to load, see `climber`
+
     both = first["type_probability"].mean(0).T @ draws["type_probability"].mean(0)
     _, order = linear_sum_assignment(both, maximize=True)
     return taken(draws, {name: found.index("type") + 1 for name, found in dims.items() if "type" in found}, order)
