@@ -13,9 +13,9 @@ from prefdensity import FitError, ProgramError, compose, layer
 from prefdensity.data.comparisons import Comparisons
 from prefdensity.inference.fitting import viewed
 from prefdensity.inference.member import Member
+from prefdensity.posterior.described import described
 from prefdensity.programs.given import given
 from prefdensity.programs.loading import load_program
-from prefdensity.selection.described import described
 
 
 def judged(x, utility, rows, seed):

@@ -132,7 +132,6 @@ def _about(post: Posterior, labels: tuple[str, ...], utility: Array, step: int, 
         post, items=labels, fitted=compose(*layers), features=points, error={}, measures={}, data_fingerprint="",
         feature_names=() if points is None else post.feature_names,
         event_dims=post.event_dims | {"utility": 0},
-        at_mode=(),
     )  # fmt: skip
     asked = question_cells(made, made.program, [0], [1 % len(labels)])
     with torch.no_grad():
@@ -144,4 +143,5 @@ def _about(post: Posterior, labels: tuple[str, ...], utility: Array, step: int, 
         made, draws=draws, point={name: values.mean(0) for name, values in draws.items()},
         dims={name: made.dims[name] for name in draws}, log_p=np.zeros(0), log_q=np.zeros(0),
         event_dims={name: size for name, size in made.event_dims.items() if name in draws},
+        at_mode=tuple(name for name in post.at_mode if name in draws),
     )  # fmt: skip
