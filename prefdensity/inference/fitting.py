@@ -22,6 +22,7 @@ from prefdensity.errors import FitError
 from prefdensity.inference import devices
 from prefdensity.inference.answer import Answer, Settings
 from prefdensity.inference.guide import KINDS
+from prefdensity.inference.member import at_mode
 from prefdensity.inference.methods import METHODS, infer
 from prefdensity.inference.reported import kept, reported
 from prefdensity.inference.streamed import parts_for
@@ -198,7 +199,7 @@ def _posterior(
         data_source=data.source,
         data_fingerprint=fingerprint,
         unfelt=answer.left_out,
-        at_mode=tuple(view.at_mode) if answer.members else (),
+        at_mode=tuple(at_mode(view)) if answer.members else (),
         fitted=view.program,
     )
 
@@ -212,7 +213,7 @@ def _key(program: Program, data: Comparisons | Choices, **asked: int | str | Non
 
 
 def _restarts(view: View, method: str) -> int:
-    if view.at_mode and method != "map":
+    if at_mode(view) and method != "map":
         return _MEMBERS
     if view.program.type_layer is not None:
         return 8 if view.work < _LARGE else 3  # in a large table clusters of annotators are hardly missed

@@ -7,8 +7,28 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from prefdensity.errors import ProgramError
+from prefdensity.inference.site import Site
 from prefdensity.inference.view import View
 from prefdensity.programs.given import given
+
+
+def at_mode(view: View) -> dict[str, Site]:
+    """Return the sites that no Gaussian holds, by name.
+
+    Raises
+    ------
+    ProgramError
+        If a layer names a site so that it does not sample.
+    """
+    for each in view.program.layers:
+        for name in each.at_mode:
+            if name not in view.sites:
+                raise ProgramError(
+                    f"{each.label} says at_mode={name!r}, and {view.program.name} samples no such site; its sites "
+                    f"are {', '.join(view.sites)}"
+                )
+    return {name: view.sites[name] for name in view.program.at_mode}
 
 
 @dataclass(frozen=True)
@@ -29,8 +49,9 @@ class Member:
     @classmethod
     def at(cls, view: View, z: Tensor) -> Member:
         """Return the member of a mode z [dimension] of a view."""
-        raw, _ = view.values(z[None], view.at_mode)
-        values = {name: raw[name].reshape(site.batch + site.event) for name, site in view.at_mode.items()}
+        held = at_mode(view)
+        raw, _ = view.values(z[None], held)
+        values = {name: raw[name].reshape(site.batch + site.event) for name, site in held.items()}
         rest = View(given(view.program, values), view.cells)
         rest.memo["first_guess"] = torch.cat([z[view.sites[name].at] for name in rest.sites])  # climbs start there
         return cls(rest, values)

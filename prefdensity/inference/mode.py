@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from prefdensity.data.grades import scores
+from prefdensity.inference.member import at_mode
 from prefdensity.inference.precision import Precision
 from prefdensity.inference.view import View
 from prefdensity.programs.cells import Cells
@@ -72,7 +73,7 @@ def drawn_afresh(view: View, z: Tensor, seed: int) -> Tensor:
     The middle of the prior of a network's weights is no place to climb from: there it is flat.
     """
     found = z.clone()
-    for site in view.at_mode.values():
+    for site in at_mode(view).values():
         found[:, site.at] = view.prior(len(z), seed)[:, site.at]
     return found
 

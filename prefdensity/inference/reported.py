@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from prefdensity.inference.answer import Answer
+from prefdensity.inference.member import at_mode
 from prefdensity.inference.view import View
 from prefdensity.posterior.sites import Sites, taken
 from prefdensity.programs.apart import meeting
@@ -32,25 +33,25 @@ def reported(view: View, answer: Answer) -> tuple[Arrays, Arrays, Dims]:
         own, dims = sites_at(member.view, answer.z[answer.of == k])
         parts.append(_matched(own, parts[0], dims) if parts and "type_probability" in own else own)
     point, _ = sites_at(answer.members[0].view, answer.point[None])
-    at_mode = {name: np.stack([each.values[name].cpu().numpy() for each in answer.members]) for name in view.at_mode}
-    dims |= {name: site.dims for name, site in view.at_mode.items()}
-    return _side_by_side(parts, at_mode, answer.of.numpy()), {**point, **{n: v[:1] for n, v in at_mode.items()}}, dims
+    modes = {name: np.stack([each.values[name].cpu().numpy() for each in answer.members]) for name in at_mode(view)}
+    dims |= {name: site.dims for name, site in at_mode(view).items()}
+    return _side_by_side(parts, modes, answer.of.numpy()), {**point, **{n: v[:1] for n, v in modes.items()}}, dims
 
 
-def _side_by_side(parts: list[Arrays], at_mode: Arrays, of: np.ndarray) -> Arrays:
+def _side_by_side(parts: list[Arrays], modes: Arrays, of: np.ndarray) -> Arrays:
     """Return the draws of all members in one, those of member k where `of` [draw] is k."""
 
     def joined(name: str) -> np.ndarray:
-        if name in at_mode:
-            return at_mode[name][of]
+        if name in modes:
+            return modes[name][of]
         out = np.empty((len(of), *parts[0][name].shape[1:]), parts[0][name].dtype)
         for k, part in enumerate(parts):
             out[of == k] = part[name]
         return out
 
     made = set(parts[0].made) if isinstance(parts[0], Sites) else set()
-    made |= {name for name, values in at_mode.items() if values[0].size * len(of) > _KEPT}
-    now = {name: joined(name) for name in (*parts[0], *at_mode) if name not in made}
+    made |= {name for name, values in modes.items() if values[0].size * len(of) > _KEPT}
+    now = {name: joined(name) for name in (*parts[0], *modes) if name not in made}
     return Sites(now, {name: functools.partial(joined, name) for name in made}) if made else now
 
 

@@ -90,7 +90,7 @@ def _frames(view: View, settings: Settings, kind: str, report: Report) -> tuple[
     asked = (view, settings.restarts, settings.seed, report)
     if not Climber(view).has_curvature:
         bases = [mode.z for mode in distinct(highest(*asked), MOST)]
-        return torch.stack(bases), torch.stack([view.curvature_scale(z) for z in bases])
+        return torch.stack(bases), torch.stack([curvature_scale(view, z) for z in bases])
     mains = [each.main for each in weighed(*asked)[0]]
     base = torch.stack([base for base, _ in mains])
     if kind == "mean_field" and mains[0][1].dim() == 2:
@@ -106,7 +106,20 @@ def _frames_of_some(batches: Batches, settings: Settings, report: Report) -> tup
         bases = [each.mode.z for each in weighed(*asked)[0]]
     else:
         bases = [mode.z for mode in distinct(highest(*asked), MOST)]
-    return torch.stack(bases), torch.stack([whole.curvature_scale(z) for z in bases])
+    return torch.stack(bases), torch.stack([curvature_scale(whole, z) for z in bases])
+
+
+def curvature_scale(view: View, z: Tensor, probes: int = 32) -> Tensor:
+    """Return 1 / sqrt of the diagonal of minus the Hessian [dimension] at z, estimated from random probes."""
+    free = z.detach()[None].requires_grad_()
+    (gradient,) = torch.autograd.grad(view.log_joint(free).sum(), free, create_graph=True)
+    generator = torch.Generator().manual_seed(0)
+    diagonal = torch.zeros_like(z)
+    for _ in range(probes):
+        sign = torch.randint(0, 2, z.shape, generator=generator).to(z) * 2 - 1
+        (product,) = torch.autograd.grad((gradient[0] * sign).sum(), free, retain_graph=True)
+        diagonal -= sign * product[0] / probes
+    return diagonal.clamp_min(1.0 / 16).rsqrt()
 
 
 def _blended(view: View, fitted: Guide, settings: Settings) -> tuple[Checked, list[Tensor], tuple[float, ...]]:

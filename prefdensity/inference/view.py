@@ -119,24 +119,6 @@ class View:
         """Coordinates of the scalars that shape the posterior of the rest; a layer may do without its own."""
         return tuple(self.sites[name].at.start for name in self.program.hyper if name in self.sites)
 
-    @property
-    def at_mode(self) -> dict[str, Site]:
-        """Sites that no Gaussian holds, by name.
-
-        Raises
-        ------
-        ProgramError
-            If a layer names a site so that it does not sample.
-        """
-        for each in self.program.layers:
-            for name in each.at_mode:
-                if name not in self.sites:
-                    raise ProgramError(
-                        f"{each.label} says at_mode={name!r}, and {self.program.name} samples no such site; its sites "
-                        f"are {', '.join(self.sites)}"
-                    )
-        return {name: self.sites[name] for name in self.program.at_mode}
-
     def _trace(self) -> dict[str, dict[str, Any]]:
         """Run the program once on one cell and return what it met, by site."""
         try:
@@ -397,18 +379,6 @@ class View:
             return (outcome["fn"].type_probability(outcome["value"]).to(self.dtype),)
 
         return self._over_passes(z, one)
-
-    def curvature_scale(self, z: Tensor, probes: int = 32) -> Tensor:
-        """Return 1 / sqrt of the diagonal of minus the Hessian [dimension] at z, estimated from random probes."""
-        free = z.detach()[None].requires_grad_()
-        (gradient,) = torch.autograd.grad(self.log_joint(free).sum(), free, create_graph=True)
-        generator = torch.Generator().manual_seed(0)
-        diagonal = torch.zeros_like(z)
-        for _ in range(probes):
-            sign = torch.randint(0, 2, z.shape, generator=generator).to(z) * 2 - 1
-            (product,) = torch.autograd.grad((gradient[0] * sign).sum(), free, retain_graph=True)
-            diagonal -= sign * product[0] / probes
-        return diagonal.clamp_min(1.0 / 16).rsqrt()
 
     @torch.no_grad()
     def prior(self, fits: int, seed: int, given: Mapping[str, Tensor] = MappingProxyType({})) -> Tensor:
