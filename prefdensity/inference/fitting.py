@@ -22,8 +22,8 @@ from prefdensity.errors import FitError
 from prefdensity.inference import devices
 from prefdensity.inference.answer import Answer, Settings
 from prefdensity.inference.guide import KINDS
-from prefdensity.inference.member import at_mode
 from prefdensity.inference.methods import METHODS, infer
+from prefdensity.inference.mode import at_mode
 from prefdensity.inference.reported import kept, reported
 from prefdensity.inference.streamed import parts_for
 from prefdensity.inference.tails import prior_tails
@@ -74,9 +74,8 @@ def fit(
         "cpu", "cuda", or "auto": cuda if there is one and the table is large. A table that does not fit on the GPU
         stays in host memory, where its mode is found, and svi passes it through the GPU part by part.
     restarts
-        Starts of the search for a mode; None: 8 with annotator types (3 for a large table), 4 for other programs that
-        may have several modes, 1 otherwise. Starts that say nearly the same of the annotators count as one. Of a
-        program such as a network, of which some sites are put at modes: members of an ensemble, 8 unless for "map".
+        Starts of the search for a mode (members of an ensemble, for a network); None: 8 with annotator types (3 for a
+        large table) and for a network, 4 for other programs that may have several modes, 1 otherwise.
     guide, max_steps, batch, chains, warmup
         Of svi: "full", "scaled" (the Laplace covariance, rescaled), "mean_field" or None, by dimension; its steps; and
         how many distinct comparisons each reads (None: all), where features are too many to be read at every step: then

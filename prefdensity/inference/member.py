@@ -7,28 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from prefdensity.errors import ProgramError
-from prefdensity.inference.site import Site
+from prefdensity.inference.mode import at_mode
 from prefdensity.inference.view import View
 from prefdensity.programs.given import given
-
-
-def at_mode(view: View) -> dict[str, Site]:
-    """Return the sites that no Gaussian holds, by name.
-
-    Raises
-    ------
-    ProgramError
-        If a layer names a site so that it does not sample.
-    """
-    for each in view.program.layers:
-        for name in each.at_mode:
-            if name not in view.sites:
-                raise ProgramError(
-                    f"{each.label} says at_mode={name!r}, and {view.program.name} samples no such site; its sites "
-                    f"are {', '.join(view.sites)}"
-                )
-    return {name: view.sites[name] for name in view.program.at_mode}
 
 
 @dataclass(frozen=True)

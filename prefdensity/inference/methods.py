@@ -27,8 +27,8 @@ from prefdensity.inference.engines import (
     places_of,
 )
 from prefdensity.inference.ensemble import by_ensemble
-from prefdensity.inference.member import at_mode
 from prefdensity.inference.mixture import Mixture
+from prefdensity.inference.mode import at_mode
 from prefdensity.inference.precision import DENSE
 from prefdensity.inference.safety import BOUND, Quantities, errors_of_chains
 from prefdensity.inference.stochastic import by_svi

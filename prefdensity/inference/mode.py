@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from prefdensity.data.grades import scores
-from prefdensity.inference.member import at_mode
+from prefdensity.errors import ProgramError
 from prefdensity.inference.precision import Precision
+from prefdensity.inference.site import Site
 from prefdensity.inference.view import View
 from prefdensity.programs.cells import Cells
 
@@ -65,6 +66,24 @@ def _first_guess(view: View) -> Tensor:
         if site.is_identity and name not in own:
             z[site.at] = _log_odds(view, turned) if site.dims == ("item",) else 0.0
     return drawn_afresh(view, z[None], seed=0)[0]
+
+
+def at_mode(view: View) -> dict[str, Site]:
+    """Return the sites that no Gaussian holds, by name.
+
+    Raises
+    ------
+    ProgramError
+        If a layer names a site so that it does not sample.
+    """
+    for each in view.program.layers:
+        for name in each.at_mode:
+            if name not in view.sites:
+                raise ProgramError(
+                    f"{each.label} says at_mode={name!r}, and {view.program.name} samples no such site; its sites "
+                    f"are {', '.join(view.sites)}"
+                )
+    return {name: view.sites[name] for name in view.program.at_mode}
 
 
 def drawn_afresh(view: View, z: Tensor, seed: int) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from prefdensity.inference.answer import Answer
-from prefdensity.inference.member import at_mode
+from prefdensity.inference.mode import at_mode
 from prefdensity.inference.view import View
 from prefdensity.posterior.sites import Sites, taken
 from prefdensity.programs.apart import meeting
