@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from prefdensity.inference.answer import Answer
+from prefdensity.inference.memberships import type_probability
 from prefdensity.inference.mode import at_mode
 from prefdensity.inference.view import View
 from prefdensity.posterior.sites import Sites, taken
@@ -73,7 +74,7 @@ def sites_at(view: View, z: Tensor, without: Collection[str] = ()) -> tuple[Arra
     now = [name for name in view.sizes if name not in (*later, *without)]
     draws, dims = (_small_world(view, z, now) if later else view).constrain(z, now)
     if view.program.annotators_have_types:
-        draws["type_probability"] = view.type_probability(z)
+        draws["type_probability"] = type_probability(view, z)
         dims = dims | {"type_probability": ("annotator", "type")}
     dims = {name: axes for name, axes in dims.items() if name not in without}
     arrays = {name: value.cpu().numpy() for name, value in draws.items()}
