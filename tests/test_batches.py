@@ -27,7 +27,7 @@ def test_the_batches_of_a_pass_average_to_the_whole(name):
     batches = Batches(view, max(1, len(view.cells) // 4), seed=3, place="cpu")
     z = vectors(view, 2, scale=0.5)
     exact, gradient = view.value_and_slope(z)
-    turns, units = batches._turns, batches._units
+    turns, units = batches.turns, batches._units
     assert turns > 1
     share = [units * (k + 1) // turns - units * k // turns for k in range(turns)]
     found = [batches.value_and_slope(z) for _ in share]

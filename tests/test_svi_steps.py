@@ -190,7 +190,7 @@ def test_a_large_table_weighs_draws_to_a_hundredth_of_a_nat():
 def test_adam_is_that_of_pytorch():
     generator = torch.Generator().manual_seed(0)
     ours, theirs = torch.ones(2, 5, dtype=torch.float64), torch.ones(2, 5, dtype=torch.float64).requires_grad_()
-    adam, plain = svi._Adam([ours]), torch.optim.Adam([theirs], lr=0.02)
+    adam, plain = svi.Adam([ours]), torch.optim.Adam([theirs], lr=0.02)
     for step in range(1, 101):
         theirs.grad = torch.randn(2, 5, generator=generator, dtype=torch.float64)
         adam.take((theirs.grad,), 0.02, step)

@@ -54,18 +54,18 @@ class Batches(View):
         self._shuffled: tuple[int, Tensor] = -1, torch.empty(0)
 
     @property
-    def _turns(self) -> int:
+    def turns(self) -> int:
         """How many steps look at everything once."""
         return min(self._units, max(1, round(len(self.cells) / self.size)))
 
     def value_and_slope(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Return unbiased estimates of `log_joint` and its gradient [fit, dimension], from the next batch."""
-        pass_, k = divmod(self.turn, self._turns)
+        pass_, k = divmod(self.turn, self.turns)
         self.turn += 1
         if self._shuffled[0] != pass_:
             order = np.random.default_rng((self.seed, pass_)).permutation(self._units)
             self._shuffled = pass_, torch.from_numpy(order).to(self.device)
-        edges = [self._units * each // self._turns for each in (k, k + 1)]
+        edges = [self._units * each // self.turns for each in (k, k + 1)]
         cells = self._world(self._shuffled[1][slice(*edges)]).to(self.place)
         times = self._units / (edges[1] - edges[0])
         with environment(self.dtype, device=cells.total.device):

@@ -1,4 +1,4 @@
-"""Checkpoints of a running SVI fit: plain arrays, written atomically, taken up again bit for bit."""
+"""Checkpoints of a running fit: plain arrays, written atomically, taken up again bit for bit."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ _NEEDED = ("base", "frame", "meta", "trace", "generator", "parameter0", "total0"
 
 
 class Checkpoint:
-    """Where a fit keeps its state; `key` tells whether a file belongs to the same fit."""
+    """Where a fit keeps its state; `key` tells whether a file belongs to the same fit, which has what is `needed`."""
 
-    def __init__(self, path: str | Path | None, key: Mapping[str, Any]) -> None:
+    def __init__(self, path: str | Path | None, key: Mapping[str, Any], needed: tuple[str, ...] = _NEEDED) -> None:
+        self.needed = needed
         self.path = None if path is None else Path(path)
         self.key = json.dumps(dict(key), sort_keys=True)
         self.last: dict[str, np.ndarray] | None = None
@@ -53,7 +54,7 @@ class Checkpoint:
                 f"checkpoint {self.path} belongs to another fit (other data, program, seed or settings); delete it "
                 "or choose another path"
             )
-        missing = [name for name in _NEEDED if name not in arrays]
+        missing = [name for name in self.needed if name not in arrays]
         if missing:
             raise FitError(f"checkpoint {self.path} cannot be read (it lacks {missing[0]}); delete it to start afresh")
         return arrays
@@ -64,14 +65,13 @@ class Checkpoint:
 
     def keep(self, run: Run, guide: Guide) -> None:
         """Remember the state after a window, and write it now and then."""
-        if self.path is None:
-            return
-        shape = {
-            "base": guide.base.cpu().numpy(),
-            "frame": guide.frame.cpu().numpy(),
-            "key": np.array(self.key),
-        }
-        self.last = run.arrays() | shape
+        if self.path is not None:
+            frame = {"base": guide.base.cpu().numpy(), "frame": guide.frame.cpu().numpy()}
+            self.hold(run.arrays() | frame)
+
+    def hold(self, arrays: dict[str, np.ndarray]) -> None:
+        """Remember a state, and write it now and then."""
+        self.last = arrays | {"key": np.array(self.key)}
         if time.monotonic() - self.written > _EVERY:
             self.write()
 

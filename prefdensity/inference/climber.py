@@ -53,7 +53,7 @@ class Climber:
         prior: bool = True,
         tilt: Tensor | None = None,
     ) -> None:
-        self.view, self.prior = view, prior
+        self.view, self.prior, self.tilt = view, prior, tilt
         self.objective = view.log_joint if prior else view.log_likelihood
         if tilt is not None:
             self.objective = lambda z: view.log_joint(z) + z @ tilt

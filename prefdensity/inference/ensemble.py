@@ -26,11 +26,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from prefdensity.inference import parallel
 from prefdensity.inference.answer import Answer, Settings
+from prefdensity.inference.batches import Batches
+from prefdensity.inference.checkpoint import Checkpoint
 from prefdensity.inference.climber import Climber
+from prefdensity.inference.descent import Descent
 from prefdensity.inference.member import Member
 from prefdensity.inference.mode import Mode, first_guess
 from prefdensity.inference.starts import starts
+from prefdensity.inference.svi import WINDOW
 from prefdensity.inference.view import View
 from prefdensity.progress import Report
 
@@ -42,23 +47,80 @@ Engine = Callable[[View, Settings, Report], Answer]
 def by_ensemble(engine: Engine, view: View, settings: Settings, report: Report) -> Answer:
     """Return what a method says given the sites at each of several modes; every mode has the same share of the draws.
 
-    A single one is the mode itself.
+    A single one is the mode itself. Ctrl-C leaves the members that there are; a checkpoint keeps the modes.
     """
-    count = settings.restarts
-    own = replace(settings, restarts=1)
+    modes, count = _Modes(view, settings, report), settings.restarts
+    own = replace(settings, restarts=1, checkpoint=None)
     members: list[Member] = []
     answers: list[Answer] = []
-    modes: list[Mode] = []
-    left = _LEFT * float(view.cells.total.sum()) ** 0.5
+    interrupted = False
     for k in range(count):
-        climber = Climber(view, fixed=view.hyper) if count == 1 else randomised(view, settings.seed + k)
-        modes.append(climber.climb(starts(climber, 1, settings.seed + k)[0], left=left))
-        report("modes", k + 1, count)
-        members.append(Member.at(view, modes[-1].z))
-        answers.append(engine(members[-1].view, replace(own, seed=settings.seed + k), report))
-        if "interrupted" in answers[-1].facts["message"]:
+        try:
+            members.append(Member.at(view, modes(k).z))
+            answers.append(engine(members[-1].view, replace(own, seed=settings.seed + k), report))
+            interrupted = "interrupted" in answers[-1].facts["message"]
+        except KeyboardInterrupt:
+            if not answers:
+                modes.checkpoint.write()
+                raise
+            interrupted = True
+        if interrupted:
+            modes.checkpoint.write()
             break
-    return _joined(members, answers, all(mode.converged for mode in modes), settings)
+    else:
+        modes.checkpoint.remove()
+    found = _joined(members[: len(answers)], answers, all(mode.converged for mode in modes.found), settings)
+    if not interrupted:
+        return found
+    message = f"interrupted, so these are {len(answers)} of {count} members; {found.facts['message']}"
+    return replace(found, facts=found.facts | {"message": message, "converged": False})
+
+
+class _Modes:
+    """The modes of all members, one after the other, and where they are kept meanwhile."""
+
+    def __init__(self, view: View, settings: Settings, report: Report) -> None:
+        self.view, self.settings, self.report = view, settings, report
+        self.left = _LEFT * float(view.cells.total.sum()) ** 0.5
+        self.checkpoint = Checkpoint(settings.checkpoint, settings.key, ("modes", "settled"))
+        self.saved = parallel.from_first(self.checkpoint.load()) or {}
+        self.found: list[Mode] = []
+        for z, settled in zip(self.saved.get("modes", ()), self.saved.get("settled", ()), strict=True):
+            self.found.append(Mode(torch.from_numpy(z).to(first_guess(view)), 0.0, bool(settled), 0))
+
+    def __call__(self, k: int) -> Mode:
+        """Return the mode of member k, after those of all before it."""
+        if k < len(self.found):
+            return self.found[k]
+        seed = self.settings.seed + k
+        one = self.settings.restarts == 1
+        climber = Climber(self.view, fixed=self.view.hyper) if one else randomised(self.view, seed)
+        start = starts(climber, 1, seed)[0]
+        mode = self._descended(climber, start, seed) if self.settings.batch else climber.climb(start, left=self.left)
+        self.found.append(Mode(parallel.from_first(mode.z), mode.value, mode.converged, mode.iterations))
+        self.checkpoint.hold(self._arrays())
+        self.report("modes", k + 1, self.settings.restarts)
+        return self.found[k]
+
+    def _descended(self, climber: Climber, start: Tensor, seed: int) -> Mode:
+        """Return the mode that stochastic steps come to."""
+        assert self.settings.batch is not None
+        batches = Batches(climber.view, self.settings.batch, seed, self.settings.place)
+        descent, k = Descent(climber, batches, start, self.settings.max_steps), len(self.found)
+        if int(self.saved.get("member", -1)) == k:
+            descent.resume(self.saved)
+
+        def after(descent: Descent) -> None:
+            if descent.step % WINDOW == 0:
+                self.checkpoint.hold(self._arrays() | descent.arrays() | {"member": np.array(k)})
+                self.report(f"mode {k + 1} of {self.settings.restarts}", descent.step, descent.steps)
+
+        return descent.run(after)
+
+    def _arrays(self) -> dict[str, Any]:
+        z = [mode.z.cpu().numpy() for mode in self.found]
+        settled = np.array([mode.converged for mode in self.found], dtype=bool)
+        return {"modes": np.array(z).reshape(len(z), self.view.dimension), "settled": settled}
 
 
 def randomised(view: View, seed: int) -> Climber:

@@ -23,7 +23,7 @@ from prefdensity.inference import devices
 from prefdensity.inference.answer import Answer, Settings
 from prefdensity.inference.guide import KINDS
 from prefdensity.inference.methods import METHODS, infer
-from prefdensity.inference.mode import at_mode
+from prefdensity.inference.mode import sites_at_modes
 from prefdensity.inference.reported import kept, reported
 from prefdensity.inference.streamed import parts_for
 from prefdensity.inference.tails import prior_tails
@@ -198,7 +198,7 @@ def _posterior(
         data_source=data.source,
         data_fingerprint=fingerprint,
         unfelt=answer.left_out,
-        at_mode=tuple(at_mode(view)) if answer.members else (),
+        at_mode=tuple(sites_at_modes(view)) if answer.members else (),
         fitted=view.program,
     )
 
@@ -212,7 +212,7 @@ def _key(program: Program, data: Comparisons | Choices, **asked: int | str | Non
 
 
 def _restarts(view: View, method: str) -> int:
-    if at_mode(view) and method != "map":
+    if sites_at_modes(view) and method != "map":
         return _MEMBERS
     if view.program.type_layer is not None:
         return 8 if view.work < _LARGE else 3  # in a large table clusters of annotators are hardly missed

@@ -181,8 +181,8 @@ def fit_many(
 
 
 def fits_together(program: Program) -> bool:
-    """Say whether `fit_many` takes the program: one mode, no mirror, no types."""
-    return program.unimodal and not program.mirrors and program.type_layer is None
+    """Say whether `fit_many` takes the program: one mode, no mirror, no types, nothing that no Gaussian holds."""
+    return program.unimodal and not program.mirrors and program.type_layer is None and not program.at_mode
 
 
 def posteriors(

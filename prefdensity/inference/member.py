@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from prefdensity.inference.mode import at_mode
+from prefdensity.inference.mode import sites_at_modes
 from prefdensity.inference.view import View
 from prefdensity.programs.given import given
 
@@ -30,7 +30,7 @@ class Member:
     @classmethod
     def at(cls, view: View, z: Tensor) -> Member:
         """Return the member of a mode z [dimension] of a view."""
-        held = at_mode(view)
+        held = sites_at_modes(view)
         raw, _ = view.values(z[None], held)
         values = {name: raw[name].reshape(site.batch + site.event) for name, site in held.items()}
         rest = View(given(view.program, values), view.cells)

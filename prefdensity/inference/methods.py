@@ -28,7 +28,7 @@ from prefdensity.inference.engines import (
 )
 from prefdensity.inference.ensemble import by_ensemble
 from prefdensity.inference.mixture import Mixture
-from prefdensity.inference.mode import at_mode
+from prefdensity.inference.mode import sites_at_modes
 from prefdensity.inference.precision import DENSE
 from prefdensity.inference.safety import BOUND, Quantities, errors_of_chains
 from prefdensity.inference.stochastic import by_svi
@@ -78,7 +78,7 @@ def infer(method: str, view: View, data: Comparisons | None, settings: Settings,
     if method == "map":
         return by_map(view, settings, report)
     engines = {"auto": by_auto, "nuts": by_nuts, "svi": by_svi, "laplace": by_laplace, "variational": by_variational}
-    if at_mode(view):
+    if sites_at_modes(view):
         return by_ensemble(engines[method], view, settings, report)
     return engines[method](view, settings, report)
 

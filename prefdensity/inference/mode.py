@@ -68,7 +68,7 @@ def _first_guess(view: View) -> Tensor:
     return drawn_afresh(view, z[None], seed=0)[0]
 
 
-def at_mode(view: View) -> dict[str, Site]:
+def sites_at_modes(view: View) -> dict[str, Site]:
     """Return the sites that no Gaussian holds, by name.
 
     Raises
@@ -92,7 +92,7 @@ def drawn_afresh(view: View, z: Tensor, seed: int) -> Tensor:
     The middle of the prior of a network's weights is no place to climb from: there it is flat.
     """
     found = z.clone()
-    for site in at_mode(view).values():
+    for site in sites_at_modes(view).values():
         found[:, site.at] = view.prior(len(z), seed)[:, site.at]
     return found
 

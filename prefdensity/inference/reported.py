@@ -11,7 +11,7 @@ from torch import Tensor
 
 from prefdensity.inference.answer import Answer
 from prefdensity.inference.memberships import type_probability
-from prefdensity.inference.mode import at_mode
+from prefdensity.inference.mode import sites_at_modes
 from prefdensity.inference.view import View
 from prefdensity.posterior.sites import Sites, taken
 from prefdensity.programs.apart import meeting
@@ -34,8 +34,9 @@ def reported(view: View, answer: Answer) -> tuple[Arrays, Arrays, Dims]:
         own, dims = sites_at(member.view, answer.z[answer.of == k])
         parts.append(_matched(own, parts[0], dims) if parts and "type_probability" in own else own)
     point, _ = sites_at(answer.members[0].view, answer.point[None])
-    modes = {name: np.stack([each.values[name].cpu().numpy() for each in answer.members]) for name in at_mode(view)}
-    dims |= {name: site.dims for name, site in at_mode(view).items()}
+    known = sites_at_modes(view)
+    modes = {name: np.stack([each.values[name].cpu().numpy() for each in answer.members]) for name in known}
+    dims |= {name: site.dims for name, site in known.items()}
     return _side_by_side(parts, modes, answer.of.numpy()), {**point, **{n: v[:1] for n, v in modes.items()}}, dims
 
 

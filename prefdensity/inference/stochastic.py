@@ -15,6 +15,7 @@ from prefdensity.inference.checkpoint import Checkpoint
 from prefdensity.inference.climber import Climber
 from prefdensity.inference.guide import Blend, Guide
 from prefdensity.inference.laplace import MOST, NEAR, NEGLIGIBLE, highest, weighed
+from prefdensity.inference.precision import gaussian_of
 from prefdensity.inference.quality import Checked, check_guide
 from prefdensity.inference.starts import distinct
 from prefdensity.inference.streamed import Streamed
@@ -25,19 +26,20 @@ from prefdensity.progress import Report
 _FULL = 300
 _TRACE = 2000  # numbers of a trace that are kept
 _START = 8  # batches that a fit in batches starts from
+_EACH = 10  # comparisons for each coordinate that tell a covariance
 
 
 def by_svi(view: View, settings: Settings, report: Report) -> Answer:
     """Variational inference from the Laplace approximation of every distinct mode, all restarts side by side.
 
     Several processes that the caller has joined share the steps; see `parallel`. In batches of comparisons it starts
-    from a mode given some of them, and coordinates are independent.
+    from a mode given some of them, and coordinates are independent, or if they are few as dependent as there.
     """
     parallel.require_same(settings.key)
     checkpoint = Checkpoint(settings.checkpoint, settings.key)
     saved = parallel.from_first(checkpoint.load())
     batches = Batches(view, settings.batch, settings.seed, settings.place) if settings.batch else None
-    kind = settings.guide or ("mean_field" if batches else "full" if view.dimension <= _FULL else "scaled")
+    kind = settings.guide or _kind(view, batches, settings)
     if saved is not None:
         base, frame = checkpoint.frame(saved, view.cells.total)
     elif batches is not None:
@@ -80,6 +82,12 @@ def by_svi(view: View, settings: Settings, report: Report) -> Answer:
     return answered(view, best, point, facts, sentences(view, points, shares(elbos)))
 
 
+def _kind(view: View, batches: Batches | None, settings: Settings) -> str:
+    if batches is not None:
+        return "scaled" if _told(batches, settings) else "mean_field"
+    return "full" if view.dimension <= _FULL else "scaled"
+
+
 def _whole(view: View, settings: Settings) -> View:
     """Return the density of which every step reads the whole table, in processes or parts as it was asked for."""
     return parallel.shared(view) if settings.parts == 1 else Streamed(view, settings.place, settings.parts)
@@ -99,14 +107,27 @@ def _frames(view: View, settings: Settings, kind: str, report: Report) -> tuple[
 
 
 def _frames_of_some(batches: Batches, settings: Settings, report: Report) -> tuple[Tensor, Tensor]:
-    """Return bases, the modes given some of the comparisons, and standard deviations there as if these were all."""
+    """Return bases, the modes given some of the comparisons, and frames there as if these were all.
+
+    Standard deviations, unless the comparisons tell a covariance.
+    """
     some, whole = batches.sample(_START * batches.size)
     asked = (some, settings.restarts, settings.seed, report)
     if some.program.mirrors and Climber(some).has_curvature:  # of a mode and its mirror image, that of more evidence
         bases = [each.mode.z for each in weighed(*asked)[0]]
     else:
         bases = [mode.z for mode in distinct(highest(*asked), MOST)]
-    return torch.stack(bases), torch.stack([curvature_scale(whole, z) for z in bases])
+    if _told(batches, settings):
+        frames = [gaussian_of(Climber(whole).curvature(z)[2]).frame() for z in bases]
+    else:
+        frames = [curvature_scale(whole, z) for z in bases]
+    return torch.stack(bases), torch.stack(frames)
+
+
+def _told(batches: Batches, settings: Settings) -> bool:
+    """Whether the comparisons that a fit in batches starts from tell a covariance, if coordinates are few."""
+    some = min(_START * batches.size, len(batches.cells))
+    return settings.guide is None and batches.dimension <= min(_FULL, some / _EACH)
 
 
 def curvature_scale(view: View, z: Tensor, probes: int = 32) -> Tensor:

@@ -38,7 +38,7 @@ class Run:
     def __init__(self, view: View, guide: Guide, seed: int) -> None:
         self.view, self.guide = view, guide
         self.parameters = [p.clone() for p in guide.parameters]
-        self.optimiser = _Adam(self.parameters)
+        self.optimiser = Adam(self.parameters)
         self.generator = torch.Generator(guide.base.device).manual_seed(seed)
         self.step, self.stage, self.windows, self.settled = 0, 0, 0, False
         self.trace: list[float] = []
@@ -145,7 +145,7 @@ class Run:
         self.optimiser.mean, self.optimiser.square = tensors("exp_avg"), tensors("exp_avg_sq")
 
 
-class _Adam:
+class Adam:
     """Adam (Kingma and Ba 2015, arXiv 1412.6980). The first of PyTorch's own in a process costs most of a second."""
 
     def __init__(self, parameters: list[Tensor]) -> None:
