@@ -6,13 +6,16 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from device import Device
 from scipy import stats
 
 import prefdensity
 from prefdensity import FitError, ProgramError, compose, layer
 from prefdensity.data.comparisons import Comparisons
+from prefdensity.inference.descent import Descent
 from prefdensity.inference.fitting import viewed
 from prefdensity.inference.member import Member
+from prefdensity.judged.expectations import judged_program
 from prefdensity.posterior.described import described
 from prefdensity.programs.given import given
 from prefdensity.programs.loading import load_program
@@ -179,6 +182,84 @@ def test_answers_that_nobody_judged_have_the_utilities_of_each_network():
     np.testing.assert_allclose(post.predict(pairs)["p_a"], (1 / (1 + np.exp(-margin))).mean(0), rtol=1e-9)
 
 
+@pytest.mark.slow
+def test_batches_come_to_networks_as_good_as_those_of_whole_tables():
+    """And to a posterior of the rest that hangs together: intervals of differences as wide as of whole tables."""
+    data = kinks(150, 1500, 7)
+    truth = np.abs(data.item_features[:, 0]) - 0.5 * data.item_features[:, 1]
+    asked = {"batch": 300, "max_steps": 1500}
+    found = [
+        prefdensity.fit("neural(width=6, depth=1)", data, method="svi", restarts=2, draws=400, **how)
+        for how in ({}, asked)
+    ]
+    assert found[1].status.settings["batch"] == 300
+    wide, near = [], []
+    for post in found:
+        utility = post.utilities()
+        wide.append(utility.std(0).mean())
+        near.append(np.corrcoef(utility.mean(0), truth)[0, 1])
+    assert min(near) > 0.95
+    assert wide[1] == pytest.approx(wide[0], rel=0.5)  # two members each: their spread has an sd of half itself
+
+
+def test_an_interrupted_ensemble_goes_on_with_the_modes_that_it_had(tmp_path, monkeypatch):
+    data, path = kinks(30, 200, 8), tmp_path / "state.npz"
+    asked = {"method": "svi", "batch": 60, "max_steps": 300, "restarts": 2, "draws": 100}
+
+    def fit(file):
+        return prefdensity.fit("neural(width=3, depth=1)", data, checkpoint=file, **asked)
+
+    whole, take = fit(None), Descent.run
+    steps = []
+
+    def interrupted(self, after):
+        def stop(descent):
+            after(descent)
+            steps.append(descent.step)
+            if len(steps) == 450:  # within the second member
+                raise KeyboardInterrupt
+
+        return take(self, stop)
+
+    monkeypatch.setattr(Descent, "run", interrupted)
+    left = fit(path)
+    assert "1 of 2 members" in left.status.message
+    assert not left.status.converged
+    assert path.exists()
+    steps.clear()
+    resumed = fit(path)
+    assert steps[0] == 101  # from the last state that was kept
+    np.testing.assert_array_equal(resumed.draws["utility"], whole.draws["utility"])
+    assert not path.exists()
+    steps[:] = range(200)
+    with pytest.raises(KeyboardInterrupt):  # before there is anything
+        fit(path)
+    with pytest.raises(FitError, match="another fit"):
+        prefdensity.fit("neural(width=3, depth=1)", data, checkpoint=path, **asked | {"restarts": 3})
+
+
+@pytest.mark.parametrize("method", ["laplace", "svi"])
+def test_an_ensemble_on_a_device_is_that_of_the_processor(method):
+    data, program = kinks(15, 80, 9), "neural(width=2, depth=1)+davidson"
+    asked = {"method": method, "restarts": 2, "draws": 100, "max_steps": 100}
+    here = prefdensity.fit(program, data, device="cpu", **asked)
+    with Device():
+        there = prefdensity.fit(program, data, device="cuda", **asked)
+    assert there.status.device == "cuda"
+    np.testing.assert_allclose(there.draws["utility"].mean(0), here.draws["utility"].mean(0), atol=0.2)
+    np.testing.assert_allclose(there.draws["utility"].std(0), here.draws["utility"].std(0), rtol=0.5)
+
+
+def test_judges_have_no_sites_at_modes():
+    @layer("noise", at_mode=["slip"])
+    def slips(log_prob, data):
+        share = pyro.sample("slip", dist.Beta(1.0, 9.0))
+        return torch.log((1 - share) * log_prob.exp() + share / log_prob.shape[-1])
+
+    with pytest.raises(ProgramError, match="puts slip at a mode, as programs of comparisons alone may"):
+        judged_program(compose("gaussian", slips))
+
+
 def test_sites_that_are_known_are_no_sites():
     program = load_program("neural(width=3, depth=1)+davidson")
     left = given(program, {"neural_hidden_offset": torch.zeros(6)})
@@ -220,8 +301,10 @@ def covered(kind, seed):
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "worlds"), [("gap", 12), ("many", 6)])
 def test_intervals_of_items_that_nobody_judged_cover(kind, worlds):
-    """In worlds of no network. Coverage of a world has an sd of about .13; four errors below .85 are 1 in 30,000."""
+    """In worlds of no network: .94 and .96 of them, sd over worlds .043 and .021; four errors of the mean below is .89.
+
+    With one mode they cover .41 and .02, and with plain modes in each member .41 and .86.
+    """
     found = np.array([covered(kind, seed) for seed in range(worlds)])
     print(f"\n{kind}: coverage {found.mean():.3f} (sd over worlds {found.std(ddof=1):.3f})")
-    assert found.mean() > 0.85 - 4 * 0.13 / worlds**0.5
-    assert found.mean() > 0.75
+    assert 0.89 < found.mean() < 0.99

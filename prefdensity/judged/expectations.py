@@ -289,11 +289,15 @@ def load_judge(path: str | Path, program: str | Path | Program | Layer | None = 
 
 
 def judged_program(name: str | Path | Program | Layer) -> Program:
-    """Return the program of judged units that a name stands for; refuse programs of comparisons."""
+    """Return the program of judged units that a name stands for; refuse programs of comparisons, and sites at modes."""
     program = load_program(name)
     if not any(each.stage == "judge" for each in program.layers):
         raise ProgramError(
             f"{program.name} is a program of comparisons; one of judged units has a label or a judge layer: "
             f"{', '.join(judge_names())}"
+        )
+    if program.at_mode:
+        raise ProgramError(
+            f"{program.name} puts {program.at_mode[0]} at a mode, as programs of comparisons alone may; leave it out"
         )
     return program

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from prefdensity.errors import FitError, ProgramError
+from prefdensity.errors import FitError
 from prefdensity.inference.answer import Answer, Settings
 from prefdensity.inference.curvature import dense_hessian
 from prefdensity.inference.devices import device_for, require_device
@@ -88,10 +88,6 @@ def fit_judge(
     require_device(device)
     started = time.monotonic()
     program = judged_program(program)
-    if program.at_mode:
-        raise ProgramError(
-            f"{program.name} puts {program.at_mode[0]} at a mode, as programs of comparisons may alone; leave it out"
-        )
     if method not in METHODS:
         raise FitError(f"there is no method {method!r}; methods are {', '.join(METHODS)}")
     scale = scale or Scale.of(judged)
