@@ -236,7 +236,8 @@ class Fit:
         with torch.no_grad():
             self.log_p = self._own(self.z).cpu().numpy()
         self.expected = np.exp(self.log_p) * self.total * self.share
-        slopes = jacobian(self._own, self.z, list(self.view.sites.values()), self.rows)
+        free = [site for name, site in self.view.sites.items() if name not in post.at_mode]
+        slopes = jacobian(self._own, self.z, free, self.rows)
         diagonal = slopes.power(2).T @ self.expected
         known = np.ones(len(self.z), bool)
         for spread in (name for layer in program.layers for name in layer.spread):

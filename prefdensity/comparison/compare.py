@@ -224,6 +224,11 @@ def _warnings(posteriors: Mapping[str, Posterior], elpds: Mapping[str, Elpd], ap
             lines.append(f"The fit of {name} failed its own checks: its elpd is that of an approximation.")
         if elpds[name].n_bad:
             lines.append(f"{elpds[name].n_bad} units of {name} have k-hat above {USABLE}: refit=True settles them.")
+        if post.at_mode:
+            lines.append(
+                f"Of {' and '.join(post.at_mode)} in {name} only modes are known, in which every judgement had its part: "
+                "its elpd is too high, by much where such sites are many. Go by kfold."
+            )
     rough = [name for name in posteriors if elpds[name].n_bad_waic]
     if rough:
         lines.append(f"WAIC of {', '.join(rough)} is rough: some units' p_waic is above {WAIC_VARIANCE}. Go by elpd.")

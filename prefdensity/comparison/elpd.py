@@ -255,7 +255,8 @@ def _by_group(post: Posterior, cells: Cells, groups: _Groups, held_out: bool) ->
         assert cells.annotator is not None  # types are refused without annotators
         elsewhere = _known_of_types(post, cells, held_out)
     outcomes = len(post.outcomes)
-    held = {name: by_entry(every) for name, every in sites_of(post, post.drawn).items()}
+    held = sites_of(post, post.drawn)
+    held |= {name: by_entry(every) for name, every in held.items() if name not in post.at_mode}
     for block in groups.blocks(max(1, _AT_ONCE // (post.n_draws * outcomes))):
         if not len(block.to):  # labels of which these data have no row
             yield torch.zeros(post.n_draws, block.size, dtype=torch.float64, device=post.device)

@@ -5,10 +5,10 @@ left is smooth, of few dimensions, and every method holds it (the last-layer Lap
 2021, arXiv 2106.14806; Kristiadi, Hein and Hennig 2020, arXiv 2002.10118). The spread over several such modes tells
 what one of them leaves out (Lakshminarayanan, Pritzel and Blundell 2017, arXiv 1612.01474; with the posterior at each:
 Eschenhagen et al. 2021, arXiv 2111.03577). Climbs from several draws of the prior alone often end at one and the same
-function. So every member has a posterior of its own to climb: each judgement counts as much as an exponential variable
-says, and a draw of the prior takes the place of its middle. Of a Gaussian posterior the modes are then draws (Bardsley,
-Solonen, Haario and Laine 2014, SIAM J. Sci. Comput. 36, A1895-A1910; Pearce, Leibfried and Brintrup 2020, AISTATS;
-Newton and Raftery 1994, JRSS-B 56, 3-48).
+function. So every member but the first has a posterior of its own to climb: each judgement counts as much as an
+exponential variable says, and a draw of the prior takes the place of its middle. Of a Gaussian posterior the modes are
+then draws (Bardsley, Solonen, Haario and Laine 2014, SIAM J. Sci. Comput. 36, A1895-A1910; Pearce, Leibfried and
+Brintrup 2020, AISTATS; Newton and Raftery 1994, JRSS-B 56, 3-48).
 
 Members have equal weights, as draws have. By evidence, given what was fitted to the same judgements, the member that is
 most sure has nearly all of it: with 20 features and 1,000 judgements 90 % intervals of utilities of items never judged
@@ -47,7 +47,8 @@ Engine = Callable[[View, Settings, Report], Answer]
 def by_ensemble(engine: Engine, view: View, settings: Settings, report: Report) -> Answer:
     """Return what a method says given the sites at each of several modes; every mode has the same share of the draws.
 
-    A single one is the mode itself. Ctrl-C leaves the members that there are; a checkpoint keeps the modes.
+    The first one, and the point, is at the mode itself. Ctrl-C leaves the members that there are; a checkpoint keeps
+    the modes.
     """
     modes, count = _Modes(view, settings, report), settings.restarts
     own = replace(settings, restarts=1, checkpoint=None)
@@ -93,8 +94,7 @@ class _Modes:
         if k < len(self.found):
             return self.found[k]
         seed = self.settings.seed + k
-        one = self.settings.restarts == 1
-        climber = Climber(self.view, fixed=self.view.hyper) if one else randomised(self.view, seed)
+        climber = randomised(self.view, seed) if k else Climber(self.view, fixed=self.view.hyper)
         start = starts(climber, 1, seed)[0]
         mode = self._descended(climber, start, seed) if self.settings.batch else climber.climb(start, left=self.left)
         self.found.append(Mode(parallel.from_first(mode.z), mode.value, mode.converged, mode.iterations))
