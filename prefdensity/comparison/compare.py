@@ -226,7 +226,7 @@ def _warnings(posteriors: Mapping[str, Posterior], elpds: Mapping[str, Elpd], ap
             lines.append(f"{elpds[name].n_bad} units of {name} have k-hat above {USABLE}: refit=True settles them.")
         if post.at_mode:
             lines.append(
-                f"Of {' and '.join(post.at_mode)} in {name} only modes are known, in which every judgement had its part: "
+                f"Of {' and '.join(post.at_mode)} in {name} only modes are known, which every judgement had a part in: "
                 "its elpd is too high, by much where such sites are many. Go by kfold."
             )
     rough = [name for name in posteriors if elpds[name].n_bad_waic]
