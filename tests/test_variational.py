@@ -30,9 +30,10 @@ def table(items, people, rows, seed, ties=True, spread=1.0):
     return prefdensity.read(frame.astype({"item_a": str, "item_b": str, "annotator": str}), ordered=True), u
 
 
+@pytest.mark.parametrize("sparing", [False, True])
 @pytest.mark.parametrize("dimensions", range(1, 7))
-def test_nodes_integrate_polynomials_of_degree_five(dimensions):
-    at, weight = nodes(dimensions)
+def test_nodes_integrate_polynomials_of_degree_five(dimensions, sparing):
+    at, weight = nodes(dimensions, sparing)
     for powers in itertools.product(range(6), repeat=dimensions):
         if sum(powers) > 5:
             continue
@@ -92,6 +93,19 @@ def test_the_fixed_point_is_stationary_and_its_bound_is_that_of_draws():
     mean, error = drawn_bound(best)
     assert bound == pytest.approx(mean, abs=4 * error + 0.02)  # and the nodes' error
     assert checked.k_hat < drawn.k_hat + 0.2
+
+
+@pytest.mark.parametrize(("rows", "few"), [(2000, True), (60, False)])
+def test_few_nodes_serve_where_they_say_the_same(rows, few):
+    data, _ = table(20, 10, rows, seed=3, ties=False, spread=1.5)
+    view = viewed(load_program("reliability"), data)
+    climb = climb_from(view, laplace(view))
+    assert climb.expected.dimensions == 2  # a margin and a reliability
+    assert climb.expected.sparing == few
+    if few:
+        covariance = torch.cholesky_inverse(climb.first.lower)
+        exact, *_ = Expected(view, climb.expected.local, torch.tensor(view.hyper))(climb.first.mean, covariance)
+        assert climb.expected(climb.first.mean, covariance)[0] == pytest.approx(exact, abs=0.01)
 
 
 def test_sparse_tables_are_held_where_laplace_is_not():

@@ -100,11 +100,15 @@ class Leaf:
             for _, weight in self.terms:
                 out[:, 0] += product_of(_weighed(values, weight), matrix)
             return out if self.through is None else self.through.T @ out
-        for some in row_blocks(matrix, len(values)):
-            weighed = values[:, some, None] * matrix[some]
+        into, first = out.flatten(0, 1), self.entries * torch.arange(len(values), device=values.device)[:, None]
+        for some in row_blocks(matrix):
+            rows = matrix[some].to(values.dtype)
+            column = torch.arange(len(rows), device=rows.device).expand(len(values), -1)
             for place, weight in self.terms:
-                by = weight[some, None] if isinstance(weight, Tensor) else weight
-                out.index_add_(1, place[some], _weighed(weighed, by))
+                by = _weighed(values[:, some], weight[some] if isinstance(weight, Tensor) else weight)
+                at = torch.stack([(first + place[some]).flatten(), column.flatten()])
+                shape = len(into), len(rows)
+                into.addmm_(torch.sparse_coo_tensor(at, by.flatten(), shape, check_invariants=False), rows)
         return out if self.through is None else self.through.T @ out
 
     def covariance_with(self, other: Leaf, covariance: Tensor) -> Tensor:
