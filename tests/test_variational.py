@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import prefdensity
+from prefdensity.inference.arrow import Arrow
 from prefdensity.inference.curvature import dense_hessian, local_curvature
 from prefdensity.inference.fitting import viewed
 from prefdensity.inference.guide import LOG_2PI
@@ -119,6 +120,16 @@ def test_sparse_tables_are_held_where_laplace_is_not():
     low, high = np.quantile(draws, [0.05, 0.95], axis=0)
     inside = np.mean((low < truth - truth.mean()) & (truth - truth.mean() < high))
     assert 0.84 < inside < 0.96  # 250 of .9: three standard errors, .019 each
+
+
+def test_many_annotators_of_few_votes_have_a_best_gaussian():
+    """Their own entries are most of all coordinates, which elsewhere are kept apart."""
+    data, _ = table(6, 600, 4800, 3, ties=False, spread=1.5)
+    post = {name: prefdensity.fit("reliability", data, method=name, seed=0) for name in ("laplace", "variational")}
+    view = viewed(load_program("reliability"), data)
+    assert local_curvature(view, first_guess(view)).form is Arrow
+    assert post["variational"].status.elbo > post["laplace"].status.elbo
+    assert post["variational"].status.k_hat < max(0.7, post["laplace"].status.k_hat)
 
 
 @pytest.mark.slow

@@ -41,6 +41,7 @@ _ROUNDS, _ENOUGH = 60, 1e-2  # nats that may be left to gain
 _SMALLEST = 1e-3  # of a step
 _BETWEEN = -1.0, 0.8  # share of the turn before in the next
 _SURE = 1e-14  # variance of what is known
+_MATRIX = 2000  # coordinates of one matrix, where annotators' own entries could be kept apart
 _COUNTS = 1e-3  # share of a Laplace approximation's place of the grid from which on it is kept
 
 
@@ -112,9 +113,8 @@ class Expected:
 
     def at_mode(self, z: Tensor) -> Tensor:
         """Return minus the Hessian of the free coordinates at z [dimension]."""
-        precision = self.local(z)[2]
-        assert isinstance(precision, Dense)
-        return self.of_free(precision.matrix)
+        hessian = self.local.batch(z[None], log_prior(self.view, z[None]))[2][0]
+        return self.of_free(-hessian)
 
     def __call__(self, mean: Tensor, covariance: Tensor) -> tuple[float, Tensor, Tensor]:
         """Return E q[log p] (nats), E q[gradient] [dimension] and -E q[Hessian] [dimension, dimension]."""
@@ -257,11 +257,11 @@ def _at(expected: Expected, mean: Tensor, lower: Tensor) -> _Place:
 
 
 def has_best(view: View) -> bool:
-    """Whether the best Gaussian of a view can be found here: its curvature is local, and kept in a matrix."""
+    """Whether the best Gaussian of a view can be found here: its curvature is local, and fits a matrix."""
     if view.program.type_layer is not None:
         return False
     local = local_curvature(view, first_guess(view))
-    return local is not None and local.form is Dense
+    return local is not None and (local.form is Dense or view.dimension <= _MATRIX)
 
 
 @dataclass(frozen=True)
