@@ -38,6 +38,7 @@ COMPOSITIONS = [
     "position_bias(by='annotator')+reliability",
     "tastes+davidson+position_bias",
     "linear+feature_tastes+davidson",
+    "linear+feature_factors(rank=2)+davidson",
     "covariate+rao_kupper+lapse",
     "covariate('c', by='annotator')+davidson",
     "lapse(by='annotator')+davidson",

@@ -62,6 +62,11 @@ def margins(layers, sites, data, row, utility):
             x = standardised(data.item_features)
             weight = sites["annotator_weight_spread"] * sites["annotator_weight_offset"][who] / np.sqrt(x.shape[1])
             margin = margin + (x[a] - x[b]) @ weight
+        if name == "feature_factors":
+            x = standardised(data.item_features)
+            for r in range(1, options.get("rank", 1) + 1):
+                along = (x[a] - x[b]) @ sites[f"feature_factor{r}_weight"] / np.sqrt(x.shape[1])
+                margin = margin + sites["feature_factor_scale"] * sites[f"feature_factor{r}_score"][who] * along
         if name == "drift":
             over, waves = options.get("over", "date"), options.get("waves", 8)
             values = data.column(over).values

@@ -62,6 +62,14 @@ PRIORS = {
     "feature_tastes": lambda s: (
         stats.halfnorm.logpdf(s["annotator_weight_spread"]) + stats.norm.logpdf(s["annotator_weight_offset"]).sum()
     ),
+    "feature_factors": lambda s, rank=1: (
+        stats.halfnorm.logpdf(s["feature_factor_scale"])
+        + sum(
+            stats.norm.logpdf(s[f"feature_factor{r}_{of}"]).sum()
+            for r in range(1, rank + 1)
+            for of in ("weight", "score")
+        )
+    ),
     "drift": lambda s, over="date", **o: (
         stats.halfnorm.logpdf(s[f"{over}_drift_spread"]) + stats.norm.logpdf(s[f"{over}_drift_offset"]).sum()
     ),
@@ -128,7 +136,7 @@ POSITIVE = (
     "tie_strength", "tie_excess", "annotator_reliability_spread", "annotator_position_bias_spread",
     "annotator_taste_spread", "curl_scale", "utility_scale", "concentration", "rating_step", "rating_slope",
     "strength_step", "strength_weight", "annotator_ties_spread", "annotator_strengths_spread",
-    "annotator_weight_spread",
+    "annotator_weight_spread", "feature_factor_scale",
     "annotator_c_effect_spread", "annotator_lapse_spread", "date_drift_spread", "factor_scale", "ideal_scale",
     "noise_spread",
 )  # fmt: skip

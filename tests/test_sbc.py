@@ -35,6 +35,7 @@ FLAGGED = (
     "annotator_factors",
     "comparison_types",
     "dirichlet_types",
+    "feature_factors",
     "ideal_points",
     "intransitive",
     "neural",

@@ -167,15 +167,23 @@ class Cells:
         label = _known(self.labels, by, "labels")
         return joined(table, label, self.item_a) - joined(table, label, self.item_b)
 
-    def feature_contrast(self, weight: Tensor, by: str) -> Tensor:
-        """Return w . (x_a - x_b) [..., comparison] of items' features x, for weights w [..., label, feature].
+    def feature_contrast(self, weight: Tensor, by: str = "") -> Tensor:
+        """Return w . (x_a - x_b) [..., comparison] of items' features x and weights w [..., feature].
 
-        `by`: whose weights: those of the annotator of the comparison, of its category, ...
+        `by`: of a table [..., label, feature], those of the label of the comparison: "annotator", "category", ...
         """
+        weight = plain(self._precise(weight))
+        apart = self._features_apart.to(weight.dtype)
+        if by:
+            own = rows_of(weight, _known(self.labels, by, "labels"))
+            return (own * apart).sum(-1).unsqueeze(-2)
+        return weight @ apart.T if apart.dim() == 2 else (weight * apart).sum(-1, keepdim=True)
+
+    @cached_property
+    def _features_apart(self) -> Tensor:
+        """By how much features differ within comparisons, [..., comparison, feature]."""
         assert self.features is not None  # refused without item features
-        apart = rows_of(self.features, self.item_a) - rows_of(self.features, self.item_b)
-        own = rows_of(plain(self._precise(weight)), _known(self.labels, by, "labels"))
-        return (own * apart.to(own.dtype)).sum(-1).unsqueeze(-2)
+        return rows_of(self.features, self.item_a) - rows_of(self.features, self.item_b)
 
     def sides(self, table: Tensor) -> tuple[Tensor, Tensor]:
         """Return the entries [..., comparison] of a table [..., item] for side a and side b."""
