@@ -7,7 +7,7 @@
 
 x standardised over items. What sets annotators apart are a few rewards of features, of which everyone has a mixture of
 their own: for embeddings, where nobody's judgements would tell hundreds of weights, and for answers judged once.
-Sites: sigma `feature_factor_scale`, b_1 `feature_factor1_weight` (feature), s_1 `feature_factor1_score` (annotator), ...
+Sites: sigma `feature_factor_scale`, b_1 `feature_factor1_weight` (feature), s_1 `feature_factor1_score` (annotator)...
 Identification: b and s only up to a rotation of the factors and their signs, so read predictions, never b or s alone;
 chains that turn do not agree, method "variational" settles. Cannot express: camps with nobody in between
 (annotator_types does), weights of everyone's own (feature_tastes).
