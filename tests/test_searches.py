@@ -7,7 +7,7 @@ import torch
 import prefdensity
 from prefdensity.data.comparisons import Comparisons
 from prefdensity.inference.climber import Climber
-from prefdensity.inference.starts import _starts, search
+from prefdensity.inference.starts import search, starts
 from prefdensity.inference.types_curvature import TypesCurvature
 from prefdensity.inference.view import View
 from prefdensity.programs.tabulate import cells_of
@@ -43,7 +43,7 @@ def test_a_search_finds_what_climbs_to_the_end_find(world, k):
     view = viewed(camps(*world), f"annotator_types(k={k})")
     modes = search(view, 8, 0, lambda *told: None)
     climber = Climber(view, fixed=view.hyper)
-    ends = [climber.climb(start) for start in _starts(climber, 8, 0)]
+    ends = [climber.climb(start) for start in starts(climber, 8, 0)]
     heights = np.array([mode.value for mode in ends])
     best = heights.max()
     assert modes[0].converged
