@@ -220,12 +220,13 @@ def _sentence(members: list[Member]) -> str:
     names = " and ".join(members[0].values)
     verb = "is" if len(members[0].values) == 1 else "are"
     if len(members) == 1:
-        where = "at a mode of the posterior, and intervals are those of everything else given it"
+        said = (
+            "at a mode of the posterior, and intervals are those of everything else given it: they leave out that it "
+            "could be otherwise"
+        )
     else:
-        where = (
+        said = (
             f"at a mode of the posterior in each of {len(members)} members of an ensemble, and intervals are those of "
             "everything else given it, over all members alike"
         )
-    return (
-        f"{names} {verb} {where}: they leave out that it could be otherwise, and leave-one-out scores count it as known"
-    )
+    return f"{names} {verb} {said}; leave-one-out scores count it as known"
