@@ -176,7 +176,11 @@ def test_features_that_say_too_little_are_named():
         ("thurstone", "lapses", ["thurstone+lapse"]),
         ("linear", "order", ["linear+position_bias"]),
         ("annotator_types(k=3)", "tastes", ["annotator_types(k=4)"]),
-        ("bradley_terry", "tastes", ["bradley_terry+annotator_types", "bradley_terry+tastes"]),
+        (
+            "bradley_terry",
+            "tastes",
+            ["bradley_terry+annotator_types", "bradley_terry+feature_tastes", "bradley_terry+tastes"],
+        ),
         ("bradley_terry", "care", ["bradley_terry+reliability", "bradley_terry+crowd_bt"]),
         ("linear", "features", ["bradley_terry"]),
         ("bradley_terry", "curve", ["probit"]),
