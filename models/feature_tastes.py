@@ -10,8 +10,8 @@ Sites: tau `annotator_weight_spread`, w `annotator_weight` (annotator, feature),
 and beside the weights that all share, e `annotator_weight_offset`; and so on for other labels. What is learned of
 somebody holds for items that nobody has judged, which is what tastes for single items cannot say.
 Identification: several judgements of each about pairs that differ in the feature; spread 0 is the program without.
-For few features: a comparison feels as many numbers of an annotator. Of embeddings take the leading principal
-components, or let feature_factors learn the directions. Cannot express: camps (annotator_types does).
+For few features: everyone has as many weights. Of embeddings take the leading principal components, or let
+feature_factors learn the directions. Cannot express: camps (annotator_types does).
 Reference: Evgeniou, Pontil and Toubia (2007), Marketing Science 26, 805-818; Boeckenholt (2006), Psychometrika 71.
 """
 

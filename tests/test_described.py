@@ -37,6 +37,15 @@ def answers(seed=0):
     return votes, pd.DataFrame(x, index=names, columns=["long", "kind", "odd"])
 
 
+def written(features, folder):
+    """Files of the votes, of features of the answers that were judged, and of those of the others."""
+    votes, judged, others = (folder / f"{name}.csv" for name in ("votes", "judged", "others"))
+    answers()[0].to_csv(votes, index=False)
+    features.iloc[:JUDGED].to_csv(judged, index_label="item")
+    features.iloc[JUDGED:].to_csv(others, index_label="item")
+    return votes, judged, others
+
+
 @pytest.fixture(scope="module")
 def fitted():
     votes, features = answers()
@@ -134,22 +143,18 @@ def test_rewards_say_what_is_wrong(fitted):
 
 def test_command_writes_rewards_of_answers_that_nobody_judged(fitted, tmp_path):
     post, data, features = fitted
-    votes, _ = answers()
-    files = {name: tmp_path / name for name in ("votes.csv", "judged.csv", "others.csv", "rewards.csv")}
-    votes.to_csv(files["votes.csv"], index=False)
-    features.iloc[:JUDGED].to_csv(files["judged.csv"], index_label="item")
-    features.iloc[JUDGED:].to_csv(files["others.csv"], index_label="item")
+    votes, judged, others = written(features, tmp_path)
 
     def run(*more):
-        asked = ("reward", post.save(tmp_path / "fit.nc"), files["votes.csv"], "--item-features", files["judged.csv"])
-        asked = (*asked, "--answers", files["others.csv"], "--out", files["rewards.csv"], "-q", *more)
+        asked = ("reward", post.save(tmp_path / "fit.nc"), votes, "--item-features", judged, "--answers", others)
+        asked = (*asked, "--out", tmp_path / "rewards.csv", "-q", *more)
         return CliRunner().invoke(main.app, [str(each) for each in asked])
 
     said = run()
     assert said.exit_code == 0, said.output
     assert "rewards of 24 responses" in said.output
     expected = rewards(post, data, features.iloc[JUDGED:])
-    pd.testing.assert_frame_equal(pd.read_csv(files["rewards.csv"]), expected, check_exact=False)
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "rewards.csv"), expected, check_exact=False)
     wrong = run("--estimand", "bradley-terry")
     assert wrong.exit_code == 2
     assert "leave it out beside --answers" in wrong.stderr
@@ -221,26 +226,22 @@ def test_learning_is_conditioning_a_gaussian(rows):
 def test_command_asks_a_fit_to_the_votes_about_the_answers_of_a_table(fitted, tmp_path):
     """Features of unjudged answers alone are in the table; the fit is that of the votes, saved or new."""
     post, data, features = fitted
-    votes, _ = answers()
-    files = {name: tmp_path / name for name in ("votes.csv", "judged.csv", "others.csv", "words.csv")}
-    votes.to_csv(files["votes.csv"], index=False)
-    features.iloc[:JUDGED].to_csv(files["judged.csv"], index_label="item")
-    features.iloc[JUDGED:].to_csv(files["others.csv"], index_label="item")
-    features.iloc[JUDGED:].assign(odd="much").to_csv(files["words.csv"], index_label="item")
+    votes, judged, others = written(features, tmp_path)
+    features.iloc[JUDGED:].assign(odd="much").to_csv(tmp_path / "words.csv", index_label="item")
 
     def run(*more):
-        asked = ("select", files["votes.csv"], "--item-features", files["judged.csv"], "--candidates", "all", *more)
+        asked = ("select", votes, "--item-features", judged, "--candidates", "all", *more)
         return CliRunner().invoke(main.app, [str(each) for each in (*asked, "--n", 6, "-q")])
 
-    said = run("--model", "linear", "--items", files["others.csv"])
+    said = run("--model", "linear", "--items", others)
     assert said.exit_code == 0, said.output
     expected = prefdensity.select(described(post, data, features, progress=False), "all", 6, data=data, progress=False)
     found = pd.read_csv(io.StringIO(said.stdout))
     pd.testing.assert_frame_equal(found, expected, check_dtype=False, check_exact=False)
     assert expected["item_b"].isin(features.index[JUDGED:]).any()
-    saved = run("--fit", post.save(tmp_path / "fit.nc"), "--items", files["others.csv"])
+    saved = run("--fit", post.save(tmp_path / "fit.nc"), "--items", others)
     assert saved.stdout == said.stdout
-    wrong = run("--model", "linear", "--items", files["words.csv"])
+    wrong = run("--model", "linear", "--items", tmp_path / "words.csv")
     assert wrong.exit_code == 2
     assert re.search("those of 'a16' are not", wrong.stderr)
     assert len(wrong.stderr.strip().splitlines()) == 1

@@ -8,6 +8,7 @@ from device import Device
 
 import prefdensity
 from prefdensity.data import simulate
+from prefdensity.errors import FitError
 from prefdensity.inference import devices, svi
 from prefdensity.inference.guide import Guide
 from prefdensity.inference.traced import traced
@@ -208,3 +209,12 @@ def test_passes_on_a_device_are_larger(device):
     many = torch.zeros(1 + 1_000_000 // view.work, view.dimension, dtype=view.dtype)
     assert len(view.chunks(many)) == 2
     assert len(on(view).chunks(many.to("cuda"))) == 1
+
+
+# --- where there is none
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+def test_a_missing_accelerator_is_named():
+    with pytest.raises(FitError, match="torch finds no CUDA device"):
+        prefdensity.fit("bradley_terry", prefdensity.read("example:baseball"), device="cuda")

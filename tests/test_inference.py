@@ -397,9 +397,3 @@ BAD = [
 def test_bad_settings_get_one_clear_sentence(arguments, message):
     with pytest.raises(FitError, match=message):
         prefdensity.fit("bradley_terry", BASEBALL, **arguments)
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
-def test_a_missing_accelerator_is_named():
-    with pytest.raises(FitError, match="torch finds no CUDA device"):
-        prefdensity.fit("bradley_terry", BASEBALL, device="cuda")
