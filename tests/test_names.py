@@ -21,7 +21,7 @@ OTHERWISE = {
     "checking/causes.py": {"covariate", "tastes", "ties"},  # checks and findings
     "checking/discrepancies.py": {"covariate", "ties"},  # directions
     "checking/replication.py": {"ratings"},  # a column of tables
-    "checking/sbc.py": {"weight", "ratings"},  # a plate; a column of tables
+    "checking/sbc.py": {"ratings"},  # a column of tables
     "cli/pcal.py": {"linear", "gaussian"},  # a target of estimation; nuisances
     "cli/select.py": {"linear"},  # a world
     "cli/ladder_options.py": {"linear"},  # a target of estimation

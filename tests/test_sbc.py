@@ -25,12 +25,12 @@ HELD = dict.fromkeys(
     200,
 ) | dict.fromkeys(
     (
-        "drift", "feature_tastes", "tastes", "annotator_types", "lapse", "ratings", "reliability", "strengths", "ties",
+        "drift", "feature_tastes", "neural", "tastes", "annotator_types", "lapse", "ratings", "reliability",
+        "strengths", "ties",
     ),
     100,
 )  # fmt: skip
-# A Gaussian at one mode stands for none of these: axes turn, weak scales are funnels, types merge; of
-# the hidden weights of a network only modes are known.
+# A Gaussian at one mode stands for none of these: axes turn, weak scales are funnels, types merge.
 FLAGGED = (
     "annotator_factors",
     "comparison_types",
@@ -38,7 +38,6 @@ FLAGGED = (
     "feature_factors",
     "ideal_points",
     "intransitive",
-    "neural",
     "thurstone_case3",
 )
 

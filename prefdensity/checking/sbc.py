@@ -37,7 +37,7 @@ _BINS = (20, 10, 8, 5, 4, 2)  # divisors of the number of ranks
 _MOST = 0.5  # of the fits
 _METHODS = ("auto", "laplace", "variational", "svi", "nuts")
 # plates whose entries mean nothing by themselves: items and types up to a gauge, axes up to a rotation
-_WITHOUT_MEANING = {"item", "type", "break", "factor", "axis", "wave", "weight"}
+_WITHOUT_MEANING = {"item", "type", "break", "factor", "axis", "wave"}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -84,7 +84,7 @@ def sbc(
     After Talts, Betancourt, Simpson, Vehtari and Gelman (2018), arXiv 1804.06788. Ranked are quantities free of
     gauge: the chance of the first outcome in the first comparison (for an annotator of unknown type), contrasts of
     utilities (averaged over types where there are types), and the first entry of each parameter that has a meaning
-    of its own.
+    of its own. Sites at modes, whose posterior nobody claims to know, are not ranked.
 
     Parameters
     ----------
@@ -133,8 +133,9 @@ def sbc(
 
 def _ranked(post: Posterior, truth: dict[str, Array], cells: Cells, chance: Array) -> dict[str, int]:
     """Return how many draws of every quantity lie below its truth."""
-    like_a_draw = {name: truth[name].reshape(1, *post.draws[name].shape[1:]) for name in truth}
-    drawn, exact = _quantities(post.draws, post.dims), _quantities(like_a_draw, post.dims)
+    known = {name: values for name, values in post.draws.items() if name not in post.at_mode}
+    like_a_draw = {name: truth[name].reshape(1, *known[name].shape[1:]) for name in truth if name in known}
+    drawn, exact = _quantities(known, post.dims), _quantities(like_a_draw, post.dims)
     drawn["first chance"] = np.concatenate([_first(t) for t in outcome_tables(post, cells.head(1))])
     exact["first chance"] = chance
     return {name: int((drawn[name] < exact[name]).sum()) for name in exact}
