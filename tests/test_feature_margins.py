@@ -103,15 +103,19 @@ def saturating(data):
 def of_many_items(utility, monkeypatch):
     """Return a view of 30 comparisons of 60 items or fewer, which counts its features as many."""
     monkeypatch.setattr(module, "_FEW", 0)
+    program = compose(utility, reliability, logit)
+    return View(program, cells_of(of_two_people(), program.outcomes, program.needs))
+
+
+def of_two_people():
+    """30 comparisons of 60 items by two annotators."""
     rng, rows = np.random.default_rng(4), 30
-    data = prefdensity.Comparisons(
+    return prefdensity.Comparisons(
         items=tuple(map(str, range(2 * rows))), item_a=2 * np.arange(rows) + 1, item_b=2 * np.arange(rows),
         outcome=rng.integers(2, size=rows).astype(np.int8), count=np.ones(rows),
         item_features=rng.gamma(2.0, size=(2 * rows, FEATURES)), feature_names=("x", "y", "z"),
         annotators=("Ann", "Bob"), annotator=rng.integers(2, size=rows),
     )  # fmt: skip
-    program = compose(utility, reliability, logit)
-    return View(program, cells_of(data, program.outcomes, program.needs))
 
 
 @pytest.mark.parametrize(
@@ -137,3 +141,35 @@ def test_items_are_left_out_of_runs_that_say_the_same_without_them(
     torch.testing.assert_close(
         log_prior(found, z).value, found.log_parts(z, cells=found.cells)[0], rtol=1e-12, atol=1e-12
     )
+
+
+def own_weights(contrast):
+    """Return a layer of each annotator's own weights of features, whose contrasts are worked out so."""
+
+    @layer("margin", needs=["annotator", "features"])
+    def own(margin, data):
+        """Weights of features by annotator."""
+        with pyro.plate("annotator", data.n_annotators, dim=-2), pyro.plate("feature", FEATURES, dim=-1):
+            weight = pyro.sample("own_weight", dist.Normal(0.0, 1.0))
+        return margin + contrast(data, weight)
+
+    return own
+
+
+WRITTEN = {
+    "T": lambda data, weight: data.contrast(weight @ data.features.T, by="annotator"),
+    "t": lambda data, weight: data.contrast(weight @ data.features.t(), by="annotator"),
+    "mT": lambda data, weight: data.contrast(torch.matmul(weight, data.features.mT), by="annotator"),
+}
+
+
+@pytest.mark.parametrize("way", list(WRITTEN))
+def test_features_may_be_read_as_a_table_of_items(way):
+    """One comparison is looked at with features of its own, and a layer need not know of it."""
+    data = of_two_people()
+    found, expected = (
+        prefdensity.fit(compose("linear", own_weights(contrast), "logit"), data, method="laplace", progress=False)
+        for contrast in (WRITTEN[way], lambda data, weight: data.feature_contrast(weight, by="annotator"))
+    )
+    assert "passes" not in found.status.message  # its curvature is that of single comparisons
+    np.testing.assert_allclose(found.draws["own_weight"], expected.draws["own_weight"], rtol=1e-6, atol=1e-8)

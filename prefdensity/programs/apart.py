@@ -158,7 +158,7 @@ def apart(cells: Cells, fits: int, depth: int) -> Cells:
         if cells.features is None:
             return None
         both = torch.stack([cells.features[side] for side in sides(cells)["item"]], -2)
-        return both.repeat(fits, 1, 1).reshape(fits * len(cells), *(1,) * (depth - 3), *both.shape[1:])
+        return table(both.repeat(fits, 1, 1).reshape(fits * len(cells), *(1,) * (depth - 3), *both.shape[1:]))
 
     columns = {key: column(held) for key, held in cells.columns().items() if key[0] not in _LEFT_OUT}
     return replace(

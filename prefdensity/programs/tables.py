@@ -20,6 +20,7 @@ from torch import Tensor
 # Plates that a run has room for, that of fits included.
 _DEPTH: ContextVar[int] = ContextVar("depth", default=0)
 _INDEXED, _SELECTED = (Tensor.__getitem__,), (Tensor.index_select, torch.index_select)
+_TURNED = (Tensor.T.__get__, Tensor.t, torch.t)  # type: ignore[attr-defined]
 
 
 @contextmanager
@@ -48,6 +49,8 @@ class SiteTable(Tensor):
         if func in _SELECTED and isinstance(args[0], cls):
             with torch._C.DisableTorchFunctionSubclass():
                 return _in_place(plain(func(*args, **(kwargs or {}))), args[0].dim() - 1)
+        if func in _TURNED:
+            return plain(args[0]).mT
         return super().__torch_function__(func, types, args, kwargs or {})
 
 
@@ -80,6 +83,7 @@ def entries(table: Tensor, index: Tensor) -> Tensor:
 
 def rows_of(table: Tensor, index: Tensor) -> Tensor:
     """Return table[..., index, :] of a table [..., row, column] and an index [place], as [..., place, column]."""
+    table = plain(table)
     if len(index) == 1 and index.device.type == "cpu":
         return table.narrow(-2, int(index), 1)
     return table.index_select(-2, index)
