@@ -20,6 +20,8 @@ from prefdensity.judged.expectations import judged_program
 from prefdensity.posterior.described import described
 from prefdensity.programs.given import given
 from prefdensity.programs.loading import load_program
+from prefdensity.reward.annotate import labels_of
+from prefdensity.reward.columns import auxiliary_columns
 
 
 def judged(x, utility, rows, seed):
@@ -118,13 +120,41 @@ def test_a_saved_ensemble_is_asked_and_fitted_again(tmp_path):
     pairs = [("0", "1"), ("2", "3")]
     pd.testing.assert_frame_equal(again.predict(pairs), post.predict(pairs))
     pd.testing.assert_frame_equal(again.parameters(), post.parameters())
-    compared = prefdensity.compare({"network": again, "linear": prefdensity.fit("linear", data)}, data)
-    assert [said for said in compared.warnings if "kfold" in said and "in network" in said]
-    table = compared.table
-    assert table.set_index("program")["elpd"].idxmax() == "network"
-    assert np.isnan(table.set_index("program").loc["network", "log_evidence"])
     same = prefdensity.fit("neural(width=3, depth=1)", data, restarts=3, draws=200)
     np.testing.assert_array_equal(same.draws["utility"], post.draws["utility"])
+
+
+@pytest.fixture(scope="module")
+def of_nothing():
+    """Judgements that features say nothing of, and what a network with more weights than judgements makes of them."""
+    data = judged(np.random.default_rng(6).normal(size=(40, 8)), np.zeros(40), 120, 6)
+    return data, prefdensity.fit("neural", data, method="laplace", restarts=2, draws=200)
+
+
+def test_no_weights_take_a_judgement_out_of_a_mode(of_nothing):
+    """So that a network is compared by refits, each of as many members as the fit had."""
+    data, network = of_nothing
+    posts = {"network": network, "linear": prefdensity.fit("linear", data)}
+    rough = prefdensity.compare(posts, data, refit=False)
+    assert np.isinf(rough.elpds["network"].k_hat).all()
+    assert [said for said in rough.warnings if "refit=True" in said and "in network" in said]
+    assert np.isnan(rough.table.set_index("program").loc["network", "log_evidence"])
+    found = prefdensity.compare(posts, data)
+    assert found.table.set_index("program").loc["network", ["bad_k", "refitted"]].tolist() == [0, len(data)]
+    assert not [said for said in found.warnings if "in network" in said]
+    # coins are not to be foretold, but they are where each one's own is among what a network has learned by heart
+    coins = -len(data) * np.log(2)
+    before, after = ((each.elpds["network"].elpd - coins) / each.elpds["network"].se for each in (rough, found))
+    assert before > 0
+    assert after < 2 < before - after  # coins are worth 0 at most: false alarm 2 %
+
+
+def test_labels_and_rewards_are_told_that_a_network_has_seen_them(of_nothing):
+    data, network = of_nothing
+    with pytest.warns(UserWarning, match="120 of 120 rows have a k-hat above 0.7"):
+        auxiliary_columns(data, network, progress=False)
+    labels = labels_of(network, data, refits=2, seed=0, report=lambda what, done, of: None)
+    assert set(labels.columns["out_of_sample"]) == {"cross-fitted"}
 
 
 def test_checks_take_sites_at_modes_for_known():

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -23,13 +23,13 @@ from prefdensity.comparison.ranking import Comparison
 from prefdensity.data.choices import Choices
 from prefdensity.data.comparisons import Comparisons
 from prefdensity.errors import DataError
-from prefdensity.inference.fitting import fit
+from prefdensity.inference.fitting import fit, fit_again
 from prefdensity.inference.many import fits_together, posteriors
 from prefdensity.posterior.posterior import Posterior
 from prefdensity.posterior.psis import USABLE
 from prefdensity.programs.layers import Program
 from prefdensity.programs.loading import load_program
-from prefdensity.progress import progress as show_progress
+from prefdensity.progress import Report, progress as show_progress
 
 if TYPE_CHECKING:
     Array = NDArray[np.float64]
@@ -62,7 +62,8 @@ def compare(
         saw; and so any other label of the data, such as a category, or the "answer" that choices come from.
     refit
         Refit without the units whose importance weights fail (k-hat above .7), in at most ten folds, and
-        use what the refits say of them.
+        use what the refits say of them. They fail for all units of a program that puts sites at modes, such as
+        `neural`: every judgement had a part in these.
     seed, progress
         Of the refits and the bootstrap behind pseudo_bma; whether to show a progress bar.
 
@@ -83,7 +84,7 @@ def compare(
             bad = np.flatnonzero(elpds[name].k_hat > USABLE)
             refitted[name] = len(bad) if refit else 0
             if refit and len(bad):
-                elpds[name] = _refitted(post, data, elpds[name], bad, seed)
+                elpds[name] = _refitted(post, data, elpds[name], bad, seed, report)
     rated = [name for name, program in programs.items() if "ratings" in program.needs]
     apart = rated if len(rated) < len(programs) else []
     table = _table(posteriors, elpds, refitted, seed)
@@ -117,53 +118,68 @@ def kfold(
     if not 2 <= folds <= len(labels):
         raise DataError(f"folds={folds} must lie between 2 and the {len(labels)} units")
     fold = np.random.default_rng(seed).permutation(np.arange(len(labels)) % folds)
-    elpd = np.empty(len(labels))
+    how: dict[str, Any] = {"method": method, "seed": seed, "device": device}
     outs = fold == np.arange(folds)[:, None]
+    left = _Left(program, data, unit, how, lambda rest: fit(program, rest, progress=False, **how))
     with show_progress(progress) as report:
-        for f, values in enumerate(_left_out(program, data, unit, outs, method, seed, device)):
-            report("k-fold refits", f + 1, folds)
-            elpd[outs[f]] = values
+        elpd = left.densities(outs, "k-fold refits", report)
     weight = data.count if unit == data.UNITS[0] else np.ones(len(labels))
     unknown = np.full(len(labels), np.nan)
-    return Elpd(unit, labels, elpd, unknown, np.zeros(len(labels)), weight, unknown)
+    return Elpd(unit, labels, elpd[fold, np.arange(len(labels))], unknown, np.zeros(len(labels)), weight, unknown)
 
 
-def _left_out(
-    program: Program, data: Comparisons | Choices, unit: str, outs: NDArray[np.bool_], method: str, seed: int,
-    device: str,
-) -> Iterator[Array]:  # fmt: skip
-    """Yield, for each row of `outs` [fold, unit], log predictive densities of its units after a fit without them."""
-    units, _ = units_of(data, unit, program)
-    rows: NDArray[np.bool_] = np.asarray(outs[:, units].any(axis=-1))
-    for out, held, post in zip(outs, rows, _refits(program, data, rows, method, seed, device), strict=True):
-        log_lik, _, _, index = unit_log_lik(post, data.take(held), unit, held_out=True)
-        values = (log_lik.logsumexp(0) - math.log(len(log_lik))).cpu().numpy()
-        yield values[index] if unit in (data.UNITS[0], "pair") else values[out]
-
-
-def _refits(
-    program: Program, data: Comparisons | Choices, held: NDArray[np.bool_], method: str, seed: int, device: str
-) -> Iterator[Posterior]:
-    """Yield the posterior of the data without the rows `held` [fold, row], in one batch where the program allows."""
-    together = not data.SETS and method in ("auto", "laplace") and fits_together(program)
-    counts = np.where(held, 0.0, data.count)
-    batch = posteriors(program, data.pairs(), counts, seed=seed, device=device) if together else None
-    for rows in held:
-        post = next(batch) if batch else None
-        if post is None or not post.status.trusted:
-            post = fit(program, data.take(~rows), method=method, seed=seed, device=device, progress=False)
-        yield post
-
-
-def _refitted(post: Posterior, data: Comparisons | Choices, elpd: Elpd, bad: NDArray[np.int64], seed: int) -> Elpd:
+def _refitted(
+    post: Posterior, data: Comparisons | Choices, elpd: Elpd, bad: NDArray[np.int64], seed: int, report: Report
+) -> Elpd:
+    """Return densities of which those of the units `bad` are from refits, by the method and the steps of the fit."""
     values, k_hat = elpd.elpd_i.copy(), elpd.k_hat.copy()
+    fold = np.random.default_rng(seed).permutation(np.arange(len(bad)) % _REFITS)
     outs = np.zeros((min(_REFITS, len(bad)), len(values)), bool)
-    outs[np.arange(len(bad)) % len(outs), bad] = True
-    left = _left_out(post.program, data, elpd.unit, outs, post.status.asked, seed, post.device)
-    for out, found in zip(outs, left, strict=True):
-        values[out] = found
-        k_hat[out] = 0.0
+    outs[fold, bad] = True
+    how: dict[str, Any] = {"method": post.status.asked, "seed": seed, "device": post.device}
+    left = _Left(post.program, data, elpd.unit, how, lambda rest: fit_again(post, rest, seed=seed))
+    values[bad] = left.densities(outs, f"refits of {post.program_name}", report)[fold, bad]
+    k_hat[bad] = 0.0
     return replace(elpd, elpd_i=values, k_hat=k_hat)
+
+
+@dataclass(frozen=True)
+class _Left:
+    """Densities of units that are left out of a program's data, by `unit`, from fits `again` of it to the others.
+
+    `how`: the method, seed and device of such a fit, of which there are many in one batch where the program allows.
+    """
+
+    program: Program
+    data: Comparisons | Choices
+    unit: str
+    how: Mapping[str, Any]
+    again: Callable[[Comparisons | Choices], Posterior]
+
+    def densities(self, outs: NDArray[np.bool_], what: str, report: Report) -> Array:
+        """Return log predictive densities [fold, unit] of the units of `outs` [fold, unit], of others NaN."""
+        units, _ = units_of(self.data, self.unit, self.program)
+        rows: NDArray[np.bool_] = np.asarray(outs[:, units].any(axis=-1))
+        found = np.full(outs.shape, np.nan)
+        report(what, 0, len(outs))
+        for k, (out, held, post) in enumerate(zip(outs, rows, self._refits(rows), strict=True)):
+            log_lik, _, _, index = unit_log_lik(post, self.data.take(held), self.unit, held_out=True)
+            values = (log_lik.logsumexp(0) - math.log(len(log_lik))).cpu().numpy()
+            found[k, out] = values[index] if self.unit in (self.data.UNITS[0], "pair") else values[out]
+            report(what, k + 1, len(outs))
+        return found
+
+    def _refits(self, held: NDArray[np.bool_]) -> Iterator[Posterior]:
+        """Yield the posterior of the data without the rows `held` [fold, row]."""
+        batch = None
+        if not self.data.SETS and self.how["method"] in ("auto", "laplace") and fits_together(self.program):
+            counts = np.where(held, 0.0, self.data.count)
+            batch = posteriors(
+                self.program, self.data.pairs(), counts, seed=self.how["seed"], device=self.how["device"]
+            )
+        for rows in held:
+            post = next(batch) if batch else None
+            yield self.again(self.data.take(~rows)) if post is None or not post.status.trusted else post
 
 
 def _table(
@@ -222,13 +238,13 @@ def _warnings(posteriors: Mapping[str, Posterior], elpds: Mapping[str, Elpd], ap
     for name, post in posteriors.items():
         if not post.status.trusted:
             lines.append(f"The fit of {name} failed its own checks: its elpd is that of an approximation.")
-        if elpds[name].n_bad:
-            lines.append(f"{elpds[name].n_bad} units of {name} have k-hat above {USABLE}: refit=True settles them.")
-        if post.at_mode:
+        if elpds[name].n_bad and post.at_mode:
             lines.append(
                 f"Of {' and '.join(post.at_mode)} in {name} only modes are known, which every judgement had a part in: "
-                "its elpd is too high, by much where such sites are many. Go by kfold."
+                "its elpd is too high, by much where such sites are many. refit=True settles it."
             )
+        elif elpds[name].n_bad:
+            lines.append(f"{elpds[name].n_bad} units of {name} have k-hat above {USABLE}: refit=True settles them.")
     rough = [name for name in posteriors if elpds[name].n_bad_waic]
     if rough:
         lines.append(f"WAIC of {', '.join(rough)} is rough: some units' p_waic is above {WAIC_VARIANCE}. Go by elpd.")

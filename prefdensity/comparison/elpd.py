@@ -141,6 +141,8 @@ def loo(post: Posterior, data: Comparisons | Choices, *, unit: str | None = None
         found[:, at : at + each.shape[1]] = _smoothed(each)
         at += each.shape[1]
     elpd, lpd, k_hat, variance = found.cpu().numpy()[:, index]
+    if post.at_mode:
+        k_hat = np.full_like(k_hat, math.inf)
     return Elpd(unit or data.UNITS[0], labels, elpd, lpd, k_hat, weight, variance)
 
 

@@ -229,4 +229,4 @@ def _sentence(members: list[Member]) -> str:
             f"at a mode of the posterior in each of {len(members)} members of an ensemble, and intervals are those of "
             "everything else given it, over all members alike"
         )
-    return f"{names} {verb} {said}; leave-one-out scores count it as known"
+    return f"{names} {verb} {said}; no importance weights leave a judgement out of it"

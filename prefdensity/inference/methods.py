@@ -50,6 +50,8 @@ _THIN = 2.0
 # Chains, many and short: together in groups that each start from one point, so that what has not yet settled is seen
 # as a difference between groups (Margossian, Hoffman, Sountsov et al. 2024, Bayesian Analysis, nested R-hat).
 _GROUPS, _WARMUP, _LONG = 4, 60, 50
+# Split R-hat up to which chains nearly settle (Gelman and Rubin 1992, Statistical Science 7, 457-472).
+_NEAR = 1.1
 
 
 @dataclass(frozen=True)
@@ -119,10 +121,13 @@ def _beyond(first: Answer, view: View, settings: Settings, report: Report) -> An
 
 
 def _walked(first: Answer, view: View, settings: Settings, report: Report, how: _Walk) -> Answer:
-    """Return what short chains say if they settle or more of it is safe, else the approximation they start from."""
+    """Return what short chains say if they settle or more of it is safe, else the approximation they start from.
+
+    Where as much is safe, and that approximation does not hold the posterior, chains that nearly settle are nearer.
+    """
     chains = by_short_chains(first, view, settings, report, how)
-    settled = chains.facts["converged"] and not stands(first)
-    if settled or "interrupted" in chains.facts["message"] or _safe(chains) > _safe(first):
+    nearer = not stands(first) and chains.facts["r_hat"] < (_NEAR if _safe(chains) == _safe(first) else R_HAT)
+    if nearer or "interrupted" in chains.facts["message"] or _safe(chains) > _safe(first):
         return chains
     return _with_message(first, f"short NUTS chains served no better (R-hat {chains.facts['r_hat']:.2f})")
 

@@ -127,7 +127,7 @@ def labels_of(post: Posterior, data: Comparisons, *, refits: int, seed: int, rep
     if not (isinstance(refits, int) and refits >= 0):
         raise DataError(f"refits={refits!r} must be a whole number, 0 for none")
     values, k_hat, wrong = _of_rows(post, data, seed, report)
-    bad = np.flatnonzero(~(k_hat <= USABLE))
+    bad = np.flatnonzero(~(k_hat <= USABLE) | bool(post.at_mode))  # no weights take a label out of what is at a mode
     how = np.full(len(data), _LEFT_OUT, dtype=object)
     how[bad] = _REFITTED if refits else _ROUGH
     if len(bad) and refits:
