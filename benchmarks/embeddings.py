@@ -1,6 +1,7 @@
 """Rewards on embeddings, and how long draws are waited for: `python -m benchmarks.embeddings METHOD SETTING`.
 
     python -m benchmarks.embeddings linear+reliability 5000x256       # a program, pairs x features
+    python -m benchmarks.embeddings linear 20000x4096x1000x1000       # in batches of 1,000, 1,000 steps
     python -m benchmarks.embeddings loo 5000x1000000x1000             # Bradley-Terry: items x comparisons x draws
     python -m benchmarks.embeddings fit 5000x1000000x1000
 
@@ -37,11 +38,12 @@ def table(pairs: int, features: int) -> tuple[Any, np.ndarray]:
     return data, reward
 
 
-def rewards(program: str, pairs: int, features: int) -> Iterator[Any]:
-    """Fit a program of rewards."""
+def rewards(program: str, pairs: int, features: int, batch: int = 0, steps: int = 0) -> Iterator[Any]:
+    """Fit a program of rewards, if so in batches of comparisons by so many steps."""
     data, reward = table(pairs, features)
+    how: dict[str, Any] = {"method": "svi", "batch": batch, "max_steps": steps} if batch else {}
     yield None
-    post = fit(program, data, progress=False)
+    post = fit(program, data, progress=False, **how)
     correlation = float(np.corrcoef(post.point["utility"], reward)[0, 1])
     yield {"k_hat": post.status.k_hat, "method": post.status.method, "correlation": correlation}
 
