@@ -61,7 +61,8 @@ class Elpd(Telling):
     weight
         [unit] how many judgements (comparison) or 1.
     p_waic_i
-        [unit] posterior variance of the unit's log likelihood, the penalty of WAIC; NaN where there were only refits.
+        [unit] posterior variance of the unit's log likelihood, the penalty of WAIC; NaN where there were only refits, or
+        sites are at modes.
     """
 
     unit: str
@@ -142,7 +143,7 @@ def loo(post: Posterior, data: Comparisons | Choices, *, unit: str | None = None
         at += each.shape[1]
     elpd, lpd, k_hat, variance = found.cpu().numpy()[:, index]
     if post.at_mode:
-        k_hat = np.full_like(k_hat, math.inf)
+        k_hat, variance = np.full_like(k_hat, math.inf), np.full_like(variance, math.nan)
     return Elpd(unit or data.UNITS[0], labels, elpd, lpd, k_hat, weight, variance)
 
 
