@@ -61,8 +61,8 @@ class Elpd(Telling):
     weight
         [unit] how many judgements (comparison) or 1.
     p_waic_i
-        [unit] posterior variance of the unit's log likelihood, the penalty of WAIC; NaN where there were only refits, or
-        sites are at modes.
+        [unit] posterior variance of the unit's log likelihood, the penalty of WAIC; NaN where there were only refits,
+        or sites are at modes.
     """
 
     unit: str

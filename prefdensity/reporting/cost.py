@@ -22,8 +22,6 @@ from prefdensity.data.comparisons import Comparisons
 from prefdensity.density.asking import Question, wants
 from prefdensity.errors import DataError
 from prefdensity.inference.fitting import fit
-from prefdensity.judged.measured import Measured
-from prefdensity.pcal.ladder import ladder
 from prefdensity.posterior.posterior import Posterior, require_same_table
 from prefdensity.programs.layers import Layer, Program
 from prefdensity.programs.tabulate import cells_of
@@ -206,6 +204,9 @@ def _interval(
     simpler: Array, fuller: Array, items: tuple[str, ...], labels: Mapping[str, float]
 ) -> Iterator[tuple[object, ...]]:
     """Yield how long a PCAL interval for the mean label is with the utilities [draw, item] of either program."""
+    from prefdensity.judged.measured import Measured  # slow to load, and every report of a fit loads this file
+    from prefdensity.pcal.ladder import ladder
+
     if wrong := sorted(set(labels) - set(items)):
         raise DataError(f"labels name {wrong[0]!r}, which is no item of the table")
     label = [labels.get(item, np.nan) for item in items]
