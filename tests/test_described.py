@@ -131,6 +131,17 @@ def test_rewards_of_judged_answers_are_those_of_the_fit(fitted, typed):
     assert rewards(mode, data, features)[["sd", "lower", "upper"]].isna().all(axis=None)
 
 
+@pytest.mark.parametrize("program", ["neural(width=2)", "utility_scale(fixed=1.5)+linear"])
+def test_programs_with_no_scale_or_another_are_asked_about_answers(program, fitted):
+    """What is known of utilities, draw by draw, needs no spread of them."""
+    data = fitted[1]
+    post = prefdensity.fit(program, data, method="laplace", seed=0, progress=False)
+    known = pd.DataFrame(data.item_features, index=list(data.items), columns=list(data.feature_names))
+    found = prefdensity.described(post, data, known, draws=post.n_draws)
+    pairs = [(data.items[0], data.items[1]), (data.items[2], data.items[5])]
+    np.testing.assert_allclose(found.predict(pairs)["p_a"], post.predict(pairs)["p_a"], rtol=1e-6)
+
+
 def test_rewards_say_what_is_wrong(fitted):
     post, data, features = fitted
     with pytest.raises(DataError, match="level=2 must lie between 0 and 1"):
@@ -139,6 +150,28 @@ def test_rewards_say_what_is_wrong(fitted):
         rewards(post, data, features[:0])
     with pytest.raises(DataError, match="no column 'odd'"):
         rewards(post, data, features.drop(columns="odd"))
+    with pytest.raises(DataError, match="must be a data frame indexed by answer, not a ndarray"):
+        rewards(post, data, features.to_numpy())
+
+
+@pytest.mark.parametrize(
+    "column", [1j, pd.Timestamp("2024-01-01"), "red", np.nan, np.inf], ids=["complex", "date", "word", "nan", "inf"]
+)
+def test_features_of_answers_are_read_as_strictly_as_those_of_items(fitted, column):
+    post, data, features = fitted
+    wrong = features.assign(odd=features["odd"].astype(object).where(features.index != "a30", column))
+    said = "column 'odd' must hold finite numbers, and holds .* for answer 'a30'"
+    with pytest.raises(DataError, match=said):
+        rewards(post, data, wrong)
+    with pytest.raises(DataError, match=said):
+        described(post, data, wrong)
+    with pytest.raises(DataError, match="column 'odd' must hold finite numbers, and holds"):
+        with_items(data, features.index, wrong)
+    every = features.assign(odd=column)
+    with pytest.raises(DataError, match="must hold finite numbers"):
+        rewards(post, data, every)
+    with pytest.raises(DataError, match="the label of row 1"):
+        rewards(post, data, features.set_axis([None, *features.index[1:]]))
 
 
 def test_command_writes_rewards_of_answers_that_nobody_judged(fitted, tmp_path):
@@ -169,7 +202,7 @@ def test_what_features_do_not_say_is_refused(fitted):
         described(items, plain, features)
     with pytest.raises(DataError, match="no column 'odd'"):
         described(post, data, features.drop(columns="odd"))
-    with pytest.raises(DataError, match="those of 'a03' are not"):
+    with pytest.raises(DataError, match="holds nan for answer 'a03'"):
         described(post, data, features.drop(index="a03").reindex(features.index))
     with pytest.raises(DataError, match="one label twice"):
         described(post, data, pd.concat([features, features]))
@@ -243,5 +276,5 @@ def test_command_asks_a_fit_to_the_votes_about_the_answers_of_a_table(fitted, tm
     assert saved.stdout == said.stdout
     wrong = run("--model", "linear", "--items", tmp_path / "words.csv")
     assert wrong.exit_code == 2
-    assert re.search("those of 'a16' are not", wrong.stderr)
+    assert re.search("holds 'much' for answer 'a16'", wrong.stderr)
     assert len(wrong.stderr.strip().splitlines()) == 1

@@ -105,7 +105,7 @@ def test_item_features_from_a_file(tmp_path, votes):
     path = write(tmp_path, "features.csv", "item,size\nz,3\nx,1\ny,2\n")
     assert read(votes, item_features=path).item_features.tolist() == [[1], [2], [3]]
     bad = write(tmp_path, "bad.csv", "item,size\nz,3\n,1\ny,2\n")
-    with pytest.raises(DataError, match="the first column, 'item', must hold item labels; row 2 is empty"):
+    with pytest.raises(DataError, match="the column 'item' must hold item labels; row 2 is empty"):
         read(votes, item_features=bad)
 
 

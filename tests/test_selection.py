@@ -194,7 +194,7 @@ def test_new_items_need_their_features():
         with_items(data, ["w"])
     with pytest.raises(DataError, match="item_features lacks 1 of 4 items, first 'w'"):
         with_items(data, ["w"], table.iloc[:3])
-    with pytest.raises(DataError, match="those of 'w' are not"):
+    with pytest.raises(DataError, match="column 'f' must hold finite numbers, and holds nan for item 'w'"):
         with_items(data, ["w"], table.replace(4.0, np.nan))
 
 

@@ -144,6 +144,61 @@ def test_embeddings_are_joined_by_id(tmp_path):
         read(frame, format="chosen_rejected", items="id", item_features=tmp_path / "s.npy", feature_labels=labels)
 
 
+@pytest.mark.parametrize("kind", ["file", "list", "index", "array"])
+def test_rows_of_arrays_are_labelled_by_labels_as_they_are(tmp_path, kind):
+    frame = pd.DataFrame({"item_a": ["r2", "r0"], "item_b": ["r0", "r1"], "outcome": ["a", "b"]})
+    values, names = np.array([[5.0, 6], [1, 2], [3, 4]], np.float32), ["r2", "r0", "r1"]
+    (tmp_path / "ids.csv").write_text("id\nr2\nr0\nr1\n")
+    np.save(tmp_path / "e.npy", values)
+    ways = {"file": tmp_path / "ids.csv", "list": names, "index": pd.Index(names), "array": np.array(names)}
+    for given in (values, tmp_path / "e.npy", np.load(tmp_path / "e.npy", mmap_mode="r")):
+        data = read(frame, item_features=given, feature_labels=ways[kind])
+        np.testing.assert_array_equal(data.item_features, values[[1, 2, 0]])
+        assert data.item_features.dtype == np.float32  # as given: twice the memory says no more
+    with pytest.raises(DataError, match="feature_labels labels 2 rows, and item_features has 3"):
+        read(frame, item_features=values, feature_labels=names[:2])
+    with pytest.raises(DataError, match="rows of an array are labelled by feature_labels"):
+        read(frame, item_features=values)
+    with pytest.raises(DataError, match="feature_labels is for arrays"):
+        read(frame, item_features=pd.DataFrame(values, index=names), feature_labels=names)
+    with pytest.raises(DataError, match=r"an array \(3,\) of float32"):
+        read(frame, item_features=values[:, 0], feature_labels=names)
+
+
+def test_an_array_in_the_order_of_its_labels_is_read_in_place(tmp_path):
+    frame = pd.DataFrame({"item_a": ["r2", "r0"], "item_b": ["r0", "r1"], "outcome": ["a", "b"]})
+    values = np.arange(6, dtype=np.float32).reshape(3, 2)
+    np.save(tmp_path / "e.npy", values)
+    data = read(frame, item_features=tmp_path / "e.npy", feature_labels=["r0", "r1", "r2"])
+    mapped = np.load(tmp_path / "e.npy", mmap_mode="r+")
+    mapped[0, 0] = 9.0
+    mapped.flush()
+    assert data.item_features[0, 0] == 9.0
+    own = pd.DataFrame(values, index=["r0", "r1", "r2"])
+    data = read(frame, item_features=own)
+    own.iloc[0, 0] = 9.0
+    assert data.item_features[0, 0] == 0.0  # what may be changed by whoever holds it is copied
+
+
+def test_numbers_in_single_precision_are_looked_at_as_all_others():
+    frame = pd.DataFrame({"item_a": ["r2", "r0"], "item_b": ["r0", "r1"], "outcome": ["a", "b"]})
+    values = np.arange(6, dtype=np.float32).reshape(3, 2)
+    for wrong in (np.nan, np.inf, -np.inf):
+        values[1, 1] = wrong
+        with pytest.raises(DataError, match=f"column 'x1' must hold finite numbers, and holds {wrong} for item 'r1'"):
+            read(frame, item_features=values, feature_labels=["r0", "r1", "r2"])
+
+
+def test_the_index_that_pandas_stored_in_a_parquet_holds_the_labels(tmp_path):
+    frame = pd.DataFrame({"item_a": ["r2", "r0"], "item_b": ["r0", "r1"], "outcome": ["a", "b"]})
+    table = pd.DataFrame({"x": [0, 1, 2], "y": [5.5, 3, 4]}, index=["r0", "r1", "r2"])
+    for named in (table, table.rename_axis("answer"), table.rename_axis("answer").reset_index()):
+        named.to_parquet(tmp_path / "e.parquet")
+        data = read(frame, item_features=tmp_path / "e.parquet")
+        assert data.feature_names == ("x", "y")
+        np.testing.assert_array_equal(data.item_features, table.to_numpy())
+
+
 def test_what_a_file_cannot_say_is_asked(tmp_path):
     latin = tmp_path / "v.csv"
     latin.write_bytes("x,y,w\nölm,fir,a\n".encode("cp1252"))

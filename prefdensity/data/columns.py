@@ -27,6 +27,7 @@ from prefdensity.errors import DataError
 EXACT = 2.0**53
 # Squares of larger numbers overflow in what is computed from a column.
 _LARGEST = 1e100
+_ROWS = 512  # of a table of features that are looked at together
 
 _GROUPED = re.compile(r"[+-]?\d{1,3}(?:[.,' ]\d{3})+(?:[.,]\d+)?")  # 1,234.5 and 1.234,5
 
@@ -204,14 +205,6 @@ def parsed(values: pd.Series) -> NDArray[np.float64]:
         return np.array([_as_float(value) for value in values])
 
 
-def as_numbers(table: pd.DataFrame) -> NDArray[np.float64]:
-    """Return a table as numbers [row, column]; nan where it has words."""
-    try:
-        return table.to_numpy(float)
-    except ValueError:
-        return table.apply(pd.to_numeric, errors="coerce").to_numpy(float)
-
-
 def _is_number(value: Any) -> bool:
     return isinstance(value, str | kinds.Real | Decimal | np.bool_)
 
@@ -237,31 +230,83 @@ def require_columns(frame: pd.DataFrame, columns: Mapping[str, str], source: str
 
 
 def feature_table(
-    frame: pd.DataFrame, items: tuple[str, ...], role: str = "item_features"
-) -> tuple[tuple[str, ...], NDArray[np.float64]]:
+    frame: pd.DataFrame, items: Sequence[str], role: str = "item_features"
+) -> tuple[tuple[str, ...], NDArray[Any]]:
     """Return names and values [item, feature] of a numeric frame indexed by item; refuse what is missing."""
-    table = by_label(frame, items, role, "item")
-    values = [numbers(table[name], role, where="for item") for name in table.columns]
-    return tuple(table.columns), np.column_stack(values)
+    at = _rows_by_label(frame, items, role, "item")
+    return column_names(frame.columns, role), matrix(frame, at, role, "for item")
+
+
+def matrix(frame: pd.DataFrame, at: NDArray[np.intp], role: str, where: str) -> NDArray[Any]:
+    """Return rows of a numeric frame as numbers [row, column], each checked as `numbers` does.
+
+    What is in single precision throughout stays so, for embeddings are large; anything else is in double precision.
+    Rows of a file that is mapped into memory are not copied where they are all of it, in this order.
+    """
+    kinds = set(frame.dtypes)
+    if kinds in ({np.dtype(np.float32)}, {np.dtype(np.float64)}):
+        values = frame.to_numpy()
+        whole = len(at) == len(values) and bool((at == np.arange(len(at))).all())
+        values = values if whole and _is_mapped(values) else values[at]
+        if all(_fit_to_compute(rows) for rows in np.array_split(values, 1 + len(values) // _ROWS)):
+            return values
+    table = frame.iloc[at].set_axis(pd.Index(index_labels(frame.index[at], role), dtype=object), axis=0)
+    table = table.set_axis(list(column_names(frame.columns, role)), axis=1)
+    return np.column_stack([numbers(table[name], role, where=where) for name in table.columns])
+
+
+def _fit_to_compute(values: NDArray[Any]) -> bool:
+    with np.errstate(invalid="ignore"):
+        return bool((np.abs(values.astype(np.float64)) <= _LARGEST).all())
+
+
+def _is_mapped(values: Any) -> bool:
+    """Say whether numbers lie in a file that is mapped into memory."""
+    while values is not None and not isinstance(values, np.memmap):
+        values = getattr(values, "base", None)
+    return values is not None
+
+
+def these_columns(frame: pd.DataFrame, names: Sequence[str], role: str) -> pd.DataFrame:
+    """Return columns of a numeric frame, called so, in this order, with an index of text; refuse one that lacks one."""
+    _require_frame(frame, role, "answer")
+    known = column_names(frame.columns, role)
+    absent = [name for name in names if name not in known]
+    if absent:
+        raise DataError(f"{role} have no column {absent[0]!r}, which the fit has; they have {listed(known, 5)}")
+    table = frame if known == tuple(names) else frame.iloc[:, [known.index(name) for name in names]]
+    return table.set_axis(list(names), axis=1).set_axis(pd.Index(index_labels(frame.index, role), dtype=object), axis=0)
 
 
 def by_label(frame: pd.DataFrame, labels: Sequence[str], role: str, per: str) -> pd.DataFrame:
     """Return the rows of a frame indexed by label, in the order of the labels; refuse labels without a row, or two."""
-    if not isinstance(frame, pd.DataFrame):
-        raise DataError(f"{role} must be a data frame indexed by {per}, not a {type(frame).__name__}")
+    at = _rows_by_label(frame, labels, role, per)
+    names = column_names(frame.columns, role)
+    return frame.iloc[at].set_axis(pd.Index(list(labels), dtype=object), axis=0).set_axis(list(names), axis=1)
+
+
+def _rows_by_label(frame: pd.DataFrame, labels: Sequence[str], role: str, per: str) -> NDArray[np.intp]:
+    """Return the row of every label in a frame that is indexed by them."""
+    _require_frame(frame, role, per)
     if not len(frame.columns):
         raise DataError(f"{role} has no column of numbers beside the {per}s' labels; it needs one at least")
-    table = frame.set_axis(pd.Index(_index_labels(frame.index, role), dtype=object), axis=0)
-    doubled = table.index[table.index.duplicated()]
+    index = pd.Index(index_labels(frame.index, role), dtype=object)
+    doubled = index[index.duplicated()]
     if len(doubled):
         raise DataError(f"{role} has more than one row for {per} {doubled[0]!r}")
-    absent = [label for label in labels if label not in table.index]
-    if absent:
+    at = index.get_indexer(pd.Index(list(labels), dtype=object))
+    if (at < 0).any():
+        first = labels[int((at < 0).argmax())]
         raise DataError(
-            f"{role} lacks {len(absent)} of {len(labels)} {per}s, first {absent[0]!r}; index it by {per} label"
+            f"{role} lacks {int((at < 0).sum())} of {len(labels)} {per}s, first {first!r}; index it by {per} label"
+            + ("; rows of an array are labelled by feature_labels" if role == "item_features" else "")
         )
-    names = column_names(table.columns, role)
-    return table.loc[list(labels)].set_axis(list(names), axis=1)
+    return at
+
+
+def _require_frame(frame: Any, role: str, per: str) -> None:
+    if not isinstance(frame, pd.DataFrame):
+        raise DataError(f"{role} must be a data frame indexed by {per}, not a {type(frame).__name__}")
 
 
 def column_names(columns: Iterable[Any], source: str) -> tuple[str, ...]:
@@ -278,7 +323,8 @@ def column_names(columns: Iterable[Any], source: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _index_labels(index: pd.Index, role: str) -> list[str]:
+def index_labels(index: pd.Index, role: str) -> list[str]:
+    """Return an index as labels of text; refuse what is none, naming the row."""
     labels = []
     for row, label in enumerate(index, 1):
         try:

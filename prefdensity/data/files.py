@@ -184,6 +184,16 @@ def _parquet(path: Path, pick: Pick) -> pd.DataFrame:
         return plain_frame(file.read(columns=wanted))
 
 
+def stored_index(path: Path) -> str | None:
+    """Return the column of a parquet file that pandas stored as the index; None without one, or of other files."""
+    if path.suffix.lower() != ".parquet":
+        return None
+    with _opened(path) as file:
+        told = (file.schema_arrow.pandas_metadata or {}).get("index_columns", [])
+    names = [name for name in told if isinstance(name, str)]  # a range is told by its ends
+    return names[0] if len(names) == 1 else None
+
+
 def plain_frame(table: Table) -> pd.DataFrame:
     """Return an Arrow table as a frame: a stored index is a column, an integer beside a null stays an integer."""
     frame: pd.DataFrame = table.to_pandas(ignore_metadata=True, integer_object_nulls=True)

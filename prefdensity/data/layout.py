@@ -125,7 +125,7 @@ class Layout:
     groups: Any = _said(COLUMNS, "Column of further labels, such as a category; repeatable.", short="group")
     numbers: Any = _said(COLUMNS, "Column of numbers or dates that models may read; repeatable.", short="number")
     item_features: Any = _said(FILE, "Table with one row per item: its label, then numbers (or .npy, .safetensors).")
-    feature_labels: Any = _said(FILE, "Of item_features in an array: table whose first column labels its rows.")
+    feature_labels: Any = _said(FILE, "Of item_features in an array: labels, or a table whose first column they are.")
     item_measures: Any = _said(FILE, "The same for lengths and log probabilities of a reference.")
 
     def columns_named(self) -> dict[str, list[str]]:

@@ -17,7 +17,7 @@ from prefdensity.data.choices import Choices
 from prefdensity.data.columns import listed
 from prefdensity.data.comparisons import Comparisons
 from prefdensity.data.dialect import Dialect
-from prefdensity.data.feature_files import label_table
+from prefdensity.data.feature_files import array_table, label_table
 from prefdensity.data.files import Pick, read_rows, row_groups
 from prefdensity.data.folding import gather
 from prefdensity.data.formats import recipe
@@ -77,8 +77,9 @@ def read(source: Any, /, *, format: str | None = None, **given: Any) -> Comparis
         Fields of `prefdensity.data.layout.Layout`, which say what column is what; options of the format, such as
         `both_bad="tie"`; fields of `prefdensity.data.dialect.Dialect`, which say how a text file is written; and
         `attributes`, tables of what is known of labels (see `Comparisons.from_frame`). `item_features`, `item_measures`
-        and `attributes` may be files whose first column holds the labels. With several files the column "file" names
-        the one that a row comes from, and "folder" its folder where they lie in several.
+        and `attributes` may be files whose first column holds the labels; `item_features` may be an array, or a file of
+        one, whose rows are called by `feature_labels`, labels or a file of them. With several files the column "file"
+        names the one that a row comes from, and "folder" its folder where they lie in several.
 
     Returns
     -------
@@ -189,8 +190,8 @@ def _described(given: dict[str, Any]) -> dict[str, Any]:
     """Return tables of what is known of labels, from their files or as they are."""
     found: dict[str, Any] = {name: given[name] for name in ("item_features", "item_measures") if name in given}
     for name, table in found.items():
-        if isinstance(table, str | Path):
-            found[name] = label_table(table, given.get("feature_labels"))
+        labels = given.get("feature_labels") if name == "item_features" else None
+        found[name] = label_table(table, labels) if isinstance(table, str | Path) else array_table(table, labels)
     if "attributes" in given:
         found["attributes"] = {
             per: label_table(table, per=per) if isinstance(table, str | Path) else table

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from prefdensity.data.columns import as_numbers
+from prefdensity.data.columns import matrix, these_columns
 from prefdensity.data.comparisons import Comparisons
 from prefdensity.errors import DataError
 from prefdensity.posterior.posterior import Posterior, require_same_table
@@ -31,6 +31,7 @@ from prefdensity.progress import progress as show_progress
 Array = NDArray[Any]
 
 _BLOCK = 1 << 22  # numbers of features, standardised, at a time
+_ROLE = "the features of the answers"
 
 
 def described(
@@ -62,18 +63,19 @@ def described(
         If `data` is not the table that was fitted, utilities do not follow from features, or a column is missing or not
         finite.
     """
-    labels, step = tuple(map(str, features.index)), max(1, post.n_draws // draws)
-    if len(set(labels)) < len(labels):
-        raise DataError("the features of the answers describe one label twice; give each answer one row")
+    table, step = these_columns(features, data.feature_names, _ROLE), max(1, post.n_draws // draws)
+    if table.index.has_duplicates:
+        twice = table.index[table.index.duplicated()][0]
+        raise DataError(f"{_ROLE} describe one label twice, {twice!r}; give each answer one row")
     blocks: list[Array] = []
     asked: list[Array] = []
     again = any("features" in each.needs for each in post.program.layers if each.stage != "utility")
-    for points, utilities in utilities_of(post, data, features, step, progress):
+    for points, utilities in utilities_of(post, data, table, step, progress):
         blocks.append(utilities)
         if again:
             asked.append(points)
     found = np.concatenate(blocks, -1)
-    return _about(post, labels, found, step, np.concatenate(asked) if again else None)
+    return _about(post, tuple(table.index), found, step, np.concatenate(asked) if again else None)
 
 
 def utilities_of(
@@ -92,23 +94,17 @@ def utilities_of(
             + (f" ({own[0]!r} is each item's own)" if own else "")
             + "; put the answers into its votes by with_items, or fit a program such as a linear one"
         )
-    if not len(features):
-        raise DataError("the features of the answers have no rows; give each answer one")
-    place = {str(name): k for k, name in enumerate(features.columns)}
-    absent = [name for name in data.feature_names if name not in place]
-    if absent:
-        raise DataError(f"the features of the answers have no column {absent[0]!r}, which the fit has")
+    table = these_columns(features, data.feature_names, _ROLE)
+    if not len(table):
+        raise DataError(f"{_ROLE} have no rows; give each answer one")
     middle, unit = data.item_features.mean(0, dtype=np.float64), spread(data.item_features)
     values = sites_of(post, post.drawn, slice(None, None, step))
     size = max(2, _BLOCK // len(middle))
-    columns = [place[name] for name in data.feature_names]
     with show_progress(progress) as report:
-        for start in range(0, len(features), size):
-            report("answers", start, len(features))
-            points = (as_numbers(features.iloc[start : start + size, columns]) - middle) / unit
-            if not np.isfinite(points).all():
-                row = start + int((~np.isfinite(points)).any(1).argmax())
-                raise DataError(f"features must be finite numbers; those of {str(features.index[row])!r} are not")
+        for start in range(0, len(table), size):
+            report("answers", start, len(table))
+            some = table.iloc[start : start + size]
+            points = (matrix(some, np.arange(len(some)), _ROLE, "for answer") - middle) / unit
             yield points, _utilities(post, points, values)
 
 
@@ -127,7 +123,8 @@ def _utilities(post: Posterior, points: Array, values: dict[str, Tensor]) -> Arr
 
 def _about(post: Posterior, labels: tuple[str, ...], utility: Array, step: int, points: Array | None) -> Posterior:
     """Return a fit whose items have these utilities, and these standardised features for layers that read them."""
-    layers = [known_utilities if each.stage == "utility" else each for each in post.program.layers]
+    kept_layers = [each for each in post.program.layers if each.stage != "scale"]  # utilities are known without it
+    layers = [known_utilities if each.stage == "utility" else each for each in kept_layers]
     made = replace(
         post, items=labels, fitted=compose(*layers), features=points, error={}, measures={}, data_fingerprint="",
         feature_names=() if points is None else post.feature_names,

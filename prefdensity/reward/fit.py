@@ -228,7 +228,7 @@ def _design(
     """
     if features is not None:
         names, values = feature_table(features, data.items)
-        return values, None, names
+        return values.astype(np.float64), None, names
     size = len(data.items)
     island = connected_components(coo_array((np.ones(len(met[0])), met), (size, size)), directed=False)[1]
     # utilities of what can be compared, such as responses to one prompt, add up to nothing: an orthonormal basis of

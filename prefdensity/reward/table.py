@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from prefdensity.data.columns import index_labels
 from prefdensity.data.comparisons import Comparisons
 from prefdensity.posterior.described import utilities_of
 from prefdensity.posterior.draws import require_level
@@ -96,7 +97,7 @@ def rewards(
         sd = own.std(0, ddof=1) if post.n_draws > 1 else ends[0]
         parts.append(np.stack([own.mean(0), sd, *ends], -1))
     found = np.concatenate(parts, -2)
-    labels = list(map(str, features.index))
+    labels = index_labels(features.index, "the features of the answers")
     if found.ndim == 2:
         return _of_answers(found, labels)
     kinds = {k + 1: _of_answers(found[k], labels) for k in post.types_by_size()}

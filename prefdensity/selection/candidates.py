@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from prefdensity.data.columns import as_numbers, encode_labels, listed, numbers
+from prefdensity.data.columns import encode_labels, feature_table, listed, numbers, these_columns
 from prefdensity.data.comparisons import Comparisons
 from prefdensity.errors import DataError
 from prefdensity.selection.pair_sets import AllPairs, ListedPairs, PairSet, pair_keys
@@ -199,7 +199,7 @@ def with_items(data: Comparisons, items: Iterable[str], item_features: pd.DataFr
     Raises
     ------
     DataError
-        If the votes have features and the new items have none.
+        If the votes have features and the new items have none, or what is no finite number.
     """
     given = pd.DataFrame({"item": pd.Series(list(items), dtype=object)})
     added, _ = encode_labels(given, ("item",), "the items to add")
@@ -214,14 +214,7 @@ def with_items(data: Comparisons, items: Iterable[str], item_features: pd.DataFr
     if data.item_features is not None:
         if item_features is None:
             raise DataError("the votes have item features; give those of the new items too (item_features=...)")
-        table = item_features.set_axis(item_features.index.map(str), axis=0)
-        absent = [item for item in labels if item not in table.index]
-        if absent:
-            raise DataError(f"item_features lacks {len(absent)} of {len(labels)} items, first {absent[0]!r}")
-        features = as_numbers(table.loc[list(labels), list(data.feature_names)])
-        if not np.isfinite(features).all():
-            row = int((~np.isfinite(features)).any(1).argmax())
-            raise DataError(f"item_features must be finite numbers; those of {labels[row]!r} are not")
+        _, features = feature_table(these_columns(item_features, data.feature_names, "item_features"), labels)
     rated = data.ratings and replace(data.ratings, item=position[data.ratings.item])
     return replace(
         data, items=labels, item_a=position[data.item_a], item_b=position[data.item_b], item_features=features,

@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 
+from prefdensity.data.columns import these_columns
 from prefdensity.data.comparisons import Comparisons
-from prefdensity.errors import DataError
 from prefdensity.inference.fitting import viewed
 from prefdensity.posterior.described import described
 from prefdensity.posterior.posterior import Posterior
@@ -26,8 +26,5 @@ def with_described(post: Posterior, data: Comparisons, features: pd.DataFrame, *
     assert data.item_features is not None  # see `describes`
     names = list(data.feature_names)
     judged = pd.DataFrame(data.item_features, index=list(data.items), columns=names)
-    others = features.set_axis(features.index.map(str), axis=0).drop(index=judged.index, errors="ignore")
-    absent = [name for name in names if name not in others]
-    if absent:
-        raise DataError(f"the features of the answers have no column {absent[0]!r}, which the fit has")
-    return described(post, data, pd.concat([judged, others[names]]), **asked)
+    others = these_columns(features, names, "the features of the answers").drop(index=judged.index, errors="ignore")
+    return described(post, data, pd.concat([judged, others]), **asked)
