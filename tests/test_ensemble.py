@@ -112,6 +112,21 @@ def test_every_method_says_what_is_at_a_mode(method):
     assert set(marks["note"]) == {"at a mode: no interval"}
 
 
+def test_rows_say_how_far_the_mean_over_few_networks_is_off():
+    data, seeds = kinks(20, 150, 7), range(8)
+    posts = [prefdensity.fit("neural(width=3, depth=1)", data, restarts=4, draws=400, seed=10 * k) for k in seeds]
+    found = [(post.utilities().mean(0), post.error["utility"]) for post in posts]
+    means, errors = (np.stack(each) for each in zip(*found, strict=True))
+    sd = np.mean([post.utilities().std(0) for post in posts], axis=0)
+    others = (means.sum(0) - means) / (len(seeds) - 1)
+    off = np.abs(means - others) / sd / np.sqrt(1 + 1 / (len(seeds) - 1))
+    assert 0.85 < (off < errors).mean()  # of 95 %; utilities of one fit go together
+    assert np.median(errors) < 6 * np.median(off)  # of Student's t, from four, 4.2
+    alone = prefdensity.fit("neural(width=3, depth=1)", data, restarts=1, draws=400)
+    assert not alone.marks("utility")["safe"].any()
+    assert "Single rows were not checked." in alone.quality()
+
+
 def test_a_saved_ensemble_is_asked_and_fitted_again(tmp_path):
     data = kinks(25, 150, 3)
     post = prefdensity.fit("neural(width=3, depth=1)", data, restarts=3, draws=200)

@@ -34,6 +34,7 @@ from prefdensity.inference.climber import Climber
 from prefdensity.inference.descent import Descent
 from prefdensity.inference.member import Member
 from prefdensity.inference.mode import Mode, first_guess
+from prefdensity.inference.safety import errors_of_members
 from prefdensity.inference.starts import starts
 from prefdensity.inference.svi import WINDOW
 from prefdensity.inference.view import View
@@ -150,7 +151,8 @@ def _joined(members: list[Member], answers: list[Answer], settled: bool, setting
     if len(answers) == 1:
         of = torch.zeros(len(answers[0].z), dtype=torch.int64)
         facts = answers[0].facts | facts | {"chains": max(1, facts["chains"])}
-        return replace(answers[0], facts=facts, warnings=tuple(said), members=tuple(members), of=of)
+        alone = replace(answers[0], facts=facts, warnings=tuple(said), members=tuple(members), of=of)
+        return replace(alone, error={})  # how far one mode is off nobody knows
     kept = [_share(each, facts["chains"] // len(answers), len(answers), generator) for each in answers]
     order = torch.arange(sum(map(len, kept)))
     if not facts["chains"]:
@@ -163,7 +165,7 @@ def _joined(members: list[Member], answers: list[Answer], settled: bool, setting
             parts = [getattr(each, name)[rows.numpy()] for each, rows in zip(answers, kept, strict=True)]
             densities[name] = np.concatenate(parts)[order.numpy()]
     return Answer(
-        z[order.to(z.device)], answers[0].point, facts, warnings=tuple(said), error=_errors(answers),
+        z[order.to(z.device)], answers[0].point, facts, warnings=tuple(said), error=_errors(members, answers),
         members=tuple(members), of=of[order], **densities,
     )  # fmt: skip
 
@@ -206,13 +208,15 @@ def _facts(answers: Sequence[Answer]) -> dict[str, Any]:
     return out | none | {"chains": sum(each["chains"] for each in facts) if sampled else 0}
 
 
-def _errors(answers: Sequence[Answer]) -> dict[str, Tensor]:
-    """Return for each site the largest error of a member's means, in its own posterior standard deviations.
+def _errors(members: list[Member], answers: Sequence[Answer]) -> dict[str, Tensor]:
+    """Return for each site how far the mean over members may be off, in posterior standard deviations of the whole.
 
-    The error of the mean over members is at most that many standard deviations of the whole, which are larger.
+    What the mean of each may be, in its own standard deviations, which are smaller, and that they are so few.
     """
     known = set.intersection(*(set(each.error) for each in answers))
-    return {name: torch.stack([each.error[name] for each in answers]).amax(0) for name in sorted(known)}
+    few = errors_of_members([(member.view, each.z) for member, each in zip(members, answers, strict=True)])
+    own = {name: torch.stack([each.error[name] for each in answers]).amax(0) for name in sorted(known)}
+    return {name: torch.hypot(error, few[name].to(error)) for name, error in own.items()}
 
 
 def _sentence(members: list[Member]) -> str:

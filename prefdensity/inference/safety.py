@@ -7,7 +7,7 @@ other way round a good joint k-hat says nothing of the Monte-Carlo error of one 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -243,3 +243,24 @@ def errors_of_chains(quantities: Quantities, groups: int, draws: int, together: 
         error = (BOUND**2 / effective.clamp_max(draws) + left).sqrt()
         out[name] = torch.where(h.std(0) <= 1e-12, 0.0, error.nan_to_num(nan=math.inf))
     return quantities.shaped(out)
+
+
+def errors_of_members(members: Sequence[tuple[Density, Tensor]]) -> dict[str, Tensor]:
+    """Return for each site the error [...] of means over members of an ensemble, for members are draws as well.
+
+    A 95 % bound of the Monte-Carlo error of so few of them. `members`: the density of each, two or more, and draws
+    [draw, dimension] from it.
+    """
+    from scipy.special import stdtrit  # slow to load, see `climber`
+
+    sums = []
+    for view, z in members:
+        few = min(len(z), max(_PLACES, _NUMBERS // entries(view)) // len(members))
+        some = z[torch.linspace(0, len(z) - 1, few).long().to(z.device)]
+        sums.append(Sums.over(Quantities.parts(view, some), some.new_full((1, few), 1 / few)))
+    bound, out = float(stdtrit(len(members) - 1, 0.975)), {}
+    for name in sums[0].of:
+        between = torch.stack([each.mean(name) for each in sums]).var(0)
+        variance = between + torch.stack([each.variance(name) for each in sums]).mean(0)
+        out[name] = bound * (between / len(members) / variance.clamp_min(1e-24)).sqrt()
+    return sums[0].first.shaped(out)
