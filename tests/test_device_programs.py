@@ -49,16 +49,26 @@ def test_curvature_on_the_device_is_kept_as_on_the_cpu(name):
         assert curvature(on(view)) == expected
 
 
-@pytest.mark.parametrize("said", ["Expected all tensors to be on the same device", "not implemented for 'Half'"])
-def test_what_torch_refuses_is_told_unless_it_has_no_such_derivative(said):
+REFUSED = {
+    "Expected all tensors to be on the same device": True,
+    "CUDA out of memory. Tried to allocate 2.00 GiB": True,
+    "not implemented for 'Half'": False,
+    "The size of tensor a (2) must match the size of tensor b (4) at non-singleton dimension 2": False,
+}
+
+
+@pytest.mark.parametrize("said", REFUSED)
+def test_what_torch_refuses_is_told_where_it_is_about_the_device(said):
+    """What else it refuses is a layer that cannot be shown one comparison alone: it is fitted without."""
+
     class Refused:
         def __init__(self, view):
             raise RuntimeError(said)
 
     view, _ = view_of("bradley_terry")
-    if "implemented" in said:
+    if not REFUSED[said]:
         assert confirmed(view, Refused, first_guess(view), "") is None
-        assert view.memo["spread"] == said
+        assert said in view.memo["spread"]
         return
     with pytest.raises(RuntimeError, match=said):
         confirmed(view, Refused, first_guess(view), "")

@@ -1,5 +1,7 @@
 """Margins of utilities that are made from item features, against derivatives of the program itself."""
 
+import dataclasses
+
 import numpy as np
 import pyro
 import pyro.distributions as dist
@@ -10,6 +12,7 @@ from prefdensity.models.logit import logit
 from prefdensity.models.reliability import reliability
 
 import prefdensity
+from prefdensity.errors import ProgramError
 from prefdensity.inference import leaves, view as module
 from prefdensity.inference.leaves import Leaf
 from prefdensity.inference.margins import Margins, utility_tables
@@ -173,3 +176,137 @@ def test_features_may_be_read_as_a_table_of_items(way):
     )
     assert "passes" not in found.status.message  # its curvature is that of single comparisons
     np.testing.assert_allclose(found.draws["own_weight"], expected.draws["own_weight"], rtol=1e-6, atol=1e-8)
+
+
+def weighed(product):
+    """Return a layer of utilities that weigh features so."""
+
+    @layer("utility", needs=["features"])
+    def plainly(data):
+        """Weights of features that all share."""
+        with pyro.plate("feature", data.features.shape[-1], dim=-1):
+            weight = pyro.sample("weight", dist.Normal(0.0, 1.0))
+        with pyro.plate("item", data.n_items, dim=-1):
+            return pyro.deterministic("utility", product(data.features, weight))
+
+    return plainly
+
+
+PRODUCTS = {
+    "@": lambda x, weight: x @ weight,
+    "matmul": torch.matmul,
+    "mv": lambda x, weight: x.mv(weight),
+    "scaled": lambda x, weight: x @ (0.5 * weight) * 2.0,
+}
+
+
+def with_features(data, features):
+    return dataclasses.replace(
+        data, item_features=data.item_features[:, :features], feature_names=data.feature_names[:features]
+    )
+
+
+@pytest.mark.parametrize("features", [1, FEATURES])
+@pytest.mark.parametrize("way", list(PRODUCTS))
+def test_features_times_weights_are_read_as_for_one_fit(way, features):
+    data = with_features(of_two_people(), features)
+    found, expected = (
+        prefdensity.fit(compose(weighed(product), "logit"), data, method="laplace", progress=False)
+        for product in (PRODUCTS[way], lambda x, weight: weight @ x.T)
+    )
+    assert "passes" not in found.status.message
+    np.testing.assert_allclose(found.draws["weight"], expected.draws["weight"], rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(found.draws["utility"], expected.draws["utility"], rtol=1e-6, atol=1e-8)
+
+
+def shared(contrast):
+    """Return a layer of weights of features that all share, beside utilities of items, whose contrasts are so."""
+
+    @layer("margin", needs=["features"])
+    def beside(margin, data):
+        """What features say within each comparison."""
+        with pyro.plate("feature", FEATURES, dim=-1):
+            weight = pyro.sample("weight", dist.Normal(0.0, 1.0))
+        return margin + contrast(data, weight)
+
+    return beside
+
+
+def by_rows(data, weight):
+    x = data.features
+    return (x[data.item_a] - x[data.item_b]) @ weight
+
+
+def by_items(data, weight):
+    utility = data.features @ weight
+    return utility[data.item_a] - utility[data.item_b]
+
+
+@pytest.mark.parametrize("contrast", [by_rows, by_items])
+def test_differences_of_features_times_weights_are_margins(contrast):
+    data = of_two_people()
+    views = []
+    for way in (contrast, lambda data, weight: data.feature_contrast(weight)):
+        program = compose("items", shared(way), "logit")
+        views.append(View(program, cells_of(data, program.outcomes, program.needs)))
+    z = torch.randn(3, views[0].dimension, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    for found, expected in zip(*(view.log_parts(z) for view in views), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+def by_einsum(data, weight):
+    return torch.einsum("...f,cf->...c", weight, data.features[data.item_a] - data.features[data.item_b])
+
+
+def by_two(data, weight):
+    """Written for the two annotators that there are."""
+    own = torch.stack([weight[..., k, :] for k in range(2)], -2)
+    return data.contrast(own @ data.features.T, by="annotator")
+
+
+@pytest.mark.parametrize("layers", [(shared(by_rows),), (shared(by_einsum),), (own_weights(by_two),)])
+def test_a_layer_that_cannot_be_shown_one_comparison_alone_is_fitted_by_passes(layers):
+    """Torch has an error of its own for most of what goes wrong there; beside items it ended the fit."""
+    data = of_two_people()
+    post = prefdensity.fit(compose("items", *layers, "logit"), data, method="laplace", progress=False)
+    assert "passes over the table" in post.status.message
+    name = "weight" if "weight" in post.draws else "own_weight"
+    way = shared if name == "weight" else own_weights
+    by = {} if name == "weight" else {"by": "annotator"}
+    usual = compose("items", way(lambda data, weight: data.feature_contrast(weight, **by)), "logit")
+    expected = prefdensity.fit(usual, data, method="laplace", progress=False)
+    assert "passes over the table" not in expected.status.message
+    # one Gaussian and the same seed: what is left is where two searches end
+    error = expected.draws[name].std(0) / np.sqrt(expected.n_draws)
+    assert (np.abs(post.draws[name].mean(0) - expected.draws[name].mean(0)) < 5 * error).all()
+
+
+def test_a_product_of_tables_of_one_factor_is_no_product_by_a_vector():
+    """Scores [annotator, factor] times loadings [factor, item], with one factor."""
+
+    @layer("margin", needs=["annotator"])
+    def factors(margin, data):
+        """One factor of tastes."""
+        with pyro.plate("annotator", data.n_annotators, dim=-2), pyro.plate("factor", 1, dim=-1):
+            score = pyro.sample("score", dist.Normal(0.0, 1.0))
+        with pyro.plate("factor", 1, dim=-2), pyro.plate("item", data.n_items, dim=-1):
+            loading = pyro.sample("loading", dist.Normal(0.0, 1.0))
+        return margin + data.contrast(score @ loading, by="annotator")
+
+    data, program = of_two_people(), compose("bradley_terry", factors)
+    view = View(program, cells_of(data, program.outcomes, program.needs))
+    z = torch.randn(3, view.dimension, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    met = view.run(view.values(z)[0], 3).met
+    score, loading = met["score"]["value"][:, :, 0], met["loading"]["value"].reshape(3, -1)
+    own = score[:, view.cells.annotator] * (loading[:, view.cells.item_a] - loading[:, view.cells.item_b])
+    utility = met["utility"]["value"].reshape(3, -1)
+    expected = utility[:, view.cells.item_a] - utility[:, view.cells.item_b] + own
+    found = met["outcome"]["fn"].outcome_log_prob
+    torch.testing.assert_close((found[..., 0] - found[..., 1]).reshape(3, -1), expected)
+
+
+def test_the_layer_that_fails_is_named():
+    """And what it may do instead: the layers before it are not at fault."""
+    layer = shared(lambda data, weight: data.contrast(torch.einsum("f,if->i", weight, data.features)))
+    with pytest.raises(ProgramError, match="^beside gives other values .* data.feature_contrast"):
+        prefdensity.fit(compose("items", layer, "logit"), of_two_people())

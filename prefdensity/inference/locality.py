@@ -34,7 +34,8 @@ def confirmed(view: View, kind: type[Found], z: Tensor, otherwise: str) -> Found
     Raises
     ------
     RuntimeError
-        Of torch, but for derivatives that are not implemented: then a program would be taken for one without curvature.
+        Of torch, about a device or its memory: then a program would be taken for one without curvature. What else torch
+        refuses is a layer that cannot be looked at apart, or has no such derivative.
     """
     name = kind.__name__
     if name not in view.memo:
@@ -44,16 +45,23 @@ def confirmed(view: View, kind: type[Found], z: Tensor, otherwise: str) -> Found
             if agrees(found if few is view else kind(few), few, z):
                 view.memo[name], view.memo["spread"] = found, ""
         except UNTOLD as error:
-            if isinstance(error, RuntimeError) and not _is_missing(error):
-                raise  # a layer, or what puts it on a device, is at fault
-            view.memo["spread"] = str(error)
+            if isinstance(error, RuntimeError) and _is_of_device(error):
+                raise
+            view.memo["spread"] = _sentence(error)
     told: Found | None = view.memo[name]
     return told
 
 
-def _is_missing(error: RuntimeError) -> bool:
-    """Say whether it is torch that has no such derivative."""
-    return isinstance(error, NotImplementedError) or "not implemented" in str(error)
+def _is_of_device(error: RuntimeError) -> bool:
+    """Say whether an error is about where tensors are, or that there is no room: no layer is at fault then."""
+    return any(word in str(error) for word in ("device", "CUDA", "cuda", "memory"))
+
+
+def _sentence(error: Exception) -> str:
+    """Return the first sentence of an error: those of torch have many."""
+    if not isinstance(error, RuntimeError):
+        return str(error)
+    return "a layer that is shown one comparison alone fails: " + str(error).split("\n")[0].split(". ")[0].rstrip(".")
 
 
 def _sample(view: View) -> View:

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from prefdensity.inference.answer import Answer
 from prefdensity.inference.view import View
-from prefdensity.programs.apart import first_alone
+from prefdensity.programs.apart import UNTOLD, first_alone
+from prefdensity.programs.cells import Cells
 from prefdensity.programs.running import run
 
 # Draws of the prior; the share of them, on either side, beyond which a posterior median lies in the tail.
@@ -45,7 +46,13 @@ def _of_scalars(view: View) -> dict[str, Tensor]:
 
     Scalars come before the tables that they shape, so that one draw of each table serves all.
     """
-    cells = first_alone(view.cells)
+    try:
+        return _drawn(view, first_alone(view.cells))
+    except UNTOLD:  # a layer that counts on everybody else
+        return _drawn(view, view.cells.head(1))
+
+
+def _drawn(view: View, cells: Cells) -> dict[str, Tensor]:
     names = [name for name, site in view.sites.items() if site.is_scalar]
     met = run(view.program, cells, {}, 1, seed=1).met
     tables = {name: met[name]["value"] for name in view.sites if name not in names}

@@ -18,8 +18,9 @@ from prefdensity.programs.tables import plain
 _CELLS, _DRAWS, _OFF = 100, 4, 1e-6
 _MIXED = (
     "gives other values for many draws at once than for each alone: draws are an axis on the left of what a layer "
-    "sees. Read sites as table[..., data.annotator, data.item_a], and count other axes from the right and keep them, "
-    "as in sum(-2, keepdim=True)"
+    "sees. Read sites as table[..., data.annotator, data.item_a], weigh features as weight @ data.features.T or by "
+    "data.feature_contrast(weight), write ... in einsum, and count other axes from the right and keep them, as in "
+    "sum(-2, keepdim=True)"
 )
 
 
@@ -46,6 +47,8 @@ def require_probabilities(program: Program, cells: Cells) -> None:
             return
         if not isinstance(found, Tensor):
             raise ProgramError(f"{layer.label} returns {type(found).__name__}; a layer here is {called(layer.stage)}")
+        if layer.label in together:
+            together.clear()
         together[layer.label] = plain(found)
         _require_shape(layer, found, cells)
         if layer.stage in ("choice", "noise"):
@@ -59,7 +62,6 @@ def require_probabilities(program: Program, cells: Cells) -> None:
         except PrefDensityError:
             raise
         except Exception as error:  # a layer may raise anything; whose it is is to be said as well
-            together.clear()
             alone = _alone_or_none(program, cells)
             if alone is None or not isinstance(error, RuntimeError | IndexError):
                 raise ProgramError(program.fault(error)) from error

@@ -94,10 +94,10 @@ class Standardised(Tensor):
         """See torch: every operation on such a tensor comes here, once autograd has made a note of it."""
         kwargs, first = kwargs or {}, args[0]
         if func in _SAME:
-            return first
+            return first._like()  # torch takes what is returned as it is for no view
         if func in _TURNED and isinstance(first, cls):
             same = func in _TURNED[1:] and [axis % 2 for axis in _axes(args)] == [0, 1]
-            return first if same else first._like(turned=not first.turned)
+            return first._like(turned=first.turned if same else not first.turned)
         if func is torch.ops.aten._to_copy.default and kwargs.get("dtype") in (None, first.dtype):
             return first._like(**{name: getattr(first, name).to(kwargs["device"]) for name in _HELD})
         if func is torch.ops.aten.mm.default and not isinstance(first, cls):

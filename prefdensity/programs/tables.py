@@ -20,6 +20,7 @@ from torch import Tensor
 # Plates that a run has room for, that of fits included.
 _DEPTH: ContextVar[int] = ContextVar("depth", default=0)
 _INDEXED, _SELECTED = (Tensor.__getitem__,), (Tensor.index_select, torch.index_select)
+_PRODUCTS = (Tensor.__matmul__, Tensor.matmul, torch.matmul, Tensor.mv, torch.mv)
 _TURNED = (Tensor.T.__get__, Tensor.t, torch.t)  # type: ignore[attr-defined]
 
 
@@ -51,6 +52,8 @@ class SiteTable(Tensor):
                 return _in_place(plain(func(*args, **(kwargs or {}))), args[0].dim() - 1)
         if func in _TURNED:
             return plain(args[0]).mT
+        if func in _PRODUCTS and _is_by_vector(*args[:2]):
+            return table(plain(args[1]) @ plain(args[0]).mT)
         return super().__torch_function__(func, types, args, kwargs or {})
 
 
@@ -107,6 +110,18 @@ def joined(table: Tensor, *index: Tensor) -> Tensor:
         return _in_place(entries(flat, place), lead)
     flat = _in_place(flat, lead)  # fits have indices of their own
     return flat.gather(-1, place.expand(*flat.shape[:-1], place.shape[-1]))
+
+
+def _is_by_vector(left: Tensor, right: Tensor) -> bool:
+    """Whether a product is that of a matrix and a vector for one fit, such as of features and weights.
+
+    The vector [fit, 1, entry] has a singleton where matrices have rows; a matrix of one row, which a table of one
+    column may be multiplied by, is taken for what it is.
+    """
+    if not isinstance(right, SiteTable) or left.dim() < 2 or right.dim() < 3 or right.shape[-2] != 1:
+        return False
+    one = left.shape[-1] == 1
+    return left.shape[-1] == right.shape[-1] and not (one and isinstance(left, SiteTable))
 
 
 def _read(values: Tensor, key: Any) -> Tensor:
