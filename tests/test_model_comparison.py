@@ -187,6 +187,8 @@ STORED_K = 0.29025336701987875
     ("change", "message"),
     [
         (lambda p, d: prefdensity.compare({}, d), "nothing to compare"),
+        (lambda p, d: prefdensity.compare([p], d), "compare takes name -> posterior"),
+        (lambda p, d: prefdensity.compare({"davidson": "davidson"}, d), "compare takes name -> posterior"),
         (lambda p, d: prefdensity.compare({"p": p}, d, unit="row"), "no unit 'row'"),
         (lambda p, d: prefdensity.compare({"p": p}, d.take(np.arange(10))), "not the table"),
         (lambda p, d: prefdensity.compare({"m": prefdensity.fit("bradley_terry", d, method="map")}, d), "no posterior"),

@@ -73,6 +73,8 @@ def compare(
         For an unknown unit or one that the data or a program do not have, posteriors of other data, or posteriors
         without spread.
     """
+    if not isinstance(posteriors, Mapping) or any(not isinstance(each, Posterior) for each in posteriors.values()):
+        raise DataError("compare takes name -> posterior, as in {'linear': fit('linear', data)}")
     if not posteriors:
         raise DataError("there is nothing to compare; give name -> posterior")
     programs = {name: post.program for name, post in posteriors.items()}
