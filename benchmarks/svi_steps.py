@@ -84,7 +84,7 @@ def our_steps(program: str, world: dict[str, np.ndarray]) -> dict[str, float]:
     for name, particles in PARTICLES.items():
         svi._PARTICLES = particles
         run = svi.Run(view, Guide.start(base, torch.full_like(base, 0.05), "mean_field"), seed=0)
-        found[name] = least(lambda count, run=run: [run._step() for _ in range(count)], len(view.cells))
+        found[name] = least(lambda count, run=run: [run.take_step() for _ in range(count)], len(view.cells))
     cells = view.cells
     read = [cells.item_a, cells.item_b] + ([] if cells.annotator is None else [cells.annotator])
     bytes_read = sum(each.nbytes for each in read) + 4 * cells.outcome.numel()  # counts in single precision

@@ -49,6 +49,16 @@ def test_units_share_out_the_whole_likelihood(posts, table, unit, times):
     torch.testing.assert_close(unit_log_lik(post, table, unit)[0].sum(1), times * whole)
 
 
+def test_of_types_of_judgements_each_is_left_out_by_the_mixture(table):
+    """Nobody has a type there, so that what an annotator said elsewhere tells nothing of the next judgement's."""
+    post = prefdensity.fit("comparison_types(k=2)", table.without_ties(), method="laplace", restarts=1, draws=300)
+    u, weight, lost = post.draws["utility"], post.draws["type_weight"], table.outcome == 1
+    margin = (u[..., table.item_a] - u[..., table.item_b]) * np.where(lost, -1, 1)
+    exact = np.log((weight[..., None] / (1 + np.exp(-margin))).sum(1))
+    found, _, _, index = unit_log_lik(post, table, "comparison")
+    np.testing.assert_allclose(found.numpy()[:, index], exact, rtol=1e-8, atol=1e-10)
+
+
 @pytest.mark.parametrize("unit", ["item", "context"])
 def test_left_out_units_are_the_ones_asked_for(posts, table, unit):
     """The definition, for the unit at place 3: the likelihood of its rows, averaged over the draws of a refit."""

@@ -321,6 +321,17 @@ except Exception as error:
 """
 
 
+def test_rows_come_back_in_their_order(tmp_path):
+    """Also those of sites that follow from others, which stand where the program has them."""
+    votes = pd.DataFrame({"item_a": list("aabbca"), "item_b": list("bccaab"), "outcome": list("ababab")})
+    votes = votes.assign(strength=[2, 1, 1, 2, 1, 2], annotator=list("xyxyxy"))
+    data = prefdensity.read(votes, strength="strength", annotator="annotator")
+    post = prefdensity.fit("graded+strengths", data, method="laplace", draws=100)
+    again = prefdensity.load_posterior(post.save(tmp_path / "fit.nc"))
+    assert list(again.draws) == list(post.draws)
+    pd.testing.assert_frame_equal(again.parameters(), post.parameters())
+
+
 def test_a_full_disk_leaves_the_old_file_and_nothing_else(simple, tmp_path):
     pytest.importorskip("resource")
     path = simple.save(tmp_path / "fit.nc")

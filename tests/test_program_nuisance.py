@@ -52,9 +52,9 @@ def test_one_fit_serves_every_functional(world, judged):
 
 @pytest.mark.slow
 def test_a_fit_of_the_pilot_is_moved_to_every_fold(world, judged):
-    # the posterior modes are those of a fit to the table itself, so the estimates are too
-    moved = pcal(judged, LINEAR, MovedNuisance(fit_judge(PROGRAM, world.units(800, 1), method="laplace", draws=100)))
-    fitted = pcal(judged, LINEAR, ProgramNuisance(PROGRAM))
+    # the posterior modes are those of a fit to the table itself, so the estimates are too, as far as draws are many
+    moved = pcal(judged, LINEAR, MovedNuisance(fit_judge(PROGRAM, world.units(800, 1), method="laplace", draws=400)))
+    fitted = pcal(judged, LINEAR, ProgramNuisance(PROGRAM, draws=400))
     np.testing.assert_allclose(moved.theta, fitted.theta, atol=0.05 * fitted.standard_error.min())
     np.testing.assert_allclose(moved.standard_error, fitted.standard_error, rtol=0.01)
 

@@ -254,7 +254,7 @@ class _Groups:
 def _by_group(post: Posterior, cells: Cells, groups: _Groups, held_out: bool) -> Iterator[Tensor]:
     """Yield log p(judgements of the group | all others, draw) [draw, group], block by block of groups."""
     elsewhere = None
-    if "type_weight" in post.draws:
+    if post.program.annotators_have_types:
         assert cells.annotator is not None  # types are refused without annotators
         elsewhere = _known_of_types(post, cells, held_out)
     outcomes = len(post.outcomes)

@@ -77,7 +77,8 @@ def sites_at(view: View, z: Tensor, without: Collection[str] = ()) -> tuple[Arra
     if view.program.annotators_have_types:
         draws["type_probability"] = type_probability(view, z)
         dims = dims | {"type_probability": ("annotator", "type")}
-    dims = {name: axes for name, axes in dims.items() if name not in without}
+    order = (*view.sizes, "type_probability")  # that of the draws, which files keep
+    dims = {name: dims[name] for name in order if name in dims and name not in without}
     arrays = {name: value.cpu().numpy() for name, value in draws.items()}
     if not later:
         return arrays, dims
