@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -20,8 +21,8 @@ from prefdensity.inference.precision import FLAT, Dense, Gaussian, Triangle, gau
 from prefdensity.inference.prior import bending, likeliest
 from prefdensity.inference.view import View
 
-# The largest dimension of Gaussians that are kept for every point; larger ones are made again when needed.
-_KEPT = 1000
+# Numbers of the Gaussians of points that are kept side by side; others are made again whenever they are needed.
+_KEPT = 60_000_000
 # How far a change of slope is followed, in distances between the points where it was seen.
 _FURTHER = 3.0
 _LEFT = 1e-12  # nats below the top at which a conditional mode is found
@@ -37,6 +38,7 @@ class Profile:
         self.start = start
         self.known: dict[int, list[Point]] = {}  # what was found for each table
         self.last: Gaussian | None = None  # the last curvature
+        self._kept: list[weakref.ref[Gaussian]] = []
         self._made: tuple[Mode, Gaussian] | None = None
         self.iterations = 0
 
@@ -70,9 +72,17 @@ class Profile:
         value = mode.value + inner.log_det + 0.5 * len(self.free) * LOG_2PI
         mode = replace(mode, precision=None)  # it may be large, and many modes are kept
         self._made = mode, inner
-        kept = (lambda: inner) if len(mode.z) <= _KEPT else (lambda: self._again(mode))
+        kept = (lambda: inner) if self._is_kept(inner) else (lambda: self._again(mode))
         slope = -torch.stack([inner.covariance(column) for column in cross.T], 1)
         return Point(at, value, mode, slope, kept, inner.log_det, inner.log_det_error)
+
+    def _is_kept(self, inner: Gaussian) -> bool:
+        """Say whether there is room for one more Gaussian beside those that somebody still holds, and count it."""
+        self._kept = [each for each in self._kept if each() is not None]
+        if (len(self._kept) + 1) * len(self.free) ** 2 > _KEPT:
+            return False
+        self._kept.append(weakref.ref(inner))
+        return True
 
     def _again(self, mode: Mode) -> Gaussian:
         """Return the Gaussian at a mode; the last one is kept."""
