@@ -6,6 +6,7 @@
 Sites: e `gp_offset` (item), u `utility` (item). s, the scale layer's, is the amplitude in logits; lengthscale is
 in standard deviations of the features: compare values of it by evidence or elpd.
 Identification: only differences enter; far from all items the answer is the prior. Meant for up to about 2,000 items.
+Of log densities with long tails, where no mass is, the tails set s: utility_scale(fixed=8.0) holds it.
 Cannot express: items with equal features and different utilities, or utilities that jump.
 Reference: Chu and Ghahramani (2005), ICML, 137-144; Rasmussen and Williams (2006), ch. 4.
 """

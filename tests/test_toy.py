@@ -35,7 +35,11 @@ def votes(judgements, people, weight, seed):
 
 
 def gp(seen):
-    return f"gp(lengthscale={1 / POINTS[seen].std():.4f})"  # lengthscale 1 in the units of the domain
+    """Utilities of amplitude 8 and lengthscale 1 in the units of the domain.
+
+    A scale that is learned is 20 there, for log densities are hundreds of nats far out, where no mass is.
+    """
+    return f"utility_scale(fixed=8.0)+gp(lengthscale={1 / POINTS[seen].std():.4f})"
 
 
 def share(utility):
