@@ -124,6 +124,8 @@ def test_rows_say_how_far_the_mean_over_few_networks_is_off():
     assert np.median(errors) < 6 * np.median(off)  # of Student's t, from four, 4.2
     alone = prefdensity.fit("neural(width=3, depth=1)", data, restarts=1, draws=400)
     assert not alone.marks("utility")["safe"].any()
+    assert posts[0].status.trusted
+    assert not alone.status.trusted
     assert "Single rows were not checked." in alone.quality()
 
 

@@ -204,7 +204,7 @@ def _facts(answers: Sequence[Answer]) -> dict[str, Any]:
     out = {"method": next(iter(methods)), "message": message, "guide": facts[0].get("guide", "")}
     for name, of in (worst | sums).items():
         out |= over(name, of)
-    none = {"elbo": None, "elbo_se": None, "log_evidence": None, "modes": ()}
+    none = {"elbo": None, "elbo_se": None, "log_evidence": None, "modes": (), "members": len(answers)}
     return out | none | {"chains": sum(each["chains"] for each in facts) if sampled else 0}
 
 

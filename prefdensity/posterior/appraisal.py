@@ -25,7 +25,8 @@ def appraisal(post: Draws) -> list[tuple[str, bool]]:
         lines.append((f"{s.divergences} of {s.steps:,} transitions diverged: {what}.", few))
     lines += [(said, True) for said in _safe_sentence(post)]
     if post.at_mode:
-        lines.append((f"Intervals are given {' and '.join(post.at_mode)}, of which only modes are known.", True))
+        known = "only modes are" if s.members > 1 else "one mode alone is"
+        lines.append((f"Intervals are given {' and '.join(post.at_mode)}, of which {known} known.", s.members > 1))
     if len(s.restart_values) > 1:
         best = max(s.restart_values)
         near = sum(value > best - 0.5 for value in s.restart_values)

@@ -65,6 +65,8 @@ class FitStatus:
         Effective sample size: of the weighed proposals (Kish, smoothed weights), or of nuts its least.
     r_hat, divergences
         Of nuts.
+    members
+        Of an ensemble: at how many modes of the sites that no Gaussian holds it was fitted; 0 of other programs.
     device, parts
         Where it was fitted, and the number of parts in which the table went there.
     restart_values
@@ -100,6 +102,7 @@ class FitStatus:
     r_hat: float | None = None
     effective: float | None = None
     divergences: int | None = None
+    members: int = 0
     chains: int = 1
     guide: str = ""
     device: str = "cpu"
@@ -125,6 +128,8 @@ class FitStatus:
     def trusted(self) -> bool:
         """Whether the joint posterior of everything is held; which single rows are safe, `summary()` says."""
         if not self.converged or (self.divergences or 0) > DIVERGED * self.steps:
+            return False
+        if self.members == 1:  # nothing tells how much one mode leaves out
             return False
         if self.r_hat is not None:
             return self.r_hat < R_HAT
