@@ -213,8 +213,8 @@ def _errors(members: list[Member], answers: Sequence[Answer]) -> dict[str, Tenso
 
     What the mean of each may be, in its own standard deviations, which are smaller, and that they are so few.
     """
-    known = set.intersection(*(set(each.error) for each in answers))
     few = errors_of_members([(member.view, each.z) for member, each in zip(members, answers, strict=True)])
+    known = set(few).intersection(*(each.error for each in answers))
     own = {name: torch.stack([each.error[name] for each in answers]).amax(0) for name in sorted(known)}
     return {name: torch.hypot(error, few[name].to(error)) for name, error in own.items()}
 

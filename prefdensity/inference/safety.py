@@ -255,7 +255,7 @@ def errors_of_members(members: Sequence[tuple[Density, Tensor]]) -> dict[str, Te
 
     sums = []
     for view, z in members:
-        few = min(len(z), max(_PLACES, _NUMBERS // entries(view)) // len(members))
+        few = min(len(z), max(2, max(_PLACES, _NUMBERS // entries(view)) // len(members)))
         some = z[torch.linspace(0, len(z) - 1, few).long().to(z.device)]
         sums.append(Sums.over(Quantities.parts(view, some), some.new_full((1, few), 1 / few)))
     bound, out = float(stdtrit(len(members) - 1, 0.975)), {}
