@@ -105,7 +105,7 @@ def test_a_fit_in_batches_resumes_with_the_same_batches(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ({"batch": 0, "method": "svi"}, "batch=0 must be 1 or more"),
+        ({"batch": 0, "method": "svi"}, "batch=0 cannot be; use a whole number of 1"),
         ({"batch": 100, "method": "laplace"}, "batch=100 is for method='svi'"),
         ({"batch": 100}, "not for 'auto'"),
         ({"batch": 100, "method": "svi", "guide": "full"}, "guide='full' needs whole tables"),

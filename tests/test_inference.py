@@ -387,8 +387,8 @@ BAD = [
     ({"method": "mcmc"}, "there is no method 'mcmc'; methods are auto"),
     ({"guide": "flow"}, "there is no guide 'flow'"),
     ({"draws": 5}, "draws=5 is too few"),
-    ({"restarts": 0}, "restarts=0 must be 1 or more"),
-    ({"seed": -1}, "seed=-1 must not be negative"),
+    ({"restarts": 0}, "restarts=0 cannot be; use a whole number of 1"),
+    ({"seed": -1}, "seed=-1 cannot be; use a whole number of 0"),
     ({"device": "tpu"}, "device='tpu' is unknown"),
 ]
 

@@ -13,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 from scipy import stats
 
-from prefdensity.data.comparisons import Comparisons
+from prefdensity.data.comparisons import Comparisons, of_two
 from prefdensity.data.grades import columns
 from prefdensity.data.rating_table import Ratings
 from prefdensity.errors import DataError, FitError
-from prefdensity.inference.fitting import fit
+from prefdensity.inference.fitting import fit_wholly
 from prefdensity.posterior.outcome_tables import OutcomeTable, outcome_tables
 from prefdensity.posterior.posterior import Posterior
 from prefdensity.posterior.status import K_USABLE
@@ -106,7 +106,7 @@ def sbc(
     Raises
     ------
     DataError
-        If `replicates` is too small.
+        If `replicates` is too small; for choices from sets.
     FitError
         For a method without a posterior.
     ProgramError
@@ -117,13 +117,14 @@ def sbc(
     if method not in _METHODS:
         raise FitError(f"method={method!r} gives no posterior to rank in; use {', '.join(_METHODS)}")
     program = load_program(program)
+    data = of_two(data, "sbc")
     blank = replace(data, **columns(program.outcomes, np.zeros(len(data), np.intp)))
     suit(program, blank)
     design, cells = _distinct(program, blank)
     rows, k_hats = [], []
     for number, stream in enumerate(np.random.SeedSequence(seed).generate_state(replicates)):
         made, truth, chance = _simulated(program, design, cells, int(stream))
-        post = fit(program, made, method=method, seed=number, draws=_DRAWS, chains=1, progress=False)
+        post = fit_wholly(program, made, method=method, seed=number, draws=_DRAWS, chains=1, progress=False)
         rows.append(_ranked(post, truth, cells, chance))
         k_hats.append(np.nan if post.status.k_hat is None else post.status.k_hat)
     ranks = pd.DataFrame(rows)

@@ -172,7 +172,7 @@ def fit(
         checkpoint=checkpoint,
     )
     _write_fit(post, data, out, level, reference, asked.told(post, level, reference))
-    if "interrupted" in post.status.message:
+    if post.status.interrupted:
         raise typer.Exit(INTERRUPTED)
 
 
@@ -325,7 +325,7 @@ def compare(
     show = False if quiet else None
     programs = {program.name: program for program in map(load_program, [*models, *(more or [])])}
     posts = {
-        name: fitting.fit(program, data, method=method.value, seed=seed, progress=show)
+        name: fitting.fit_wholly(program, data, method=method.value, seed=seed, progress=show)
         for name, program in programs.items()
     }
     found = compare.compare(posts, data, unit=unit, refit=refit, seed=seed, progress=show)

@@ -112,7 +112,7 @@ class Believed:
             program = load_program(self.model)
             if unknown and (table is None or not describes(program, data)):
                 data = with_items(data, labels, table)
-            post = fitting.fit(program, data, seed=seed, progress=show)
+            post = fitting.fit_wholly(program, data, seed=seed, progress=show)
         if table is not None and not set(labels) <= set(post.items) and describes(post.program, data):
             post = with_described(post, data, table, progress=show)
         return post, data

@@ -51,7 +51,7 @@ def one_sentence(command: Callable[..., None]) -> Callable[..., None]:
         except OSError as error:
             _fail(f"{error.filename or 'file'}: {error.strerror or error}")
         except KeyboardInterrupt:
-            typer.echo("prefdensity: interrupted before there was a fit, so none was written", err=True)
+            typer.echo("prefdensity: interrupted, so nothing was written", err=True)
             raise typer.Exit(INTERRUPTED) from None
         except Exception as error:
             if _out_of_memory(error):

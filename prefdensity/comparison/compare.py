@@ -23,7 +23,7 @@ from prefdensity.comparison.ranking import Comparison
 from prefdensity.data.choices import Choices
 from prefdensity.data.comparisons import Comparisons
 from prefdensity.errors import DataError
-from prefdensity.inference.fitting import fit, fit_again
+from prefdensity.inference.fitting import fit_again, fit_wholly
 from prefdensity.inference.many import fits_together, posteriors
 from prefdensity.posterior.posterior import Posterior
 from prefdensity.posterior.psis import USABLE
@@ -122,7 +122,7 @@ def kfold(
     fold = np.random.default_rng(seed).permutation(np.arange(len(labels)) % folds)
     how: dict[str, Any] = {"method": method, "seed": seed, "device": device}
     outs = fold == np.arange(folds)[:, None]
-    left = _Left(program, data, unit, how, lambda rest: fit(program, rest, progress=False, **how))
+    left = _Left(program, data, unit, how, lambda rest: fit_wholly(program, rest, progress=False, **how))
     with show_progress(progress) as report:
         elpd = left.densities(outs, "k-fold refits", report)
     weight = data.count if unit == data.UNITS[0] else np.ones(len(labels))

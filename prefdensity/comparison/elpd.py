@@ -23,6 +23,7 @@ from torch import Tensor
 
 from prefdensity.data.choices import Choices
 from prefdensity.data.comparisons import Comparisons
+from prefdensity.data.declared import require_table
 from prefdensity.errors import DataError
 from prefdensity.posterior.outcome_tables import outcome_tables
 from prefdensity.posterior.posterior import Posterior, require_same_table
@@ -167,6 +168,7 @@ def units_of(
     DataError
         For an unknown unit, or one that the data or the program do not have.
     """
+    require_table(data)
     if unit == "item" and "features" not in program.needs:
         raise DataError(
             f"unit='item' is for programs of item features: {program.name} knows an item nobody compared by its "

@@ -10,7 +10,7 @@ import pandas as pd
 from scipy.special import chdtrc
 
 from prefdensity.comparison.elpd import unit_log_lik
-from prefdensity.data.comparisons import TIE, A, B, Comparisons
+from prefdensity.data.comparisons import TIE, A, B, Comparisons, of_two
 from prefdensity.errors import DataError
 from prefdensity.inference.fitting import fit
 from prefdensity.posterior.posterior import Posterior, require_same_table
@@ -53,15 +53,8 @@ def likelihood_ratios(posteriors: Mapping[str, Posterior], data: Comparisons) ->
        parameters      aic   chi2     p
     1           7  353.086  5.411  0.02
     """
-    if len(posteriors) < 2:
-        raise DataError("a likelihood ratio is between two programs; give two or more")
-    for name, post in posteriors.items():
-        require_same_table(post, data)
-        if post.status.n_parameters is None:
-            raise DataError(
-                f"the fit of {name} is by {post.status.method}, and likelihood ratios are of maximum-likelihood fits: "
-                "method='mle'"
-            )
+    data = of_two(data, "likelihood_ratios")
+    _require_fits(posteriors, data)
     names = sorted(posteriors, key=lambda name: (posteriors[name].status.n_parameters, name))
     for small, large in zip(names, names[1:], strict=False):
         _require_nested(small, posteriors[small], large, posteriors[large], data)
@@ -79,6 +72,19 @@ def likelihood_ratios(posteriors: Mapping[str, Posterior], data: Comparisons) ->
     table["chi2"] = (2 * table["log_likelihood"].diff()).clip(lower=0)
     table["p"] = chdtrc(table["df"].astype(float), table["chi2"])
     return table
+
+
+def _require_fits(posteriors: Mapping[str, Posterior], data: Comparisons) -> None:
+    """Raise `DataError` unless these are maximum-likelihood fits of the table, two or more."""
+    if not isinstance(posteriors, Mapping) or len(posteriors) < 2:
+        raise DataError("a likelihood ratio is between two programs; give two or more, as in {'name': fit, ...}")
+    for name, post in posteriors.items():
+        require_same_table(post, data)
+        if post.status.n_parameters is None:
+            raise DataError(
+                f"the fit of {name} is by {post.status.method}, and likelihood ratios are of maximum-likelihood fits: "
+                "method='mle'"
+            )
 
 
 def _require_nested(name: str, small: Posterior, larger: str, large: Posterior, data: Comparisons) -> None:

@@ -22,7 +22,7 @@ from prefdensity.data.comparison_columns import (
     exported,
     require_both_signs,
 )
-from prefdensity.data.declared import KEPT, ROW, Column, Held, Table, said, same_key, short_hash
+from prefdensity.data.declared import KEPT, ROW, Column, Held, Table, require_table, said, same_key, short_hash
 from prefdensity.data.named import read_attributes
 from prefdensity.data.reading import Reading
 from prefdensity.errors import DataError
@@ -364,3 +364,18 @@ def _root_mean_square(columns: NDArray[np.float64], count: NDArray[np.float64]) 
     top = np.where(top > 0, top, 1.0)
     mean = (count @ (columns / top) ** 2) / max(float(count.sum()), 1.0)
     return np.asarray(top * np.sqrt(np.where(mean > 0, mean, 1.0)))
+
+
+def of_two(data: Any, what: str) -> Comparisons:
+    """Return the comparisons of a table; `what` is asked of them, and choices from sets are none.
+
+    Raises
+    ------
+    DataError
+        For choices from sets, and for what is no table that was read.
+    """
+    require_table(data)
+    if data.SETS:
+        raise DataError(f"{what} is for comparisons of two, and these are choices from sets")
+    found: Comparisons = data.pairs()
+    return found

@@ -325,3 +325,9 @@ def same_key(columns: Iterable[Held]) -> tuple[Array, int]:
 def said(table: Table, *leave_out: str) -> list[Held]:
     """Return the columns of rows by which judgements differ: all but counts, and kinds left out."""
     return [each for each in table.columns if each.column.per == ROW and each.column.kind not in ("count", *leave_out)]
+
+
+def require_table(data: Any) -> None:
+    """Raise `DataError` unless `data` is a table that was read."""
+    if not isinstance(data, Table):
+        raise DataError(f"a table is needed, and this is a {type(data).__name__}; read it first: prefdensity.read(...)")

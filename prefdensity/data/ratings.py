@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from prefdensity.data.columns import empty, encode_labels, listed, shown
-from prefdensity.data.comparisons import Comparisons
+from prefdensity.data.comparisons import Comparisons, of_two
 from prefdensity.data.rating_table import Ratings
 from prefdensity.errors import DataError
 
@@ -48,6 +48,7 @@ def with_ratings(
     DataError
         For a missing column or value, an item without comparisons, a value off the scale, fewer than two levels.
     """
+    data = of_two(data, "with_ratings")
     for column in (item, rating, *([annotator] if annotator else [])):
         if column not in frame.columns:
             raise DataError(f"{source} has no column {column!r}; it has {listed(frame.columns)}")

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from prefdensity.data.comparisons import TIE, A, B, Comparisons
+from prefdensity.data.comparisons import TIE, A, B, Comparisons, of_two
 from prefdensity.data.look_alikes import look_alikes
 from prefdensity.data.remarks import Remark
 from prefdensity.errors import DataError
@@ -117,7 +117,7 @@ def describe(data: Comparisons) -> DataReport:
     Raises
     ------
     DataError
-        If the pairs have no outcomes yet.
+        If the pairs have no outcomes yet; for choices from sets.
 
     Examples
     --------
@@ -125,7 +125,7 @@ def describe(data: Comparisons) -> DataReport:
     >>> describe(prefdensity.read("example:citations")).n_judgements
     3727.0
     """
-    if data.outcome is None:
+    if of_two(data, "describe").outcome is None:
         raise DataError("these pairs have no outcomes yet; a report needs judgements")
     data = data.take(data.count > 0)
     pair = _pair(data)

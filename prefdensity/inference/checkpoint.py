@@ -24,6 +24,19 @@ _EVERY = 5.0  # seconds between writes
 _NEEDED = ("base", "frame", "meta", "trace", "generator", "parameter0", "total0", "exp_avg0", "exp_avg_sq0")
 
 
+def require_place(path: str | Path | None) -> None:
+    """Raise `FitError` if a checkpoint could not be written there: better known before the work than after it."""
+    if path is None:
+        return
+    home = Path(path).absolute().parent
+    if Path(path).is_dir() or not home.is_dir():
+        raise FitError(
+            f"checkpoint {path} cannot be written: {'it is' if home.is_dir() else f'{home} is not'} a folder"
+        )
+    if not os.access(home, os.W_OK | os.X_OK):
+        raise FitError(f"checkpoint {path} cannot be written: {home} may not be written to")
+
+
 class Checkpoint:
     """Where a fit keeps its state; `key` tells whether a file belongs to the same fit, which has what is `needed`."""
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from prefdensity.data.report import existence_warnings
 from prefdensity.errors import FitError
 from prefdensity.inference import devices
 from prefdensity.inference.answer import Answer, Settings
+from prefdensity.inference.checkpoint import require_place
 from prefdensity.inference.guide import KINDS
 from prefdensity.inference.methods import METHODS, infer
 from prefdensity.inference.mode import sites_at_modes
@@ -42,6 +44,7 @@ from prefdensity.version import __version__
 _RECORDED = ("torch", "pyro-ppl", "numpy")
 _MEMBERS = 8  # of an ensemble; of so many nine in ten 90 % intervals cover, of four less than eight
 _LARGE = 1_000_000  # cell evaluations of one density
+_LEAST = {"draws": 100, "seed": 0, "warmup": 0}  # that a setting may be, where it is not 1
 _STEPS = ("restarts", "guide", "max_steps", "batch")  # what is kept where rows are fitted again
 
 
@@ -95,7 +98,8 @@ def fit(
         If the program does not exist or does not suit the data; if no estimate exists, with the reason.
     """
     started, program = time.monotonic(), load_program(program)
-    _require_settings(method, guide, device, draws, restarts, seed, batch)
+    steps = {"restarts": restarts, "max_steps": max_steps, "batch": batch, "chains": chains, "warmup": warmup}
+    seed = _require_settings(method, guide, device, checkpoint, draws=draws, seed=seed, threads=threads, **steps)
     warnings, pairs, view = suit(program, data), data.pairs(), viewed(program, data)
     view, place, parts = _placed(view, device, method)
     if "utility" in view.sites:  # items that features place need not meet
@@ -105,8 +109,7 @@ def fit(
     settings = Settings(draws, starts, seed, guide, max_steps, chains, warmup, checkpoint, key, place, parts, batch)
     with _threads(threads), show_progress(progress) as report:
         answer = infer(method if parts == 1 else "svi", view, pairs, settings, report)
-    status = _status(method, view, answer, settings, warnings, started)
-    return _posterior(view, data, answer, status, settings.key["data"])
+    return _posterior(view, data, answer, _status(method, view, answer, settings, warnings, started), key["data"])
 
 
 def _placed(view: View, device: str, method: str) -> tuple[View, str, int]:
@@ -219,27 +222,33 @@ def _restarts(view: View, method: str) -> int:
     return 1 if view.program.unimodal else 4
 
 
+def _require_numbers(**settings: int | None) -> None:
+    """Refuse settings that are no whole numbers, or too small; None leaves one to the library."""
+    for name, value in settings.items():
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, Integral) or value < _LEAST.get(name, 1):
+            why = "is too few for intervals" if name == "draws" else "cannot be"
+            raise FitError(f"{name}={value!r} {why}; use a whole number of {_LEAST.get(name, 1)} or more")
+
+
 def _require_settings(
-    method: str, guide: str | None, device: str, draws: int, restarts: int | None, seed: int, batch: int | None
-) -> None:
+    method: str, guide: str | None, device: str, checkpoint: str | Path | None, **numbers: int | None
+) -> int:
+    """Refuse settings that no fit can have; return the seed as torch takes it."""
+    _require_numbers(**numbers)
+    require_place(checkpoint)
     if method not in METHODS:
         raise FitError(f"there is no method {method!r}; methods are {', '.join(METHODS)}")
     if guide is not None and guide not in KINDS:
         raise FitError(f"there is no guide {guide!r}; guides are {', '.join(KINDS)}")
-    if draws < 100:
-        raise FitError(f"draws={draws} is too few for intervals; use 100 or more")
-    if restarts is not None and restarts < 1:
-        raise FitError(f"restarts={restarts} must be 1 or more")
-    if seed < 0:
-        raise FitError(f"seed={seed} must not be negative")
     devices.require_device(device)
-    if batch is not None:
+    if (batch := numbers["batch"]) is not None:
         _require_batch(batch, method, guide)
+    return int(numbers["seed"] or 0)
 
 
 def _require_batch(batch: int, method: str, guide: str | None) -> None:
-    if batch < 1:
-        raise FitError(f"batch={batch} must be 1 or more comparisons")
     if method != "svi":
         raise FitError(f"batch={batch} is for method='svi', whose steps read that many comparisons; not for {method!r}")
     if guide not in (None, "mean_field"):
@@ -256,11 +265,19 @@ def _threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def fit_wholly(program: str | Path | Program | Layer, data: Comparisons | Choices, **how: Any) -> Posterior:
+    """Return a `fit` for those who go on with it: Ctrl-C ends their work, where `fit` returns what there is so far."""
+    post = fit(program, data, **how)
+    if post.status.interrupted:
+        raise KeyboardInterrupt(post.status.message)
+    return post
+
+
 def fit_again(post: Posterior, data: Comparisons | Choices, *, seed: int = 0, draws: int = 1000) -> Posterior:
     """Fit the program of a posterior to other rows, by the method and the steps that were asked for, on its device."""
     steps = {name: value for name, value in post.status.settings.items() if name in _STEPS}
     how: dict[str, Any] = {"method": post.status.asked, "device": post.device, **steps}
-    return fit(post.program, data, **how, draws=draws, seed=seed, progress=False)
+    return fit_wholly(post.program, data, **how, draws=draws, seed=seed, progress=False)
 
 
 def fits_without(

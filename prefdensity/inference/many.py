@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from prefdensity.data.comparisons import Comparisons
+from prefdensity.data.declared import require_table
 from prefdensity.errors import DataError, FitError
 from prefdensity.inference import devices
 from prefdensity.inference.batch import Batch, climb
@@ -106,6 +107,7 @@ def bootstrap(data: Comparisons, replicates: int, *, by: str = "comparison", see
     seed
         Of the resampling.
     """
+    require_table(data)
     rng = np.random.default_rng(seed)
     if by == "comparison":
         total = int(data.count.sum())

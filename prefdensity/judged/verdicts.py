@@ -23,7 +23,7 @@ from prefdensity.data.comparisons import Comparisons
 from prefdensity.data.grades import scores
 from prefdensity.data.named import columns_of, numbers_or_dates
 from prefdensity.errors import DataError, ProgramError
-from prefdensity.inference.fitting import fit
+from prefdensity.inference.fitting import fit_wholly
 from prefdensity.posterior.outcome_tables import outcome_tables
 from prefdensity.posterior.posterior import Posterior
 from prefdensity.posterior.questions import draws_of, given_to, question_cells
@@ -79,7 +79,7 @@ def expect_verdicts(
             post, rows = program, np.arange(len(frame))
         else:
             train = asked.verdicts.take(fold[asked.bought] != each)
-            post = fit(program, train, method=method, draws=_MOST, seed=seed, progress=False)
+            post = fit_wholly(program, train, method=method, draws=_MOST, seed=seed, progress=False)
         if post.covariate_names:
             raise ProgramError(f"{post.program_name} reads covariates; they are free measures of units as they are")
         out.iloc[rows, 0] = asked.expected(post, rows, of_judge=False, seed=seed)

@@ -10,7 +10,7 @@ wherever the fit was: a few judgements of one annotator are too little work for 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sized
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -101,9 +101,17 @@ def given_votes(
     }  # fmt: skip
 
 
+def _framed(votes: Iterable[tuple[str, str, str]]) -> pd.DataFrame:
+    votes = list(votes)
+    for row, vote in enumerate(votes, 1):
+        if isinstance(vote, str) or not isinstance(vote, Sized) or len(vote) != 3:
+            raise DataError(f"votes: {vote!r} in row {row} is no judgement; give them as in [('elm', 'fir', 'a')]")
+    return pd.DataFrame(votes, columns=["item_a", "item_b", "outcome"])
+
+
 def _cells(post: Draws, votes: Any, known: Mapping[str, Any]) -> tuple[Cells, set[str]]:
     """Return the judgements as cells, in the vocabulary of a posterior, and the labels that nobody has met."""
-    frame = votes if isinstance(votes, pd.DataFrame) else pd.DataFrame(votes, columns=["item_a", "item_b", "outcome"])
+    frame = votes if isinstance(votes, pd.DataFrame) else _framed(votes)
     frame = frame.reset_index(drop=True)
     if missing := [each for each in ("item_a", "item_b", "outcome") if each not in frame]:
         raise DataError(f"votes lack the column {missing[0]!r}; they have {', '.join(map(str, frame.columns))}")

@@ -7,7 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import bdtr
 
-from prefdensity.data.comparisons import TIE, A, Comparisons
+from prefdensity.data.comparisons import TIE, A, Comparisons, of_two
 from prefdensity.data.report import describe
 from prefdensity.errors import DataError
 from prefdensity.posterior.posterior import Posterior, require_same_table
@@ -25,6 +25,7 @@ def judges_of(data: Comparisons) -> NDArray[np.int64]:
     DataError
         If nobody recorded who, or these pairs have not been judged.
     """
+    data = of_two(data, "what annotators did")
     if data.annotator is None or data.outcome is None:
         raise DataError("who judged is not known; name the annotator column with annotator=... when reading")
     return data.annotator
@@ -107,6 +108,7 @@ def _of_annotators(post: Posterior, data: Comparisons) -> dict[str, np.ndarray]:
 
 def tallies(data: Comparisons) -> pd.DataFrame:
     """Return one row for each item: judgements, wins, losses, ties, win_rate (ties half, empty where nobody judged)."""
+    data = of_two(data, "counting wins")
     counted = describe(data).items[["item", "judgements", "wins", "losses", "ties"]].copy()
     judged = counted["judgements"].where(counted["judgements"] > 0)
     counted["win_rate"] = (counted["wins"] + counted["ties"] / 2) / judged

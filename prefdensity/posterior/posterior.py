@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import NormalDist
@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from prefdensity.data.declared import Table
+from prefdensity.data.columns import listed
+from prefdensity.data.declared import Table, require_table
 from prefdensity.data.grades import scores
 from prefdensity.errors import DataError, ProgramError
 from prefdensity.posterior.appraisal import appraisal
@@ -165,8 +166,7 @@ class Posterior(Draws):
             If the program came from a user's file and was not given when this posterior was loaded.
         """
         require_level(level)
-        listed = pairs[["item_a", "item_b"]].itertuples(index=False) if isinstance(pairs, pd.DataFrame) else pairs
-        named = [(str(a), str(b)) for a, b in map(_two, listed)]
+        named = [(str(a), str(b)) for a, b in map(_two, _listed(pairs))]
         table = outcome_probabilities(self, named, annotator, first, seed, at=at or {})
         frame = pd.DataFrame(named, columns=["item_a", "item_b"])
         lower, upper = np.quantile(table, [(1 - level) / 2, (1 + level) / 2], axis=0)
@@ -269,15 +269,29 @@ class Posterior(Draws):
         return write(signed, path)
 
 
+def _listed(pairs: pd.DataFrame | Iterable[tuple[str, str]]) -> Iterable[tuple[str, str]]:
+    """Return pairs row by row; refuse a frame that does not name them."""
+    if not isinstance(pairs, pd.DataFrame):
+        return pairs
+    if missing := [each for each in ("item_a", "item_b") if each not in pairs]:
+        raise DataError(f"the pairs lack the column {missing[0]!r}; they have {listed(pairs.columns)}")
+    return pairs[["item_a", "item_b"]].itertuples(index=False)
+
+
 def _two(pair: Any) -> Any:
     """Return a pair; refuse what is none, such as one name."""
-    if isinstance(pair, str) or len(pair) != 2:
+    if isinstance(pair, str) or not isinstance(pair, Sized) or len(pair) != 2:
         raise DataError(f"{pair!r} is no pair of items; give pairs as in [('elm', 'fir')]")
     return pair
 
 
 def require_same_table(post: Posterior, data: Table) -> None:
     """Raise `DataError` unless `data` is the table that `post` was fitted to."""
+    if not isinstance(post, Posterior):
+        raise DataError(
+            f"a fit is needed, and this is a {type(post).__name__}; give what prefdensity.fit(...) returned"
+        )
+    require_table(data)
     found = data.fingerprint()
     if post.data_fingerprint != found:
         raise DataError(

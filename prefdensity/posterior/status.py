@@ -120,6 +120,11 @@ class FitStatus:
         return str(self.settings.get("method", self.method))
 
     @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C ended the fit: this is what there was then."""
+        return "interrupted" in self.message
+
+    @property
     def aic(self) -> float | None:
         """Akaike's criterion (1974) of mle: 2 (n_parameters - log_likelihood)."""
         return None if self.n_parameters is None else 2 * (self.n_parameters - self.log_likelihood)

@@ -36,6 +36,8 @@ def compose(*parts: Layer | Program | str, name: str = "", story: str = "") -> P
         piece = find(part) if isinstance(part, str) else part
         if isinstance(piece, Program) and not piece.layers:
             raise ProgramError(f"{piece.name} is a plain Pyro function, not layers; it cannot be composed")
+        if not isinstance(piece, Program | Layer):
+            raise ProgramError(f"{piece!r} is no layer; compose takes layers, programs made of layers, or their names")
         flat += piece.given if isinstance(piece, Program) else [piece]
         labels.append(piece.name if isinstance(piece, Program) else piece.label)
         stories.append("" if story else piece.doc)

@@ -6,8 +6,8 @@ import numpy as np
 
 from prefdensity.data.choices import Choices
 from prefdensity.data.comparisons import Comparisons
-from prefdensity.data.declared import ROW
-from prefdensity.errors import DataError, ProgramError
+from prefdensity.data.declared import ROW, require_table
+from prefdensity.errors import ProgramError
 from prefdensity.programs.cells import CODED
 from prefdensity.programs.defaults import GRADES
 from prefdensity.programs.layers import Layer, Program
@@ -44,8 +44,7 @@ def suit(program: Program, data: Comparisons | Choices) -> list[str]:
     ProgramError
         When the data lack what the program needs, hold outcomes it cannot express, or cannot identify it.
     """
-    if not hasattr(data, "SETS"):
-        raise DataError(f"a table is needed, and this is a {type(data).__name__}; read it first: prefdensity.read(...)")
+    require_table(data)
     if data.SETS:
         _require_sets(program)
     if any(each.stage == "judge" for each in program.layers):

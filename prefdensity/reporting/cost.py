@@ -18,10 +18,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import expit, softmax
 
-from prefdensity.data.comparisons import Comparisons
+from prefdensity.data.comparisons import Comparisons, of_two
 from prefdensity.density.asking import Question, wants
 from prefdensity.errors import DataError
-from prefdensity.inference.fitting import fit
+from prefdensity.inference.fitting import fit_wholly
 from prefdensity.posterior.posterior import Posterior, require_same_table
 from prefdensity.programs.layers import Layer, Program
 from prefdensity.programs.tabulate import cells_of
@@ -110,9 +110,10 @@ def cost(
         If `data` is not the table that was fitted, or labels name no item.
     """
     require_same_table(post, data)
+    data = of_two(data, "cost")
     other = fuller
     if not isinstance(other, Posterior):
-        other = fit(
+        other = fit_wholly(
             other, data, method=post.status.asked, draws=post.n_draws, seed=seed, device=post.device, progress=False
         )
     asked = _situations(data, seed)

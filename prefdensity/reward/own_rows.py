@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from prefdensity.data.comparisons import Comparisons
+from prefdensity.data.comparisons import Comparisons, of_two
 from prefdensity.data.declared import Table
 from prefdensity.data.named import columns_of
 from prefdensity.data.readers import read, rows_of
@@ -64,7 +64,7 @@ def own_rows(source: Any, ties: str = "error", repeats: str = "all", **reading: 
     if isinstance(source, Table):
         if reading or ties != "error" or repeats != "all":
             raise DataError("comparisons are read already; give no arguments that say how to read them")
-        data = _of_two(source)
+        data = of_two(source, "annotate")
         return Rows(data.to_frame(), data, np.arange(len(data)))
     if isinstance(source, str) and source.startswith("example:"):
         return own_rows(read(source), ties, repeats)
@@ -72,7 +72,9 @@ def own_rows(source: Any, ties: str = "error", repeats: str = "all", **reading: 
     if _MARK in frame.columns:
         raise DataError(f"a column cannot be called {_MARK!r} here; give it another name")
     numbers = columns_of("numbers", told.pop("numbers", None) or ())
-    marked = _of_two(read(frame.assign(**{_MARK: np.arange(len(frame))}), numbers={**numbers, _MARK: _MARK}, **told))
+    marked = of_two(
+        read(frame.assign(**{_MARK: np.arange(len(frame))}), numbers={**numbers, _MARK: _MARK}, **told), "annotate"
+    )
     if repeats == "once":
         marked = marked.repeats_once()
     if ties != "error":
@@ -89,13 +91,6 @@ def own_rows(source: Any, ties: str = "error", repeats: str = "all", **reading: 
             + (" (a tie that counts as half a win for either side is two: use a program with ties)" * (ties == "half"))
         )
     return Rows(frame, replace(marked, more=tuple(each for each in marked.more if each is not held)), at)
-
-
-def _of_two(table: Any) -> Comparisons:
-    if table.SETS:
-        raise DataError("annotate is for comparisons of two, and these are answers about more")
-    found: Comparisons = table.pairs()
-    return found
 
 
 def beside(frame: pd.DataFrame, at: NDArray[np.int64], columns: Mapping[str, Any], prefix: str) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sized
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -159,8 +159,13 @@ def _within(code: Array, gone: Array, of_item: Array | None) -> ListedPairs:
 
 
 def _framed(pairs: Iterable[tuple[str, str]], where: str) -> pd.DataFrame:
+    if not isinstance(pairs, Iterable):
+        raise DataError(f"{where}: {pairs!r} is no list of pairs of items")
     pairs = list(pairs)
-    wrong = next((row for row, pair in enumerate(pairs) if isinstance(pair, str) or len(pair) != 2), None)
+    odd = (
+        row for row, pair in enumerate(pairs) if isinstance(pair, str) or not isinstance(pair, Sized) or len(pair) != 2
+    )
+    wrong = next(odd, None)
     if wrong is not None:
         raise DataError(f"{where}: {pairs[wrong]!r} in row {wrong + 1} is not a pair of two items")
     return pd.DataFrame(pairs, columns=["item_a", "item_b"])

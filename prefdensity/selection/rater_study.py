@@ -19,7 +19,7 @@ from scipy import stats
 
 from prefdensity.data.comparisons import Comparisons
 from prefdensity.errors import DataError
-from prefdensity.inference.fitting import fit
+from prefdensity.inference.fitting import fit_wholly
 from prefdensity.posterior.posterior import Posterior
 from prefdensity.posterior.predict import outcome_probabilities
 from prefdensity.progress import progress as progress_bar
@@ -225,7 +225,7 @@ class _World:
             rows += self._answers(pairs, self._people(way, found, pairs, most, of_people))
             frame = pd.DataFrame(rows, columns=["item_a", "item_b", "annotator", "outcome"])
             data = with_items(Comparisons.from_frame(frame), self.post.items)
-            found = fit(
+            found = fit_wholly(
                 self.post.program, data, method="laplace", seed=0, draws=_DRAWS, device=self.post.device, progress=False
             )
             order = [found.items.index(item) for item in self.post.items]

@@ -1,0 +1,141 @@
+"""What is asked of the wrong thing is refused in one sentence, and Ctrl-C ends what goes on with a fit."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from contract import table
+from typer.testing import CliRunner
+
+import prefdensity
+from prefdensity import DataError, FitError, PrefDensityError, ProgramError
+from prefdensity.cli import main
+from prefdensity.inference.checkpoint import Checkpoint
+
+DATA = table(("a", "b", "tie"), rows=60)
+
+
+@pytest.fixture(scope="module")
+def post():
+    return prefdensity.fit("davidson", DATA, method="laplace", draws=100)
+
+
+@pytest.fixture(scope="module")
+def ranked():
+    """Rankings of sets of two to four dishes, by three people, and a fit of them."""
+    rng = np.random.default_rng(8)
+    rows = [
+        (answer, f"p{answer % 3}", f"dish {item}", place)
+        for answer in range(24)
+        for place, item in enumerate(rng.permutation(5)[: 2 + answer % 3], 1)
+    ]
+    frame = pd.DataFrame(rows, columns=["answer", "who", "item", "rank"])
+    data = prefdensity.Choices.from_rankings(frame, answer="answer", annotator="who")
+    return prefdensity.fit("plackett_luce", data, draws=100), data
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda post, data: prefdensity.describe(data),
+        prefdensity.item_table,
+        prefdensity.annotator_table,
+        prefdensity.leaderboard,
+        lambda post, data: prefdensity.sbc("plackett_luce", data, replicates=20),
+        lambda post, data: prefdensity.with_ratings(data, pd.DataFrame({"item": ["dish 1"], "rating": [2]})),
+        lambda post, data: prefdensity.cost(post, data, "luce_choice+reliability"),
+        lambda post, data: prefdensity.likelihood_ratios({"one": post, "two": post}, data),
+        lambda post, data: prefdensity.annotate(data, post),
+    ],
+)
+def test_what_counts_pairs_says_that_choices_from_sets_are_none(ranked, ask):
+    with pytest.raises(DataError, match="is for comparisons of two, and these are choices from sets"):
+        ask(*ranked)
+
+
+def test_a_frame_is_no_table_and_a_name_is_no_fit(post):
+    frame = DATA.to_frame()
+    for ask in (
+        prefdensity.check, prefdensity.loo, prefdensity.audit, prefdensity.item_table, prefdensity.annotator_table,
+    ):  # fmt: skip
+        with pytest.raises(DataError, match="a table is needed, and this is a DataFrame; read it first"):
+            ask(post, frame)
+        with pytest.raises(DataError, match="a fit is needed, and this is a str"):
+            ask("davidson", DATA)
+    for ask in (
+        lambda: prefdensity.describe(frame),
+        lambda: prefdensity.bootstrap(frame, 3),
+        lambda: prefdensity.kfold("davidson", frame),
+        lambda: prefdensity.sbc("davidson", frame, replicates=20),
+    ):
+        with pytest.raises(DataError, match="a table is needed"):
+            ask()
+
+
+def test_pairs_votes_and_parts_are_told_what_they_are_not(post):
+    a, b = post.items[:2]
+    for ask, match in (
+        (lambda: post.predict(pd.DataFrame({"left": [a], "item_b": [b]})), "lack the column 'item_a'; they have left"),
+        (lambda: post.predict([3]), "3 is no pair of items"),
+        (lambda: post.given([(a, b)]), "in row 1 is no judgement"),
+        (lambda: prefdensity.select(post, 5), "5 is no list of pairs"),
+        (lambda: prefdensity.select(post, [(a, b), 7], n=1), "7 in row 2 is not a pair"),
+        (lambda: prefdensity.compose("davidson", 3), "3 is no layer"),
+    ):
+        with pytest.raises(PrefDensityError, match=match) as caught:
+            ask()
+        assert type(caught.value) in (DataError, ProgramError)
+
+
+@pytest.mark.parametrize(
+    ("settings", "least"),
+    [
+        ({"seed": 1.5}, 0),
+        ({"draws": 150.5}, 100),
+        ({"threads": 0}, 1),
+        ({"chains": 0, "method": "nuts"}, 1),
+        ({"warmup": -1, "method": "nuts"}, 0),
+        ({"max_steps": 0, "method": "svi"}, 1),
+    ],
+)
+def test_settings_are_whole_numbers(settings, least):
+    name, value = next(iter(settings.items()))
+    with pytest.raises(FitError, match=f"{name}={value}.*use a whole number of {least} or more"):
+        prefdensity.fit("davidson", DATA, **settings)
+    prefdensity.fit("davidson", DATA, method="map", seed=np.int64(3))  # numpy's count, too
+
+
+def test_a_checkpoint_that_cannot_be_written_is_known_before_the_work(tmp_path):
+    for path in (tmp_path / "nowhere" / "state.npz", tmp_path):
+        with pytest.raises(FitError, match="cannot be written: .* is"):
+            prefdensity.fit("davidson", DATA, method="svi", checkpoint=path)
+
+
+@pytest.fixture
+def interrupted(monkeypatch):
+    """Ctrl-C after the first window of every svi run."""
+
+    def interrupt(self, run, guide):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Checkpoint, "keep", interrupt)
+
+
+def test_ctrl_c_ends_what_goes_on_with_a_fit(interrupted, post):
+    assert prefdensity.fit("davidson", DATA, method="svi").status.interrupted  # what there is so far
+    for ask in (
+        lambda: prefdensity.kfold("davidson", DATA, method="svi", folds=2, unit="comparison"),
+        lambda: prefdensity.sbc("davidson", DATA, replicates=20, method="svi"),
+        lambda: prefdensity.cost(prefdensity.fit("davidson", DATA, method="svi"), DATA, "davidson+lapse"),
+    ):
+        with pytest.raises(KeyboardInterrupt):
+            ask()
+    assert not post.status.interrupted
+
+
+def test_ctrl_c_ends_a_comparison_at_the_command_line(interrupted, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    asked = ["compare", "example:baseball", "--models", "bradley_terry", "--method", "svi", "--out", "found", "-q"]
+    result = CliRunner().invoke(main.app, asked)
+    assert result.exit_code == 130
+    assert "interrupted, so nothing was written" in result.output
+    assert list(tmp_path.iterdir()) == []
