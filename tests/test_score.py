@@ -1,6 +1,7 @@
 """Score tests of what could be added: null points of all layers, closed forms, tails, gains."""
 
 import functools
+import tracemalloc
 from dataclasses import replace
 
 import contract
@@ -371,3 +372,27 @@ def test_right_programs_are_left_alone(capsys):
     with capsys.disabled():
         print(found)
     assert len(found) < 8
+
+
+def test_memory_does_not_grow_with_what_is_estimated_times_the_effects():
+    rng = np.random.default_rng(0)
+    a = rng.integers(12, size=6000)
+    votes = pd.DataFrame(
+        {
+            "item_a": a,
+            "item_b": (a + rng.integers(1, 12, size=6000)) % 12,
+            "outcome": rng.choice(["a", "b"], 6000),
+            "annotator": rng.integers(2000, size=6000),
+            "category": rng.integers(60, size=6000),
+        }
+    )
+    data = prefdensity.read(votes.astype(str), annotator="annotator", groups=["category"])
+    post = prefdensity.fit("bradley_terry+tastes(by='category')", data, method="map")
+    ways = [each for way in extensions(post.program, data, ())[0] for each in way]
+    tastes = next(each for each in ways if each.layer.label == "tastes(by=['category', 'annotator'])")
+    fit = Fit(post, data, tastes.program.needs)
+    tracemalloc.start()
+    score_of(fit, tastes)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100e6  # 732 numbers are estimated and 23,000 effects tried: one number for each two would be 135 MB

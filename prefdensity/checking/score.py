@@ -163,15 +163,14 @@ class Effects:
         pairs = self._pairs.shape[1]
         return (self._pairs - self.score[:, None]) * np.sqrt((1 + 1 / pairs) / (pairs - 1))
 
-    @cached_property
-    def answer(self) -> Array:
-        """What is estimated gives way to effects so [felt, effect]."""
-        return self.fit.solve(self.cross.T.toarray())
+    def answer(self, some: Index) -> Array:
+        """What is estimated gives way to some effects so [felt, effect]: dense, so ask for few."""
+        return self.fit.solve(self.cross[some].T.toarray())
 
     def covariance(self, some: Index) -> Array:
         """Return V [effect, effect] of some effects."""
         bent = self.bent[some]
-        return self.own[some][:, some].toarray() - self.cross[some] @ self.answer[:, some] + bent @ bent.T
+        return self.own[some][:, some].toarray() - self.cross[some] @ self.answer(some) + bent @ bent.T
 
 
 def _support(view: View, name: str) -> tuple[float, float]:
@@ -239,20 +238,21 @@ def _rao(effects: Effects, some: Index) -> tuple[float, int, Array]:
 
 def _spread(effects: Effects, one: Index, many: Index) -> tuple[Spectrum, float]:
     """Return the spectrum of effects with a spread, single ones projected out, and the excess of its variance."""
-    own, cross, answer = effects.own[many][:, many], effects.cross[many], effects.answer[:, many]
+    own, cross = effects.own[many][:, many], effects.cross[many]
     score, bent, beside = effects.score[many], effects.bent[many], np.zeros((0, len(many)))
     if len(one):
-        with_one = effects.own[one][:, many].toarray() - effects.cross[one] @ answer + effects.bent[one] @ bent.T
+        given_way = (cross @ effects.answer(one)).T
+        with_one = effects.own[one][:, many].toarray() - given_way + effects.bent[one] @ bent.T
         v = effects.covariance(one)
         root = np.linalg.cholesky(v + 1e-12 * np.diag(np.diag(v)))
         beside = np.linalg.solve(root, with_one)
         score = score - beside.T @ np.linalg.solve(root, effects.score[one])
 
     def times(x: Array) -> Array:
-        return own @ x - cross @ (answer @ x) + bent @ (bent.T @ x) - beside.T @ (beside @ x)
+        return own @ x - cross @ effects.fit.solve(cross.T @ x) + bent @ (bent.T @ x) - beside.T @ (beside @ x)
 
     def dense() -> Array:
-        v = own.toarray() - cross @ answer + bent @ bent.T - beside.T @ beside
+        v = own.toarray() - cross @ effects.answer(many) + bent @ bent.T - beside.T @ beside
         return (v + v.T) / 2
 
     found = spectrum(score, times, dense)
