@@ -164,7 +164,7 @@ class Effects:
         return (self._pairs - self.score[:, None]) * np.sqrt((1 + 1 / pairs) / (pairs - 1))
 
     def answer(self, some: Index) -> Array:
-        """What is estimated gives way to some effects so [felt, effect]: dense, so ask for few."""
+        """Return how what is estimated gives way to some effects [felt, effect]: dense, so ask for few."""
         return self.fit.solve(self.cross[some].T.toarray())
 
     def covariance(self, some: Index) -> Array:
