@@ -1,6 +1,7 @@
 """Errors by meaning, so that callers can catch what they can act on."""
 
 import math
+from numbers import Integral
 
 
 class PrefDensityError(ValueError):
@@ -24,3 +25,9 @@ def require_positive(**values: float) -> None:
     for name, value in values.items():
         if not 0 < value < math.inf:
             raise DataError(f"{name}={value!r} must be positive and finite")
+
+
+def require_whole(name: str, value: object, least: int, kind: type[PrefDensityError] = DataError) -> None:
+    """Raise an error of this kind unless the value is a whole number of at least `least`; numpy's are."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+        raise kind(f"{name} must be a whole number of at least {least}, not {value!r}")

@@ -104,6 +104,34 @@ def test_settings_are_whole_numbers(settings, least):
     prefdensity.fit("davidson", DATA, method="map", seed=np.int64(3))  # numpy's count, too
 
 
+def test_counts_levels_and_anchors_are_numbers(post):
+    for ask, match in (
+        (lambda: prefdensity.bootstrap(DATA, -2), "replicates must be a whole number of at least 1, not -2"),
+        (lambda: prefdensity.bootstrap(DATA, 2, seed=-1), "seed must be a whole number of at least 0, not -1"),
+        (lambda: prefdensity.kfold("davidson", DATA, folds=2.5), "folds must be a whole number of at least 2, not 2.5"),
+        (lambda: post.summary(level="0.9"), "level='0.9' must lie between 0 and 1"),
+        (lambda: prefdensity.leaderboard(post, DATA, anchor={post.items[0]: "x"}), "must give one item .* its rating"),
+    ):
+        with pytest.raises(DataError, match=match):
+            ask()
+
+
+def test_labels_asked_for_as_numbers_are_told_how_they_are_read():
+    frame = DATA.to_frame().assign(date=np.arange(len(DATA.to_frame())), kind=["x", "y"] * (len(DATA.to_frame()) // 2))
+    data = prefdensity.read(frame, numbers=["date"], groups=["kind"])
+    for layer in ("tastes(by='date')", "drift(over='kind')"):
+        with pytest.raises(ProgramError, match=r"groups=\[...\] \(--group\) makes labels and numbers=\[...\]"):
+            prefdensity.fit(f"davidson+{layer}", data)
+
+
+def test_one_fit_of_many_has_no_spread_and_folds_have_no_k_hat(recwarn):
+    many = prefdensity.fit_many("davidson", DATA, DATA.count[None]).summary()
+    assert many["sd"].isna().all()
+    assert not recwarn.list
+    said = str(prefdensity.kfold("davidson", DATA, folds=2, unit="comparison", method="map"))
+    assert said.endswith("by refits without them")
+
+
 def test_a_checkpoint_that_cannot_be_written_is_known_before_the_work(tmp_path):
     for path in (tmp_path / "nowhere" / "state.npz", tmp_path):
         with pytest.raises(FitError, match="cannot be written: .* is"):

@@ -22,7 +22,7 @@ from prefdensity.comparison.elpd import (
 from prefdensity.comparison.ranking import Comparison
 from prefdensity.data.choices import Choices
 from prefdensity.data.comparisons import Comparisons
-from prefdensity.errors import DataError
+from prefdensity.errors import DataError, require_whole
 from prefdensity.inference.fitting import fit_again, fit_wholly
 from prefdensity.inference.many import fits_together, posteriors
 from prefdensity.posterior.posterior import Posterior
@@ -117,7 +117,8 @@ def kfold(
     """
     program = load_program(program)
     _, labels = units_of(data, unit, program)
-    if not 2 <= folds <= len(labels):
+    require_whole("folds", folds, 2)
+    if folds > len(labels):
         raise DataError(f"folds={folds} must lie between 2 and the {len(labels)} units")
     fold = np.random.default_rng(seed).permutation(np.arange(len(labels)) % folds)
     how: dict[str, Any] = {"method": method, "seed": seed, "device": device}

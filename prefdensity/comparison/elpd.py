@@ -110,7 +110,10 @@ class Elpd(Telling):
         return pd.DataFrame({self.unit: self.labels, **columns, "weight": self.weight})
 
     def __str__(self) -> str:
-        text = f"elpd {self.elpd:.1f} (se {self.se:.1f}), p_loo {self.p_loo:.1f}, over {len(self.elpd_i)} {self.unit}s"
+        text, units = f"elpd {self.elpd:.1f} (se {self.se:.1f})", f"over {len(self.elpd_i)} {self.unit}s"
+        if np.isnan(self.p_loo):  # of folds there are no weights
+            return f"{text}, {units}; by refits without them"
+        text = f"{text}, p_loo {self.p_loo:.1f}, {units}"
         return text + (f"; k-hat above {USABLE} for {self.n_bad} of them" if self.n_bad else "; every k-hat is usable")
 
 

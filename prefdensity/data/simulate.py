@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prefdensity.data.comparisons import OUTCOMES, Comparisons
-from prefdensity.errors import DataError
+from prefdensity.errors import DataError, require_whole
 
 _ASSISTANTS = (
     *("Alder", "Aspen", "Birch", "Cedar", "Elder", "Elm", "Fir", "Hazel", "Holly", "Juniper"),
@@ -213,8 +213,7 @@ def _weights(type_weight: Sequence[float] | None, n_types: int) -> NDArray[np.fl
 
 def _require_sizes(**sizes: tuple[int, int]) -> None:
     for name, (size, least) in sizes.items():
-        if not isinstance(size, int | np.integer) or size < least:
-            raise DataError(f"{name} must be a whole number of at least {least}, not {size!r}")
+        require_whole(name, size, least)
 
 
 def _require_rates(

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from prefdensity.data.comparisons import Comparisons
 from prefdensity.data.declared import require_table
-from prefdensity.errors import DataError, FitError
+from prefdensity.errors import DataError, FitError, require_whole
 from prefdensity.inference import devices
 from prefdensity.inference.batch import Batch, climb
 from prefdensity.inference.laplace import at_mode, of_nested
@@ -25,6 +25,7 @@ from prefdensity.inference.precision import Dense
 from prefdensity.inference.profile import BatchProfile
 from prefdensity.inference.quality import check_guide
 from prefdensity.inference.view import View
+from prefdensity.posterior.draws import require_level
 from prefdensity.posterior.posterior import Posterior
 from prefdensity.posterior.status import FitStatus
 from prefdensity.programs.checks import require_probabilities, sample_of
@@ -87,9 +88,11 @@ class ManyFits:
 
         For bootstrap replicates the interval is the percentile interval.
         """
+        require_level(level)
         u = self.utilities()
+        sd = u.std(0, ddof=1) if len(u) > 1 else np.full(len(self.items), np.nan)
         lower, upper = np.quantile(u, [(1 - level) / 2, (1 + level) / 2], axis=0)
-        table = {"item": self.items, "mean": u.mean(0), "sd": u.std(0, ddof=1), "lower": lower, "upper": upper}
+        table = {"item": self.items, "mean": u.mean(0), "sd": sd, "lower": lower, "upper": upper}
         return pd.DataFrame(table).sort_values("mean", ascending=False, ignore_index=True)
 
 
@@ -106,8 +109,15 @@ def bootstrap(data: Comparisons, replicates: int, *, by: str = "comparison", see
         "comparison": judgements are resampled one by one; "annotator": whole annotators, with all they said.
     seed
         Of the resampling.
+
+    Raises
+    ------
+    DataError
+        If `replicates` is no whole number of at least 1, or `by` cannot be.
     """
     require_table(data)
+    require_whole("replicates", replicates, 1)
+    require_whole("seed", seed, 0)
     rng = np.random.default_rng(seed)
     if by == "comparison":
         total = int(data.count.sum())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -257,7 +258,7 @@ def _note(error: float) -> str:
 
 def require_level(level: float) -> None:
     """Raise `DataError` unless intervals can have this posterior mass."""
-    if not 0 < level < 1:
+    if not isinstance(level, Real) or not 0 < level < 1:
         raise DataError(f"level={level!r} must lie between 0 and 1, like 0.9")
 
 

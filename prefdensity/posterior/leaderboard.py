@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import pandas as pd
@@ -97,7 +98,12 @@ def _anchored(post: Posterior, anchor: Mapping[str, float] | None) -> tuple[str 
     """Return the item that keeps its rating, or None, and its rating, or that of the mean."""
     base, value = None, 1000.0
     if anchor is not None:
-        if not isinstance(anchor, Mapping) or len(anchor) != 1 or next(iter(anchor)) not in post.items:
+        if (
+            not isinstance(anchor, Mapping)
+            or len(anchor) != 1
+            or next(iter(anchor)) not in post.items
+            or not isinstance(next(iter(anchor.values())), Real)
+        ):
             raise DataError(
                 f"anchor={anchor!r} must give one item of the table its rating, as in {{{post.items[0]!r}: 1000}}"
             )

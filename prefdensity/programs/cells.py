@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
@@ -147,14 +147,14 @@ class Cells:
 
     def size(self, name: str) -> int:
         """Return how many there are of what labels name: item, annotator, category, annotator.country, ..."""
-        return _known(self.sizes, name, "labels")
+        return _known(self.sizes, name, "labels", self.numbers)
 
     def of(self, name: str, table: Tensor) -> Tensor:
         """Return the entry [..., comparison] of a table [..., label] for the label of the comparison.
 
         Of who judged, `data.of("annotator", ability)`; of the category, `data.of("category", ability)`.
         """
-        return self._read(table, _known(self.labels, name, "labels"))
+        return self._read(table, _known(self.labels, name, "labels", self.numbers))
 
     def contrast(self, utility: Tensor, by: str = "") -> Tensor:
         """Return u_a - u_b [..., comparison] of a table [..., item].
@@ -164,7 +164,7 @@ class Cells:
         table = self._precise(utility)
         if not by:
             return entries(table, self.item_a) - entries(table, self.item_b)
-        label = _known(self.labels, by, "labels")
+        label = _known(self.labels, by, "labels", self.numbers)
         return joined(table, label, self.item_a) - joined(table, label, self.item_b)
 
     def feature_contrast(self, weight: Tensor, by: str = "") -> Tensor:
@@ -195,7 +195,7 @@ class Cells:
 
     def number(self, name: str) -> Tensor:
         """Return a number [comparison], in standard deviations from its mean: a date, "annotator.age" of who judged."""
-        return _known(self.numbers, name, "numbers")
+        return _known(self.numbers, name, "numbers", self.labels)
 
     def course(self, name: str) -> Tensor:
         """Return a number [comparison] between 0, its least in the whole table, and 1, its greatest.
@@ -210,7 +210,7 @@ class Cells:
         return place - place.clamp(0.0, 1.0)
 
     def _course(self, name: str) -> Tensor:
-        least, greatest = _known(self.spans, name, "numbers").unbind()
+        least, greatest = _known(self.spans, name, "numbers", self.labels).unbind()
         return (self.number(name) - least) / (greatest - least).clamp_min(1e-12)
 
     def coded(self, name: str) -> Tensor:
@@ -374,11 +374,16 @@ def contrasts(levels: int) -> Tensor:
     return below / torch.linalg.vector_norm(below, dim=0)
 
 
-def _known(held: Mapping[str, Any], name: str, what: str) -> Any:
+def _known(held: Mapping[str, Any], name: str, what: str, otherwise: Collection[str] = ()) -> Any:
     if name not in held:  # "age" for "annotator.age"
         name = next((each for each in held if each.endswith(f".{name}")), name)
     if name not in held:  # a layer that reads what it does not list in its needs
         known = ", ".join(held) or "none"
+        if name in otherwise:
+            raise ProgramError(
+                f"a layer asks for the {what} of {name!r}, and the table holds other ones of it; where it is read, "
+                "groups=[...] (--group) makes labels and numbers=[...] (--number) numbers"
+            )
         raise ProgramError(f"a layer asks for the {what} of {name!r}, and has those of {known}; name it in its needs")
     return held[name]
 

@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from prefdensity.data.comparisons import Comparisons
-from prefdensity.errors import DataError
+from prefdensity.errors import DataError, require_whole
 from prefdensity.posterior.posterior import Posterior
 from prefdensity.progress import Report, progress as progress_bar
 from prefdensity.selection.acquisition import entropy
@@ -270,6 +270,6 @@ def _require(post: Posterior, n: int, rule: str, quota: int | None, at_most: int
     if rule not in RULES:
         raise DataError(f"rule={rule!r} is unknown; use {', '.join(RULES)}")
     for name, value in (("n", n), ("quota", quota), ("at_most", at_most)):
-        if value is not None and (not isinstance(value, int | np.integer) or value < 1):
-            raise DataError(f"{name} must be a whole number of at least 1, not {value!r}")
+        if value is not None:
+            require_whole(name, value, 1)
     require_draws(post, draws)
