@@ -108,3 +108,21 @@ def test_fits_without_annotators_are_refused():
         rater_study.rater_study(fitted("bradley_terry"), **SHORT)
     with pytest.raises(DataError, match="unknown annotator 'nobody'"):
         rater_study.informed(fitted(), [("item1", "item2")], ["nobody"], 1)
+
+
+def test_interrupted_studies_keep_what_is_complete(monkeypatch):
+    several = SHORT | {"seeds": 3}
+    whole = rater_study.rater_study(fitted(), **several)
+    worlds = []
+
+    def tired(post, seed):
+        if len(worlds) == 2:
+            raise KeyboardInterrupt
+        worlds.append(world(post, seed))
+        return worlds[-1]
+
+    world = rater_study._World
+    monkeypatch.setattr(rater_study, "_World", tired)
+    found = rater_study.rater_study(fitted(), **several)
+    assert str(found).endswith("Interrupted: 2 of 3 simulations are complete.")
+    pd.testing.assert_frame_equal(found.curves, whole.curves[whole.curves["seed"] < 2])

@@ -22,7 +22,7 @@ from prefdensity.errors import DataError
 from prefdensity.inference.fitting import fit_wholly
 from prefdensity.posterior.posterior import Posterior
 from prefdensity.posterior.predict import outcome_probabilities
-from prefdensity.progress import progress as progress_bar
+from prefdensity.progress import Report, progress as progress_bar
 from prefdensity.selection.acquisition import target_information
 from prefdensity.selection.candidates import with_items
 from prefdensity.selection.rules import uniform_hash
@@ -102,9 +102,12 @@ class RaterStudy(Telling):
     curves
         Frame [seed x assignment x budget]: seed, assignment, labels, correlation (Spearman, of mean utilities with
         the true ones).
+    notes
+        How many simulations there are, where Ctrl-C ended the study.
     """
 
     curves: pd.DataFrame
+    notes: tuple[str, ...] = ()
 
     @property
     def table(self) -> pd.DataFrame:
@@ -141,7 +144,7 @@ class RaterStudy(Telling):
         return (
             f"{wide.to_string(float_format=lambda x: f'{x:.4f}')}\n"
             f"informed against random: {gap:+.4f} (se {se:.4f}) over {self.curves['seed'].nunique()} seeds. "
-            f"Choosing who judges {word}."
+            f"Choosing who judges {word}." + "".join(f"\n{note}" for note in self.notes)
         )
 
 
@@ -174,6 +177,10 @@ def rater_study(
     progress
         Show a progress bar; None: where stderr is a terminal.
 
+    Returns
+    -------
+    RaterStudy. After Ctrl-C that of the simulations that are complete, if they are two or more.
+
     Raises
     ------
     DataError
@@ -191,14 +198,28 @@ def rater_study(
         raise DataError(f"seeds={seeds} is too few for a standard error; use 2 or more")
     if most is not None:
         _require_room(int(np.diff(budgets).max()), len(post.annotators), most)
-    rows: list[tuple[int, str, int, float]] = []
     with progress_bar(progress) as report:
+        return _simulated(post, budgets, seeds, most, seed, report)
+
+
+def _simulated(
+    post: Posterior, budgets: Sequence[int], seeds: int, most: int | None, seed: int, report: Report
+) -> RaterStudy:
+    rows: list[tuple[int, str, int, float]] = []
+    notes: tuple[str, ...] = ()
+    try:
         for number in range(seeds):
             world = _World(post, int(np.random.SeedSequence([seed, number]).generate_state(1)[0] >> 1))
+            curves = []
             for k, way in enumerate(ASSIGNMENTS):
-                rows += [(number, way, *point) for point in world.curve(way, budgets, most)]
+                curves += [(number, way, *point) for point in world.curve(way, budgets, most)]
                 report("simulating", number + (k + 1) / len(ASSIGNMENTS), seeds)
-    return RaterStudy(pd.DataFrame(rows, columns=["seed", "assignment", "labels", "correlation"]))
+            rows += curves
+    except KeyboardInterrupt:
+        if number < 2:
+            raise
+        notes = (f"Interrupted: {number} of {seeds} simulations are complete.",)
+    return RaterStudy(pd.DataFrame(rows, columns=["seed", "assignment", "labels", "correlation"]), notes)
 
 
 class _World:
