@@ -167,6 +167,7 @@ FITS = [
     ("davidson", "map"),
     ("davidson", "laplace"),
     ("davidson", "variational"),
+    ("bradley_terry", "ep"),
     ("davidson+position_bias+reliability", "laplace"),
     ("bradley_terry", "svi"),
     pytest.param("annotator_types(k=2)+davidson", "laplace", marks=pytest.mark.slow),

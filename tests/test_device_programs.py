@@ -20,7 +20,7 @@ from prefdensity.inference.view import View
 from prefdensity.programs.listing import names
 
 SLOW = pytest.mark.slow
-METHODS = ("mle", "map", "laplace", "variational", "svi")
+METHODS = ("mle", "map", "laplace", "ep", "variational", "svi")
 # What the host waits for, from a start to the whole grid of hyperparameters: measured 67, 120 and 979.
 WAITS = {
     "bradley_terry": 75,

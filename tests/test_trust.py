@@ -79,6 +79,7 @@ def test_proposals_move_to_where_the_weights_find_the_mean():
         """N(0, I) as an approximation of N(.5, I) in 20 dimensions."""
 
         log_q_error = 0.0
+        matched = False
 
         def draw(self, draws, generator):
             z = torch.randn(draws, 20, generator=generator, dtype=torch.float64)
@@ -205,7 +206,7 @@ def test_no_chains_start_from_stochastic_steps(monkeypatch):
     monkeypatch.setattr(methods, "stands", lambda answer: False)
     monkeypatch.setattr(methods, "improved", lambda view, first, settings: None)
     monkeypatch.setattr(methods, "by_svi", steps)
-    monkeypatch.setattr(methods, "_is_thin", lambda view: False)
+    monkeypatch.setattr(methods, "_is_doubted", lambda view: False)
     assert prefdensity.fit("reliability", table(rows=40, seed=1)).status.method == "svi"
 
 

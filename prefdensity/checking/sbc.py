@@ -35,7 +35,7 @@ _DRAWS = 199  # 200 possible ranks
 _EXPECTED = 5  # replicates to expect in a bin of the chi-square test, at least
 _BINS = (20, 10, 8, 5, 4, 2)  # divisors of the number of ranks
 _MOST = 0.5  # of the fits
-_METHODS = ("auto", "laplace", "variational", "svi", "nuts")
+_METHODS = ("auto", "laplace", "ep", "variational", "svi", "nuts")
 # plates whose entries mean nothing by themselves: items and types up to a gauge, axes up to a rotation
 _WITHOUT_MEANING = {"item", "type", "break", "factor", "axis", "wave"}
 
@@ -97,7 +97,7 @@ def sbc(
     seed
         Of everything random.
     method
-        laplace, variational, svi, nuts, or auto as in `fit`.
+        laplace, ep, variational, svi, nuts, or auto as in `fit`.
 
     Returns
     -------

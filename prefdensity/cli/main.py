@@ -52,6 +52,7 @@ class Method(StrEnum):
 
     auto = "auto"
     laplace = "laplace"
+    ep = "ep"
     variational = "variational"
     svi = "svi"
     nuts = "nuts"

@@ -25,6 +25,7 @@ from prefdensity.inference.mode import Mode
 from prefdensity.inference.nested import summit
 from prefdensity.inference.precision import factor
 from prefdensity.inference.profile import profile_of
+from prefdensity.inference.propagation import has_propagation, propagated
 from prefdensity.inference.quality import check_mixture
 from prefdensity.inference.safety import Quantities, errors_of_chains
 from prefdensity.inference.variational import Climb, climb_from
@@ -118,10 +119,16 @@ def by_laplace(view: View, settings: Settings, report: Report) -> Answer:
 
 
 def by_gaussian(view: View, settings: Settings, report: Report, doubted: bool = True) -> Answer:
-    """Laplace approximation of every mode that stands, or if doubted the best Gaussian from there where it gains."""
+    """Laplace approximation of every mode that stands, or if doubted what is better from there.
+
+    Gaussians with the posterior's moments, or where these are not to be had the best one where it gains.
+    """
     if not Climber(view).has_curvature:
         raise FitError("laplace needs the full curvature, which is too large here; use method='svi'")
     found, heights = weighed(view, settings.restarts, settings.seed, report)
+    matched = _matched(view, found, heights, settings) if doubted else None
+    if matched is not None:
+        return matched
     ways = _ways(view, found) if doubted else None
     if ways is not None and ways[0].gain > _GAIN:
         del found  # as many Gaussians again
@@ -131,6 +138,25 @@ def by_gaussian(view: View, settings: Settings, report: Report, doubted: bool = 
         "restart_values": heights, "modes": _evidence(found),
     }  # fmt: skip
     return _mixed(view, found, facts, settings)
+
+
+def by_ep(view: View, settings: Settings, report: Report) -> Answer:
+    """Gaussians with the moments of the posterior about every mode that stands, corrected where weights serve.
+
+    Raises
+    ------
+    FitError
+        For a program of which more than margins is felt, or that is not normal given its scales; where these are so
+        sharply known that they have no grid; and where nothing settles.
+    """
+    found, heights = weighed(view, settings.restarts, settings.seed, report)
+    matched = _matched(view, found, heights, settings)
+    if matched is None:
+        raise FitError(
+            "ep needs comparisons that feel their margins alone, priors that are normal given the scales, and scales "
+            "that are not sharply known; use method='auto'"
+        )
+    return matched
 
 
 def by_variational(view: View, settings: Settings, report: Report) -> Answer:
@@ -153,6 +179,21 @@ def improved(view: View, laplace: Answer, settings: Settings) -> Answer | None:
     """Return the answer of the best Gaussians that are reached from a Laplace approximation; None where none is."""
     ways = _ways(view, laplace.found)
     return None if ways is None else _best(view, ways, laplace.facts["restart_values"], settings)
+
+
+def _matched(view: View, found: Sequence[Mixture], heights: tuple[float, ...], settings: Settings) -> Answer | None:
+    """Return the answer of Gaussians with the moments of the posterior; None where a mode has none."""
+    if not has_propagation(view):
+        return None
+    moved = [propagated(view, each) for each in found]
+    kept = [each for each in moved if each is not None]
+    if len(kept) < len(moved):
+        return None
+    facts = {
+        "method": "ep", "message": f"Gaussian with the moments of the posterior{_over(kept)}",
+        "restart_values": heights, "modes": _evidence(kept),
+    }  # fmt: skip
+    return _mixed(view, sorted(kept, key=lambda each: -each.log_evidence), facts, settings)
 
 
 def _ways(view: View, found: Sequence[Mixture]) -> list[Climb] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -32,6 +33,8 @@ class Guide:
     lower
         The strictly lower part of T [restart, dimension, dimension], or None: T is diagonal.
     """
+
+    matched: ClassVar[bool] = False
 
     base: Tensor
     frame: Tensor
@@ -143,6 +146,8 @@ class Guide:
 @dataclass(frozen=True)
 class Blend:
     """Single guides of several modes, with the share [guide] of each."""
+
+    matched: ClassVar[bool] = False
 
     guides: tuple[Guide, ...]
     share: Tensor

@@ -17,6 +17,7 @@ from prefdensity.inference.bridge import log_evidence
 from prefdensity.inference.chains import Group, walk
 from prefdensity.inference.climber import Climber
 from prefdensity.inference.engines import (
+    by_ep,
     by_gaussian,
     by_laplace,
     by_map,
@@ -30,6 +31,7 @@ from prefdensity.inference.ensemble import by_ensemble
 from prefdensity.inference.mixture import Mixture
 from prefdensity.inference.mode import sites_at_modes
 from prefdensity.inference.precision import DENSE
+from prefdensity.inference.propagation import has_propagation
 from prefdensity.inference.safety import BOUND, Quantities, errors_of_chains
 from prefdensity.inference.stochastic import by_svi
 from prefdensity.inference.variational import has_best
@@ -37,7 +39,7 @@ from prefdensity.inference.view import View
 from prefdensity.posterior.status import DIVERGED, R_HAT, SAFE, approximates
 from prefdensity.progress import Report
 
-METHODS = ("auto", "laplace", "variational", "svi", "nuts", "map", "mle")
+METHODS = ("auto", "laplace", "ep", "variational", "svi", "nuts", "map", "mle")
 # Cell evaluations of one density up to which the best Gaussian is looked for by fixed point, and by stochastic steps,
 # of which there are thousands.
 _LARGE, _STEPS = 1_000_000, 50_000
@@ -79,7 +81,10 @@ def infer(method: str, view: View, data: Comparisons | None, settings: Settings,
         return by_mle(view, data, settings)
     if method == "map":
         return by_map(view, settings, report)
-    engines = {"auto": by_auto, "nuts": by_nuts, "svi": by_svi, "laplace": by_laplace, "variational": by_variational}
+    engines = {
+        "auto": by_auto, "laplace": by_laplace, "ep": by_ep, "variational": by_variational, "svi": by_svi,
+        "nuts": by_nuts,
+    }  # fmt: skip
     if sites_at_modes(view):
         return by_ensemble(engines[method], view, settings, report)
     return engines[method](view, settings, report)
@@ -88,15 +93,15 @@ def infer(method: str, view: View, data: Comparisons | None, settings: Settings,
 def by_auto(view: View, settings: Settings, report: Report) -> Answer:
     """Laplace; where it does not hold the posterior short NUTS chains if the program is small, else the best Gaussian.
 
-    Laplace holds it where k-hat does not speak against it and most rows are safe. The best Gaussian is found by fixed
+    Where judgements are few, Gaussians with the moments of the posterior come first. An approximation holds it where
+    k-hat does not speak against it and most rows are safe. The best Gaussian is found by fixed
     point where curvature is local, and by svi where it is not; where k-hat speaks against it as well, chains start
     from there if the program is not large. Of chains and an approximation either of which may do, or neither, the one
     with more rows that are safe is returned.
     """
     if not Climber(view).has_curvature:
         return by_svi(view, settings, report)
-    doubted = not _is_small(view) and view.work <= _LARGE and _is_thin(view) and has_best(view)
-    first = (by_gaussian if doubted else by_laplace)(view, settings, report)
+    first = (by_gaussian if _is_doubted(view) else by_laplace)(view, settings, report)
     if stands(first) and _mostly_safe(first, settings.draws):
         return first
     try:
@@ -114,7 +119,7 @@ def stands(answer: Answer) -> bool:
 def _beyond(first: Answer, view: View, settings: Settings, report: Report) -> Answer:
     if _is_small(view):
         return _walked(first, view, settings, report, _SHORT)
-    best = first if first.facts["method"] == "variational" else _best(first, view, settings, report)
+    best = first if first.facts["method"] in ("ep", "variational") else _best(first, view, settings, report)
     if best.found and not stands(best) and _is_walkable(view) and has_best(view):  # svi finds no place to start from
         return _walked(best, view, settings, report, _FEW)
     return best
@@ -153,12 +158,15 @@ def _is_walkable(view: View) -> bool:
     return view.dimension <= _SOME_PARAMETERS and view.work <= _SOME_CELLS
 
 
-def _is_thin(view: View) -> bool:
-    """Whether judgements are so few for the parameters that a Gaussian at the mode may not do.
+def _is_doubted(view: View) -> bool:
+    """Whether a Gaussian at the mode may not do, and there is another.
 
-    What a mode misses grows with the square of how many parameters there are, over judgements: nats of the bound.
+    That is where judgements are few for the parameters: what a mode misses grows with the square of how many of these
+    there are, over judgements (nats of the bound). A small program is sampled where its moments are not to be had.
     """
-    return view.dimension**2 > _THIN * float(view.cells.total.sum())
+    if view.work > _LARGE or view.dimension**2 <= _THIN * float(view.cells.total.sum()):
+        return False
+    return has_propagation(view) or (not _is_small(view) and has_best(view))
 
 
 def _safe(answer: Answer) -> int:

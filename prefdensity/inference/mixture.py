@@ -14,7 +14,7 @@ from prefdensity.inference.mode import Mode
 from prefdensity.inference.precision import Gaussian
 
 # Entries of draws that are made, and whose density is worked out, together.
-_ENTRIES = 2**18
+_ENTRIES = 2**20
 # Dimension up to which all components are looked at together, and how many numbers are held on the way.
 _SMALL, _TOGETHER = 50, 4_000_000
 
@@ -92,6 +92,8 @@ class Mixture:
         Laplace estimate of log p(data), summed over the grid (nats).
     whole
         One Gaussian about the mode in the place of all components.
+    matched
+        Whether means and covariances are meant to be those of the posterior, and not those of a peak.
     """
 
     weight: Tensor
@@ -102,6 +104,7 @@ class Mixture:
     mode: Mode
     log_evidence: float
     whole: Gaussian
+    matched: bool = False
 
     @classmethod
     def joined(cls, parts: Sequence[Mixture]) -> Mixture:
@@ -119,6 +122,7 @@ class Mixture:
             mode=parts[0].mode,
             log_evidence=float(evidence.logsumexp(0)),
             whole=parts[0].whole,
+            matched=all(each.matched for each in parts),
         )
 
     def only(self, rows: Tensor) -> Mixture:

@@ -164,6 +164,11 @@ class Given:
             else:
                 self._parabolas.append(_parabola(view.sites[name].at, normal, shape))
 
+    @property
+    def is_normal(self) -> bool:
+        """Whether all that is not held is normal."""
+        return not self._laws
+
     def __call__(self, z: Tensor) -> Prior:
         """Return the log prior at z [fit, dimension]."""
         found = self._others(z) if self._laws else _nothing(z)

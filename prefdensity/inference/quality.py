@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -27,6 +27,8 @@ _PROPOSALS, _MOST = 4, 48  # per draw to keep: in a batch, and in all
 _EVEN = 0.5  # standard deviation of log weights of which half of these draws tell enough
 # Where weights would leave fewer draws than these effective ones, they are tempered until they leave as many.
 _FEWEST = 0.5  # per draw to keep
+# Effective proposals, as a share of them, from which on weights are even enough for what is right without.
+_LEVEL = 0.5
 _BENT = 3  # times that an approximation is bent, at most
 
 
@@ -37,10 +39,15 @@ class Approximation(Protocol):
     ----------
     log_q_error
         Standard error that log q has at all draws alike, nats.
+    matched
+        Whether its means and covariances are meant to be those of what it stands for.
     """
 
     @property
     def log_q_error(self) -> float: ...  # noqa: D102
+
+    @property
+    def matched(self) -> bool: ...  # noqa: D102
 
     def draw(self, draws: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return z [draw, dimension] and log q [draw]."""
@@ -121,6 +128,8 @@ class _Weighed:
 class _Bent:
     """An approximation whose draws are moved and bent."""
 
+    matched: ClassVar[bool] = False
+
     start: Approximation
     bend: Bend
 
@@ -144,7 +153,9 @@ def check_guide(view: Density, guide: Approximation, draws: int, generator: torc
     until the diagnosis settles or the budget is spent. Systematic
     resampling with Pareto-smoothed weights (Vehtari et al. 2024) keeps `draws` of them, also where k-hat is high:
     smoothed weights are then biased, but less than none (and tempered where they would leave few draws).
-    Only where the densities of all draws are out of reach are the draws those of the approximation.
+    Only where the densities of all draws are out of reach are the draws those of the approximation; and of one whose
+    means and covariances are right without, where weights are uneven: in many dimensions they miss tails that it has,
+    long before k-hat tells.
     """
     affordable = int(_BUDGET / view.work)
     if affordable < _PROPOSALS * draws:
@@ -152,7 +163,7 @@ def check_guide(view: Density, guide: Approximation, draws: int, generator: torc
     found = _weigh(view, guide, _PROPOSALS * draws // 2, generator, None)
     if found.k_hat >= K_GOOD or not found.settled(draws):
         found = _weigh(view, guide, _PROPOSALS * draws - len(found.z), generator, found)
-    left = min(affordable, _MOST * draws) // (_PROPOSALS * draws) - 1
+    left = 0 if guide.matched else min(affordable, _MOST * draws) // (_PROPOSALS * draws) - 1
     plain, first = guide, found.z
     for turn in range(_BENT):
         enough = found.k_hat < K_GOOD and (turn > 0 or found.effective >= draws)
@@ -168,8 +179,9 @@ def check_guide(view: Density, guide: Approximation, draws: int, generator: torc
         found = _weigh(view, guide, _PROPOSALS * draws, generator, found)
         left -= 1
     tempering, log_weight = tempered(found.log_weight, _FEWEST * draws)
-    if not math.isfinite(found.k_hat):  # a density that is not finite weighs nothing
-        tempering = 0.0
+    uneven = guide.matched and found.effective < _LEVEL * len(found.z)
+    if uneven or not math.isfinite(found.k_hat):  # a density that is not finite weighs nothing
+        tempering, log_weight = 0.0, torch.zeros_like(log_weight).log_softmax(0)
     keep = systematic(log_weight.exp(), draws, generator)
     seen = looked_at(view, found.z, found.log_weight, log_weight, generator)
     parts, gap = Quantities.parts(view, found.z[seen[0]]), found.log_p - found.log_q
@@ -192,7 +204,7 @@ def check_mixture(view: View, mixture: Mixture, draws: int, generator: torch.Gen
     seen = displacement(view, mixture, z[: few // 2], pick[: few // 2])
     if not seen.is_clear(mixture):
         seen = displacement(view, mixture, z[:few], pick[:few], seen)
-    moved = seen.serves(mixture, z.std(0))
+    moved = not mixture.matched and seen.serves(mixture, z.std(0))
     if moved:
         z.add_(seen.first)
     weighed = min(_within(_LOOK / view.work, _WEIGHED), draws)

@@ -39,7 +39,7 @@ class FitStatus:
     Attributes
     ----------
     method
-        laplace, variational, svi, nuts, map or mle.
+        laplace, ep, variational, svi, nuts, map or mle.
     converged, message
         Whether the search settled, and in words how it ended.
     k_hat
@@ -49,7 +49,8 @@ class FitStatus:
         Standard deviation of the log importance weights (nats).
     corrected, tempering
         The draws were importance-resampled towards the exact posterior, by the smoothed weights to this power:
-        1 fully, below 1 where too few draws would have been left, 0 not at all (a very large table).
+        1 fully, below 1 where too few draws would have been left, 0 not at all (a very large table,
+        or Gaussians whose means and covariances are right without).
     proposals
         How many draws of the approximation were weighed.
     elbo, elbo_se, log_evidence

@@ -1,0 +1,148 @@
+"""Expectation propagation: exact where margins are independent, and near exact samplers where they are not."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import prefdensity as pf
+from prefdensity.errors import FitError
+from prefdensity.inference.laplace import laplace
+from prefdensity.inference.propagation import has_propagation, propagated
+from prefdensity.inference.view import View
+from prefdensity.programs.loading import load_program
+from prefdensity.programs.tabulate import cells_of
+
+
+def view_of(program, data):
+    program = load_program(program)
+    return View(program, cells_of(data, program.outcomes, program.needs))
+
+
+def pairs(wins, votes):
+    """Return comparisons of pairs that share no item, the first of which won so often of so many."""
+    rows = [(f"a{k}", f"b{k}", side, n) for k, won in enumerate(wins) for side, n in (("a", won), ("b", votes - won))]
+    frame = pd.DataFrame(rows, columns=["a", "b", "outcome", "count"]).query("count > 0")
+    return pf.Comparisons.from_frame(frame, item_a="a", item_b="b", outcome="outcome", count="count")
+
+
+def by_quadrature(wins, votes, scale, points=4001):
+    """Return the log evidence of a scale, and the mean and sd of every margin: of pairs of items, one by one."""
+    deviation = scale * 2**0.5
+    m = np.linspace(-12, 12, points) * deviation
+    log_prior = -0.5 * (m / deviation) ** 2
+    density = log_prior - np.logaddexp.reduce(log_prior)
+    density = density - wins[:, None] * np.logaddexp(0, -m) - (votes - wins)[:, None] * np.logaddexp(0, m)
+    norm = np.logaddexp.reduce(density, axis=1)
+    share = np.exp(density - norm[:, None])
+    mean = share @ m
+    return norm.sum(), mean, np.sqrt((share * (m - mean[:, None]) ** 2).sum(1))
+
+
+def test_independent_margins_have_their_exact_moments_and_evidence():
+    wins = np.array([3, 2, 0, 1, 3])
+    data = pairs(wins, 3)
+    view = view_of("utility_scale(fixed=2.5)+items+logit", data)
+    found = propagated(view, laplace(view))
+    evidence, mean, sd = by_quadrature(wins, 3, 2.5)
+    utility = found.base[0, view.sites["utility"].at]
+    a, b = (torch.tensor([data.items.index(f"{side}{k}") for k in range(5)]) for side in "ab")
+    np.testing.assert_allclose(utility[a] - utility[b], mean, atol=1e-5)
+    contrast = torch.zeros(5, view.dimension, dtype=torch.float64)
+    contrast[torch.arange(5), view.sites["utility"].at.start + a] = 1.0
+    contrast[torch.arange(5), view.sites["utility"].at.start + b] = -1.0
+    variance = [float(row @ found.spread[0].covariance(row)) for row in contrast]
+    np.testing.assert_allclose(np.sqrt(variance), sd, atol=1e-5)
+    assert found.log_evidence == pytest.approx(evidence, abs=1e-5)
+    assert found.matched
+
+
+def test_a_learned_scale_has_its_exact_posterior_where_a_mode_hides_its_tail():
+    # 30 pairs of 3 votes, most of them unanimous: large scales are likely, and skew every margin
+    wins = np.array([3] * 13 + [0] * 12 + [2] * 3 + [1] * 2)
+    data = pairs(wins, 3)
+    log_scale = np.linspace(-4, 5, 181)
+    height = np.array([by_quadrature(wins, 3, np.exp(s), 1001)[0] for s in log_scale]) - 0.5 * log_scale**2
+    mass = np.exp(height - np.logaddexp.reduce(height))
+    exact = np.interp([0.05, 0.5, 0.95], mass.cumsum(), log_scale)
+    sd = np.sqrt((mass * log_scale**2).sum() - (mass * log_scale).sum() ** 2)
+    post = pf.fit("bradley_terry", data, method="ep", seed=0, draws=4000, progress=False)
+    found = np.quantile(np.log(post.draws["utility_scale"]), [0.05, 0.5, 0.95])
+    # the standard error of a 5 % point of 4,000 draws is .033 sd
+    np.testing.assert_allclose(found, exact, atol=0.12 * sd)
+    # the evidence is summed over a grid of the scale
+    exact_evidence = np.logaddexp.reduce(height) + np.log(log_scale[1] - log_scale[0]) - 0.5 * np.log(2 * np.pi)
+    view = view_of("bradley_terry", data)
+    by_mode = laplace(view)
+    assert propagated(view, by_mode).log_evidence == pytest.approx(exact_evidence, abs=0.05)
+    weight = by_mode.weight @ (by_mode.base[:, view.hyper[0]] > exact[2]).to(by_mode.weight)
+    assert weight < 0.02  # of the 5 % that lie there
+
+
+def slice_sampled(apart, won, chains, rounds, seed):
+    """Return draws of log scale and standardised weights by elliptical slice sampling (Murray, Adams, MacKay 2010)."""
+    rng = np.random.default_rng(seed)
+    design = np.where(won, 1.0, -1.0)[:, None] * apart / apart.shape[1] ** 0.5
+
+    def log_likelihood(x):
+        return -np.logaddexp(0, -np.exp(x[:, :1]) * (x[:, 1:] @ design.T)).sum(1)
+
+    x, kept = rng.normal(size=(chains, 1 + apart.shape[1])), []
+    height = log_likelihood(x)
+    for turn in range(rounds):
+        other, level = rng.normal(size=x.shape), height + np.log(rng.random(chains))
+        angle = rng.random(chains) * 2 * np.pi
+        low, high, waits = angle - 2 * np.pi, angle.copy(), np.ones(chains, bool)
+        before = x.copy()
+        while waits.any():
+            there = before * np.cos(angle)[:, None] + other * np.sin(angle)[:, None]
+            found = log_likelihood(there)
+            now = waits & (found > level)
+            x[now], height[now] = there[now], found[now]
+            waits &= ~now
+            low, high = np.where(waits & (angle < 0), angle, low), np.where(waits & (angle >= 0), angle, high)
+            angle = np.where(waits, low + (high - low) * rng.random(chains), angle)
+        if turn >= rounds // 4:
+            kept.append(x.copy())
+    return np.concatenate(kept)
+
+
+def test_more_weights_than_votes_are_as_wide_as_an_exact_sampler_says():
+    rng = np.random.default_rng(3)
+    votes, features = 20, 40
+    x = rng.normal(size=(2 * votes, features))
+    frame = pd.DataFrame({"a": [f"i{k:02d}" for k in range(0, 2 * votes, 2)]})
+    frame["b"] = [f"i{k:02d}" for k in range(1, 2 * votes, 2)]
+    truth = rng.normal(size=features) * 4 / features**0.5
+    won = rng.random(votes) < 1 / (1 + np.exp(-(x[::2] - x[1::2]) @ truth))
+    frame["outcome"] = np.where(won, "a", "b")
+    table = pd.DataFrame(x, index=[f"i{k:02d}" for k in range(2 * votes)])
+    data = pf.Comparisons.from_frame(frame, item_a="a", item_b="b", outcome="outcome", item_features=table)
+    post = pf.fit("linear+logit", data, seed=0, draws=2000, progress=False)
+    assert post.status.method == "ep"
+    exact = slice_sampled((x[::2] - x[1::2]) / x.std(0), won, chains=60, rounds=2000, seed=0)
+    weight = np.exp(exact[:, :1]) * exact[:, 1:] / features**0.5
+    by_scale = np.quantile(np.log(post.draws["utility_scale"]), [0.05, 0.5, 0.95])
+    np.testing.assert_allclose(by_scale, np.quantile(exact[:, 0], [0.05, 0.5, 0.95]), atol=0.2 * exact[:, 0].std())
+    ours, theirs = (
+        np.diff(np.quantile(each, [0.05, 0.95], axis=0), axis=0)[0] for each in (post.draws["weight"], weight)
+    )
+    assert 0.9 < np.median(ours / theirs) < 1.1  # of Gaussians at modes, weighed: .75
+    off = (post.draws["weight"].mean(0) - weight.mean(0)) / weight.std(0)
+    assert np.abs(off).max() < 0.2
+
+
+def test_weights_are_used_in_full_or_not_at_all():
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        data = pairs(rng.choice([0, 3, 3, 1, 0], size=70), 3)
+        post = pf.fit("bradley_terry", data, method="ep", seed=seed, draws=500, progress=False)
+        assert post.status.tempering in (0, 1)
+
+
+def test_what_it_does_not_fit_is_refused_in_one_sentence():
+    data = pairs(np.array([3, 2, 0, 1, 3]), 3)
+    for program in ("davidson", "student_items+logit"):
+        with pytest.raises(FitError, match="ep needs comparisons that feel their margins alone"):
+            pf.fit(program, data, method="ep", progress=False)
+        assert not has_propagation(view_of(program, data))
