@@ -109,6 +109,7 @@ def test_counts_levels_and_anchors_are_numbers(post):
         (lambda: prefdensity.bootstrap(DATA, -2), "replicates must be a whole number of at least 1, not -2"),
         (lambda: prefdensity.bootstrap(DATA, 2, seed=-1), "seed must be a whole number of at least 0, not -1"),
         (lambda: prefdensity.kfold("davidson", DATA, folds=2.5), "folds must be a whole number of at least 2, not 2.5"),
+        (lambda: prefdensity.sbc("davidson", DATA, replicates="many"), "a whole number of at least 20, not 'many'"),
         (lambda: post.summary(level="0.9"), "level='0.9' must lie between 0 and 1"),
         (lambda: prefdensity.leaderboard(post, DATA, anchor={post.items[0]: "x"}), "must give one item .* its rating"),
     ):
@@ -130,6 +131,19 @@ def test_one_fit_of_many_has_no_spread_and_folds_have_no_k_hat(recwarn):
     assert not recwarn.list
     said = str(prefdensity.kfold("davidson", DATA, folds=2, unit="comparison", method="map"))
     assert said.endswith("by refits without them")
+
+
+def test_sbc_keeps_the_replicates_that_there_are(monkeypatch):
+    done = []
+
+    def interrupted(*args, **settings):
+        done.append(1)
+        if len(done) == 22:
+            raise KeyboardInterrupt
+        return prefdensity.fit(*args, **settings)
+
+    monkeypatch.setattr("prefdensity.checking.sbc.fit_wholly", interrupted)
+    assert len(prefdensity.sbc("bradley_terry", DATA, replicates=30).ranks) == 21
 
 
 def test_a_checkpoint_that_cannot_be_written_is_known_before_the_work(tmp_path):

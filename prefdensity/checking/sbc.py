@@ -16,7 +16,7 @@ from scipy import stats
 from prefdensity.data.comparisons import Comparisons, of_two
 from prefdensity.data.grades import columns
 from prefdensity.data.rating_table import Ratings
-from prefdensity.errors import DataError, FitError
+from prefdensity.errors import FitError, require_whole
 from prefdensity.inference.fitting import fit_wholly
 from prefdensity.posterior.outcome_tables import OutcomeTable, outcome_tables
 from prefdensity.posterior.posterior import Posterior
@@ -27,11 +27,13 @@ from prefdensity.programs.loading import load_program
 from prefdensity.programs.running import run
 from prefdensity.programs.suitability import suit
 from prefdensity.programs.tabulate import cells_of
+from prefdensity.progress import Report, progress as show_progress
 from prefdensity.shown import Tabled
 
 Array = NDArray[Any]
 
 _DRAWS = 199  # 200 possible ranks
+_FEWEST = 20  # replicates that ranks are judged by
 _EXPECTED = 5  # replicates to expect in a bin of the chi-square test, at least
 _BINS = (20, 10, 8, 5, 4, 2)  # divisors of the number of ranks
 _MOST = 0.5  # of the fits
@@ -78,6 +80,7 @@ def sbc(
     replicates: int = 100,
     seed: int = 0,
     method: str = "laplace",
+    progress: bool | None = None,
 ) -> RankReport:
     """Check inference for a program and who compares what: prior -> judgements -> posterior -> rank of the truth.
 
@@ -98,38 +101,56 @@ def sbc(
         Of everything random.
     method
         laplace, ep, variational, svi, nuts, or auto as in `fit`.
+    progress
+        A progress bar (None: where stderr is a terminal).
 
     Returns
     -------
-    RankReport
+    RankReport. After Ctrl-C that of the replicates there are so far, if they are 20 or more.
 
     Raises
     ------
     DataError
-        If `replicates` is too small; for choices from sets.
+        If `replicates` is no whole number of at least 20; for choices from sets.
     FitError
         For a method without a posterior.
     ProgramError
         If the program does not suit the table.
     """
-    if replicates < 20:
-        raise DataError(f"replicates={replicates} is too few to judge ranks; use 20 or more")
+    require_whole("replicates", replicates, _FEWEST)
     if method not in _METHODS:
         raise FitError(f"method={method!r} gives no posterior to rank in; use {', '.join(_METHODS)}")
     program = load_program(program)
     data = of_two(data, "sbc")
     blank = replace(data, **columns(program.outcomes, np.zeros(len(data), np.intp)))
     suit(program, blank)
-    design, cells = _distinct(program, blank)
-    rows, k_hats = [], []
-    for number, stream in enumerate(np.random.SeedSequence(seed).generate_state(replicates)):
-        made, truth, chance = _simulated(program, design, cells, int(stream))
-        post = fit_wholly(program, made, method=method, seed=number, draws=_DRAWS, chains=1, progress=False)
-        rows.append(_ranked(post, truth, cells, chance))
-        k_hats.append(np.nan if post.status.k_hat is None else post.status.k_hat)
+    with show_progress(progress) as report:
+        rows, k_hats = _replicated(program, blank, replicates, seed, method, report)
     ranks = pd.DataFrame(rows)
     known = np.array(k_hats)[np.isfinite(k_hats)]
     return RankReport(ranks, _uniformity(ranks), float((known < K_USABLE).mean()) if len(known) else np.nan)
+
+
+def _replicated(
+    program: Program, blank: Comparisons, replicates: int, seed: int, method: str, report: Report
+) -> tuple[list[dict[str, int]], list[float]]:
+    """Return ranks and k-hat of every replicate; after Ctrl-C of those that there are, if they are enough."""
+    design, cells = _distinct(program, blank)
+    rows: list[dict[str, int]] = []
+    k_hats: list[float] = []
+    for number, stream in enumerate(np.random.SeedSequence(seed).generate_state(replicates)):
+        try:
+            made, truth, chance = _simulated(program, design, cells, int(stream))
+            post = fit_wholly(program, made, method=method, seed=number, draws=_DRAWS, chains=1, progress=False)
+            ranks = _ranked(post, truth, cells, chance)
+        except KeyboardInterrupt:
+            if len(rows) < _FEWEST:
+                raise
+            break
+        rows.append(ranks)
+        k_hats.append(np.nan if post.status.k_hat is None else post.status.k_hat)
+        report("simulating and fitting", number + 1, replicates)
+    return rows, k_hats
 
 
 def _ranked(post: Posterior, truth: dict[str, Array], cells: Cells, chance: Array) -> dict[str, int]:

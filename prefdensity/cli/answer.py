@@ -28,6 +28,7 @@ def show_costs(found: CheckReport, post: Posterior, data: Comparisons | Choices,
     from prefdensity.reporting.cost import cost
 
     if data.SETS:
+        typer.echo("note: --cost tells of comparisons of two, and not of choices from sets", err=True)
         return []
     told = []
     for cause in (each for each in found.causes if each.remedies):

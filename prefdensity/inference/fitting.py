@@ -70,9 +70,7 @@ def fit(
         of the highest evidence bound, for programs with curvature by comparison; "svi": a Gaussian guide by
         stochastic steps; "nuts": Markov chains; "map": posterior mode; "mle": maximum likelihood, refused where none
         exists; "auto": laplace, or ep where judgements are few, and where that cannot hold the posterior many short
-        NUTS chains for a small program (200 parameters, 10,000 cell evaluations), otherwise variational and where that
-        cannot either a few (2,000 and 60,000), or svi, unless they would take very long (5,000 and a million; for svi
-        50,000).
+        NUTS chains for a small program, otherwise variational, a few chains or svi ("Methods" tells the sizes).
     draws, seed
         Draws to keep (per chain for "nuts"); the same seed on the same machine gives the same result.
     device
