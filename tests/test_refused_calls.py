@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 import prefdensity
 from prefdensity import DataError, FitError, PrefDensityError, ProgramError
 from prefdensity.cli import main
+from prefdensity.cli.answer import show_costs
 from prefdensity.inference.checkpoint import Checkpoint
 
 DATA = table(("a", "b", "tie"), rows=60)
@@ -50,6 +51,11 @@ def ranked():
 def test_what_counts_pairs_says_that_choices_from_sets_are_none(ranked, ask):
     with pytest.raises(DataError, match="is for comparisons of two, and these are choices from sets"):
         ask(*ranked)
+
+
+def test_that_costs_of_rankings_are_not_told_is_said(ranked, capsys):
+    assert show_costs(prefdensity.check(*ranked), *ranked) == []
+    assert "--cost tells of comparisons of two" in capsys.readouterr().err
 
 
 def test_a_frame_is_no_table_and_a_name_is_no_fit(post):
