@@ -33,6 +33,7 @@ from prefdensity.inference.view import View
 
 _ROUNDS, _SETTLED = 40, 1e-4  # rounds at most; nats, and standard deviations of margins, that a last one may move
 _DAMPED, _HALF = 8, 0.5  # rounds from which on approximations move by so much of the way
+_LARGEST = 2_000  # coordinates of a matrix that is renewed a hundred times
 _LEAST = 1e-6  # curvature of a comparison's approximation to begin with
 # The trapezoidal rule, whose error falls exponentially with the distance of nodes for what is analytic (Trefethen and
 # Weideman 2014, SIAM Review 56, 385-458): that distance at most, in standard deviations of the cavity and in those that
@@ -162,7 +163,7 @@ class Propagation:
 
 def has_propagation(view: View) -> bool:
     """Whether comparisons of a view feel their margins alone, and all the rest is normal given its scales."""
-    if view.program.type_layer is not None or view.cells.ratings is not None:
+    if view.program.type_layer is not None or view.cells.ratings is not None or view.dimension > _LARGEST:
         return False
     start = first_guess(view)
     local = local_curvature(view, start)

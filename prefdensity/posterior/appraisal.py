@@ -65,8 +65,11 @@ def _k_hat_sentence(s: FitStatus) -> str:
     weighed = f"{s.effective or 0:,.0f} of {s.proposals or 0:,} proposals are effective"
     corrected = f"; the draws are importance-corrected ({weighed})" if s.corrected else ""
     if s.tempering < 1 and s.proposals:
-        part = f"by the weights to the power {s.tempering:.2f} only" if s.tempering else "not at all"
-        corrected = f"; the draws are importance-corrected {part} ({weighed})"
+        corrected = f"; its draws are not weighed ({weighed})"
+        if s.tempering:
+            corrected = (
+                f"; the draws are importance-corrected by the weights to the power {s.tempering:.2f} only ({weighed})"
+            )
     if s.k_hat < K_GOOD:
         return f"{start}: it stands well for the posterior{corrected}."
     if s.k_hat < K_USABLE:

@@ -196,14 +196,23 @@ def _feature_warnings(data: Comparisons | Choices) -> list[str]:
     implied = data.pairs()
     pairs = np.unique(np.stack([implied.item_a, implied.item_b], 1), axis=0)
     columns = table.shape[1]
-    for some in (pairs[:: 1 + len(pairs) // (_TIMES * columns)], pairs):  # a few of many mostly differ in all
-        rank = np.linalg.matrix_rank((table[some[:, 0]] - table[some[:, 1]]) / unit)
+    every = 1 + len(pairs) // (_TIMES * columns)
+    for some in (pairs[::every], pairs)[: 2 if every > 1 else 1]:  # a few of many mostly differ in all
+        rank = _rank((table[some[:, 0]] - table[some[:, 1]]) / unit)
         if rank == columns:
             return []
     return [
         f"Only {rank} of {columns} feature directions differ within the compared pairs; the other weights are set by "
         "their prior alone."
     ]
+
+
+def _rank(matrix: np.ndarray) -> int:
+    """Return the rank of a matrix, by a factorisation that takes a third of the time of singular values."""
+    from scipy.linalg import qr
+
+    pivots = np.abs(np.diagonal(qr(matrix, mode="r", pivoting=True, check_finite=False)[0]))
+    return int((pivots > pivots.max(initial=0.0) * max(matrix.shape) * np.finfo(matrix.dtype).eps).sum())
 
 
 def _covariate_warnings(data: Comparisons) -> list[str]:
