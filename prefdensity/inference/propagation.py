@@ -15,6 +15,7 @@ their grid, each place of it with the weight of its own evidence.
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass, replace
 
@@ -42,6 +43,7 @@ _APART, _STEP, _REACH = 0.9, 0.7, 6.5
 # Width of the Gaussians about places of a grid, in distances between these: so much less than those of a Laplace
 # approximation, which weights correct, that the whole is hardly wider for it.
 _WITHIN = 0.4
+_COUNTS, _PLACES = 9.0, 60  # nats below the top at which places of a grid still count, and how many there may be
 _LOOKED = 8.0, 33  # margins at which it is looked how curved: from minus to plus the first, so many
 
 
@@ -60,14 +62,15 @@ class Propagation:
 
     Attributes
     ----------
-    free
-        Coordinates that are not held.
+    held, free
+        Coordinates of the scales, and of the rest.
     """
 
     def __init__(self, view: View, local: LocalCurvature, held: tuple[int, ...]) -> None:
         self.view, self.local = view, local
         everything = torch.arange(view.dimension, device=view.device)
-        self.free = everything[~torch.isin(everything, torch.tensor(held, dtype=torch.int64, device=view.device))]
+        self.held = torch.tensor(held, dtype=torch.int64, device=view.device)
+        self.free = everything[~torch.isin(everything, self.held)]
         reach, count = _LOOKED
         margin = torch.linspace(-reach, reach, count, dtype=view.dtype, device=view.device)
         curved = [self._bent(each.expand(len(view.cells)))[1] for each in margin]
@@ -182,15 +185,14 @@ def propagated(view: View, found: Mixture) -> Mixture | None:
     if local is None or (view.hyper and not grid):
         return None
     run = Propagation(view, local, view.hyper)
-    places = []
-    for base in found.base:
-        place = run(base)
-        if place is None:
-            return None
-        places.append(place)
+    steps = _steps(found) if grid else torch.zeros(1, 0)
+    there = _places(run, found, steps)
+    if there is None:
+        return None
+    places = [place for place, _ in there]
     evidence = torch.tensor([place.log_evidence for place in places], dtype=torch.float64)
-    within = _within(found) if grid else None
-    spread = tuple(_joined(view, run, *each, within) for each in zip(places, found.spread, strict=True))
+    within = _axes(found) * torch.where(_wide(steps), _WITHIN, 1.0) if grid else None
+    spread = tuple(_joined(view, run, *each, within) for each in there)
     top = int(evidence.argmax())
     return replace(
         found,
@@ -205,13 +207,50 @@ def propagated(view: View, found: Mixture) -> Mixture | None:
     )
 
 
-def _within(found: Mixture) -> Tensor:
-    """Return A of the Gaussian [hyper, hyper] of the scales about a place of a grid, narrower along its axes."""
+def _axes(found: Mixture) -> Tensor:
+    """Return A of the Gaussian [hyper, hyper] of the scales about every place of a grid; its axes are steps of it."""
+    first = found.spread[0]
+    assert isinstance(first, Joint)
+    return first.axes
+
+
+def _steps(found: Mixture) -> Tensor:
+    """Return how many steps places of a grid are from its first along each axis [place, hyper]."""
     first = found.spread[0]
     assert isinstance(first, Joint)
     h = found.base[:, first.hyper]
-    steps = torch.linalg.solve(first.axes, (h - h[0]).T)
-    return first.axes * torch.where(steps.abs().amax(1) > 0.5, _WITHIN, 1.0)
+    return torch.linalg.solve(first.axes, (h - h[0]).T).T.round()
+
+
+def _wide(steps: Tensor) -> Tensor:
+    """Return which axes [hyper] have places along them."""
+    return (steps != 0).any(0)
+
+
+def _places(run: Propagation, found: Mixture, steps: Tensor) -> list[tuple[_Found, Gaussian]] | None:
+    """Return what is found at each place of a grid, and beyond it while that counts, with the Gaussian there before.
+
+    None: somewhere nothing settles.
+    """
+    done: dict[tuple[float, ...], tuple[_Found, Gaussian]] = {}
+    wide = torch.nonzero(_wide(steps)).flatten().tolist()
+    wave = dict(zip(map(tuple, steps.tolist()), zip(found.base, found.spread, strict=True), strict=True))
+    while wave:
+        for step, (base, spread) in wave.items():
+            place = run(base)
+            if place is None:
+                return None
+            done[step] = place, spread
+        least = max(place.log_evidence for place, _ in done.values()) - _COUNTS
+        wave = {}
+        for step, (place, spread) in done.items():
+            for axis, side in itertools.product(wide, (1, -1)):
+                near = (*step[:axis], step[axis] + side, *step[axis + 1 :])
+                if place.log_evidence > least and near not in done and len(done) + len(wave) < _PLACES:
+                    base = place.mean.clone()
+                    base[run.held] += side * _axes(found)[:, axis]
+                    wave[near] = base, spread
+    return list(done.values())
 
 
 def _joined(view: View, run: Propagation, place: _Found, spread: Gaussian, axes: Tensor | None) -> Gaussian:
