@@ -192,7 +192,7 @@ STORED_K = 0.29025336701987875
         (lambda p, d: prefdensity.compare({"p": p}, d, unit="row"), "no unit 'row'"),
         (lambda p, d: prefdensity.compare({"p": p}, d.take(np.arange(10))), "not the table"),
         (lambda p, d: prefdensity.compare({"m": prefdensity.fit("bradley_terry", d, method="map")}, d), "no posterior"),
-        (lambda p, d: kfold("bradley_terry", d, folds=1), "folds=1"),
+        (lambda p, d: kfold("bradley_terry", d, folds=1), "folds must be a whole number of at least 2, not 1"),
     ],
 )
 def test_bad_input_is_one_sentence(table, change, message):
