@@ -132,6 +132,27 @@ def test_more_weights_than_votes_are_as_wide_as_an_exact_sampler_says():
     assert np.abs(off).max() < 0.2
 
 
+def test_answers_with_the_same_features_say_nothing_and_are_in_nobodys_way():
+    rng = np.random.default_rng(1)
+    x, votes = rng.normal(size=(24, 20)), 12
+    x[1] = x[0]
+    names = [f"i{k:02d}" for k in range(24)]
+    frame = pd.DataFrame({"a": names[::2], "b": names[1::2], "outcome": np.where(rng.random(votes) < 0.5, "a", "b")})
+    table = pd.DataFrame(x, index=names)
+
+    def found(rows):
+        data = pf.Comparisons.from_frame(rows, item_a="a", item_b="b", outcome="outcome", item_features=table)
+        view = view_of("linear+logit", data)
+        mixture = propagated(view, laplace(view))
+        return mixture.weight @ mixture.base, mixture.log_evidence
+
+    other = frame.copy()
+    other.loc[0, "outcome"] = "b" if frame.outcome[0] == "a" else "a"
+    (mean, evidence), (turned, same) = found(frame), found(other)
+    np.testing.assert_allclose(mean, turned, atol=1e-6)
+    assert evidence == pytest.approx(same, abs=1e-6)
+
+
 def test_weights_are_used_in_full_or_not_at_all():
     for seed in range(3):
         rng = np.random.default_rng(seed)

@@ -35,6 +35,7 @@ from prefdensity.inference.view import View
 _ROUNDS, _SETTLED = 40, 1e-4  # rounds at most; nats, and standard deviations of margins, that a last one may move
 _DAMPED, _HALF = 8, 0.5  # rounds from which on approximations move by so much of the way
 _LARGEST = 2_000  # coordinates of a matrix that is renewed a hundred times
+_SURE = 1e-12  # variance of a margin that nothing can change, such as that of two answers with the same features
 _LEAST = 1e-6  # curvature of a comparison's approximation to begin with
 # The trapezoidal rule, whose error falls exponentially with the distance of nodes for what is analytic (Trefethen and
 # Weideman 2014, SIAM Review 56, 385-458): that distance at most, in standard deviations of the cavity and in those that
@@ -98,7 +99,7 @@ class Propagation:
             mean = start.clone()
             mean[self.free] = covariance @ (pull + by_all[self.free])
             margin = self.local.leaves(mean[None])[0].value[0]
-            variance = leaf.covariance_with(leaf, self._whole(covariance)).expand(len(margin))
+            variance = leaf.covariance_with(leaf, self._whole(covariance)).expand(len(margin)).clamp_min(_SURE)
             precise = 1 / variance - tau  # of the cavity
             if not bool((precise > 0).all()):
                 return None
