@@ -1,6 +1,7 @@
 """How programs are named, composed and read from files, and how impossible ones are refused."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from contract import table, vectors, view_of
@@ -81,6 +82,21 @@ def test_an_order_that_follows_from_the_items_is_refused():
             prefdensity.fit("position_bias", fixed, method="map")
     # with cycles the same rule is no function of utilities: 0 before 1, 1 before 2, and 0 before 2
     assert prefdensity.fit("position_bias", replace(data, first=always), method="map").point
+
+
+def test_the_order_of_answers_that_features_describe_is_learned_where_each_is_shown_once():
+    rng = np.random.default_rng(0)
+    votes, x = 600, rng.normal(size=(1200, 5))
+    names = [f"i{k:04d}" for k in range(2 * votes)]
+    margin = (x[::2] - x[1::2]) @ [1.0, -0.5, 0.3, 0.0, 0.0] + 0.8  # the first one is at an advantage
+    won = rng.random(votes) < 1 / (1 + np.exp(-margin))
+    frame = pd.DataFrame({"a": names[::2], "b": names[1::2], "outcome": np.where(won, "a", "b")})
+    data = prefdensity.Comparisons.from_frame(
+        frame, item_a="a", item_b="b", outcome="outcome", ordered=True, item_features=pd.DataFrame(x, index=names)
+    )
+    bias = prefdensity.fit("linear+logit+position_bias", data, progress=False).draws["position_bias"]
+    assert abs(bias.mean() - 0.8) < 3 * bias.std()
+    assert bias.std() < 0.15
 
 
 def test_a_stage_and_its_layer_must_be_sensible():

@@ -78,7 +78,8 @@ def suit(program: Program, data: Comparisons | Choices) -> list[str]:
         )
     if program.type_layer is not None:
         _require_types(program.type_layer, data)
-    if "first" in program.needs:
+    described = any(each.stage == "utility" and "features" in each.needs for each in program.layers)
+    if "first" in program.needs and not described:
         _require_order(program, data.pairs())
     if "features" in program.needs:
         warnings += _feature_warnings(data)
@@ -164,7 +165,7 @@ def _require_types(types: Layer, data: Comparisons | Choices) -> None:
 
 
 def _require_order(program: Program, data: Comparisons) -> None:
-    """Refuse an order effect that item utilities could stand for exactly."""
+    """Refuse an order effect that utilities of single items could stand for exactly."""
     from scipy.sparse import csr_matrix  # slow to load, as in `data.report`
     from scipy.sparse.linalg import lsqr
 
