@@ -161,9 +161,48 @@ def test_weights_are_used_in_full_or_not_at_all():
         assert post.status.tempering in (0, 1)
 
 
+def test_an_order_effect_that_all_share_has_nearly_its_exact_moments():
+    # 24 pairs of 2 votes each, the first item always shown first: given the effect b, margins are independent
+    wins, votes, scale = np.array([2] * 14 + [1] * 6 + [0] * 4), 2, 1.5
+    rows = [(f"a{k:02d}", f"b{k:02d}", side) for k, won in enumerate(wins) for side in "a" * won + "b" * (votes - won)]
+    extra = [("a00", "b00", "a"), ("b00", "a00", "b")]  # shown in both orders
+    frame = pd.DataFrame(rows + extra, columns=["a", "b", "outcome"])
+    data = pf.Comparisons.from_frame(frame, item_a="a", item_b="b", outcome="outcome", ordered=True)
+    view = view_of(f"utility_scale(fixed={scale})+items+logit+position_bias", data)
+    found = propagated(view, laplace(view))
+    at = view.sites["position_bias"].at.start
+    b = np.linspace(-4, 4, 801)
+    deviation = scale * 2**0.5
+    m = np.linspace(-9, 9, 1501) * deviation
+    prior = np.exp(-0.5 * (m / deviation) ** 2)
+    prior /= prior.sum()
+
+    def chance(won, lost, turned=0):
+        up, down = -np.logaddexp(0, -(m + b[:, None])), -np.logaddexp(0, m + b[:, None])
+        other = -np.logaddexp(0, -(m - b[:, None])) * turned  # the item that is shown second wins
+        return np.log(np.exp(won * up + lost * down + other) @ prior)
+
+    width = 0.5  # of the prior of the effect
+    height = -0.5 * (b / width) ** 2 - 0.5 * np.log(2 * np.pi) - np.log(width)
+    height += chance(wins[0] + 1, votes - wins[0], 1) + sum(chance(won, votes - won) for won in wins[1:])
+    mass = np.exp(height - np.logaddexp.reduce(height))
+    mean = mass @ b
+    sd = np.sqrt(mass @ (b - mean) ** 2)
+    own = torch.zeros(view.dimension, dtype=torch.float64)
+    own[at] = 1.0
+    assert float(found.base[0, at]) == pytest.approx(mean, abs=0.02 * sd)
+    assert float(found.spread[0].covariance(own)[at]) ** 0.5 == pytest.approx(sd, rel=0.02)
+    assert found.log_evidence == pytest.approx(np.logaddexp.reduce(height) + np.log(b[1] - b[0]), abs=0.01)
+
+
 def test_what_it_does_not_fit_is_refused_in_one_sentence():
     data = pairs(np.array([3, 2, 0, 1, 3]), 3)
-    for program in ("davidson", "student_items+logit"):
-        with pytest.raises(FitError, match="ep needs comparisons that feel their margins alone"):
-            pf.fit(program, data, method="ep", progress=False)
-        assert not has_propagation(view_of(program, data))
+    with pytest.raises(FitError, match="ep needs comparisons that feel their margins and at most two numbers"):
+        pf.fit("student_items+logit", data, method="ep", progress=False)
+    assert not has_propagation(view_of("student_items+logit", data))
+    people = pf.Comparisons.from_frame(
+        pd.DataFrame({"a": ["x", "y", "z"], "b": ["y", "z", "x"], "outcome": ["a", "b", "a"], "who": ["p", "q", "p"]}),
+        item_a="a", item_b="b", outcome="outcome", annotator="who",
+    )  # fmt: skip
+    assert not has_propagation(view_of("reliability", people))
+    assert has_propagation(view_of("davidson", people))

@@ -146,15 +146,16 @@ def by_ep(view: View, settings: Settings, report: Report) -> Answer:
     Raises
     ------
     FitError
-        For a program of which more than margins is felt, that is not normal given its scales, or is too large; where
-        these are so sharply known that they have no grid; and where nothing settles.
+        For a program of which more is felt than margins and two numbers, that is not normal given its scales, or is
+        too large; where scales are so sharply known that they have no grid; and where nothing settles.
     """
     found, heights = weighed(view, settings.restarts, settings.seed, report)
     matched = _matched(view, found, heights, settings)
     if matched is None:
         raise FitError(
-            "ep needs comparisons that feel their margins alone, priors that are normal given the scales, scales that "
-            "are not sharply known, and 2,000 parameters at most; use method='auto'"
+            "ep needs comparisons that feel their margins and at most two numbers that all share, priors that are "
+            "normal given the scales, scales that are not sharply known, and 2,000 parameters at most; "
+            "use method='auto'"
         )
     return matched
 

@@ -66,7 +66,7 @@ def fit(
         The comparisons, or choices from sets.
     method
         "laplace": Gaussian at the mode, hyperparameters integrated on a grid, importance-corrected; "ep": Gaussians
-        with the moments of the posterior, for comparisons that feel their margins alone; "variational": the Gaussian
+        with the moments of the posterior, where comparisons feel little but margins; "variational": the Gaussian
         of the highest evidence bound, for programs with curvature by comparison; "svi": a Gaussian guide by
         stochastic steps; "nuts": Markov chains; "map": posterior mode; "mle": maximum likelihood, refused where none
         exists; "auto": laplace, or ep where judgements are few, and where that cannot hold the posterior many short
