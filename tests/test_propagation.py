@@ -75,6 +75,7 @@ def test_a_learned_scale_has_its_exact_posterior_where_a_mode_hides_its_tail():
     view = view_of("bradley_terry", data)
     by_mode = laplace(view)
     assert propagated(view, by_mode).log_evidence == pytest.approx(exact_evidence, abs=0.05)
+    assert post.status.log_evidence == pytest.approx(exact_evidence, abs=0.05)
     weight = by_mode.weight @ (by_mode.base[:, view.hyper[0]] > exact[2]).to(by_mode.weight)
     assert weight < 0.02  # of the 5 % that lie there
 

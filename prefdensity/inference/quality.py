@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -68,7 +68,7 @@ class Checked:
     log_weight_sd
         Standard deviation of the log weights (nats).
     elbo, elbo_se, log_evidence
-        Evidence lower bound, its Monte-Carlo error, and the importance-weighted estimate.
+        Evidence lower bound, its Monte-Carlo error, and the importance-weighted estimate, or that of the approximation.
     effective, proposals
         Kish effective sample size of the smoothed weights, and of how many proposals.
     tempering
@@ -195,8 +195,15 @@ def check_mixture(view: View, mixture: Mixture, draws: int, generator: torch.Gen
 
     The look displaces draws to where the posterior's means are, as far as that is clear, and says how far they may
     still be off. Where weights would make the means no better, which they do not in many dimensions, or are not to be
-    had, these are the draws; everywhere else see `check_guide`.
+    had, these are the draws; everywhere else see `check_guide`. Where the moments of a mixture are right and its draws
+    are not weighed, weights say less of the evidence than the mixture does.
     """
+    checked = _looked(view, mixture, draws, generator)
+    unweighed = mixture.matched and checked.tempering == 0
+    return replace(checked, log_evidence=mixture.log_evidence) if unweighed else checked
+
+
+def _looked(view: View, mixture: Mixture, draws: int, generator: torch.Generator) -> Checked:
     if _PROPOSALS * draws * (view.work + _COORDINATE * view.dimension) < _DEAR:
         return check_guide(view, mixture, draws, generator)
     z, log_q, pick = mixture.drawn(draws, generator)

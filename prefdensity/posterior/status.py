@@ -54,8 +54,8 @@ class FitStatus:
     proposals
         How many draws of the approximation were weighed.
     elbo, elbo_se, log_evidence
-        Evidence lower bound, its Monte-Carlo error, log evidence (nats; importance-weighted, or of nuts by bridge
-        sampling); None for point fits, and the bound for nuts.
+        Evidence lower bound, its Monte-Carlo error, log evidence (nats; importance-weighted, of ep its own
+        where its draws are not weighed, or of nuts by bridge sampling); None for point fits, and the bound for nuts.
         With k exchangeable types the evidence counts all k! labellings, taken to be well apart; the bound counts one.
     log_likelihood
         Log likelihood of the judgements at the point estimate (nats), without multinomial coefficients.
