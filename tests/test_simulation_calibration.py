@@ -64,7 +64,7 @@ def test_replicates_repeat_with_the_seed():
 
 
 def test_refusals():
-    with pytest.raises(DataError, match="replicates=3"):
+    with pytest.raises(DataError, match="replicates must be a whole number of at least 20, not 3"):
         prefdensity.sbc("bradley_terry", design(), replicates=3)
     with pytest.raises(FitError, match="method='map' gives no posterior"):
         prefdensity.sbc("bradley_terry", design(), method="map")
