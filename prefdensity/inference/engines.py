@@ -154,8 +154,8 @@ def by_ep(view: View, settings: Settings, report: Report) -> Answer:
     if matched is None:
         raise FitError(
             "ep needs comparisons that feel their margins and at most two numbers that all share, priors that are "
-            "normal given the scales, scales that are not sharply known, and 2,000 parameters at most; "
-            "use method='auto'"
+            "normal given the scales, scales that are not sharply known, and 2,000 parameters at most; and it need "
+            "not settle where a log likelihood is not concave; use method='auto'"
         )
     return matched
 
