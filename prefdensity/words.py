@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import math
 
+# What the library itself counts, and has a plural; columns and rungs are called as users please.
+_COUNTED = frozenset(
+    ("annotator", "answer", "choice", "comparison", "context", "draw", "group", "item", "label", "outcome", "pair", "point",
+     "preference", "row", "type")
+)  # fmt: skip
+
 
 def percent(probability: float) -> str:
     """Return a probability in words, in the order of the numbers: <1%, 1%, ..., 99%, >99%.
@@ -34,3 +40,9 @@ def share(part: float) -> str:
 def shortened(text: str) -> str:
     """Return a text as errors quote it: not all of one that goes on and on."""
     return text if len(text) <= 80 else f"{text[:60]}... ({len(text)} characters)"
+
+
+def counted(number: float, name: str) -> str:
+    """Return so many of what is called so: "39 items", "1 item"; of what users named "39 values of 'category'"."""
+    plural = "" if number == 1 else "s"
+    return f"{number:,.10g} {name}{plural}" if name in _COUNTED else f"{number:,.10g} value{plural} of {name!r}"

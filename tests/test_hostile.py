@@ -87,7 +87,7 @@ OPTIONS = [
     (["describe", "votes.csv", "--label", "a=a", "--label", "a=b"], "--label says both a=a and a=b"),
     (["describe", "votes.csv", "--outcome", "who"], r"Name the right one with --outcome$"),
     (["describe", "arena.csv", "--format", "arena"], "--format-option both_bad=tie or --format-option both_bad=drop"),
-    (["describe", "votes.csv", "--item-features", "bare.csv"], "needs items' labels, then numbers"),
+    (["describe", "votes.csv", "--item-features", "bare.csv"], "needs a column of item labels, then numbers"),
     (["fit", "votes.csv", "--model", "bradley_terry", "--out", "n" * 300], "too long"),
     (["describe", "n" * 300 + ".csv"], "too long"),
     (["describe", "nul\0.csv"], "names no file that can be read"),
@@ -97,7 +97,7 @@ OPTIONS = [
     (["pcal", "design", "nothing.csv", "--budget", "3", "--cost", "10"], "no file nothing.csv"),
     (["pcal", "design", "votes.csv", "--budget", "3", "--cost", "10", "--out", "votes.csv"], "is a file; --out names"),
     (["judge-study", "--truths", "nonesuch"], "nonesuch"),
-    (["select", "votes.csv", "--model", "bradley_terry", "--items", "bare.csv"], "needs items' labels"),
+    (["select", "votes.csv", "--model", "bradley_terry", "--items", "bare.csv"], "needs a column of item labels"),
 ]
 
 

@@ -33,6 +33,7 @@ from prefdensity.programs.cells import Cells
 from prefdensity.programs.tables import by_entry, entries
 from prefdensity.programs.tabulate import cells_of
 from prefdensity.shown import Telling
+from prefdensity.words import counted
 
 if TYPE_CHECKING:
     from prefdensity.programs.layers import Program
@@ -110,7 +111,7 @@ class Elpd(Telling):
         return pd.DataFrame({self.unit: self.labels, **columns, "weight": self.weight})
 
     def __str__(self) -> str:
-        text, units = f"elpd {self.elpd:.1f} (se {self.se:.1f})", f"over {len(self.elpd_i)} {self.unit}s"
+        text, units = f"elpd {self.elpd:.1f} (se {self.se:.1f})", f"over {counted(len(self.elpd_i), self.unit)}"
         if np.isnan(self.p_loo):  # of folds there are no weights
             return f"{text}, {units}; by refits without them"
         text = f"{text}, p_loo {self.p_loo:.1f}, {units}"

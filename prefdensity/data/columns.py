@@ -22,6 +22,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from prefdensity.errors import DataError
+from prefdensity.words import counted
 
 # Whole floats are exact up to here; beyond, two ids may have become one, and counts do not add up.
 EXACT = 2.0**53
@@ -289,7 +290,7 @@ def _rows_by_label(frame: pd.DataFrame, labels: Sequence[str], role: str, per: s
     """Return the row of every label in a frame that is indexed by them."""
     _require_frame(frame, role, per)
     if not len(frame.columns):
-        raise DataError(f"{role} has no column of numbers beside the {per}s' labels; it needs one at least")
+        raise DataError(f"{role} has no column of numbers beside {per} labels; it needs one at least")
     index = pd.Index(index_labels(frame.index, role), dtype=object)
     doubled = index[index.duplicated()]
     if len(doubled):
@@ -298,7 +299,7 @@ def _rows_by_label(frame: pd.DataFrame, labels: Sequence[str], role: str, per: s
     if (at < 0).any():
         first = labels[int((at < 0).argmax())]
         raise DataError(
-            f"{role} lacks {int((at < 0).sum())} of {len(labels)} {per}s, first {first!r}; index it by {per} label"
+            f"{role} lacks {int((at < 0).sum())} of {counted(len(labels), per)}, first {first!r}; index it by {per} label"
             + ("; rows of an array are labelled by feature_labels" if role == "item_features" else "")
         )
     return at

@@ -33,7 +33,9 @@ def label_table(given: str | Path, labels: Any = None, per: str = "item") -> pd.
     _require_array(labels, path)
     table = read_rows(path)
     if len(table.columns) < 2:
-        raise DataError(f"{path} has the columns {listed(table.columns)}; it needs {per}s' labels, then numbers")
+        raise DataError(
+            f"{path} has the columns {listed(table.columns)}; it needs a column of {per} labels, then numbers"
+        )
     label = stored_index(path) or table.columns[0]
     none = empty(table[label])
     if none.any():

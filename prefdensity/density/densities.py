@@ -14,6 +14,7 @@ from scipy.special import logsumexp
 
 from prefdensity.density.domains import Domain
 from prefdensity.errors import DataError
+from prefdensity.words import counted
 
 Array = NDArray[Any]
 
@@ -53,7 +54,7 @@ class Density:
     k_hat: Array | None = None
 
     def __repr__(self) -> str:
-        axes = ", ".join(f"{n} {name}s" for n, name in zip(self.log_p.shape, self.dims, strict=True))
+        axes = ", ".join(counted(n, name) for n, name in zip(self.log_p.shape, self.dims, strict=True))
         return f"Density({axes})"
 
     @property

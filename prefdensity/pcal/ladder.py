@@ -25,6 +25,7 @@ from prefdensity.pcal.nonresponse import losses
 from prefdensity.pcal.nuisances import least_squares
 from prefdensity.pcal.purchase_checks import score_test
 from prefdensity.pcal.solved import Solved, assemble
+from prefdensity.words import counted
 
 Array = NDArray[Any]
 
@@ -133,7 +134,7 @@ class LadderEstimate(Solved):
         tests = self.purchase_tests()
         wrong = tests[tests["p_value"] < _ALARMS / len(tests)].to_dict("records")
         said = [
-            f"{row['bought']:,} {row['rung']}s were bought where {row['planned']:,.0f} were planned "
+            f"{counted(row['bought'], row['rung'])} were bought where {row['planned']:,.0f} were planned "
             f"({row['test']}: p {row['p_value']:.1g}): what was bought did not come back, the probabilities are not "
             "those bought by, or a measure is made otherwise where more is bought; intervals need all three"
             for row in wrong
@@ -158,7 +159,9 @@ class LadderEstimate(Solved):
                 "weigh by the chance of coming back, or nothing about a unit may go with its loss"
             )  # fmt: skip
             tested = " and it goes with what was seen of them" if row["p_value"] < _ALARMS else ""
-            out.append(f"{lost:,} of {row['asked']:,} {row['rung']}s asked for never came back{tested}: {how}{off}")
+            out.append(
+                f"{lost:,} of {counted(row['asked'], row['rung'])} asked for never came back{tested}: {how}{off}"
+            )
         return out
 
 

@@ -19,6 +19,7 @@ from scipy.special import chdtrc, fdtrc
 
 from prefdensity.errors import DataError
 from prefdensity.judged.units import COMPARED, LABELLED, TIE, A, B, Judged
+from prefdensity.words import counted
 
 Array = NDArray[Any]
 
@@ -121,7 +122,9 @@ class Purchases:
         out = []
         for row in self.counts[self.counts["p_value"] < _AWAY].to_dict("records"):
             came = row["came_back"] if np.isnan(row["asked_for"]) else row["asked_for"]
-            out.append(f"{came:,.0f} {row['level']}s where {row['planned']:,.0f} were planned (p {row['p_value']:.1g})")
+            out.append(
+                f"{counted(came, row['level'])} where {row['planned']:,.0f} were planned (p {row['p_value']:.1g})"
+            )
         planned = self.tests[self.tests["test"].str.endswith("against the plan") & (self.tests["p_value"] < _AWAY)]
         return out + [f"{row['test']} (p {row['p_value']:.1g})" for row in planned.to_dict("records")]
 
@@ -176,7 +179,7 @@ class Purchases:
         lost = {level: count for level, count in self.lost.items() if count}
         if lost:
             asked = self.counts.set_index("level")["asked_for"]
-            said = " and ".join(f"{n:,} of {asked[level]:,.0f} {level}s" for level, n in lost.items())
+            said = " and ".join(f"{n:,} of {counted(asked[level], level)}" for level, n in lost.items())
             back = self.tests[self.tests["test"].str.endswith("came back")]
             seen = [f"{row['test']}: p {row['p_value']:.1g}" for row in back.to_dict("records")]
             how = (

@@ -232,7 +232,7 @@ def _require_whole(post: Draws) -> None:
     vocabularies = {"item": post.items, "annotator": post.annotators, "outcome": post.outcomes, **post.labels_of}
     for kind, labels in vocabularies.items():
         if len(set(labels)) < len(labels):
-            raise ValueError(f"two of its {kind}s have one label")
+            raise ValueError(f"its labels of {kind} hold one twice")
 
 
 def _require_numbers(what: str, values: Any, shape: tuple[int, ...]) -> None:
