@@ -6,9 +6,8 @@ import math
 
 # What the library itself counts, and has a plural; columns and rungs are called as users please.
 _COUNTED = frozenset(
-    ("annotator", "answer", "choice", "comparison", "context", "draw", "group", "item", "label", "outcome", "pair", "point",
-     "preference", "row", "type")
-)  # fmt: skip
+    ("annotator answer choice comparison context draw group item label outcome pair point preference row type").split()
+)
 
 
 def percent(probability: float) -> str:

@@ -1,15 +1,19 @@
-"""Independent tasks on the workers that the caller's joblib configuration names; a killed worker's are redone."""
+"""Independent tasks on the workers that the caller's joblib configuration names; a killed worker's are redone.
+
+What Ctrl-C ends keeps the tasks that are complete.
+"""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
 from joblib import Parallel, delayed
 
 from prefdensity.errors import FitError
+from prefdensity.progress import Report
 
 T = TypeVar("T")
 
@@ -49,6 +53,34 @@ def each(function: Callable[..., T], calls: Sequence[tuple[Any, ...]], jobs: int
                     f"workers were killed {_PATIENCE} times in a row, in or after task {done + 1} of {len(calls)}; "
                     "most often for want of memory: use fewer jobs, or smaller tasks"
                 ) from error
+
+
+def gathered(found: Iterable[T], of: int, least: int, what: str, report: Report) -> tuple[list[T], tuple[str, ...]]:
+    """Return the results of tasks, and after Ctrl-C those that are complete, with a note that says so.
+
+    Parameters
+    ----------
+    found
+        Yields a result at a time, as `each` does.
+    of
+        How many there will be.
+    least
+        How many say something; Ctrl-C before is raised.
+    what
+        What they are, in the plural.
+    report
+        Is told of every result.
+    """
+    complete: list[T] = []
+    try:
+        for result in found:
+            complete.append(result)
+            report(what, len(complete), of)
+    except KeyboardInterrupt:
+        if len(complete) < least:
+            raise
+        return complete, (f"Interrupted: {len(complete)} of {of} {what} are complete.",)
+    return complete, ()
 
 
 def _killed() -> tuple[type[Exception], ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,9 @@ from prefdensity.programs.loading import load_program
 from prefdensity.programs.running import run
 from prefdensity.programs.suitability import suit
 from prefdensity.programs.tabulate import cells_of
-from prefdensity.progress import Report, progress as show_progress
+from prefdensity.progress import progress as show_progress
 from prefdensity.shown import Tabled
+from prefdensity.workers import gathered
 
 Array = NDArray[Any]
 
@@ -54,11 +55,14 @@ class RankReport(Tabled):
         quantity, mean_rank (1/2 expected, in units of the largest rank), p_value (chi-square, uniform ranks).
     usable
         Share of fits with k-hat below 0.7 (of those that have one).
+    notes
+        How many replicates there are, where Ctrl-C ended them.
     """
 
     ranks: pd.DataFrame
     table: pd.DataFrame
     usable: float
+    notes: tuple[str, ...] = ()
 
     @property
     def flagged(self) -> bool:
@@ -70,7 +74,7 @@ class RankReport(Tabled):
         head = f"{len(self.ranks)} replicates, k-hat below {K_USABLE} in {self.usable:.0%} of the fits"
         if self.flagged:
             lines += "\nThe guide does not hold the posterior in most fits: these ranks do not judge the program."
-        return f"{head}\n{lines}"
+        return "\n".join([head, lines, *self.notes])
 
 
 def sbc(
@@ -124,33 +128,24 @@ def sbc(
     data = of_two(data, "sbc")
     blank = replace(data, **columns(program.outcomes, np.zeros(len(data), np.intp)))
     suit(program, blank)
+    made = _replicated(program, blank, replicates, seed, method)
     with show_progress(progress) as report:
-        rows, k_hats = _replicated(program, blank, replicates, seed, method, report)
-    ranks = pd.DataFrame(rows)
-    known = np.array(k_hats)[np.isfinite(k_hats)]
-    return RankReport(ranks, _uniformity(ranks), float((known < K_USABLE).mean()) if len(known) else np.nan)
+        found, notes = gathered(made, replicates, _FEWEST, "replicates", report)
+    ranks = pd.DataFrame([each for each, _ in found])
+    known = np.array([k_hat for _, k_hat in found if k_hat is not None])
+    usable = float((known < K_USABLE).mean()) if len(known) else np.nan
+    return RankReport(ranks, _uniformity(ranks), usable, notes)
 
 
 def _replicated(
-    program: Program, blank: Comparisons, replicates: int, seed: int, method: str, report: Report
-) -> tuple[list[dict[str, int]], list[float]]:
-    """Return ranks and k-hat of every replicate; after Ctrl-C of those that there are, if they are enough."""
+    program: Program, blank: Comparisons, replicates: int, seed: int, method: str
+) -> Iterator[tuple[dict[str, int], float | None]]:
+    """Yield ranks and k-hat of every replicate."""
     design, cells = _distinct(program, blank)
-    rows: list[dict[str, int]] = []
-    k_hats: list[float] = []
     for number, stream in enumerate(np.random.SeedSequence(seed).generate_state(replicates)):
-        try:
-            made, truth, chance = _simulated(program, design, cells, int(stream))
-            post = fit_wholly(program, made, method=method, seed=number, draws=_DRAWS, chains=1, progress=False)
-            ranks = _ranked(post, truth, cells, chance)
-        except KeyboardInterrupt:
-            if len(rows) < _FEWEST:
-                raise
-            break
-        rows.append(ranks)
-        k_hats.append(np.nan if post.status.k_hat is None else post.status.k_hat)
-        report("simulating and fitting", number + 1, replicates)
-    return rows, k_hats
+        made, truth, chance = _simulated(program, design, cells, int(stream))
+        post = fit_wholly(program, made, method=method, seed=number, draws=_DRAWS, chains=1, progress=False)
+        yield _ranked(post, truth, cells, chance), post.status.k_hat
 
 
 def _ranked(post: Posterior, truth: dict[str, Array], cells: Cells, chance: Array) -> dict[str, int]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from prefdensity.cli.bundles import with_bundles
-from prefdensity.cli.shell import require_writable, results, whole
+from prefdensity.cli.shell import leave, require_writable, results, whole
 from prefdensity.cli.table import reads_a_table
 from prefdensity.errors import DataError
 
@@ -280,3 +280,4 @@ def select_study(
         name = world if saved is None else saved.name
         write_selection_study_report(found, folder / "report.html", f"Which pairs to ask: {name}")
         selection_plots.learning_curves(found).savefig(folder / "learning_curves.svg")
+    leave(found.notes)

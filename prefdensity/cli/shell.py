@@ -208,3 +208,9 @@ def results(out: Path) -> Iterator[Path]:
         yield folder
         names = sorted(path.name for path in folder.iterdir())
     typer.echo(f"wrote {out}: {', '.join(names)}")
+
+
+def leave(notes: Sequence[str]) -> None:
+    """Leave with the code of Ctrl-C where there are notes that a study was ended before it was complete."""
+    if notes:
+        raise typer.Exit(INTERRUPTED)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from prefdensity.cli.shell import require_writable, results
+from prefdensity.cli.shell import leave, require_writable, results
 
 
 def judge_study(
@@ -44,9 +44,10 @@ def judge_study(
     typer.echo(str(found))
     with results(out) as folder:
         found.table.to_csv(folder / "table.csv", index=False)
-        write_study_report(found.table, found.settings, folder / "report.html", "What a wrong model of the judge costs")
+        write_study_report(found, folder / "report.html", "What a wrong model of the judge costs")
         study_plots.lengths(found.table).savefig(folder / "lengths.svg")
         study_plots.coverage(found.table).savefig(folder / "coverage.svg")
+    leave(found.notes)
 
 
 def study(
@@ -75,3 +76,4 @@ def study(
     with results(out) as folder:
         found.table.to_csv(folder / "table.csv", index=False)
         write_world_study_report(found, folder / "report.html", world.stem)
+    leave(found.notes)

@@ -299,7 +299,8 @@ def _rows_by_label(frame: pd.DataFrame, labels: Sequence[str], role: str, per: s
     if (at < 0).any():
         first = labels[int((at < 0).argmax())]
         raise DataError(
-            f"{role} lacks {int((at < 0).sum())} of {counted(len(labels), per)}, first {first!r}; index it by {per} label"
+            f"{role} lacks {int((at < 0).sum())} of {counted(len(labels), per)}, first {first!r}; "
+            + f"index it by {per} label"
             + ("; rows of an array are labelled by feature_labels" if role == "item_features" else "")
         )
     return at

@@ -28,7 +28,7 @@ from prefdensity.programs.defaults import STUDIED
 from prefdensity.programs.judged_cells import label_grid
 from prefdensity.progress import progress as progress_bar
 from prefdensity.shown import Tabled
-from prefdensity.workers import each
+from prefdensity.workers import each, gathered
 
 Array = NDArray[Any]
 Predictions = tuple[Array, Array]  # E[Y | x, w] [unit]; E[Y | x, w, verdicts] [unit, what the judges may say]
@@ -156,16 +156,19 @@ class JudgeStudy(Tabled):
         bias_se, rmse_se, length_se, coverage_se.
     settings
         What was asked for.
+    notes
+        How much of it there is, where Ctrl-C ended the study: pilots of some judges, or of all.
     """
 
     table: pd.DataFrame
     settings: dict[str, Any]
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         wide = self.table.pivot_table(
             index=["truth", "design", "nuisance"], columns="calibration", values="length", sort=False
         )
-        return wide.to_string(float_format=lambda v: f"{v:.3f}")
+        return "\n".join([wide.to_string(float_format=lambda v: f"{v:.3f}"), *self.notes])
 
 
 def judge_study(
@@ -194,6 +197,10 @@ def judge_study(
     progress
         Show a progress bar on stderr; None: if it is a terminal.
 
+    Returns
+    -------
+    JudgeStudy. After Ctrl-C that of the judges and pilots that are complete, if there are any.
+
     Raises
     ------
     DataError
@@ -210,17 +217,14 @@ def judge_study(
     sizes = (replicates // pilots, units, pilot_units)
     shares = [
         (truth, pilot, tuple(nuisances), sizes, budget, cost, shift, seed)
+        for pilot in range(pilots)  # of which every judge has as many, wherever this is ended
         for truth in truths
-        for pilot in range(pilots)
     ]
-    found: list[pd.DataFrame] = []
     with progress_bar(progress) as report:
-        for frame in each(_cell, shares, jobs):
-            found.append(frame)
-            report("judges and pilots", len(found), len(shares))
+        found, notes = gathered(each(_cell, shares, jobs), len(shares), 1, "pilots of judges", report)
     settings = {"replicates": sizes[0] * pilots, "pilots": pilots, "units": units, "pilot_units": pilot_units,
                 "budget": budget, "cost": cost, "shift": shift, "seed": seed}  # fmt: skip
-    return JudgeStudy(_summary(pd.concat(found, ignore_index=True)), settings)
+    return JudgeStudy(_summary(pd.concat(found, ignore_index=True)), settings, notes)
 
 
 def _cell(

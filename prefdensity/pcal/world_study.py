@@ -25,6 +25,7 @@ from prefdensity.pcal.rounds import pooled, together
 from prefdensity.programs.loading import import_file
 from prefdensity.progress import progress as progress_bar
 from prefdensity.shown import Tabled
+from prefdensity.workers import gathered
 
 Interval = tuple[float, float, float]  # estimate, lower, upper
 Estimator = Callable[[Measured, Measured, float, float, int], Interval]  # of a pilot, units, money, level and a seed
@@ -100,14 +101,18 @@ class WorldStudy(Tabled):
         their Monte-Carlo errors bias_se, length_se, coverage_se, failed (replicates without an interval), seconds (CPU,
         of one replicate).
     settings
-        What was asked for.
+        What was asked for, and how many replicates there are.
+    notes
+        How many draws there are, where Ctrl-C ended the study.
     """
 
     table: pd.DataFrame
     settings: dict[str, Any]
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return self.table.to_string(index=False, float_format=lambda value: f"{value:.4g}")
+        table = self.table.to_string(index=False, float_format=lambda value: f"{value:.4g}")
+        return "\n".join([table, *self.notes])
 
 
 def world_study(
@@ -143,6 +148,10 @@ def world_study(
     progress
         Show a progress bar on stderr; None: if it is a terminal.
 
+    Returns
+    -------
+    WorldStudy. After Ctrl-C that of the draws that are complete, if they are two or more.
+
     Raises
     ------
     DataError
@@ -154,22 +163,25 @@ def world_study(
         raise DataError(f"an estimator of the world is called {taken[0]!r}, as one of ours; call it something else")
     if replicates < 2:
         raise DataError(f"replicates={replicates} must be at least 2")
-    rows = []
+
+    def measured(number: int) -> list[tuple[Any, ...]]:
+        rng = np.random.default_rng([seed, number])
+        first, rest = world.units(rng, pilot), world.units(rng, units)
+        rows = []
+        for name, estimator in (_OURS | others).items():
+            began = time.process_time()
+            try:
+                found = tuple(map(float, estimator(first, rest, money, level, number)))
+            except FitError:  # such as a rate without any event
+                found = (np.nan,) * 3
+            rows.append((name, number, *found, time.process_time() - began))
+        return rows
+
     with progress_bar(progress) as report:
-        for number in range(replicates):
-            rng = np.random.default_rng([seed, number])
-            first, rest = world.units(rng, pilot), world.units(rng, units)
-            for name, estimator in (_OURS | others).items():
-                began = time.process_time()
-                try:
-                    found = tuple(map(float, estimator(first, rest, money, level, number)))
-                except FitError:  # such as a rate without any event
-                    found = (np.nan,) * 3
-                rows.append((name, number, *found, time.process_time() - began))
-            report("draws", number + 1, replicates)
+        draws, notes = gathered(map(measured, range(replicates)), replicates, 2, "draws", report)
     columns = ["estimator", "replicate", "estimate", "lower", "upper", "seconds"]
-    settings = {"pilot": pilot, "money": money, "units": units, "replicates": replicates, "level": level, "seed": seed}
-    return WorldStudy(_summary(pd.DataFrame(rows, columns=columns), world.truth), settings)
+    settings = {"pilot": pilot, "money": money, "units": units, "replicates": len(draws), "level": level, "seed": seed}
+    return WorldStudy(_summary(pd.DataFrame(sum(draws, []), columns=columns), world.truth), settings, notes)
 
 
 def _summary(rows: pd.DataFrame, truth: float) -> pd.DataFrame:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from prefdensity.reporting.parts import Bars, Listing, Numbers, PageColumn, Page
 if TYPE_CHECKING:
     import pandas as pd
 
+    from prefdensity.pcal.study import JudgeStudy
     from prefdensity.pcal.world_study import WorldStudy
 
 _ALONE = "label_only"
@@ -22,15 +22,13 @@ _SHOWN = "split"  # the calibration of the first screen: the recommended one whe
 _NOMINAL, _FAR = 0.9, 3.0  # coverage, and Monte-Carlo standard errors below it that are told
 
 
-def write_study_report(
-    table: pd.DataFrame, settings: Mapping[str, Any], path: str | os.PathLike[str], title: str
-) -> Path:
+def write_study_report(study: JudgeStudy, path: str | os.PathLike[str], title: str) -> Path:
     """Write a self-contained page about what a wrong model of the judge costs: lengths, coverage, bias.
 
     Parameters
     ----------
-    table, settings
-        Those of `prefdensity.study.JudgeStudy`.
+    study
+        From `prefdensity.judge_study`.
     path
         File to write. It appears whole or not at all.
     title
@@ -41,7 +39,7 @@ def write_study_report(
     Path
         The file written.
     """
-    table = _against_labels(table)
+    table = _against_labels(study.table)
     bought = table[table["calibration"] != _ALONE]
     kinds = list(dict.fromkeys(bought["calibration"]))
     shown = _SHOWN if _SHOWN in kinds else kinds[0]
@@ -67,13 +65,13 @@ def write_study_report(
             f"With {shown} calibration, intervals are {low:.0%} to {high:.0%} as long as those of labels alone, over "
             f"all judges and assumptions that were tried.{harm}"
         ],
-        verdict=[says],
+        verdict=[says, *study.notes],
         next=["Use the nuisance whose lengths are short under every judge that you think possible."],
-        stands=True if short.empty else None,
+        stands=True if short.empty and not study.notes else None,
         plot=_table(first, caption, True),
         sections=[
             Section("Lengths and coverage", parts=[_table(table, every, False)]),
-            Section("Settings", parts=[Listing({name: str(value) for name, value in settings.items()})]),
+            Section("Settings", parts=[Listing({name: str(value) for name, value in study.settings.items()})]),
         ],
     )  # fmt: skip
     return page.write(path)
@@ -134,9 +132,9 @@ def write_world_study_report(study: WorldStudy, path: str | os.PathLike[str], ti
         title,
         f"{study.settings['replicates']:,} draws of a world, {len(table)} estimators",
         [_shortest(best, table)],
-        verdict=_held(table[short], table, level),
+        verdict=[*_held(table[short], table, level), *study.notes],
         next=["Buy more labels: none can be relied on." if best is None else f"Use {best['estimator']}."],
-        stands=None if short.any() else True,
+        stands=None if short.any() or study.notes else True,
         plot=_estimators(table, short.tolist(), level),
         sections=[
             Section("Estimators", parts=[plain("Errors, lengths and coverage with their Monte-Carlo errors.", table)]),

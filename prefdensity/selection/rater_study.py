@@ -28,6 +28,7 @@ from prefdensity.selection.candidates import with_items
 from prefdensity.selection.rules import uniform_hash
 from prefdensity.selection.select import by_quota, select
 from prefdensity.shown import Telling
+from prefdensity.workers import gathered
 
 Array = NDArray[Any]
 Pairs = list[tuple[str, str]]
@@ -205,21 +206,16 @@ def rater_study(
 def _simulated(
     post: Posterior, budgets: Sequence[int], seeds: int, most: int | None, seed: int, report: Report
 ) -> RaterStudy:
-    rows: list[tuple[int, str, int, float]] = []
-    notes: tuple[str, ...] = ()
-    try:
-        for number in range(seeds):
-            world = _World(post, int(np.random.SeedSequence([seed, number]).generate_state(1)[0] >> 1))
-            curves = []
-            for k, way in enumerate(ASSIGNMENTS):
-                curves += [(number, way, *point) for point in world.curve(way, budgets, most)]
-                report("simulating", number + (k + 1) / len(ASSIGNMENTS), seeds)
-            rows += curves
-    except KeyboardInterrupt:
-        if number < 2:
-            raise
-        notes = (f"Interrupted: {number} of {seeds} simulations are complete.",)
-    return RaterStudy(pd.DataFrame(rows, columns=["seed", "assignment", "labels", "correlation"]), notes)
+    def curves(number: int) -> list[tuple[int, str, int, float]]:
+        world = _World(post, int(np.random.SeedSequence([seed, number]).generate_state(1)[0] >> 1))
+        rows = []
+        for k, way in enumerate(ASSIGNMENTS):
+            rows += [(number, way, *point) for point in world.curve(way, budgets, most)]
+            report("simulations", number + (k + 1) / len(ASSIGNMENTS), seeds)
+        return rows
+
+    found, notes = gathered(map(curves, range(seeds)), seeds, 2, "simulations", report)
+    return RaterStudy(pd.DataFrame(sum(found, []), columns=["seed", "assignment", "labels", "correlation"]), notes)
 
 
 class _World:

@@ -24,7 +24,7 @@ from prefdensity.selection.pair_sets import AllPairs, pair_keys
 from prefdensity.selection.rules import RULES, Situation, choose, uniform_hash
 from prefdensity.selection.worlds import Fitted, Votes, World, items, world_of
 from prefdensity.shown import Telling
-from prefdensity.workers import each
+from prefdensity.workers import each, gathered
 
 Array = NDArray[Any]
 
@@ -44,7 +44,7 @@ class SelectionStudy(Telling):
         Frame [seed x rule x budget]: seed, rule, labels, correlation (Spearman, of scores with true rewards of items to
         be judged by), slope (of true rewards on scores there: 1 if calibrated, less if scores claim too much).
     notes
-        What to beware of.
+        How many simulations there are, where Ctrl-C ended the study.
     """
 
     curves: pd.DataFrame
@@ -153,19 +153,12 @@ def selection_study(
     _require(rules, world, candidates, budgets, seeds)
     make = _truths(world) if isinstance(world, Posterior) else world_of(world)
     protocol = _Protocol(budgets, items_per_round, candidates, draws)
-    rows: list[Point] = []
-    notes: tuple[str, ...] = ()
+    simulations = [(make, protocol, rules, seed, number) for number in range(seeds)]
     with progress_bar(progress) as report:
-        try:
-            simulations = [(make, protocol, rules, seed, number) for number in range(seeds)]
-            for number, found in enumerate(each(_simulation, simulations, jobs)):
-                rows += found
-                report("simulating", number + 1, seeds)
-        except KeyboardInterrupt:
-            if len(rows) < 2 * len(rules) * len(budgets):
-                raise
-            notes = (f"Interrupted: {rows[-1][0] + 1} of {seeds} simulations are complete.",)
-    return SelectionStudy(pd.DataFrame(rows, columns=["seed", "rule", "labels", "correlation", "slope"]), notes)
+        found, notes = gathered(each(_simulation, simulations, jobs), seeds, 2, "simulations", report)
+    return SelectionStudy(
+        pd.DataFrame(sum(found, []), columns=["seed", "rule", "labels", "correlation", "slope"]), notes
+    )
 
 
 def _simulation(
