@@ -158,6 +158,32 @@ def test_a_checkpoint_that_cannot_be_written_is_known_before_the_work(tmp_path):
             prefdensity.fit("davidson", DATA, method="svi", checkpoint=path)
 
 
+@pytest.mark.parametrize("method", ["laplace", "ep", "variational", "nuts", "map", "mle"])
+def test_a_checkpoint_is_refused_by_methods_that_keep_none(tmp_path, monkeypatch, method):
+    with pytest.raises(FitError, match=f"checkpoint='.*state.npz' would stay empty: method='{method}' keeps none"):
+        prefdensity.fit("davidson", DATA, method=method, checkpoint=tmp_path / "state.npz")
+    monkeypatch.chdir(tmp_path)
+    asked = ["fit", "example:puddings", "--model", "davidson", "--method", method, "--checkpoint", "state.npz", "-q"]
+    result = CliRunner().invoke(main.app, asked)
+    assert result.exit_code == 2
+    assert f"--checkpoint state.npz would stay empty: --method {method} keeps none; --method svi does" in result.output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_that_auto_came_to_a_method_without_checkpoint_is_said(tmp_path):
+    kept = {"checkpoint": tmp_path / "state.npz", "draws": 100}
+    told = [each for each in prefdensity.fit("davidson", DATA, **kept).status.warnings if "checkpoint" in each]
+    assert len(told) == 1
+    assert "auto came to laplace, which keeps none" in told[0]
+    assert not any("checkpoint" in each for each in prefdensity.fit("davidson", DATA, draws=100).status.warnings)
+    network = prefdensity.Comparisons.from_frame(
+        DATA.to_frame(), item_features=pd.DataFrame({"size": range(len(DATA.items))}, index=list(DATA.items))
+    )
+    for method in ("laplace", "auto"):  # which keep the modes of an ensemble
+        found = prefdensity.fit("neural(width=2, depth=1)+davidson", network, method=method, restarts=1, **kept)
+        assert not any("checkpoint" in each for each in found.status.warnings)
+
+
 @pytest.fixture
 def interrupted(monkeypatch):
     """Ctrl-C after the first window of every svi run."""

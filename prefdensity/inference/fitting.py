@@ -27,6 +27,7 @@ from prefdensity.inference.guide import KINDS
 from prefdensity.inference.methods import METHODS, infer
 from prefdensity.inference.mode import sites_at_modes
 from prefdensity.inference.reported import kept, reported
+from prefdensity.inference.stochastic import KEEPS_A_CHECKPOINT
 from prefdensity.inference.streamed import parts_for
 from prefdensity.inference.tails import prior_tails
 from prefdensity.inference.view import View
@@ -86,7 +87,8 @@ def fit(
     threads, progress
         CPU threads to use; a progress bar on stderr (None: if it is a terminal).
     checkpoint
-        File in which svi keeps its state, to be resumed with the same result; removed when the fit is complete.
+        File in which svi, or an ensemble, keeps its state, to be resumed with the same result; removed when the fit is
+        complete. Refused for methods that keep none; where auto comes to one of these its warnings say so.
 
     Returns
     -------
@@ -101,6 +103,7 @@ def fit(
     steps = {"restarts": restarts, "max_steps": max_steps, "batch": batch, "chains": chains, "warmup": warmup}
     seed = _require_settings(method, guide, device, checkpoint, draws=draws, seed=seed, threads=threads, **steps)
     warnings, pairs, view = suit(program, data), data.pairs(), viewed(program, data)
+    _require_kept(checkpoint, method, view)
     view, place, parts = _placed(view, device, method)
     if "utility" in view.sites:  # items that features place need not meet
         warnings += existence_warnings(pairs)
@@ -156,7 +159,7 @@ def _status(
         device=settings.place,
         parts=settings.parts,
         settings=asked,
-        warnings=(*warnings, *tails, *answer.warnings),
+        warnings=(*warnings, *tails, *answer.warnings, *_unkept(answer, settings)),
         versions=dict(_versions()),
         **answer.facts,
     )
@@ -220,6 +223,24 @@ def _restarts(view: View, method: str) -> int:
     if view.program.type_layer is not None:
         return 8 if view.work < _LARGE else 3  # in a large table clusters of annotators are hardly missed
     return 1 if view.program.unimodal else 4
+
+
+def _require_kept(checkpoint: str | Path | None, method: str, view: View) -> None:
+    """Refuse a checkpoint that nobody would keep; what "auto" comes to is not known before."""
+    modes = sites_at_modes(view) and method not in ("map", "mle")  # those of an ensemble are kept by every method
+    if checkpoint is not None and method not in ("auto", *KEEPS_A_CHECKPOINT) and not modes:
+        raise FitError(
+            f"checkpoint='{checkpoint}' would stay empty: method={method!r} keeps none; "
+            f"method={KEEPS_A_CHECKPOINT[0]!r} does, or leave it out"
+        )
+
+
+def _unkept(answer: Answer, settings: Settings) -> list[str]:
+    """Return that no checkpoint was kept, where one was asked for and "auto" came to a method that keeps none."""
+    method = answer.facts["method"]
+    if settings.checkpoint is None or method in KEEPS_A_CHECKPOINT or answer.members:
+        return []
+    return [f"checkpoint {settings.checkpoint} was not needed: auto came to {method}, which keeps none"]
 
 
 def _require_numbers(**settings: int | None) -> None:

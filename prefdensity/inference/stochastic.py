@@ -22,6 +22,7 @@ from prefdensity.inference.streamed import Streamed
 from prefdensity.inference.view import View
 from prefdensity.progress import Report
 
+KEEPS_A_CHECKPOINT = ("svi",)  # methods that take these steps, and keep where they are
 # A full covariance has dimension^2 / 2 parameters; beyond this their noise costs more than they buy.
 _FULL = 300
 _TRACE = 2000  # numbers of a trace that are kept
