@@ -96,7 +96,7 @@ def test_a_pcal_interval_is_shorter_by_a_better_program():
     found = prefdensity.cost(post, data, "reliability", labels=labels)
     row = found.table.set_index("quantity").loc["PCAL interval"]
     assert row["by_simpler"] > row["by_fuller"] > 0
-    with pytest.raises(DataError, match="labels name 'x', which is no item"):
+    with pytest.raises(DataError, match="labels: 'x' is no item"):
         prefdensity.cost(post, data, found.fuller, labels={"x": 1.0})
 
 

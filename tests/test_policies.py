@@ -158,7 +158,7 @@ def test_types_and_nobody_in_particular():
         ({"nats": [2.0]}, "nats=2: .* is 1.39 nats away at most"), ({"nats": [-1]}, "nats=-1"),
         ({"caution": 1.5}, "caution=1.5 must lie between"), ({"draws": 1}, "draws=1 must be 2 or more"),
         ({"groups": "country"}, "reads no labels called 'country'"), ({"groups": {}}, "names no group"),
-        ({"reference": {"q0.0": 1.0}}, "for 'q0.1' it does not"),
+        ({"reference": {"q0.0": 1.0}}, "reference lacks 23 of 24 items, first 'q0.1'"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_refused(fitted, arguments, message):

@@ -1,5 +1,7 @@
 """What is asked of the wrong thing is refused in one sentence, and Ctrl-C ends what goes on with a fit."""
 
+import inspect
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,10 +9,11 @@ from contract import table
 from typer.testing import CliRunner
 
 import prefdensity
-from prefdensity import DataError, FitError, PrefDensityError, ProgramError
+from prefdensity import DataError, FitError, PrefDensityError, ProgramError, plots
 from prefdensity.cli import main
 from prefdensity.cli.answer import show_costs
 from prefdensity.inference.checkpoint import Checkpoint
+from prefdensity.reward import compare_policies
 
 DATA = table(("a", "b", "tie"), rows=60)
 
@@ -90,6 +93,73 @@ def test_pairs_votes_and_parts_are_told_what_they_are_not(post):
         with pytest.raises(PrefDensityError, match=match) as caught:
             ask()
         assert type(caught.value) in (DataError, ProgramError)
+
+
+PUBLIC = {name: each for name, each in vars(plots).items() if inspect.isfunction(each) and name[0] != "_"}
+PICTURES = [name for name, draw in PUBLIC.items() if {"ax", "title"} <= set(inspect.signature(draw).parameters)]
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_pictures_of_the_wrong_thing_are_refused_in_a_sentence(post, name):
+    draw = getattr(plots, name)
+    asked = inspect.signature(draw).parameters
+    first = next(iter(asked))
+    more = (DATA,) if "data" in asked else ()
+    for wrong in (3, "davidson", None):
+        with pytest.raises(DataError, match=f"^{first} must be .*, and this is a {type(wrong).__name__}$"):
+            draw(wrong, *more)
+    if "DataFrame" in str(asked[first].annotation):
+        with pytest.raises(
+            DataError, match=f"^{first} has no column '.*'; it must be .* returned, and its columns are"
+        ):
+            draw(pd.DataFrame({"a": [1.0]}))
+    with pytest.raises(TypeError):  # as of any function of Python
+        draw()
+
+
+def test_there_are_pictures():
+    assert {"ranking", "check", "comparison", "course", "groups", "annotators"} <= set(PICTURES)
+
+
+def test_how_pictures_are_drawn_is_refused_in_a_sentence(post):
+    for ask, match in (
+        (lambda: plots.ranking(post, most=0), "most must be a whole number of at least 1, not 0"),
+        (lambda: plots.win_heatmap(post, "all"), "most must be a whole number of at least 1, not 'all'"),
+        (lambda: plots.ranking(post, level=2), "level=2 must lie between 0 and 1"),
+        (lambda: plots.ranking(post, ax=3), "ax=... must be axes of a grid"),
+        (lambda: plots.annotators(post, 3), "data must be the table of comparisons that was fitted"),
+        (lambda: plots.annotators(post, DATA.head(9)), "is not the table of this fit"),
+    ):
+        with pytest.raises(DataError, match=match):
+            ask()
+
+
+def test_items_that_a_mapping_names_are_items(post):
+    one, two, *_ = post.items
+    every = dict.fromkeys(post.items, 1.0)
+    names = "'nobody' is no item of the table"
+    for ask, match in (
+        (lambda: prefdensity.as_one(DATA, 3), "same=3 must be a mapping from items, as in"),
+        (lambda: prefdensity.as_one(DATA, [one, two]), "same=.* must be a mapping from items"),
+        (lambda: prefdensity.as_one(3, {one: two}), "a table is needed, and this is a int"),
+        (lambda: prefdensity.as_one(DATA, {"nobody": one}), f"same: {names}"),
+        (lambda: prefdensity.as_one(DATA, {one: ["nobody"]}), "has no item .'nobody'. to count"),
+        (lambda: prefdensity.leaderboard(post, DATA, organisation={"nobody": "us"}), f"organisation: {names}"),
+        (lambda: prefdensity.leaderboard(post, DATA, organisation={f"{one} ": "us"}), f"did you mean '{one}'"),
+        (lambda: prefdensity.leaderboard(post, DATA, organisation="us"), "organisation='us' must be a mapping"),
+        (lambda: prefdensity.select(post, n=1, group=every | {"nobody": "x"}), f"group: {names}"),
+        (lambda: prefdensity.select(post, n=1, group=3), "group=3 must be a mapping"),
+        (lambda: prefdensity.select(post, n=1, cost=every | {"nobody": 2.0}), f"cost: {names}"),
+        (lambda: prefdensity.battle_design(post, 9, cost={one: 2.0}), "cost lacks .* items, first"),
+        (lambda: prefdensity.cost(post, DATA, post, labels={"nobody": 2.0}), f"labels: {names}"),
+        (lambda: compare_policies(post, DATA, reference=every | {"nobody": 2.0}), f"reference: {names}"),
+        (lambda: compare_policies(post, DATA, reference=every | {one: "x"}), "must hold a positive number for every"),
+    ):
+        with pytest.raises(DataError, match=match):
+            ask()
+    assert prefdensity.as_one(DATA, {}) is DATA
+    board = prefdensity.leaderboard(post, DATA, organisation=pd.Series({one: "us"}))
+    assert board.set_index("item")["organisation"].to_dict() == dict.fromkeys(post.items, "") | {one: "us"}
 
 
 @pytest.mark.parametrize(

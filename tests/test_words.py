@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
+from contract import table
 
-from prefdensity.words import percent, share
+import prefdensity
+from prefdensity.words import counted, percent, share
 
 
 @pytest.mark.parametrize(
@@ -31,3 +33,21 @@ def test_words_are_in_the_order_of_the_numbers(words):
         return float(text.strip("<>%")) + {"<": -0.01, ">": 0.01}.get(text[0], 0)
 
     assert [place(text) for text in said] == sorted(map(place, said))
+
+
+def test_only_what_the_library_names_has_a_plural():
+    assert counted(1, "item") == "1 item"
+    assert counted(3727.0, "comparison") == "3,727 comparisons"
+    assert counted(39, "category") == "39 values of 'category'"
+    assert counted(1, "wave") == "1 value of 'wave'"
+
+
+def test_what_is_left_out_is_counted_in_words():
+    data = table(("a", "b"), rows=60)
+    frame = data.to_frame().assign(category=np.arange(len(data)) % 4)
+    data = prefdensity.read(frame, groups=["category"])
+    post = prefdensity.fit("bradley_terry", data, method="laplace", draws=100)
+    said = {unit: str(prefdensity.loo(post, unit=unit, data=data)) for unit in ("category", "annotator", "comparison")}
+    assert "over 4 values of 'category'" in said["category"]
+    assert f"over {len(data.annotators)} annotators" in said["annotator"]
+    assert f"over {len(data)} comparisons" in said["comparison"]

@@ -1,17 +1,20 @@
-"""Columns that users name: further labels and numbers of rows, dates among them, and attributes of any label."""
+"""What users name: further labels and numbers of rows, dates among them, attributes of any label, and items."""
 
 from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from prefdensity.data.columns import by_label, empty, encode_labels, numbers, parsed, shown
+from prefdensity.data.columns import by_label, empty, encode_labels, listed, numbers, parsed, shown
 from prefdensity.data.declared import Column, Held
 from prefdensity.errors import DataError
+from prefdensity.words import counted, shortened
 
 # What the library itself calls a column, a plate, or what a program needs.
 _TAKEN = {
@@ -174,3 +177,29 @@ def is_numeric(values: pd.Series, role: str, per: str) -> bool:
             "attribute is a number throughout, or words"
         )
     return bool(number.all())
+
+
+def of_items(given: Any, items: Sequence[str], argument: str, *, every: bool = False) -> dict[str, Any]:
+    """Return what a mapping, or a series, says of items.
+
+    Raises
+    ------
+    DataError
+        For what is neither, for names that are no items, and with `every` for items of which it says nothing.
+    """
+    said = given.to_dict() if isinstance(given, pd.Series) else given
+    if not isinstance(said, Mapping):
+        raise DataError(
+            f"{argument}={shortened(repr(given))} must be a mapping from items, as in {{{items[0]!r}: ...}}"
+        )
+    known = set(items)
+    unknown = [name for name in said if name not in known]
+    if unknown:
+        near = get_close_matches(str(unknown[0]), items, 1)
+        meant = f"; did you mean {near[0]!r}?" if near else f"; items are {listed(items, 5)}"
+        more = f", and {len(unknown) - 1:,} more" if len(unknown) > 1 else ""
+        raise DataError(f"{argument}: {unknown[0]!r} is no item of the table{more}{meant}")
+    absent = [item for item in items if item not in said] if every else []
+    if absent:
+        raise DataError(f"{argument} lacks {len(absent):,} of {counted(len(items), 'item')}, first {absent[0]!r}")
+    return dict(said)

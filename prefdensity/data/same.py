@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from prefdensity.data.choices import Choices
 from prefdensity.data.comparisons import Comparisons
-from prefdensity.data.declared import ROW, Held
+from prefdensity.data.declared import ROW, Held, require_table
+from prefdensity.data.named import of_items
 from prefdensity.errors import DataError
 
 Array = NDArray[Any]
@@ -36,13 +37,16 @@ def as_one(data: T, same: Mapping[str, str]) -> T:
     DataError
         For a name that the table does not have, or one that goes and should stay, or where nothing would be left.
     """
+    require_table(data)
     items = data.labels("item")
-    for name in (*same, *same.values()):
-        if name not in items:
-            raise DataError(f"{data.source} has no item {name!r} to count as another, or another as it")
+    same = of_items(same, items, "same")
     for gone, stays in same.items():
+        if stays not in items:
+            raise DataError(f"{data.source} has no item {stays!r} to count {gone!r} as")
         if stays in same:
             raise DataError(f"{gone!r} is to be counted as {stays!r}, which itself goes; name the item that stays")
+    if not same:
+        return data
     kept = [name for name in items if name not in same]
     place = np.array([kept.index(same.get(name, name)) for name in items])
     first = np.array([items.index(name) for name in kept])

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from prefdensity.data.comparisons import Comparisons
+from prefdensity.data.named import of_items
 from prefdensity.errors import DataError
 from prefdensity.posterior.by_group import by_group
 from prefdensity.posterior.courses import course_of, require_over
@@ -63,17 +64,18 @@ def leaderboard(
     ------
     DataError
         If `data` is not the table that was fitted, annotators have types, the program does not read `by` or `over`,
-        both are given or `at` without `over`, or the anchor is no item.
+        both are given or `at` without `over`, or the anchor or a name of `organisation` is no item.
     """
     if post.utilities().ndim > 2:
         raise DataError("annotators of this fit have types, each with a ranking of its own; a leaderboard has one")
     require_over(over, at, by=by)
     base, value = _anchored(post, anchor)
     counted = item_table(post, data)  # which refuses another table
+    made = None if organisation is None else of_items(organisation, post.items, "organisation")
     if by is None and over is None:
-        return _board(post.summary(level=level), counted, base, value, organisation)
+        return _board(post.summary(level=level), counted, base, value, made)
     parts = _in_groups(post, data, by, level) if by is not None else _at_dates(post, counted, str(over), at, level)
-    boards = [_board(summary, votes, base, value, organisation) for _, summary, votes in parts]
+    boards = [_board(summary, votes, base, value, made) for _, summary, votes in parts]
     for (name, *_), board in zip(parts, boards, strict=True):
         board.insert(0, "at" if by is None else "group", name)
     return pd.concat(boards, ignore_index=True)
@@ -116,7 +118,7 @@ def _board(
     counted: pd.DataFrame,
     base: str | None,
     value: float,
-    organisation: Mapping[str, str] | None,
+    made: Mapping[str, str] | None,
 ) -> pd.DataFrame:
     """Return the board of one ranking, the best first."""
     summary = summary.set_index("item")
@@ -131,7 +133,7 @@ def _board(
     counted = counted.set_index("item")
     board["votes"] = counted.loc[board["item"], "judgements"].to_numpy()
     board["win_rate"] = counted.loc[board["item"], "win_rate"].to_numpy()
-    if organisation is not None:
-        board["organisation"] = [str(organisation.get(item, "")) for item in board["item"]]
+    if made is not None:
+        board["organisation"] = [str(made.get(item, "")) for item in board["item"]]
     order = ["rank", "item", "rating", "minus", "plus", "lower", "upper", "votes", "win_rate"]
-    return board[[*order, *(["organisation"] if organisation is not None else [])]]
+    return board[[*order, *(["organisation"] if made is not None else [])]]

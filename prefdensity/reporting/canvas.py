@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from prefdensity.errors import DataError
+from prefdensity.data.columns import listed
+from prefdensity.errors import DataError, require_whole
 from prefdensity.reporting.labels import distinct
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
     from prefdensity.posterior.draws import Draws
@@ -27,6 +28,15 @@ INK, FAINT, RULE = "#222222", "#666666", "#e6e6e6"
 _ROW, _MARGINS = 0.2, 1.1  # inches
 _PLACE: ContextVar[Any] = ContextVar("drawn into", default=None)  # the part of a figure that is to be drawn into
 P = ParamSpec("P")
+# What pictures are drawn of, by the name of its type, and where users have it from.
+_WHENCE = {
+    "Posterior": "a fit, as prefdensity.fit(...) returns it",
+    "Comparisons": "the table of comparisons that was fitted, as prefdensity.read(...) returns it",
+    "CheckReport": "what prefdensity.check(...) returned",
+    "Comparison": "what prefdensity.compare(...) returned",
+    "Groups": "rankings by group, as post.by(...) returns them",
+    "DataFrame": "a data frame",
+}
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -36,10 +46,16 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def placed(draw: Callable[P, Figure]) -> Callable[..., Figure]:
-    """Give a picture `ax=`, axes of a figure of the user's in whose place it is drawn, and `title=`."""
+    """Give a picture `ax=`, axes of a figure of the user's in whose place it is drawn, and `title=`.
+
+    What it is drawn of must be what its signature says, which a `DataError` tells.
+    """
+    asked = inspect.signature(draw)
 
     @functools.wraps(draw)
     def drawn(*args: Any, ax: Axes | None = None, title: str | None = None, **given: Any) -> Figure:
+        for name, value in asked.bind(*args, **given).arguments.items():
+            _require(name, value, str(asked.parameters[name].annotation))
         if ax is None:
             figure = draw(*args, **given)
         else:
@@ -53,15 +69,32 @@ def placed(draw: Callable[P, Figure]) -> Callable[..., Figure]:
             figure.suptitle(title, fontsize=11, color=INK)
         return figure
 
-    asked = inspect.signature(draw)
     more = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None) for name in ("ax", "title")]
     drawn.__signature__ = asked.replace(parameters=[*asked.parameters.values(), *more])  # type: ignore[attr-defined]
     return drawn
 
 
+def _require(name: str, value: Any, annotation: str) -> None:
+    """Refuse an argument of a picture that is not of the type of its annotation."""
+    kind = annotation.rpartition(".")[2]
+    if kind == "int":
+        require_whole(name, value, 1)
+    elif kind in _WHENCE and kind not in {each.__name__ for each in type(value).__mro__}:
+        raise DataError(f"{name} must be {_WHENCE[kind]}, and this is a {type(value).__name__}")
+
+
+def require_drawable(frame: pd.DataFrame, name: str, columns: Sequence[str], whence: str) -> None:
+    """Refuse a frame without the columns that a picture is drawn of."""
+    lacking = [each for each in columns if each not in frame]
+    if lacking:
+        raise DataError(
+            f"{name} has no column {lacking[0]!r}; it must be {whence}, and its columns are {listed(frame.columns, 8)}"
+        )
+
+
 def _in_place(ax: Axes) -> Any:
     """Return the part of a figure where axes were, which are taken away: a picture may have several panels."""
-    spec, figure = ax.get_subplotspec(), ax.get_figure()
+    spec, figure = (ax.get_subplotspec(), ax.get_figure()) if isinstance(ax, Axes) else (None, None)
     if spec is None or figure is None:
         raise DataError("ax=... must be axes of a grid, as of figure.subplots() or add_subplot()")
     ax.remove()

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from scipy.special import expit, softmax
 
 from prefdensity.data.comparisons import Comparisons, of_two
+from prefdensity.data.named import of_items
 from prefdensity.density.asking import Question, wants
-from prefdensity.errors import DataError
 from prefdensity.inference.fitting import fit_wholly
 from prefdensity.posterior.posterior import Posterior, require_same_table
 from prefdensity.programs.layers import Layer, Program
@@ -111,6 +111,7 @@ def cost(
     """
     require_same_table(post, data)
     data = of_two(data, "cost")
+    labelled = None if labels is None else of_items(labels, data.items, "labels")
     other = fuller
     if not isinstance(other, Posterior):
         other = fit_wholly(
@@ -120,8 +121,8 @@ def cost(
     mine, better = (_utilities(each, data, asked) for each in (post, other))
     rows = [row for quantity in _LOSSES for row in _rows(quantity, mine, better)]
     lacking = _NO_LABELS
-    if labels is not None:
-        rows += _interval(mine.mean(1), better.mean(1), data.items, labels)
+    if labelled is not None:
+        rows += _interval(mine.mean(1), better.mean(1), data.items, labelled)
         lacking = ""
     columns = ["quantity", "asked", "by_simpler", "by_fuller", "cost", "sd", "lower", "upper", "unit"]
     return CostReport(pd.DataFrame(rows, columns=columns), post, other, lacking)
@@ -208,8 +209,6 @@ def _interval(
     from prefdensity.judged.measured import Measured  # slow to load, and every report of a fit loads this file
     from prefdensity.pcal.ladder import ladder
 
-    if wrong := sorted(set(labels) - set(items)):
-        raise DataError(f"labels name {wrong[0]!r}, which is no item of the table")
     label = [labels.get(item, np.nan) for item in items]
 
     def length(utility: Array) -> float:

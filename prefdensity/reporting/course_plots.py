@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
-from prefdensity.reporting.canvas import COLOURS, FAINT, axis_words, clean, new_figure, placed
+from prefdensity.reporting.canvas import COLOURS, FAINT, axis_words, clean, new_figure, placed, require_drawable
 from prefdensity.reporting.labels import shorten
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ def course(found: pd.DataFrame, most: int = 7) -> Figure:
     most
         Number of items drawn: those that are best at some time for the surest, then those of the highest mean.
     """
+    require_drawable(found, "found", ("item", "mean", "lower", "upper", "p_best"), "what post.over(...) returned")
     over = found.columns[0]
     leading = found.groupby("item", sort=False).agg(p_best=("p_best", "max"), mean=("mean", "mean"))
     items = list(leading.sort_values(["p_best", "mean"], ascending=False).index[:most])

@@ -25,6 +25,7 @@ from prefdensity.reporting.canvas import (
     item_order,
     new_figure,
     placed,
+    require_drawable,
     row_figure,
 )
 from prefdensity.reporting.course_plots import course as course
@@ -144,6 +145,9 @@ def annotators(post: Posterior, data: Comparisons, most: int = 40) -> Figure:
     most
         Number of annotators drawn by name; with more, the two ends of the first scale are drawn.
     """
+    from prefdensity.posterior.posterior import require_same_table  # which loads torch, as whoever has a fit did
+
+    require_same_table(post, data)
     if not data.annotators:
         raise PrefDensityError("the table does not say who judged, so annotators cannot be drawn")
     if personal(post):
@@ -238,6 +242,8 @@ def calibration_curve(table: pd.DataFrame) -> Figure:
     table
         From `prefdensity.checking.check.calibration_curve`.
     """
+    whence = "the calibration_curve of what prefdensity.check(...) returned"
+    require_drawable(table, "table", ("predicted", "observed", "lower", "upper"), whence)
     figure = new_figure(4.6, 3.8)
     ax = figure.subplots()
     ax.plot([0.5, 1], [0.5, 1], color=FAINT, linewidth=0.8)

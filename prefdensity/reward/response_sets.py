@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cached_property
+from numbers import Real
 
 import numpy as np
 from numpy.typing import NDArray
 
+from prefdensity.data.named import of_items
 from prefdensity.errors import DataError
 
 Array = NDArray[np.float64]
@@ -51,11 +53,11 @@ class ResponseSets:
             alone = items[int(np.flatnonzero(size[code] == 1)[0])]
             raise DataError(f"item {alone!r} is the only response to its prompt: there is no policy to choose")
         weight = np.ones(len(items))
-        for k, item in enumerate(items if reference is not None else ()):
-            assert reference is not None
-            if item not in reference or not 0 < reference[item] < np.inf:
+        known = {} if reference is None else of_items(reference, items, "reference", every=True)
+        for k, item in enumerate(known and items):
+            if not isinstance(known[item], Real) or not 0 < known[item] < np.inf:
                 raise DataError(f"reference must hold a positive number for every item, and for {item!r} it does not")
-            weight[k] = reference[item]
+            weight[k] = known[item]
         return cls(code, weight)
 
     def total(self, values: Array) -> Array:

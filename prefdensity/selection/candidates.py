@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from prefdensity.data.columns import encode_labels, feature_table, listed, numbers, these_columns
 from prefdensity.data.comparisons import Comparisons
+from prefdensity.data.named import of_items
 from prefdensity.errors import DataError
 from prefdensity.selection.pair_sets import AllPairs, ListedPairs, PairSet, pair_keys
 
@@ -70,12 +71,10 @@ class Vocabulary:
         Raises
         ------
         DataError
-            For an item without a number, or one that is not positive and finite.
+            For an item without a number, or one that is not positive and finite, and for what is no item.
         """
-        absent = [item for item in self.items if item not in values]
-        if absent:
-            raise DataError(f"{what} lacks {len(absent)} of {len(self.items)} items, first {absent[0]!r}")
-        column = pd.Series([values[item] for item in self.items], index=list(self.items), name="cost", dtype=object)
+        known = of_items(values, self.items, what, every=True)
+        column = pd.Series([known[item] for item in self.items], index=list(self.items), name="cost", dtype=object)
         return numbers(column, what, valid=lambda x: x > 0, expected="positive and finite numbers", where="for item")
 
 
@@ -129,10 +128,8 @@ def candidate_pairs(
         return AllPairs(len(items), without=gone, cost=of_item)
     if group is None:
         raise DataError(f"candidates={candidates!r} needs the group of every item, such as its prompt (group=...)")
-    absent = [item for item in items if item not in group]
-    if absent:
-        raise DataError(f"group lacks {len(absent)} of {len(items)} items, first {absent[0]!r}")
-    code = pd.factorize(pd.Series([str(group[item]) for item in items]))[0].astype(np.int64)
+    of = of_items(group, items, "group", every=True)
+    code = pd.factorize(pd.Series([str(of[item]) for item in items]))[0].astype(np.int64)
     if candidates == "within":
         return _within(code, gone, of_item)
     return AllPairs(len(items), code, candidates, gone, of_item)
