@@ -59,11 +59,11 @@ def judges():
 
 
 def test_a_study_of_judges_tells_lengths_against_labels_alone(judges, tmp_path):
-    said = words(write_study_report(judges, tmp_path / "judges.html", "judges"))
+    said = words(write_study_report(judges.table, judges.settings, tmp_path / "judges.html", "judges"))
     table = judges.table[judges.table["design"] == "knows"].set_index(["nuisance", "calibration"])["length"]
     ratio = [table[name, "split"] / table[:, "label_only"].mean() for name in ("oracle", "useless")]
     assert f"intervals are {min(ratio):.0%} to {max(ratio):.0%} as long" in said
     poor = judges.table.assign(coverage=np.where(judges.table.index == 0, 0.1, 0.9))
-    said = words(write_study_report(replace(judges, table=poor), tmp_path / "judges.html", "judges"))
+    said = words(write_study_report(poor, judges.settings, tmp_path / "judges.html", "judges"))
     assert f"1 of {len(poor)} settings cover less than 90%" in said
     assert "the least 0.100" in said

@@ -44,7 +44,8 @@ def judge_study(
     typer.echo(str(found))
     with results(out) as folder:
         found.table.to_csv(folder / "table.csv", index=False)
-        write_study_report(found, folder / "report.html", "What a wrong model of the judge costs")
+        title = "What a wrong model of the judge costs"
+        write_study_report(found.table, found.settings, folder / "report.html", title, found.notes)
         study_plots.lengths(found.table).savefig(folder / "lengths.svg")
         study_plots.coverage(found.table).savefig(folder / "coverage.svg")
     leave(found.notes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,6 @@ from prefdensity.reporting.parts import Bars, Listing, Numbers, PageColumn, Page
 if TYPE_CHECKING:
     import pandas as pd
 
-    from prefdensity.pcal.study import JudgeStudy
     from prefdensity.pcal.world_study import WorldStudy
 
 _ALONE = "label_only"
@@ -22,24 +22,29 @@ _SHOWN = "split"  # the calibration of the first screen: the recommended one whe
 _NOMINAL, _FAR = 0.9, 3.0  # coverage, and Monte-Carlo standard errors below it that are told
 
 
-def write_study_report(study: JudgeStudy, path: str | os.PathLike[str], title: str) -> Path:
+def write_study_report(
+    table: pd.DataFrame, settings: Mapping[str, Any], path: str | os.PathLike[str], title: str,
+    notes: Sequence[str] = (),
+) -> Path:  # fmt: skip
     """Write a self-contained page about what a wrong model of the judge costs: lengths, coverage, bias.
 
     Parameters
     ----------
-    study
-        From `prefdensity.judge_study`.
+    table, settings
+        Those of `prefdensity.pcal.study.JudgeStudy`.
     path
         File to write. It appears whole or not at all.
     title
         Heading of the page.
+    notes
+        Those of the study: how much of it there is.
 
     Returns
     -------
     Path
         The file written.
     """
-    table = _against_labels(study.table)
+    table = _against_labels(table)
     bought = table[table["calibration"] != _ALONE]
     kinds = list(dict.fromkeys(bought["calibration"]))
     shown = _SHOWN if _SHOWN in kinds else kinds[0]
@@ -65,13 +70,13 @@ def write_study_report(study: JudgeStudy, path: str | os.PathLike[str], title: s
             f"With {shown} calibration, intervals are {low:.0%} to {high:.0%} as long as those of labels alone, over "
             f"all judges and assumptions that were tried.{harm}"
         ],
-        verdict=[says, *study.notes],
+        verdict=[says, *notes],
         next=["Use the nuisance whose lengths are short under every judge that you think possible."],
-        stands=True if short.empty and not study.notes else None,
+        stands=True if short.empty and not notes else None,
         plot=_table(first, caption, True),
         sections=[
             Section("Lengths and coverage", parts=[_table(table, every, False)]),
-            Section("Settings", parts=[Listing({name: str(value) for name, value in study.settings.items()})]),
+            Section("Settings", parts=[Listing({name: str(value) for name, value in settings.items()})]),
         ],
     )  # fmt: skip
     return page.write(path)
