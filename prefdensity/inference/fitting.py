@@ -84,11 +84,9 @@ def fit(
         Of svi: "full", "scaled" (the Laplace covariance, rescaled), "mean_field" or None, by dimension; its steps; and
         how many distinct comparisons each reads (None: all), where features are too many to be read at every step: then
         coordinates are independent. Of nuts: chains, and how many steps of each are dropped.
-    threads, progress
-        CPU threads to use; a progress bar on stderr (None: if it is a terminal).
-    checkpoint
-        File in which svi, or an ensemble, keeps its state, to be resumed with the same result; removed when the fit is
-        complete. Refused for methods that keep none; where auto comes to one of these its warnings say so.
+    threads, progress, checkpoint
+        CPU threads to use; a progress bar on stderr (None: if it is a terminal); file in which svi, or an ensemble, keeps
+        its state, to be resumed with the same result and removed when complete (refused for methods that keep none).
 
     Returns
     -------

@@ -157,31 +157,34 @@ def world_study(
     DataError
         For fewer than 2 replicates, or a name of an estimator that ours have.
     """
-    others = dict(world.estimators or {})
-    taken = [name for name in others if name in _OURS]
+    taken = [name for name in world.estimators or {} if name in _OURS]
     if taken:
         raise DataError(f"an estimator of the world is called {taken[0]!r}, as one of ours; call it something else")
     if replicates < 2:
         raise DataError(f"replicates={replicates} must be at least 2")
-
-    def measured(number: int) -> list[tuple[Any, ...]]:
-        rng = np.random.default_rng([seed, number])
-        first, rest = world.units(rng, pilot), world.units(rng, units)
-        rows = []
-        for name, estimator in (_OURS | others).items():
-            began = time.process_time()
-            try:
-                found = tuple(map(float, estimator(first, rest, money, level, number)))
-            except FitError:  # such as a rate without any event
-                found = (np.nan,) * 3
-            rows.append((name, number, *found, time.process_time() - began))
-        return rows
-
+    asked = (world, pilot, money, units, level, seed)
     with progress_bar(progress) as report:
-        draws, notes = gathered(map(measured, range(replicates)), replicates, 2, "draws", report)
+        draws, notes = gathered((_draw(*asked, k) for k in range(replicates)), replicates, 2, "draws", report)
     columns = ["estimator", "replicate", "estimate", "lower", "upper", "seconds"]
     settings = {"pilot": pilot, "money": money, "units": units, "replicates": len(draws), "level": level, "seed": seed}
     return WorldStudy(_summary(pd.DataFrame(sum(draws, []), columns=columns), world.truth), settings, notes)
+
+
+def _draw(
+    world: LadderWorld, pilot: int, money: float, units: int, level: float, seed: int, number: int
+) -> list[tuple[Any, ...]]:
+    """Return the interval of every estimator in one draw, and the CPU seconds that it took."""
+    rng = np.random.default_rng([seed, number])
+    first, rest = world.units(rng, pilot), world.units(rng, units)
+    rows = []
+    for name, estimator in (_OURS | dict(world.estimators or {})).items():
+        began = time.process_time()
+        try:
+            found = tuple(map(float, estimator(first, rest, money, level, number)))
+        except FitError:  # such as a rate without any event
+            found = (np.nan,) * 3
+        rows.append((name, number, *found, time.process_time() - began))
+    return rows
 
 
 def _summary(rows: pd.DataFrame, truth: float) -> pd.DataFrame:
