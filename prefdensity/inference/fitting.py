@@ -85,8 +85,8 @@ def fit(
         how many distinct comparisons each reads (None: all), where features are too many to be read at every step: then
         coordinates are independent. Of nuts: chains, and how many steps of each are dropped.
     threads, progress, checkpoint
-        CPU threads to use; a progress bar on stderr (None: if it is a terminal); file in which svi, or an ensemble, keeps
-        its state, to be resumed with the same result and removed when complete (refused for methods that keep none).
+        CPU threads to use; a progress bar on stderr (None: if it is a terminal); file in which svi, or ensembles, keep
+        their state, to be resumed with the same result and removed when complete (refused for methods that keep none).
 
     Returns
     -------
