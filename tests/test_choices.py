@@ -279,6 +279,14 @@ def test_the_command_line_fits_rankings(tmp_path):
     assert "name one of them" in shell("fit", "--pick", "pick", "--rank", "place", "--model", "best_worst").stderr
     assert "has no column 'x' (asked for as item_a)" in shell("fit", "--item-a", "x", "--model", "plackett_luce").stderr
     described = shell("describe", "--rank", "place")
-    assert "describe is for comparisons of two and knows nothing of rankings yet" in described.stderr
+    assert described.exit_code == 0
+    assert described.stdout.startswith("40 answers about 4 items, read as 120 choices (")
+    fitted = [str(tmp_path / "out" / "fit.nc"), str(tmp_path / "races.csv"), "--answer", "race", "--pick", "pick"]
+    boarded = CliRunner().invoke(main.app, ["leaderboard", *fitted])
+    assert boarded.exit_code == 0, boarded.output
+    assert [line.split("|")[2].strip() for line in boarded.stdout.splitlines()][2::3] == ["i0", "i3"]
+    assert all("| 40 |" in line for line in boarded.stdout.splitlines()[2:])
+    studied = shell("select", "--rank", "place", "--model", "plackett_luce")
+    assert "select is for comparisons of two and knows nothing of rankings yet" in studied.stderr
     alone = CliRunner().invoke(main.app, ["describe", str(tmp_path / "races.csv"), "--rank", "place"])
     assert "say which answer a row belongs to with --answer" in alone.stderr

@@ -6,8 +6,9 @@ import pytest
 
 from prefdensity.data import simulate
 from prefdensity.data.comparisons import Comparisons
+from prefdensity.data.existence import components, strong_groups, undefeated, winless
 from prefdensity.data.readers import example, read
-from prefdensity.data.report import components, describe, strong_groups, undefeated, winless
+from prefdensity.data.report import describe
 from prefdensity.errors import DataError
 
 
@@ -74,8 +75,8 @@ def test_items_and_annotators_are_counted(votes):
     assert people.loc["bob", "first_share"] == pytest.approx(1 / 3)
     assert report.first_share == pytest.approx(3 / 5)
     assert report.both_orders == 0
-    assert any("2 annotator(s) with fewer than 5 judgements (ann, bob)" in w for w in report.warnings)
-    assert any("3 item(s) with fewer than 5 judgements (x, y, z)" in w for w in report.warnings)
+    assert any("2 annotators with fewer than 5 judgements (ann, bob)" in w for w in report.warnings)
+    assert any("3 items with fewer than 5 judgements (x, y, z)" in w for w in report.warnings)
     assert any("No pair was seen in both orders" in w for w in report.warnings)
 
 

@@ -40,10 +40,7 @@ def ranked():
 @pytest.mark.parametrize(
     "ask",
     [
-        lambda post, data: prefdensity.describe(data),
-        prefdensity.item_table,
         prefdensity.annotator_table,
-        prefdensity.leaderboard,
         lambda post, data: prefdensity.sbc("plackett_luce", data, replicates=20),
         lambda post, data: prefdensity.with_ratings(data, pd.DataFrame({"item": ["dish 1"], "rating": [2]})),
         lambda post, data: prefdensity.cost(post, data, "luce_choice+reliability"),

@@ -262,7 +262,8 @@ def test_rankings_have_differences_and_quasi_variances_too(tmp_path):
     ):
         done = CliRunner().invoke(main.app, words)
         assert done.exit_code == 0, done.output
-    assert sorted(path.name for path in (tmp_path / "tables").iterdir()) == ["differences.csv", "quasi_variances.csv"]
+    written = sorted(path.name for path in (tmp_path / "tables").iterdir())
+    assert written == ["differences.csv", "items.csv", "quasi_variances.csv"]
     written, beside = (pd.read_csv(tmp_path / name / "differences.csv") for name in ("tables", "fit"))
     pd.testing.assert_frame_equal(written, beside)
     assert set(written["item_b"]) == {"oak"}

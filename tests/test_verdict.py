@@ -145,8 +145,8 @@ def test_items_that_features_place_are_not_warned_of_as_free(islands):
     for words in ("never compared with each other", "never lost to or tied with"):
         assert words in said["bradley_terry"]
         assert words not in said["linear"]
-    assert "annotator(s) with fewer than 5" in said["bradley_terry+reliability"]
-    assert "annotator(s) with fewer than 5" not in said["bradley_terry"]  # which knows no annotators
+    assert "annotators with fewer than 5" in said["bradley_terry+reliability"]
+    assert "annotators with fewer than 5" not in said["bradley_terry"]  # which knows no annotators
 
 
 def test_the_terminal_ends_with_the_answer_the_verdict_and_what_to_do(tmp_path, monkeypatch):

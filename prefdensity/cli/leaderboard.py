@@ -18,7 +18,7 @@ _FIT = typer.Argument(metavar="FIT.nc", help="A fit saved by 'prefdensity fit'."
 
 def leaderboard(
     saved: Annotated[Path, _FIT],
-    data: "Comparisons",
+    data: "Comparisons | Choices",
     language: Annotated[
         str, typer.Option("--as", help="markdown, json, latex, html or csv.", metavar="LANGUAGE")
     ] = "markdown",
@@ -92,7 +92,7 @@ def tables(
 ) -> None:
     """Write tables of a saved fit as csv: differences of pairs, quasi-variances, items, annotators.
 
-    Of rankings the first two: judgements are not counted by pairs there.
+    Of rankings all but the last.
     """
     from prefdensity.posterior.pairwise import differences, quasi_variances
     from prefdensity.posterior.people import annotator_table, item_table
@@ -102,10 +102,9 @@ def tables(
     require_same_table(post, data)
     require_item(reference, post.items)
     found = {"differences": differences(post, level, reference), "quasi_variances": quasi_variances(post)}
-    if not data.SETS:
-        found["items"] = item_table(post, data.pairs())
-        if data.annotators:
-            found["annotators"] = annotator_table(post, data.pairs())
+    found["items"] = item_table(post, data)
+    if data.annotators and not data.SETS:
+        found["annotators"] = annotator_table(post, data.pairs())
     rankings = told(post, by, over, at, level, reference)
     with staged(out) as folder:
         write_csv(folder, **found)

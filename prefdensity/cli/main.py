@@ -114,7 +114,7 @@ app.command(epilog="Example: prefdensity formats arena")(one_sentence(formats))
 @app.command(epilog="Example: prefdensity describe votes.csv --item-a left --item-b right --outcome winner")
 @one_sentence
 @reads_a_table
-def describe(data: "Comparisons") -> None:
+def describe(data: "Comparisons | Choices") -> None:
     """Say what a table holds, and what to know before fitting it."""
     from prefdensity.data import report
 

@@ -78,6 +78,7 @@ class Choices(Table):
     )
     UNITS: ClassVar[tuple[str, ...]] = ("choice",)
     SETS: ClassVar[bool] = True
+    JUDGED: ClassVar[str] = "answers"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "more", tuple(each.in_units(self.count) for each in self.more))
@@ -120,6 +121,7 @@ class Choices(Table):
         item: str = "item",
         rank: str = "rank",
         annotator: str | None = None,
+        context: str | None = None,
         groups: Sequence[str] | Mapping[str, str] = (),
         numbers: Sequence[str] | Mapping[str, str] = (),
         item_features: pd.DataFrame | None = None,
@@ -137,8 +139,8 @@ class Choices(Table):
             One row per answer and item.
         answer, item, rank
             Column names: which ranking the row belongs to, the item, and its rank (whole numbers from 1).
-        annotator
-            Column with who answered, the same in all rows of an answer.
+        annotator, context
+            Columns with who answered, and the prompt or question, the same in all rows of an answer.
         groups, numbers
             Columns of further labels, and of numbers or dates, the same in all rows of an answer.
         item_features
@@ -153,7 +155,7 @@ class Choices(Table):
         DataError
             Naming the column and the answer: ties, gaps, items twice, fewer than two items, no rank at all.
         """
-        table = _Table.read(frame, [answer, item, rank], annotator, (groups, numbers), item_features, source)
+        table = _Table.read(frame, [answer, item, rank], (annotator, context), (groups, numbers), item_features, source)
         ranks = _ranks(frame, rank, source)
         sets: list[NDArray[np.int64]] = []
         best: list[int] = []
@@ -177,6 +179,7 @@ class Choices(Table):
         item: str = "item",
         pick: str = "pick",
         annotator: str | None = None,
+        context: str | None = None,
         groups: Sequence[str] | Mapping[str, str] = (),
         numbers: Sequence[str] | Mapping[str, str] = (),
         item_features: pd.DataFrame | None = None,
@@ -193,7 +196,7 @@ class Choices(Table):
         DataError
             Naming the column and the answer that has not exactly one best and one other worst item.
         """
-        table = _Table.read(frame, [answer, item, pick], annotator, (groups, numbers), item_features, source)
+        table = _Table.read(frame, [answer, item, pick], (annotator, context), (groups, numbers), item_features, source)
         words = frame[pick].astype(object).where(~empty(frame[pick]), None).to_numpy()
         unknown = sorted({str(word) for word in words if word is not None and word not in ("best", "worst")})
         if unknown:
@@ -252,14 +255,14 @@ class _Table:
         cls,
         frame: pd.DataFrame,
         columns: list[str],
-        annotator: str | None,
+        asked: tuple[str | None, str | None],
         named: tuple[Sequence[str] | Mapping[str, str], Sequence[str] | Mapping[str, str]],
         item_features: pd.DataFrame | None,
         source: str,
     ) -> _Table:
         groups, figures = columns_of("groups", named[0]), columns_of("numbers", named[1])
         require_free(groups | figures)
-        groups |= {"annotator": annotator} if annotator else {}
+        groups |= {name: column for name, column in zip(("annotator", "context"), asked, strict=True) if column}
         for column in [*columns, *groups.values(), *figures.values()]:
             if column not in frame.columns:
                 raise DataError(f"{source} has no column {column!r}; it has {listed(frame.columns)}")

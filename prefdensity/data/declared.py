@@ -137,6 +137,7 @@ class Table(ABC):
     COLUMNS: ClassVar[tuple[Column, ...]] = ()
     UNITS: ClassVar[tuple[str, ...]] = ("row",)  # what may be left out beside labels; the first is one row
     SETS: ClassVar[bool] = False  # whether an observation is a choice from a set of any size
+    JUDGED: ClassVar[str] = "judgements"  # what is counted of an item, or of an annotator
     more: tuple[Held, ...]
     source: str
     warnings: tuple[str, ...] = ()  # what to know of the table, beside what `describe` finds

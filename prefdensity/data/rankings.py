@@ -40,9 +40,9 @@ def finished(
     frame = _tidied(frame, layout, (answer, item, said), kind, source, notes)
     if layout.as_pairs:
         return _implied(frame, layout, given, (answer, item, said), notes, kind)
-    people = {"annotator": layout.annotator} if layout.annotator is not None else {}
+    named = {name: given[name] for name in ("annotator", "context", "groups", "numbers") if name in given}
     role = "rank" if kind == "rankings" else "pick"
-    return frame, {"answer": answer, "item": item, role: said} | people, kind
+    return frame, {"answer": answer, "item": item, role: said} | named, kind
 
 
 def _repeated(frame: pd.DataFrame, layout: Layout, answer: str, source: str) -> pd.DataFrame:

@@ -168,7 +168,7 @@ def _read(found: Tabulated, source: str, described: dict[str, Any], notes: list[
     notes = [*notes, *found.notes]
     tables = _described(described)
     if found.kind != "comparisons":
-        senseless = sorted(set(tables) - {"item_features"})
+        senseless = sorted(set(tables) - {"item_features", "attributes"})
         if senseless:
             raise DataError(f"{senseless[0]} is for comparisons of two, and these are answers about more")
         make = Choices.from_rankings if found.kind == "rankings" else Choices.from_best_worst

@@ -1,6 +1,20 @@
-"""Remarks on a table, and of which programs they are true."""
+"""What is told of any table before it is fitted: its facts, and remarks with the programs that they are true of."""
 
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Collection
 from dataclasses import dataclass
+from typing import ClassVar
+
+import pandas as pd
+
+from prefdensity.data.existence import some
+from prefdensity.shown import Telling
+from prefdensity.words import counted
+
+# Fewer judgements than this leave an item or annotator to the prior.
+_FEW = 5
 
 
 @dataclass(frozen=True)
@@ -24,3 +38,90 @@ class Remark:
     concerns: str = ""
     answered_by: str = ""
     tested_by: str = ""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class TableReport(Telling):
+    """Facts about a table; `print` it.
+
+    Attributes
+    ----------
+    source, notes
+        Where the table came from, and what was dropped or recoded on request.
+    n_judgements, n_items, n_annotators, n_pairs
+        Sizes; judgements are weighted by `count`, pairs are distinct and unordered.
+    labels
+        What labels beside items and annotators name (contexts, category, ...) -> how many there are.
+    n_components
+        Groups of items without any comparison between them.
+    items, annotators
+        Frames, a row for each; the second column is how many judgements, or answers, there are about the item, or by
+        the annotator. Of items, undefeated and winless mark members of the groups of `existence.undefeated` and
+        `winless`.
+    remarks
+        What a careful statistician would say.
+    """
+
+    source: str
+    notes: tuple[str, ...]
+    n_judgements: float
+    n_items: int
+    n_annotators: int
+    n_pairs: int
+    n_components: int
+    labels: dict[str, int]
+    items: pd.DataFrame
+    annotators: pd.DataFrame
+    remarks: tuple[Remark, ...]
+    JUDGED: ClassVar[str] = ""  # the second column of items and annotators
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Sentences to read before fitting any program."""
+        return tuple(remark.says for remark in self.remarks)
+
+    def given(self, known: Collection[str], passed: Collection[str] = ()) -> tuple[str, ...]:
+        """Return the sentences that are true of a program, by what it knows of and the checks it passed."""
+        return tuple(
+            remark.says
+            for remark in self.remarks
+            if (not remark.concerns or remark.concerns in known)
+            and remark.answered_by not in known
+            and remark.tested_by not in passed
+        )
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the table of items."""
+        return self.items
+
+    @abstractmethod
+    def facts(self) -> list[tuple[str, str]]:
+        """Return what is told of this kind of table alone, by a word each; the first has none."""
+
+    def __str__(self) -> str:
+        rows = [*self.facts(), ("per item", f"{spread(self.items[self.JUDGED])} {self.JUDGED}")]
+        if self.n_annotators:
+            rows.append(
+                ("annotators", f"{self.n_annotators:,}, {spread(self.annotators[self.JUDGED])} {self.JUDGED} each")
+            )
+        rows += [(name, f"{size:,}") for name, size in self.labels.items()]
+        rows += [("note", note) for note in self.notes]
+        lines = [rows[0][1], *(f"  {name:<13} {said}" for name, said in rows[1:])]
+        lines.append("Warnings:" if self.warnings else "Nothing to warn of.")
+        return "\n".join(lines + [f"- {warning}" for warning in self.warnings])
+
+
+def thin(table: pd.DataFrame, kind: str, judged: str, meaning: str) -> list[Remark]:
+    """Return a remark on the rows of items, or annotators, with few judgements, or answers, if there are any."""
+    few = table[kind][table[judged] < _FEW]
+    if len(few) == 0:
+        return []
+    said = f"{counted(len(few), kind)} with fewer than {_FEW} {judged} ({some(few)}): {meaning}."
+    return [Remark(said, concerns=kind)]
+
+
+def spread(sizes: pd.Series) -> str:
+    """Return the least, the greatest and the median of numbers, or the one that all are."""
+    if len(sizes) and sizes.min() == sizes.max():
+        return f"{sizes.min():,.0f}"
+    return f"{sizes.min():,.0f} to {sizes.max():,.0f} (median {sizes.median():,.0f})"

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from prefdensity.data.comparisons import TIE, A, B, Comparisons, of_two
+from prefdensity.data.choices import Choices
+from prefdensity.data.choices_report import describe_choices
+from prefdensity.data.comparisons import TIE, A, B, Comparisons
+from prefdensity.data.declared import require_table
+from prefdensity.data.existence import connections, existence_warnings, pair_numbers, some
 from prefdensity.data.look_alikes import look_alikes
-from prefdensity.data.remarks import Remark
+from prefdensity.data.remarks import Remark, TableReport, thin
 from prefdensity.errors import DataError
-from prefdensity.shown import Telling
 from prefdensity.words import share
 
-# Fewer judgements than this leave an item or annotator to the prior.
-_FEW = 5
 # With so many decided answers, one that takes either side at random is all on one side once in 500 times.
 _SAME_SIDE = 10
 # Standard deviations from a half at which the share won by the first shown is remarked on.
@@ -28,96 +28,57 @@ _REPEATED = 0.01
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class DataReport(Telling):
+class DataReport(TableReport):
     """Facts about a table of comparisons; `print` it.
 
     Attributes
     ----------
-    source, notes
-        Where the table came from, and what was dropped or recoded on request.
-    n_judgements, n_items, n_annotators, n_contexts, n_pairs
-        Sizes; judgements are weighted by `count`, pairs are distinct and unordered.
-    labels
-        What labels beside items and annotators name (contexts, category, ...) -> how many there are.
+    n_contexts
+        How many contexts there are.
     tie_share
         Share of ties among the judgements.
     both_orders, first_share
         Share of the pairs seen in both orders, and share of decided judgements that the first shown won;
         None where the order is unknown.
-    n_components
-        Groups of items without any comparison between them.
     items
-        item, judgements, wins, losses, ties, component, undefeated, winless. The last two mark members of the
-        groups of `undefeated` and `winless`.
+        item, judgements, wins, losses, ties, win_rate (ties half, empty where nobody judged), component, undefeated,
+        winless.
     annotators
         annotator, judgements, tie_share, first_share (of the decided judgements; NaN where there are none).
-    remarks
-        What a careful statistician would say.
+
+    Others are those of `remarks.TableReport`.
     """
 
-    source: str
-    notes: tuple[str, ...]
-    n_judgements: float
-    n_items: int
-    n_annotators: int
     n_contexts: int
-    n_pairs: int
     tie_share: float
     both_orders: float | None
     first_share: float | None
-    n_components: int
-    labels: dict[str, int]
-    items: pd.DataFrame
-    annotators: pd.DataFrame
-    remarks: tuple[Remark, ...]
+    JUDGED: ClassVar[str] = Comparisons.JUDGED
 
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """Sentences to read before fitting any program."""
-        return tuple(remark.says for remark in self.remarks)
-
-    def given(self, known: Collection[str], passed: Collection[str] = ()) -> tuple[str, ...]:
-        """Return the sentences that are true of a program, by what it knows of and the checks it passed."""
-        return tuple(
-            remark.says
-            for remark in self.remarks
-            if (not remark.concerns or remark.concerns in known)
-            and remark.answered_by not in known
-            and remark.tested_by not in passed
-        )
-
-    def to_frame(self) -> pd.DataFrame:
-        """Return the table of items."""
-        return self.items
-
-    def __str__(self) -> str:
-        lines = [f"{self.n_judgements:,.0f} judgements of {self.n_items:,} items ({self.source})"]
-        lines.append(f"  ties          {share(self.tie_share)}")
+    def facts(self) -> list[tuple[str, str]]:
+        """Return ties, pairs and the order shown."""
         possible = self.n_items * (self.n_items - 1) // 2
-        parts = f"{self.n_components:,} component(s)"
-        lines.append(f"  pairs         {self.n_pairs:,} of {possible:,}, in {parts}")
+        rows = [
+            ("", f"{self.n_judgements:,.0f} judgements of {self.n_items:,} items ({self.source})"),
+            ("ties", share(self.tie_share)),
+            ("pairs", f"{self.n_pairs:,} of {possible:,}, in {self.n_components:,} component(s)"),
+        ]
         if self.first_share is None or self.both_orders is None:
-            lines.append("  order shown   unknown")
-        else:
-            lines.append(f"  order shown   the first won {share(self.first_share)} of the decided judgements")
-            lines.append(f"                {share(self.both_orders)} of the pairs were seen in both orders")
-        lines.append(f"  per item      {_spread(self.items['judgements'])} judgements")
-        if self.n_annotators:
-            each = _spread(self.annotators["judgements"])
-            lines.append(f"  annotators    {self.n_annotators:,}, {each} judgements each")
-        lines += [f"  {name:<13} {size:,}" for name, size in self.labels.items()]
-        lines += [f"  note          {note}" for note in self.notes]
-        lines.append("Warnings:" if self.warnings else "Nothing to warn of.")
-        return "\n".join(lines + [f"- {warning}" for warning in self.warnings])
+            return [*rows, ("order shown", "unknown")]
+        return [
+            *rows,
+            ("order shown", f"the first won {share(self.first_share)} of the decided judgements"),
+            ("", f"{share(self.both_orders)} of the pairs were seen in both orders"),
+        ]
 
 
-def describe(data: Comparisons) -> DataReport:
-    """Return what to know about `data` before fitting.
+def describe(data: Comparisons | Choices) -> TableReport:
+    """Return what to know about `data` before fitting: a `DataReport`, or of choices from sets a `ChoicesReport`.
 
     Raises
     ------
     DataError
-        If the pairs have no outcomes yet; for choices from sets.
+        If the pairs have no outcomes yet, or this is no table.
 
     Examples
     --------
@@ -125,16 +86,20 @@ def describe(data: Comparisons) -> DataReport:
     >>> describe(prefdensity.read("example:citations")).n_judgements
     3727.0
     """
-    if of_two(data, "describe").outcome is None:
+    require_table(data)
+    return describe_choices(data) if isinstance(data, Choices) else describe_pairs(data.pairs())
+
+
+def describe_pairs(data: Comparisons) -> DataReport:
+    """Return what to know about comparisons; see `describe`."""
+    if data.outcome is None:
         raise DataError("these pairs have no outcomes yet; a report needs judgements")
     data = data.take(data.count > 0)
-    pair = _pair(data)
+    pair = pair_numbers(data)
     items = _item_frame(data)
     annotators = _annotator_frame(data)
     both_orders, first_share, order_remarks = _order(data, pair)
-    n_components = int(components(data).max()) + 1
     words = {data.plural(name): labels for name, labels in data.vocabularies().items()}
-    labels = {name: len(each) for name, each in words.items() if name not in ("items", "annotators")}
     return DataReport(
         source=data.source,
         notes=data.notes,
@@ -142,98 +107,24 @@ def describe(data: Comparisons) -> DataReport:
         n_items=len(data.items),
         n_annotators=len(data.annotators),
         n_contexts=len(data.contexts),
-        labels=labels,
+        labels={name: len(each) for name, each in words.items() if name not in ("items", "annotators")},
         n_pairs=int(pair.max()) + 1,
         tie_share=data.n_ties / data.n_judgements,
         both_orders=both_orders,
         first_share=first_share,
-        n_components=n_components,
+        n_components=int(items["component"].max()) + 1,
         items=items,
         annotators=annotators,
         remarks=(
             *(Remark(says, concerns="item") for says in existence_warnings(data)),
             *map(Remark, look_alikes(words)),
-            *_thin(items, "item", "their utilities rest on the prior"),
-            *_thin(annotators, "annotator", "little can be said about them"),
+            *thin(items, "item", data.JUDGED, "their utilities rest on the prior"),
+            *thin(annotators, "annotator", data.JUDGED, "little can be said about them"),
             *map(Remark, _one_sided(data)),
             *order_remarks,
             *_dependence(data),
         ),
     )
-
-
-def components(data: Comparisons) -> NDArray[np.int64]:
-    """Return int64 [item]: numbers of the groups of items that comparisons, also indirect ones, connect.
-
-    Utilities of different groups cannot be compared: only a prior relates them.
-    """
-    judged = data.count > 0
-    return _connected(data.item_a[judged], data.item_b[judged], len(data.items), directed=False)
-
-
-def strong_groups(data: Comparisons) -> list[tuple[str, ...]]:
-    """Return the groups of items within which everyone beat everyone, directly or through others.
-
-    A tie counts as a win of either side. One group that holds all items is the condition for a finite and
-    unique maximum-likelihood estimate (Ford 1957, American Mathematical Monthly 64, 28-33; with ties
-    Davidson 1970).
-    """
-    label, _, _ = _strong(data)
-    return _members(label, np.ones(label.max() + 1, bool), data.items)
-
-
-def undefeated(data: Comparisons) -> list[tuple[str, ...]]:
-    """Return the groups of `strong_groups` that beat others and that no other beat or tied.
-
-    Without a prior their utilities run away upwards.
-    """
-    label, top, _ = _strong(data)
-    return _members(label, top, data.items)
-
-
-def winless(data: Comparisons) -> list[tuple[str, ...]]:
-    """Return the groups of `strong_groups` that others beat and that beat or tied no other.
-
-    Without a prior their utilities run away downwards.
-    """
-    label, _, bottom = _strong(data)
-    return _members(label, bottom, data.items)
-
-
-def _strong(data: Comparisons) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return the strong group of each item, and which groups are undefeated and winless."""
-    if data.outcome is None:
-        raise DataError("these pairs have no outcomes yet")
-    judged = data.count > 0
-    item_a, item_b, outcome = data.item_a[judged], data.item_b[judged], data.outcome[judged]
-    winner = np.concatenate([item_a[outcome != B], item_b[outcome != A]])
-    loser = np.concatenate([item_b[outcome != B], item_a[outcome != A]])
-    label = _connected(winner, loser, len(data.items), connection="strong")
-    (won, lost), between = np.zeros((2, label.max() + 1), bool), label[winner] != label[loser]
-    won[label[winner[between]]] = True
-    lost[label[loser[between]]] = True
-    return label, won & ~lost, lost & ~won
-
-
-def _connected(start: NDArray[np.int64], end: NDArray[np.int64], size: int, **how: Any) -> NDArray[np.int64]:
-    """Return the component of each of `size` places of a graph; see SciPy."""
-    from scipy.sparse import csgraph, csr_matrix  # 20 MB and a third of a second, which not every fit needs
-
-    graph = csr_matrix((np.ones(len(start), np.int32), (start, end)), shape=(size, size))
-    return csgraph.connected_components(graph, **how)[1].astype(np.int64)
-
-
-def _members(label: NDArray[np.int64], wanted: NDArray[np.bool_], items: Sequence[str]) -> list[tuple[str, ...]]:
-    groups: dict[int, list[str]] = {}
-    for item in np.flatnonzero(wanted[label]):
-        groups.setdefault(int(label[item]), []).append(items[int(item)])
-    return [tuple(group) for group in groups.values()]
-
-
-def _pair(data: Comparisons) -> NDArray[np.int64]:
-    """Return int64 [comparison]: the distinct unordered pairs, numbered from 0."""
-    low, high = np.minimum(data.item_a, data.item_b), np.maximum(data.item_a, data.item_b)
-    return pd.factorize(low * len(data.items) + high)[0].astype(np.int64)
 
 
 def _item_frame(data: Comparisons) -> pd.DataFrame:
@@ -243,19 +134,10 @@ def _item_frame(data: Comparisons) -> pd.DataFrame:
     wins = total(A, data.item_a) + total(B, data.item_b)
     losses = total(B, data.item_a) + total(A, data.item_b)
     ties = total(TIE, data.item_a) + total(TIE, data.item_b)
-    label, top, bottom = _strong(data)
-    return pd.DataFrame(
-        {
-            "item": data.items,
-            "judgements": wins + losses + ties,
-            "wins": wins,
-            "losses": losses,
-            "ties": ties,
-            "component": components(data),
-            "undefeated": top[label],
-            "winless": bottom[label],
-        }
-    )
+    judgements = wins + losses + ties
+    columns = {"item": data.items, "judgements": judgements, "wins": wins, "losses": losses, "ties": ties}
+    won = np.divide(wins + ties / 2, judgements, out=np.full(len(wins), np.nan), where=judgements > 0)
+    return pd.DataFrame(columns | {"win_rate": won} | connections(data))
 
 
 def _annotator_frame(data: Comparisons) -> pd.DataFrame:
@@ -307,42 +189,6 @@ def _order(data: Comparisons, pair: NDArray[np.int64]) -> tuple[float | None, fl
     return float(both.mean()), float(won / decided) if decided > 0 else None, remarks
 
 
-def existence_warnings(data: Comparisons) -> list[str]:
-    """Return sentences on items that no comparison relates, and on items that are undefeated or winless."""
-    label, *ends = _strong(data)
-    if label.max() == 0:  # everyone beat everyone, directly or through others
-        return []
-    warnings = []
-    part = components(data)
-    if part.max() > 0:
-        names = np.array(data.items, dtype=object)
-        groups = sorted((tuple(names[part == k]) for k in range(part.max() + 1)), key=len, reverse=True)
-        warnings.append(
-            f"The items fall into {len(groups):,} groups that were never compared with each other "
-            f"({_some(map(_joined, groups))}): differences between groups are set by the prior alone."
-        )
-    top, bottom = (_members(label, wanted, data.items) for wanted in ends)
-    if top or bottom:
-        found = [
-            f"{len(groups):,} {kind} the rest ({_some(map(_joined, groups))})"
-            for groups, kind in ((top, "never lost to or tied with"), (bottom, "never beat or tied with"))
-            if groups
-        ]
-        warnings.append(
-            f"Of the items, or groups of items, {' and '.join(found)}: no finite maximum-likelihood "
-            f"estimate exists; with a prior the prior sets how far they lie from the rest."
-        )
-    return warnings
-
-
-def _thin(table: pd.DataFrame, kind: str, meaning: str) -> list[Remark]:
-    few = table[kind][table["judgements"] < _FEW]
-    if len(few) == 0:
-        return []
-    said = f"{len(few):,} {kind}(s) with fewer than {_FEW} judgements ({_some(few)}): {meaning}."
-    return [Remark(said, concerns=kind)]
-
-
 def _one_sided(data: Comparisons) -> list[str]:
     """Warn of one outcome throughout, else of annotators who always answer the same side."""
     codes = np.unique(data.outcome)  # type: ignore[arg-type]
@@ -360,7 +206,7 @@ def _one_sided(data: Comparisons) -> list[str]:
     side = "the same side" if data.first is None else "for the first shown, or always for the second"
     if not names:
         return []
-    return [f"{len(names):,} annotator(s) always decide {side}, {_SAME_SIDE} times or more ({_some(names)})."]
+    return [f"{len(names):,} annotator(s) always decide {side}, {_SAME_SIDE} times or more ({some(names)})."]
 
 
 def _dependence(data: Comparisons) -> list[Remark]:
@@ -385,16 +231,3 @@ def _dependence(data: Comparisons) -> list[Remark]:
             )
             remarks.append(Remark(said, tested_by="self-agreement"))
     return remarks
-
-
-def _joined(group: Sequence[str]) -> str:
-    return " + ".join(group[:3]) + (" + ..." if len(group) > 3 else "")
-
-
-def _some(names: Iterable[str], most: int = 5) -> str:
-    names = list(names)
-    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
-
-
-def _spread(sizes: pd.Series) -> str:
-    return f"{sizes.min():,.0f} to {sizes.max():,.0f} (median {sizes.median():,.0f})"

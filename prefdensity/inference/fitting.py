@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from prefdensity.data.choices import Choices
 from prefdensity.data.comparisons import Comparisons
-from prefdensity.data.report import existence_warnings
+from prefdensity.data.existence import existence_warnings
 from prefdensity.errors import FitError
 from prefdensity.inference import devices
 from prefdensity.inference.answer import Answer, Settings

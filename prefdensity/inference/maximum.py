@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from prefdensity.data.comparisons import Comparisons
-from prefdensity.data.report import components, strong_groups, undefeated, winless
+from prefdensity.data.existence import components, strong_groups, undefeated, winless
 from prefdensity.errors import FitError
 from prefdensity.inference.climber import Climber
 from prefdensity.inference.mode import Mode, first_guess

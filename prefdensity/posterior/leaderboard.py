@@ -9,20 +9,21 @@ from typing import Any
 
 import pandas as pd
 
+from prefdensity.data.choices import Choices
 from prefdensity.data.comparisons import Comparisons
 from prefdensity.data.named import of_items
 from prefdensity.errors import DataError
 from prefdensity.posterior.by_group import by_group
 from prefdensity.posterior.courses import course_of, require_over
-from prefdensity.posterior.people import item_table, tallies
-from prefdensity.posterior.posterior import Posterior
+from prefdensity.posterior.people import tallies
+from prefdensity.posterior.posterior import Posterior, require_same_table
 
 _SCALE = 400 / math.log(10)  # points for odds of e to one, as in chess
 
 
 def leaderboard(
     post: Posterior,
-    data: Comparisons,
+    data: Comparisons | Choices,
     *,
     level: float = 0.95,
     anchor: Mapping[str, float] | None = None,
@@ -38,7 +39,7 @@ def leaderboard(
     post
         A fit, of a program without types of annotators: these have a ranking each.
     data
-        The comparisons that it was fitted to.
+        The comparisons, or choices from sets, that it was fitted to.
     level
         Posterior probability of the intervals.
     anchor
@@ -56,7 +57,8 @@ def leaderboard(
     Returns
     -------
     Frame with group (if `by`), at (if `over`), rank, item, rating, minus and plus (to the ends of the interval), lower,
-    upper, votes, win_rate, and organisation where it was given. A difference of 400 is a difference in utility of
+    upper, votes (judgements, or answers, about the item), win_rate (of what it was judged against, see `item_table`),
+    and organisation where it was given. A difference of 400 is a difference in utility of
     log 10: odds of ten to one under a logistic choice. `rank` is an upper bound: 1 and as many more as there are items
     whose interval lies wholly above.
 
@@ -70,7 +72,8 @@ def leaderboard(
         raise DataError("annotators of this fit have types, each with a ranking of its own; a leaderboard has one")
     require_over(over, at, by=by)
     base, value = _anchored(post, anchor)
-    counted = item_table(post, data)  # which refuses another table
+    require_same_table(post, data)
+    counted = _votes(data)
     made = None if organisation is None else of_items(organisation, post.items, "organisation")
     if by is None and over is None:
         return _board(post.summary(level=level), counted, base, value, made)
@@ -84,10 +87,15 @@ def leaderboard(
 _Part = tuple[Any, pd.DataFrame, pd.DataFrame]  # what a board is of, its ranking with the best first, and its votes
 
 
-def _in_groups(post: Posterior, data: Comparisons, by: str, level: float) -> list[_Part]:
+def _votes(data: Comparisons | Choices) -> pd.DataFrame:
+    """Return what a board tells of votes: item, votes, win_rate."""
+    return tallies(data)[["item", data.JUDGED, "win_rate"]].rename(columns={data.JUDGED: "votes"})
+
+
+def _in_groups(post: Posterior, data: Comparisons | Choices, by: str, level: float) -> list[_Part]:
     groups = by_group(post, by, level)
     rows, table = data.groups_of(groups.label), groups.table
-    return [(name, table[table["group"] == name], tallies(data.take(rows == k))) for k, name in enumerate(groups.names)]
+    return [(name, table[table["group"] == name], _votes(data.take(rows == k))) for k, name in enumerate(groups.names)]
 
 
 def _at_dates(post: Posterior, counted: pd.DataFrame, over: str, at: Sequence[Any] | None, level: float) -> list[_Part]:
@@ -131,7 +139,7 @@ def _board(
     above = board["lower"].to_numpy()[None, :] > board["upper"].to_numpy()[:, None]
     board.insert(0, "rank", 1 + above.sum(1))
     counted = counted.set_index("item")
-    board["votes"] = counted.loc[board["item"], "judgements"].to_numpy()
+    board["votes"] = counted.loc[board["item"], "votes"].to_numpy()
     board["win_rate"] = counted.loc[board["item"], "win_rate"].to_numpy()
     if made is not None:
         board["organisation"] = [str(made.get(item, "")) for item in board["item"]]

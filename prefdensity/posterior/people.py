@@ -7,6 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import bdtr
 
+from prefdensity.data.choices import Choices
 from prefdensity.data.comparisons import TIE, A, Comparisons, of_two
 from prefdensity.data.report import describe
 from prefdensity.errors import DataError
@@ -106,17 +107,26 @@ def _of_annotators(post: Posterior, data: Comparisons) -> dict[str, np.ndarray]:
     return found
 
 
-def tallies(data: Comparisons) -> pd.DataFrame:
-    """Return one row for each item: judgements, wins, losses, ties, win_rate (ties half, empty where nobody judged)."""
-    data = of_two(data, "counting wins")
-    counted = describe(data).items[["item", "judgements", "wins", "losses", "ties"]].copy()
-    judged = counted["judgements"].where(counted["judgements"] > 0)
-    counted["win_rate"] = (counted["wins"] + counted["ties"] / 2) / judged
-    return counted
+def tallies(data: Comparisons | Choices) -> pd.DataFrame:
+    """Return one row for each item: what `describe` counts of it."""
+    return describe(data).items.drop(columns=["component", "undefeated", "winless"])
 
 
-def item_table(post: Posterior, data: Comparisons) -> pd.DataFrame:
-    """Return one row for each item: judgements, wins, losses, ties, win_rate (ties half), and the mean utility.
+def item_table(post: Posterior, data: Comparisons | Choices) -> pd.DataFrame:
+    """Return one row for each item: what was counted of it, and the mean utility; the best first.
+
+    Parameters
+    ----------
+    post
+        A fit.
+    data
+        The comparisons, or choices from sets, that it was fitted to.
+
+    Returns
+    -------
+    Frame with item, judgements, wins, losses, ties, win_rate (ties half) and utility; of choices from sets item,
+    answers (times shown), best, worst (times placed first and last), mean_rank, win_rate (share of the others in its
+    sets that it was placed above) and utility. Of types of annotators the utility is the mean over types.
 
     Raises
     ------

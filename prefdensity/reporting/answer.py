@@ -124,7 +124,7 @@ def cautions(post: Posterior, data: Comparisons | Choices, checked: CheckReport 
     """
     against = [checked.caution] if checked and checked.caution else []
     passed = checked.table["check"][checked.table["verdict"] == "as expected"].tolist() if checked else []
-    of_data = data.warnings if data.SETS else describe(data.pairs()).given(_known(post), passed)
+    of_data = describe(data).given(_known(post), passed)
     return list(dict.fromkeys([*against, *post.troubles(), *of_data, *post.status.warnings]))
 
 

@@ -83,11 +83,13 @@ def ranking(post: Posterior, data: Comparisons | Choices, summary: pd.DataFrame,
         Numbers("P(best)", [row["p_best"] for row in rows], [percent(row["p_best"]) for row in rows]),
         Numbers("sd", [row["sd"] for row in rows], [number(row["sd"], 2) for row in rows]),
     ]
-    if not data.SETS:
-        counted = item_table(post, data.pairs()).set_index("item").loc[shown["item"]]
-        votes, rate = counted["judgements"].tolist(), counted["win_rate"].tolist()
-        columns.append(Numbers("judgements", votes, [f"{value:,.10g}" for value in votes]))
-        columns.append(Numbers("win rate", rate, [share(value) for value in rate]))
+    counted = item_table(post, data).set_index("item").loc[shown["item"]]
+    votes, rate = counted[data.JUDGED].tolist(), counted["win_rate"].tolist()
+    columns.append(Numbers(data.JUDGED, votes, [f"{value:,.10g}" for value in votes]))
+    columns.append(Numbers("win rate", rate, [share(value) for value in rate]))
+    if "mean_rank" in counted:
+        place = counted["mean_rank"].tolist()
+        columns.append(Numbers("mean rank", place, [number(value) for value in place]))
     if shown["note"].any():
         columns.append(Words("note", [row["note"] for row in rows], long=True))
     left = len(summary) - len(shown)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
 from prefdensity.checking.check import check
 from prefdensity.checking.report import CheckReport
-from prefdensity.data.report import describe
+from prefdensity.data.choices_report import ChoicesReport
+from prefdensity.data.remarks import spread
+from prefdensity.data.report import DataReport, describe
 from prefdensity.posterior.draws import require_spread
 from prefdensity.posterior.posterior import require_same_table
 from prefdensity.reporting import found, judges, plots, ranking
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
 
     from prefdensity.data.choices import Choices
     from prefdensity.data.comparisons import Comparisons
-    from prefdensity.data.report import DataReport
     from prefdensity.posterior.posterior import Posterior
 
 _ROWS = 300  # rows of parameters that the page shows; parameters.csv has them all
@@ -185,41 +186,39 @@ def _reading(post: Posterior, level: float) -> list[str]:
 
 
 def _facts(data: Comparisons | Choices) -> dict[str, str]:
-    if data.SETS:
-        choices: Any = data
-        size = [len(members) for members in choices.sets]
-        return {
-            "source": os.path.basename(data.source),
-            "answers": f"{choices.n_answers:,}, read as {len(data):,} choices from {min(size)} to {max(size)} items",
-            "items": f"{len(data.items):,}",
-            "annotators": f"{len(data.annotators):,}" if data.annotators else "not recorded",
-        }
-    return _facts_of_pairs(describe(data.pairs()))
-
-
-def _facts_of_pairs(about: DataReport) -> dict[str, str]:
+    about = describe(data)
     pairs = about.n_items * (about.n_items - 1) // 2
-    ties = f"{share(about.tie_share)} of them" if about.tie_share else "no"
+    each = about.JUDGED
     rows = {
         "source": os.path.basename(about.source),
-        "judgements": f"{about.n_judgements:,.0f}, {ties} ties",
-        "items": f"{about.n_items:,}, with {_spread(about.items)} judgements each",
+        **(_of_sets(about) if isinstance(about, ChoicesReport) else {}),
+        **(_of_pairs(about) if isinstance(about, DataReport) else {}),
+        "items": f"{about.n_items:,}, with {spread(about.items[each])} {each} each",
         "pairs": f"{about.n_pairs:,} of {pairs:,} compared, in {about.n_components:,} connected group(s)",
-        "annotators": f"{about.n_annotators:,}, with {_spread(about.annotators)} judgements each"
+        "annotators": f"{about.n_annotators:,}, with {spread(about.annotators[each])} {each} each"
         if about.n_annotators
         else "not recorded",
-        "contexts": f"{about.n_contexts:,}" if about.n_contexts else "not recorded",
-        "order shown": "not recorded"
-        if about.first_share is None
-        else f"the first won {share(about.first_share)} of the decided judgements",
         "notes": unrooted("; ".join(about.notes).replace(about.source, os.path.basename(about.source))),
     }
     return {name: value for name, value in rows.items() if value}
 
 
-def _spread(table: pd.DataFrame) -> str:
-    sizes = table["judgements"]
-    return f"{sizes.min():,.0f} to {sizes.max():,.0f} (median {sizes.median():,.0f})"
+def _of_sets(about: ChoicesReport) -> dict[str, str]:
+    return {
+        "answers": f"{about.n_answers:,}, read as {about.n_judgements:,.0f} choices",
+        "sets": f"{spread(about.sets['items'])} items, of which {spread(about.sets['places'])} places are told",
+    }
+
+
+def _of_pairs(about: DataReport) -> dict[str, str]:
+    ties = f"{share(about.tie_share)} of them" if about.tie_share else "no"
+    return {
+        "judgements": f"{about.n_judgements:,.0f}, {ties} ties",
+        "contexts": f"{about.n_contexts:,}" if about.n_contexts else "not recorded",
+        "order shown": "not recorded"
+        if about.first_share is None
+        else f"the first won {share(about.first_share)} of the decided judgements",
+    }
 
 
 def _call(post: Posterior) -> str:
