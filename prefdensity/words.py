@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 # What the library itself counts, and has a plural; columns and rungs are called as users please.
 _COUNTED = frozenset(
@@ -45,3 +46,9 @@ def counted(number: float, name: str) -> str:
     """Return so many of what is called so: "39 items", "1 item"; of what users named "39 values of 'category'"."""
     plural = "" if number == 1 else "s"
     return f"{number:,.10g} {name}{plural}" if name in _COUNTED else f"{number:,.10g} value{plural} of {name!r}"
+
+
+def some(names: Iterable[str], most: int = 5) -> str:
+    """Return the first of some names, and how many more there are."""
+    names = list(names)
+    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from prefdensity.data.comparisons import A, B, Comparisons
 from prefdensity.errors import DataError
+from prefdensity.words import some
 
 
 def components(data: Comparisons) -> NDArray[np.int64]:
@@ -123,9 +124,3 @@ def existence_warnings(data: Comparisons) -> list[str]:
 
 def _joined(group: Sequence[str]) -> str:
     return " + ".join(group[:3]) + (" + ..." if len(group) > 3 else "")
-
-
-def some(names: Iterable[str], most: int = 5) -> str:
-    """Return the first of some names, and how many more there are."""
-    names = list(names)
-    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")

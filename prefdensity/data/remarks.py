@@ -9,9 +9,8 @@ from typing import ClassVar
 
 import pandas as pd
 
-from prefdensity.data.existence import some
 from prefdensity.shown import Telling
-from prefdensity.words import counted
+from prefdensity.words import counted, some
 
 # Fewer judgements than this leave an item or annotator to the prior.
 _FEW = 5

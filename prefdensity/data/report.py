@@ -13,11 +13,11 @@ from prefdensity.data.choices import Choices
 from prefdensity.data.choices_report import describe_choices
 from prefdensity.data.comparisons import TIE, A, B, Comparisons
 from prefdensity.data.declared import require_table
-from prefdensity.data.existence import connections, existence_warnings, pair_numbers, some
+from prefdensity.data.existence import connections, existence_warnings, pair_numbers
 from prefdensity.data.look_alikes import look_alikes
 from prefdensity.data.remarks import Remark, TableReport, thin
 from prefdensity.errors import DataError
-from prefdensity.words import share
+from prefdensity.words import share, some
 
 # With so many decided answers, one that takes either side at random is all on one side once in 500 times.
 _SAME_SIDE = 10
