@@ -62,6 +62,7 @@ def test_a_frame_is_no_table_and_a_name_is_no_fit(post):
     frame = DATA.to_frame()
     for ask in (
         prefdensity.check, prefdensity.loo, prefdensity.audit, prefdensity.item_table, prefdensity.annotator_table,
+        prefdensity.leaderboard,
     ):  # fmt: skip
         with pytest.raises(DataError, match="a table is needed, and this is a DataFrame; read it first"):
             ask(post, frame)

@@ -57,10 +57,9 @@ def leaderboard(
     Returns
     -------
     Frame with group (if `by`), at (if `over`), rank, item, rating, minus and plus (to the ends of the interval), lower,
-    upper, votes (judgements, or answers, about the item), win_rate (of what it was judged against, see `item_table`),
-    and organisation where it was given. A difference of 400 is a difference in utility of
-    log 10: odds of ten to one under a logistic choice. `rank` is an upper bound: 1 and as many more as there are items
-    whose interval lies wholly above.
+    upper, votes (judgements, or answers, about the item), win_rate (as in `item_table`), and organisation where it was
+    given. A difference of 400 is a difference in utility of log 10: odds of ten to one under a logistic choice. `rank`
+    is an upper bound: 1 and as many more as there are items whose interval lies wholly above.
 
     Raises
     ------
@@ -68,11 +67,11 @@ def leaderboard(
         If `data` is not the table that was fitted, annotators have types, the program does not read `by` or `over`,
         both are given or `at` without `over`, or the anchor or a name of `organisation` is no item.
     """
+    require_same_table(post, data)
     if post.utilities().ndim > 2:
         raise DataError("annotators of this fit have types, each with a ranking of its own; a leaderboard has one")
     require_over(over, at, by=by)
     base, value = _anchored(post, anchor)
-    require_same_table(post, data)
     counted = _votes(data)
     made = None if organisation is None else of_items(organisation, post.items, "organisation")
     if by is None and over is None:
