@@ -36,7 +36,6 @@ OTHERWISE = {
     "pcal/__init__.py": {"drift"},  # of judges between rounds
     "pcal/study.py": {"linear"},  # a nuisance
     "posterior/draws.py": {"covariate"},  # a plate
-    "posterior/people.py": {"ties"},  # a column of tables
     "programs/layers.py": {"weight"},  # a place among margins
     "programs/mends.py": {"tastes"},  # a finding
     "programs/suitability.py": {"ratings"},
