@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -87,7 +87,8 @@ def describe(data: Comparisons | Choices) -> TableReport:
     3727.0
     """
     require_table(data)
-    return describe_choices(data) if isinstance(data, Choices) else describe_pairs(data.pairs())
+    sets: Any = data
+    return describe_choices(sets) if data.SETS else describe_pairs(data.pairs())
 
 
 def describe_pairs(data: Comparisons) -> DataReport:
