@@ -5,9 +5,12 @@ What Ctrl-C ends keeps the tasks that are complete.
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from joblib import Parallel, delayed
@@ -43,7 +46,7 @@ def each(function: Callable[..., T], calls: Sequence[tuple[Any, ...]], jobs: int
         # results come in order: what a killed worker held, and what came after, is asked for again
         tasks = (delayed(function)(*call) for call in calls[done:])
         try:
-            for result in _parallel(jobs)(tasks):
+            for result in _begun(tasks, jobs):
                 done, losses = done + 1, 0
                 yield result
         except _killed() as error:
@@ -89,8 +92,27 @@ def _killed() -> tuple[type[Exception], ...]:
     return (BrokenProcessPool,) if ray is None else (BrokenProcessPool, ray.RayActorError, ray.WorkerCrashedError)
 
 
-def _parallel(jobs: int | None) -> Parallel:
+def _begun(tasks: Iterable[Any], jobs: int | None) -> Iterable[Any]:
+    """Return the results of tasks as they come.
+
+    Ctrl-C, which all processes of a terminal hear, is left to the caller: workers are started deaf to it.
+    """
     try:
-        return Parallel(n_jobs=jobs, return_as="generator")
+        parallel = Parallel(n_jobs=jobs, return_as="generator")
     except ValueError:  # Ray's workers give all results at the end
-        return Parallel(n_jobs=jobs)
+        return Parallel(n_jobs=jobs)(tasks)  # type: ignore[no-any-return]
+    with _deaf():
+        return parallel(tasks)  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Ignore Ctrl-C meanwhile, and in processes that are started meanwhile for good."""
+    if threading.current_thread() is not threading.main_thread():  # who alone decides about signals
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler if before is None else before)

@@ -1,5 +1,6 @@
 """Ctrl-C ends a study, and what is complete of it stays: in Python, and in the files and exit code of the shell."""
 
+import ast
 import os
 import subprocess
 import sys
@@ -115,3 +116,37 @@ def test_ctrl_c_at_the_shell_writes_what_is_complete_and_says_so(tmp_path, compl
 
 
 MAIN = "from prefdensity.cli.main import main; main()"
+
+
+WORKERS = """
+import os, signal, time
+from prefdensity.workers import each, gathered
+
+
+def task(number):
+    if number == 4:
+        os.killpg(0, signal.SIGINT)
+        time.sleep(2)
+    return number
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    print(gathered(each(task, [(k,) for k in range(40)], 2), 40, 0, "tasks", lambda *said: None))
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends the signal of Ctrl-C")
+def test_workers_leave_ctrl_c_to_who_asked(tmp_path):
+    """A terminal tells every process of it, and those that have nothing to say about it stay silent."""
+    (tmp_path / "tasks.py").write_text(WORKERS)
+    done = subprocess.run(
+        [sys.executable, "tasks.py"], cwd=tmp_path, capture_output=True, text=True, check=False, start_new_session=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    complete, notes = ast.literal_eval(done.stdout)
+    assert complete == list(range(len(complete)))
+    assert len(complete) < 40
+    assert notes == (f"Interrupted: {len(complete)} of 40 tasks are complete.",)
