@@ -11,11 +11,12 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from numbers import Integral
 from typing import Any, TypeVar
 
 from joblib import Parallel, delayed
 
-from prefdensity.errors import FitError
+from prefdensity.errors import DataError, FitError
 from prefdensity.progress import Report
 
 T = TypeVar("T")
@@ -41,6 +42,8 @@ def each(function: Callable[..., T], calls: Sequence[tuple[Any, ...]], jobs: int
     FitError
         If workers are killed again and again.
     """
+    if jobs is not None and (isinstance(jobs, bool) or not isinstance(jobs, Integral) or jobs == 0):
+        raise DataError(f"jobs={jobs!r} must be a number of processes, or -1 for all cores")
     done, losses = 0, 0
     while done < len(calls):
         # results come in order: what a killed worker held, and what came after, is asked for again

@@ -350,3 +350,10 @@ def test_answers_about_more_than_two_are_refused():
     for source, arguments in ((choices, {}), (rows, reading)):
         with pytest.raises(DataError, match="comparisons of two"):
             prefdensity.annotate(source, post, **arguments)
+
+
+def test_errors_name_the_columns_of_the_table_alone():
+    frame = pd.DataFrame({"left": ["x", "y"], "right": ["y", "x"], "won": ["a", "b"]})
+    post = prefdensity.fit("bradley_terry", prefdensity.read("example:citations"), method="map")
+    with pytest.raises(DataError, match="its columns are left, right, won. Name"):
+        prefdensity.annotate(frame, post)

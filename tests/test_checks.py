@@ -242,7 +242,7 @@ def test_other_tables_and_few_replicates_are_refused():
     post, data = fitted("luce", 0)
     with pytest.raises(DataError, match="is not the table of this fit"):
         prefdensity.check(post, fitted("luce", 1)[1])
-    with pytest.raises(DataError, match="replicates=5 is too few"):
+    with pytest.raises(DataError, match="replicates must be a whole number of at least 20, not 5"):
         prefdensity.check(post, data, replicates=5)
     with pytest.raises(DataError, match="is not the table of this fit"):
         check.calibration_curve(post, fitted("luce", 1)[1])

@@ -94,7 +94,7 @@ def test_it_pays_only_beyond_two_standard_errors():
     [
         ({"budgets": (12,)}, "two or more ascending numbers of labels"),
         ({"budgets": (3, 20)}, "the first at least 5, one for each annotator"),
-        ({"seeds": 1}, "seeds=1 is too few"),
+        ({"seeds": 1}, "seeds must be a whole number of at least 2, not 1"),
         ({"most": 1, "budgets": (12, 30)}, "18 pairs are too many for 5 annotators with at most 1 each"),
     ],
 )

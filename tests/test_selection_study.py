@@ -120,10 +120,10 @@ def test_interrupted_studies_keep_what_is_complete(monkeypatch):
     ("given", "words"),
     [
         ({"world": "moon"}, "world='moon' is unknown; use linear, three_well"),
-        ({"rules": ("batch_bald",)}, "rule='batch_bald' cannot be studied"),
+        ({"rules": ("batch_bald",)}, "rules='batch_bald' is unknown; there are"),
         ({"budgets": (50,)}, "two or more ascending"),
         ({"budgets": (50, 40)}, "two or more ascending"),
-        ({"seeds": 1}, "seeds=1 is too few"),
+        ({"seeds": 1}, "seeds must be a whole number of at least 2, not 1"),
         ({"candidates": "within"}, "in the world of prompts"),
         ({"items_per_round": 5}, "n=30 pairs are asked for and only 10"),
     ],

@@ -131,7 +131,7 @@ def test_the_study_is_drawn_and_refuses_what_it_does_not_know():
     )
     for picture in (study_plots.lengths(found.table), study_plots.coverage(found.table)):
         assert picture.axes[0].get_title(loc="left") == "logistic"
-    with pytest.raises(DataError, match="there is no 'liar'"):
+    with pytest.raises(DataError, match="truths='liar' is unknown; there are noise_free"):
         judge_study(truths=("liar",))
     with pytest.raises(DataError, match="oracle must be among"):
         judge_study(nuisances=("linear",))

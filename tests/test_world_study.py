@@ -109,7 +109,7 @@ def test_what_is_no_world_is_refused(tmp_path):
     given = {"judge": "said"}, {"judge": 0.5, "label": 10.0}
     with pytest.raises(DataError, match="an estimator of the world is called 'ladder'"):
         world_study(LadderWorld(draw, 0.0, *given, estimators={"ladder": print}), money=1.0, units=10)
-    with pytest.raises(DataError, match="replicates=1 must be at least 2"):
+    with pytest.raises(DataError, match="replicates must be a whole number of at least 2, not 1"):
         world_study(LadderWorld(draw, 0.0, *given), money=100.0, units=10, replicates=1)
     short = LadderWorld(lambda rng, n: draw(rng, n - 1), 0.0, *given)
     with pytest.raises(DataError, match="draw returned 99 units where 100 were asked for"):

@@ -23,7 +23,7 @@ from prefdensity.checking.report import CheckReport
 from prefdensity.checking.score import scores, table as ranked
 from prefdensity.checking.sets import SetDesign
 from prefdensity.checking.tallies import Curve, Tally
-from prefdensity.errors import DataError
+from prefdensity.errors import DataError, require_whole
 from prefdensity.posterior.posterior import require_same_table
 from prefdensity.words import share
 
@@ -68,9 +68,9 @@ def check(
     DataError
         If `data` is not the table that was fitted, or `replicates` is too small.
     """
+    require_whole("seed", seed, 0)
     require_same_table(post, data)
-    if replicates < _FEWEST:
-        raise DataError(f"replicates={replicates} is too few to see a tail; use {_FEWEST} or more")
+    require_whole("replicates", replicates, _FEWEST)
     design = _design(post, data)
     size = max(_FEWEST, min(replicates, _MOST // len(design.cells)))
     tallies: list[Tally] = []

@@ -121,6 +121,7 @@ def sbc(
     ProgramError
         If the program does not suit the table.
     """
+    require_whole("seed", seed, 0)
     require_whole("replicates", replicates, _FEWEST)
     if method not in _METHODS:
         raise FitError(f"method={method!r} gives no posterior to rank in; use {', '.join(_METHODS)}")

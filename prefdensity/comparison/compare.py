@@ -73,6 +73,7 @@ def compare(
         For an unknown unit or one that the data or a program do not have, posteriors of other data, or posteriors
         without spread.
     """
+    require_whole("seed", seed, 0)
     if not isinstance(posteriors, Mapping) or any(not isinstance(each, Posterior) for each in posteriors.values()):
         raise DataError("compare takes name -> posterior, as in {'linear': fit('linear', data)}")
     if not posteriors:
@@ -115,6 +116,7 @@ def kfold(
     DataError
         For an unknown unit or fewer than two folds.
     """
+    require_whole("seed", seed, 0)
     program = load_program(program)
     _, labels = units_of(data, unit, program)
     require_whole("folds", folds, 2)

@@ -86,7 +86,7 @@ def read_rows(
         way = f"; {_INSTEAD[kind]}" if kind in _INSTEAD else ""
         raise DataError(f"{path}: a file must end in {_ENDINGS}, not in {ending or 'nothing'!r}{way}")
     if len(frame) == 0:
-        raise DataError(f"{path} has no rows; at least one comparison is needed")
+        raise DataError(f"{path} has no rows; at least one is needed")
     return frame
 
 

@@ -131,6 +131,7 @@ def population(
     DataError
         If an argument is out of range.
     """
+    require_whole("seed", seed, 0)
     _require_sizes(n_items=(n_items, 2), n_annotators=(n_annotators, 1), n_comparisons=(n_comparisons, 1))
     _require_sizes(n_types=(n_types, 1), n_careless=(n_careless, 0))
     _require_rates(utility_sd, reliability_sd, tie_strength, position_bias, lapse)

@@ -22,6 +22,7 @@ from prefdensity.density.densities import Density, Mass, mean_utility, mixture, 
 from prefdensity.density.distances import expected_kl, information, js, kl, kl_bound, log_ratio, match, tv
 from prefdensity.density.domains import Domain
 from prefdensity.errors import DataError, ProgramError
+from prefdensity.posterior.draws import require_fit
 from prefdensity.posterior.outcome_tables import type_shares
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def of(
     DataError
         If the domain or an option does not suit the fit.
     """
-    _require_options(aggregate, by, annotator)
+    _require_options(post, aggregate, by, annotator)
     scale = _temperature(post, temperature)
     where = domain or Domain.items(post.items)
     single = by in ("annotator", NEW, AVERAGE) or annotator is not None
@@ -116,7 +117,8 @@ def of(
     return _AGGREGATES[aggregate](found, np.full(len(who), 1 / len(who)))
 
 
-def _require_options(aggregate: str, by: str | None, annotator: str | None) -> None:
+def _require_options(post: Posterior, aggregate: str, by: str | None, annotator: str | None) -> None:
+    require_fit(post)
     if aggregate not in _AGGREGATES:
         raise DataError(f"aggregate={aggregate!r} is unknown; use {' or '.join(map(repr, _AGGREGATES))}")
     if by is not None and annotator is not None:

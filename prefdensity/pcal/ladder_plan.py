@@ -263,7 +263,7 @@ def ladder_plan(
     Raises
     ------
     DataError
-        If the pilot has no prices or too few labels, or the criterion is not one contrast.
+        If the pilot has no prices or too few labels, or these do not vary, or the criterion is not one contrast.
     """
     functional, nuisance = functional or Mean(), nuisance or RungRegression()
     names = functional.names(pilot)
@@ -288,6 +288,10 @@ def ladder_plan(
     )
     plan = LadderPlan((options[0].labels_alone, *options), money, units, level, len(names), pilot)
     plan.best()
+    if not plan._shortest(plan.options[:1]) > 0:
+        raise DataError(
+            "the labels of the pilot do not vary, so nothing tells what any rung is worth; label more units"
+        )
     return plan
 
 

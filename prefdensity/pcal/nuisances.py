@@ -101,7 +101,9 @@ def folds_of(judged: Purchased, count: int, seed: int) -> Array:
         fold[order] = np.arange(len(judged)) % count
     if not 2 <= count <= groups:
         what = "labelled units" if judged.cluster is None else "clusters with labels"
-        raise DataError(f"folds={count} must lie between 2 and {groups}, the number of {what}")
+        raise DataError(
+            f"folds={count} must lie between 2 and {groups}, the number of {what}; label more, or give fewer folds"
+        )
     return fold
 
 

@@ -17,7 +17,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from prefdensity.errors import DataError
+from prefdensity.errors import DataError, require_known, require_whole
+from prefdensity.judged.columns import as_names
 from prefdensity.judged.fit import fit_judge
 from prefdensity.judged.rungs import Rung
 from prefdensity.judged.simulate import JUDGES, JudgedWorld, TrueJudge, buy, drawn, judged_by
@@ -39,6 +40,7 @@ CALIBRATIONS = ("label_only", "identity", "scalar", "single", "split", "dictiona
 DESIGNS = ("knows", "assumes_noise_free")
 _LEVEL = 0.9
 _BANK = 20_000  # units of the population
+_FEWEST = 100  # units that coefficients are estimated from
 _NODES, _DRAWS = 8, 4  # 1e-5 sd of the label, and draws of a narrow posterior
 
 
@@ -204,15 +206,16 @@ def judge_study(
     Raises
     ------
     DataError
-        For an unknown truth or nuisance, or fewer than 2 replicates for a pilot.
+        For an unknown truth or nuisance, fewer than 100 units, or fewer than 2 replicates for a pilot.
     """
-    for asked, known in ((truths, TRUTHS), (nuisances, NUISANCES)):
-        for name in asked:
-            if name not in known:
-                raise DataError(f"there is no {name!r}; there are {', '.join(known)}")
+    truths, nuisances = as_names(truths), as_names(nuisances)
+    require_known("truths", truths, TRUTHS)
+    require_known("nuisances", nuisances, NUISANCES)
+    _require_sizes(shift, pilots=(pilots, 1), replicates=(replicates, 2), units=(units, _FEWEST),
+                   pilot_units=(pilot_units, _FEWEST), seed=(seed, 0))  # fmt: skip
     if "oracle" not in nuisances:
         raise DataError("the oracle must be among the nuisances: efficiency is measured against it")
-    if pilots < 1 or replicates < 2 * pilots:
+    if replicates < 2 * pilots:
         raise DataError(f"replicates={replicates} must be at least two for each of {pilots} pilots")
     sizes = (replicates // pilots, units, pilot_units)
     shares = [
@@ -225,6 +228,14 @@ def judge_study(
     settings = {"replicates": sizes[0] * pilots, "pilots": pilots, "units": units, "pilot_units": pilot_units,
                 "budget": budget, "cost": cost, "shift": shift, "seed": seed}  # fmt: skip
     return JudgeStudy(_summary(pd.concat(found, ignore_index=True)), settings, notes)
+
+
+def _require_sizes(shift: float, **least: tuple[int, int]) -> None:
+    """Refuse what is no size of a study."""
+    for name, (given, fewest) in least.items():
+        require_whole(name, given, fewest)
+    if not np.isfinite(shift):
+        raise DataError(f"shift={shift!r} must be finite")
 
 
 def _cell(

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from prefdensity.errors import DataError, FitError
+from prefdensity.errors import DataError, FitError, require_whole
 from prefdensity.judged.measured import Measured
 from prefdensity.pcal.allocation import draw
 from prefdensity.pcal.ladder import ladder
@@ -25,6 +25,7 @@ from prefdensity.pcal.rounds import pooled, together
 from prefdensity.programs.loading import import_file
 from prefdensity.progress import progress as progress_bar
 from prefdensity.shown import Tabled
+from prefdensity.words import shortened
 from prefdensity.workers import gathered
 
 Interval = tuple[float, float, float]  # estimate, lower, upper
@@ -83,6 +84,8 @@ class LadderWorld:
     def units(self, rng: np.random.Generator, n: int) -> Measured:
         """Return units, all measured."""
         frame = self.draw(rng, n)
+        if not isinstance(frame, pd.DataFrame):
+            raise DataError(f"draw must return a data frame of units, and returned a {type(frame).__name__}")
         if len(frame) != n:
             raise DataError(f"draw returned {len(frame)} units where {n} were asked for")
         return Measured.from_frame(
@@ -157,11 +160,18 @@ def world_study(
     DataError
         For fewer than 2 replicates, or a name of an estimator that ours have.
     """
+    if not isinstance(world, LadderWorld):
+        raise DataError(f"world must be a LadderWorld, and this is a {type(world).__name__}")
     taken = [name for name in world.estimators or {} if name in _OURS]
     if taken:
         raise DataError(f"an estimator of the world is called {taken[0]!r}, as one of ours; call it something else")
-    if replicates < 2:
-        raise DataError(f"replicates={replicates} must be at least 2")
+    for name, value, least in (
+        ("replicates", replicates, 2),
+        ("pilot", pilot, 2),
+        ("units", units, 2),
+        ("seed", seed, 0),
+    ):
+        require_whole(name, value, least)
     asked = (world, pilot, money, units, level, seed)
     with progress_bar(progress) as report:
         draws, notes = gathered((_draw(*asked, k) for k in range(replicates)), replicates, 2, "draws", report)
@@ -180,11 +190,23 @@ def _draw(
     for name, estimator in (_OURS | dict(world.estimators or {})).items():
         began = time.process_time()
         try:
-            found = tuple(map(float, estimator(first, rest, money, level, number)))
+            found = _interval(name, estimator(first, rest, money, level, number))
         except FitError:  # such as a rate without any event
             found = (np.nan,) * 3
         rows.append((name, number, *found, time.process_time() - began))
     return rows
+
+
+def _interval(name: str, found: Any) -> Interval:
+    """Return what an estimator said; refuse what is no interval."""
+    try:
+        estimate, lower, upper = map(float, found)
+    except (TypeError, ValueError):
+        said = shortened(repr(found))
+        raise DataError(
+            f"the estimator {name!r} returned {said}; it must return estimate, lower and upper end"
+        ) from None
+    return estimate, lower, upper
 
 
 def _summary(rows: pd.DataFrame, truth: float) -> pd.DataFrame:

@@ -20,6 +20,7 @@ from torch import Tensor
 from prefdensity.data.columns import matrix, these_columns
 from prefdensity.data.comparisons import Comparisons
 from prefdensity.errors import DataError
+from prefdensity.posterior.draws import require_fit
 from prefdensity.posterior.posterior import Posterior, require_same_table
 from prefdensity.posterior.questions import by_member, question_cells, sites_of
 from prefdensity.programs.compose import compose
@@ -63,6 +64,7 @@ def described(
         If `data` is not the table that was fitted, utilities do not follow from features, or a column is missing or not
         finite.
     """
+    require_fit(post)
     table, step = these_columns(features, data.feature_names, _ROLE), max(1, post.n_draws // draws)
     if table.index.has_duplicates:
         twice = table.index[table.index.duplicated()][0]

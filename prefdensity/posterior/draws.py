@@ -264,8 +264,17 @@ def require_level(level: float) -> None:
 
 def require_spread(post: Draws, level: float, reference: str | None = None) -> None:
     """Raise `DataError` unless the fit has intervals of this mass, and knows the item that they are counted from."""
+    require_fit(post)
     require_level(level)
     if post.is_point:
         raise DataError("a posterior mode has no spread, so there are no intervals; fit with another method")
     if reference is not None and reference not in post.items:
         raise DataError(f"there is no item {reference!r}; there are {', '.join(post.items[:20])}")
+
+
+def require_fit(post: Any) -> None:
+    """Raise `DataError` unless this is a fit."""
+    if not isinstance(post, Draws):
+        raise DataError(
+            f"a fit is needed, and this is a {type(post).__name__}; give what prefdensity.fit(...) returned"
+        )

@@ -11,7 +11,7 @@ from scipy.optimize import least_squares
 from scipy.sparse import csr_matrix
 
 from prefdensity.errors import DataError
-from prefdensity.posterior.draws import Draws, require_spread
+from prefdensity.posterior.draws import Draws, require_fit, require_spread
 from prefdensity.posterior.simultaneous import at_once
 
 
@@ -106,6 +106,7 @@ def quasi_variances(post: Draws) -> pd.DataFrame:
     0    6     0.201     0.139        0.008
     1    2     0.044     0.133        0.008
     """
+    require_fit(post)
     if post.is_point:
         raise DataError("a posterior mode has no spread, and so no quasi-variances; fit with another method")
     parts = []

@@ -19,7 +19,7 @@ from prefdensity.errors import DataError, ProgramError
 from prefdensity.posterior.appraisal import appraisal
 from prefdensity.posterior.by_group import Groups, by_group
 from prefdensity.posterior.courses import course_of
-from prefdensity.posterior.draws import Draws, require_level
+from prefdensity.posterior.draws import Draws, require_fit, require_level
 from prefdensity.posterior.newcomer import given_votes
 from prefdensity.posterior.predict import outcome_probabilities
 from prefdensity.posterior.signature import Ask, require_same, signature_of
@@ -287,10 +287,7 @@ def _two(pair: Any) -> Any:
 
 def require_same_table(post: Posterior, data: Table) -> None:
     """Raise `DataError` unless `data` is the table that `post` was fitted to."""
-    if not isinstance(post, Posterior):
-        raise DataError(
-            f"a fit is needed, and this is a {type(post).__name__}; give what prefdensity.fit(...) returned"
-        )
+    require_fit(post)
     require_table(data)
     found = data.fingerprint()
     if post.data_fingerprint != found:

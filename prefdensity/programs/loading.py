@@ -158,7 +158,7 @@ def import_file(path: Path) -> ModuleType:
     name = f"prefdensity_user_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise ProgramError(f"cannot read a Pyro program from {path}")
+        raise ProgramError(f"{path} is no file of Python; its name must end in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses and pickle look the module up by name
     try:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from prefdensity.data.comparisons import Comparisons
 from prefdensity.data.grades import scores, verdict
-from prefdensity.errors import DataError
+from prefdensity.errors import DataError, require_whole
 from prefdensity.inference.fitting import fit_again
 from prefdensity.posterior.posterior import Posterior, require_same_table
 from prefdensity.posterior.psis import USABLE, smooth
@@ -79,6 +79,7 @@ def annotate(
     UserWarning
         If leave-one-out is unreliable for some rows and `refits` is 0.
     """
+    require_whole("seed", seed, 0)
     frame, data, at = own_rows(dataset, ties, repeats, **reading)
     with show_progress(progress) as report:
         found = labels_of(post, data, refits=refits, seed=seed, report=report)

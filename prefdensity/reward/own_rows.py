@@ -72,9 +72,12 @@ def own_rows(source: Any, ties: str = "error", repeats: str = "all", **reading: 
     if _MARK in frame.columns:
         raise DataError(f"a column cannot be called {_MARK!r} here; give it another name")
     numbers = columns_of("numbers", told.pop("numbers", None) or ())
-    marked = of_two(
-        read(frame.assign(**{_MARK: np.arange(len(frame))}), numbers={**numbers, _MARK: _MARK}, **told), "annotate"
-    )
+    try:
+        found = read(frame.assign(**{_MARK: np.arange(len(frame))}), numbers={**numbers, _MARK: _MARK}, **told)
+    except DataError:
+        of_two(read(frame, numbers=numbers, **told), "annotate")  # which says it of the user's columns alone
+        raise
+    marked = of_two(found, "annotate")
     if repeats == "once":
         marked = marked.repeats_once()
     if ties != "error":
@@ -82,9 +85,9 @@ def own_rows(source: Any, ties: str = "error", repeats: str = "all", **reading: 
     held = marked.column(_MARK)
     assert held is not None  # it was put there
     at = held.values.astype(np.int64)
-    found, count = np.unique(at, return_counts=True)
+    rows, count = np.unique(at, return_counts=True)
     if (count > 1).any():
-        row = int(found[count > 1][0]) + 1
+        row = int(rows[count > 1][0]) + 1
         raise DataError(
             f"row {row} became {count.max()} comparisons, and what is said of each cannot stand in one row; annotate "
             "the comparisons that read() returns in the place of the table"

@@ -24,7 +24,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from prefdensity.data.comparisons import Comparisons
-from prefdensity.errors import DataError, require_positive
+from prefdensity.errors import DataError, require_positive, require_whole
 from prefdensity.posterior.posterior import Posterior, require_same_table
 from prefdensity.reward.response_sets import ResponseSets
 from prefdensity.reward.who_prefers import Seen, seen_by
@@ -136,6 +136,7 @@ def compare_policies(
         If `data` is not the table that was fitted, the fit has no draws or no utilities, groups or the number are
         unknown, both are given or `at` without `over`, or no policy is as far away as asked.
     """
+    require_whole("seed", seed, 0)
     require_same_table(post, data)
     _require(post, caution, level, draws)
     sets = ResponseSets.of(post.items, data.context_of_items(), data.contexts, reference)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from prefdensity.data.columns import index_labels
 from prefdensity.data.comparisons import Comparisons
 from prefdensity.posterior.described import utilities_of
-from prefdensity.posterior.draws import require_level
+from prefdensity.posterior.draws import require_fit, require_level
 from prefdensity.posterior.people import tallies
 from prefdensity.posterior.posterior import Posterior, require_same_table
 
@@ -87,6 +87,7 @@ def rewards(
         If `data` is not the table that was fitted, utilities do not follow from features alone, a column is missing or
         not finite, or `level` is no probability.
     """
+    require_fit(post)
     require_level(level)
     zero = post.draws["utility"].mean(-1, keepdims=True) if "utility" in post.draws else np.zeros(1)
     tails = [(1 - level) / 2, (1 + level) / 2]

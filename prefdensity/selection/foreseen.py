@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from prefdensity.data.grades import verdict
-from prefdensity.errors import DataError
+from prefdensity.errors import DataError, require_whole
+from prefdensity.posterior.draws import require_fit
 from prefdensity.posterior.posterior import Posterior
 from prefdensity.posterior.predict import outcome_probabilities
 from prefdensity.posterior.questions import given_to, question_cells
@@ -36,6 +37,10 @@ class Foreseen:
     first: str
     draws: int
     seed: int
+
+    def __post_init__(self) -> None:
+        require_fit(self.post)
+        require_whole("seed", self.seed, 0)
 
     @property
     def step(self) -> int:
@@ -116,6 +121,7 @@ def in_turn(belief: OutcomeBelief) -> Array:
 
 def require_draws(post: Posterior, draws: int) -> None:
     """Raise `DataError` unless a fit has draws that say what is uncertain."""
+    require_fit(post)
     if min(post.n_draws, draws) < _FEWEST or post.is_point:
         raise DataError(
             f"choosing pairs needs draws of what is uncertain, {_FEWEST} or more, and this fit by {post.status.method} "

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from prefdensity.data.comparisons import Comparisons
-from prefdensity.errors import DataError
+from prefdensity.errors import DataError, require_ascending, require_whole
 from prefdensity.inference.fitting import fit_wholly
+from prefdensity.posterior.draws import require_fit
 from prefdensity.posterior.posterior import Posterior
 from prefdensity.posterior.predict import outcome_probabilities
 from prefdensity.progress import Report, progress as progress_bar
@@ -187,16 +188,18 @@ def rater_study(
     DataError
         For fits that know no annotators or have types, and for budgets that make no study.
     """
+    require_fit(post)
     _require_annotators(post)
+    require_ascending("budgets", budgets, "labels")
+    require_whole("seeds", seeds, 2)
+    require_whole("seed", seed, 0)
     if post.utilities().ndim != 2:
         raise DataError("a fit with types has no one truth to simulate; give a fit without types")
-    if len(budgets) < 2 or (np.diff([0, *budgets]) < 1).any() or budgets[0] < len(post.annotators):
+    if budgets[0] < len(post.annotators):
         raise DataError(
-            f"budgets={list(budgets)} must be two or more ascending numbers of labels, the first at least "
-            f"{len(post.annotators)}, one for each annotator"
+            f"budgets={list(budgets)} must be numbers of labels, the first at least {len(post.annotators)}, one for "
+            "each annotator"
         )
-    if seeds < 2:
-        raise DataError(f"seeds={seeds} is too few for a standard error; use 2 or more")
     if most is not None:
         _require_room(int(np.diff(budgets).max()), len(post.annotators), most)
     with progress_bar(progress) as report:

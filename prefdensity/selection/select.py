@@ -75,7 +75,7 @@ def select(
     DataError
         For unknown items, rules or groups, fewer than n valid pairs, a fit without draws, and singular features.
     """
-    _require(post, n, rule, quota=quota, at_most=at_most, draws=draws)
+    _require(post, n, rule, quota=quota, at_most=at_most, draws=draws, seed=seed)
     past = None if data is None else _past(post, data)
     prompt = _prompts(post, candidates, data) if group is None else group
     gone = None if past is None or again else past[:2]
@@ -266,10 +266,11 @@ def _past(post: Posterior, data: Comparisons) -> tuple[Array, Array, Array]:
     return a, b, data.count
 
 
-def _require(post: Posterior, n: int, rule: str, quota: int | None, at_most: int | None, draws: int) -> None:
+def _require(post: Posterior, n: int, rule: str, quota: int | None, at_most: int | None, draws: int, seed: int) -> None:
     if rule not in RULES:
         raise DataError(f"rule={rule!r} is unknown; use {', '.join(RULES)}")
     for name, value in (("n", n), ("quota", quota), ("at_most", at_most)):
         if value is not None:
             require_whole(name, value, 1)
+    require_whole("seed", seed, 0)
     require_draws(post, draws)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from scipy.special import expit
 
-from prefdensity.errors import DataError
+from prefdensity.errors import DataError, require_ascending, require_known, require_whole
 from prefdensity.posterior.posterior import Posterior
 from prefdensity.progress import progress as progress_bar
 from prefdensity.selection.pair_metric import Metric, Strengths
@@ -149,8 +149,11 @@ def selection_study(
     DataError
         For unknown worlds or rules, or sizes that make no study.
     """
-    rules = tuple(dict.fromkeys([*rules, "entropy", "random"]))
-    _require(rules, world, candidates, budgets, seeds)
+    asked = [rules] if isinstance(rules, str) else rules
+    rules = tuple(dict.fromkeys([*asked, "entropy", "random"]))
+    _require(rules, world, candidates, budgets, items_per_round)
+    for name, value, least in (("seeds", seeds, 2), ("seed", seed, 0), ("draws", 8 if draws is None else draws, 8)):
+        require_whole(name, value, least)
     make = _truths(world) if isinstance(world, Posterior) else world_of(world)
     protocol = _Protocol(budgets, items_per_round, candidates, draws)
     simulations = [(make, protocol, rules, seed, number) for number in range(seeds)]
@@ -251,14 +254,11 @@ def _unasked(world: World, here: Array, votes: Votes, candidates: str) -> AllPai
     return AllPairs(len(here), group, candidates, np.unique(pair_keys(a[both], b[both], len(here))))
 
 
-def _require(rules: Sequence[str], world: str | Posterior, candidates: str, budgets: Sequence[int], seeds: int) -> None:
-    for rule in rules:
-        if rule not in RULES or rule == "batch_bald":
-            raise DataError(f"rule={rule!r} cannot be studied; use {', '.join(set(RULES) - {'batch_bald'})}")
+def _require(
+    rules: Sequence[str], world: str | Posterior, candidates: str, budgets: Sequence[int], items_per_round: int
+) -> None:
+    require_known("rules", rules, [rule for rule in RULES if rule != "batch_bald"])
     if candidates not in ("all", "within", "across") or (candidates != "all" and world != "prompts"):
         raise DataError(f"candidates={candidates!r} must be all; or within or across, in the world of prompts")
-    steps = np.diff([0, *budgets])
-    if len(budgets) < 2 or (steps < 1).any():
-        raise DataError(f"budgets={list(budgets)} must be two or more ascending numbers of labels")
-    if seeds < 2:
-        raise DataError(f"seeds={seeds} is too few for a standard error; use 2 or more, 20 to compare rules")
+    require_ascending("budgets", budgets, "labels")
+    require_whole("items_per_round", items_per_round, 2)
