@@ -372,7 +372,7 @@ def test_items_are_counted_as_one_on_request(tmp_path):
     pd.testing.assert_frame_equal(one.to_frame()[list(frame)], expected, check_dtype=False)
     assert one.notes == ("items counted as one on request (b as a); 1 judgements between them left out",)
     for wrong, said in {
-        ("x", "a"): "no item 'x'",
+        ("x", "a"): "'x' is no item",
         ("a", "a"): "'a' is to be counted as 'a', which itself goes",
     }.items():
         with pytest.raises(DataError, match=said):

@@ -194,15 +194,32 @@ def test_a_device_that_is_not_at_hand_or_does_not_hold_the_table_is_not_asked(fi
 # --- choices from sets, answers known by their features, judged units
 
 
-def test_choices_from_sets_are_fitted_and_asked_on_the_device():
-    rng = np.random.default_rng(0)
+SETS = [
+    ("plackett_luce", "laplace"),
+    ("best_worst", "laplace"),
+    pytest.param("plackett_luce", "nuts", marks=pytest.mark.slow),
+    pytest.param("luce_choice+reliability", "laplace", marks=pytest.mark.slow),
+    pytest.param("luce_choice+tastes(by='half')", "laplace", marks=pytest.mark.slow),
+    pytest.param("annotator_types(k=2)+luce_choice", "svi", marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize(("name", "method"), SETS)
+def test_choices_from_sets_are_fitted_and_asked_on_the_device(name, method):
+    rng, ends = np.random.default_rng(0), {1: "best", 4: "worst"}
     rows = [(k, item, place) for k in range(60) for place, item in enumerate(rng.permutation(list("abcd")), 1)]
-    data = Choices.from_rankings(pd.DataFrame(rows, columns=["answer", "item", "rank"]), answer="answer")
+    frame = pd.DataFrame(rows, columns=["answer", "item", "rank"])
+    frame = frame.assign(who=frame["answer"] % 5, half=frame["answer"] // 30, pick=frame["rank"].map(ends))
+    make = Choices.from_best_worst if name == "best_worst" else Choices.from_rankings
+    data = make(frame, answer="answer", annotator="who", groups=["half"])
+    how = {"method": method, "draws": 100, "chains": 2, "warmup": 20, "max_steps": 60}
 
     def asked(device):
-        post = prefdensity.fit("plackett_luce", data, method="laplace", draws=100, device=device)
+        post = prefdensity.fit(name, data, device=device, **how)
         checked = prefdensity.check(post, data, replicates=20)
-        return [post, checked, prefdensity.loo(post, data), density.of(post).log_p]
+        board = [] if post.utilities().ndim > 2 else [prefdensity.leaderboard(post, data)]
+        left_out = [prefdensity.loo(post, data, unit=unit) for unit in ("choice", "annotator")]
+        return [post, checked, *left_out, density.of(post).log_p, prefdensity.item_table(post, data), *board]
 
     same(*both(asked))
 
