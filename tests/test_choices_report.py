@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 import prefdensity
 from prefdensity import Choices, Comparisons, DataError
 from prefdensity.cli import main
+from prefdensity.reporting.answer import cautions
 
 NAMES = tuple(f"dish {k}" for k in range(7))
 COUNTED = ["answers", "best", "worst", "mean_rank", "win_rate"]
@@ -197,3 +198,16 @@ def test_what_is_said_beside_answers_is_read(tmp_path):
     assert len(prefdensity.loo(post, data, unit="context").labels) == frame["prompt"].nunique()
     with pytest.raises(DataError, match="item_measures is for comparisons of two"):
         prefdensity.read(frame, answer="answer", rank="rank", item_measures=judges)
+
+
+def test_labels_that_look_alike_are_told_until_they_are_one():
+    frame = answers(4)
+    frame.loc[frame["answer"] == "a3", "item"] = frame["item"].str.replace("dish", "Dish")
+    data = read(frame)
+    said = [each for each in prefdensity.describe(data).warnings if "look like" in each or "differ only" in each]
+    assert len(said) == 1
+    capital = [name for name in data.items if name.startswith("Dish")]
+    one = prefdensity.as_one(data, {name: name.lower() for name in capital})
+    assert not [each for each in prefdensity.describe(one).warnings if "look like" in each or "differ only" in each]
+    post = prefdensity.fit("plackett_luce", data, draws=100)
+    assert said[0] in cautions(post, data)

@@ -18,7 +18,6 @@ import pandas as pd
 from prefdensity.data.columns import EXACT, empty, encode_labels, feature_table, listed, numbers
 from prefdensity.data.comparisons import Comparisons
 from prefdensity.data.declared import Column, Held, Table
-from prefdensity.data.look_alikes import look_alikes
 from prefdensity.data.named import columns_of, read_attributes, read_named, require_free
 from prefdensity.errors import DataError
 
@@ -50,8 +49,8 @@ class Choices(Table):
         Columns that users named; see `labels`, `column`.
     source
         Where the table came from.
-    warnings, notes
-        Labels of items, annotators or answers that look alike; what was recoded or dropped on request, with counts.
+    notes
+        What was recoded or dropped on request, with counts.
     """
 
     items: tuple[str, ...]
@@ -66,7 +65,6 @@ class Choices(Table):
     item_features: NDArray[np.float64] | None = None
     more: tuple[Held, ...] = ()
     source: str = "data frame"
-    warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     COLUMNS: ClassVar[tuple[Column, ...]] = (
         Column("best", "label", of="item", words="items"),
@@ -248,7 +246,6 @@ class _Table:
     answers: list[tuple[str, NDArray[np.int64]]]
     features: dict[str, Any]
     source: str
-    warnings: tuple[str, ...]
 
     @classmethod
     def read(
@@ -279,11 +276,7 @@ class _Table:
         features = {}
         if item_features is not None:
             features = dict(zip(("feature_names", "item_features"), feature_table(item_features, items), strict=True))
-        words = {"items": items, "answers": names} | {each.column.name: each.words for each in alike if each.words}
-        words = {"annotators" if name == "annotator" else name: labels for name, labels in words.items()}
-        return cls(
-            items, item, alike, list(zip(names, rows, strict=True)), features, source, tuple(look_alikes(words))
-        )  # fmt: skip
+        return cls(items, item, alike, list(zip(names, rows, strict=True)), features, source)
 
     def choices(
         self,
@@ -308,11 +301,10 @@ class _Table:
             answer=np.array(origin),
             more=tuple(columns.values()),
             source=self.source,
-            warnings=self.warnings,
             **self.features,
         )
         more, notes = read_attributes(attributes or {}, data.vocabularies(), self.source)
-        return replace(data, more=(*data.more, *more), warnings=(*data.warnings, *notes))
+        return replace(data, more=(*data.more, *more), notes=notes)
 
 
 def _ragged(parts: Sequence[NDArray[np.int64]]) -> NDArray[np.object_]:

@@ -81,7 +81,7 @@ def describe_choices(data: Choices) -> ChoicesReport:
         annotators=annotators,
         remarks=(
             *(Remark(says, concerns="item") for says in existence_warnings(implied)),
-            *map(Remark, dict.fromkeys([*look_alikes(words), *data.warnings])),
+            *map(Remark, look_alikes(words)),
             *thin(items, "item", data.JUDGED, "their utilities rest on the prior"),
             *thin(annotators, "annotator", data.JUDGED, "little can be said about them"),
             *_repeats(data),

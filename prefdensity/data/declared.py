@@ -140,7 +140,6 @@ class Table(ABC):
     JUDGED: ClassVar[str] = "judgements"  # what is counted of an item, or of an annotator
     more: tuple[Held, ...]
     source: str
-    warnings: tuple[str, ...] = ()  # what to know of the table, beside what `describe` finds
 
     @abstractmethod
     def __len__(self) -> int:

@@ -172,7 +172,8 @@ def _read(found: Tabulated, source: str, described: dict[str, Any], notes: list[
         if senseless:
             raise DataError(f"{senseless[0]} is for comparisons of two, and these are answers about more")
         make = Choices.from_rankings if found.kind == "rankings" else Choices.from_best_worst
-        return replace(make(found.frame, **found.arguments, **tables, source=source), notes=tuple(notes))
+        answers = make(found.frame, **found.arguments, **tables, source=source)
+        return replace(answers, notes=(*notes, *answers.notes))
     arguments = found.arguments
     if arguments.get("labels") is not None:
         arguments["labels"] = _labels_as_read(found.frame, arguments)
