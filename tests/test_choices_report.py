@@ -171,6 +171,9 @@ def test_the_report_and_the_shell_tell_what_was_counted(fitted, tmp_path):
     board = json.loads(shell("leaderboard", out / "fit.nc", *reading, "--as", "json"))["rows"]
     counted = prefdensity.describe(fitted[1]).items.set_index("item")
     assert {row["item"]: row["votes"] for row in board} == counted["answers"].to_dict()
+    words = ["leaderboard", out / "fit.nc", *reading, "--anchor", "nobody=3"]
+    wrong = CliRunner().invoke(main.app, list(map(str, words)))
+    assert "--anchor nobody=3.0 must give one item of the table its rating: --anchor dish 0=1000" in wrong.stderr
     shell("tables", out / "fit.nc", *reading, "--out", tmp_path / "tables")
     items = pd.read_csv(tmp_path / "tables" / "items.csv").set_index("item")
     assert items["mean_rank"].to_dict() == pytest.approx(counted["mean_rank"].to_dict())

@@ -27,7 +27,8 @@ _BUG = (
 # an argument as messages write it for Python: name='value', name=4, name=True, name={'old': 'new'}, name=...; what
 # stands in a call, as in tastes(by='age'), is part of a name
 _ARGUMENT = re.compile(
-    r"\w\([^()]*\)|\b([a-z][a-z_]*)=('[^']*'|\{'[^']*': '[^']*'\}|True|False|\[[^\]]*\]|-?\d+(?:\.\d+)?|\.\.\.)"
+    r"\w\([^()]*\)|\b([a-z][a-z_]*)="
+    r"('[^']*'|\{'[^']*': (?:'[^']*'|-?\d+(?:\.\d+)?)\}|True|False|\[[^\]]*\]|-?\d+(?:\.\d+)?|\.\.\.)"
 )
 # the same in both languages, the shell's in parentheses
 _BOTH = re.compile(r"(?:[\w.]+\(\)|\w+=[^\s()]+) \((--[^)]+)\)")

@@ -114,7 +114,7 @@ def _anchored(post: Posterior, anchor: Mapping[str, float] | None) -> tuple[str 
             or not isinstance(next(iter(anchor.values())), Real)
         ):
             raise DataError(
-                f"anchor={anchor!r} must give one item of the table its rating, as in {{{post.items[0]!r}: 1000}}"
+                f"anchor={anchor!r} must give one item of the table its rating: anchor={{{post.items[0]!r}: 1000}}"
             )
         base, value = next((item, float(rating)) for item, rating in anchor.items())
     return base, value
