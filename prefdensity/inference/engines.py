@@ -19,13 +19,13 @@ from prefdensity.inference.bridge import log_evidence
 from prefdensity.inference.chains import Group, walk
 from prefdensity.inference.climber import Climber, shifts
 from prefdensity.inference.laplace import highest, weighed
+from prefdensity.inference.matched import has_propagation, propagated
 from prefdensity.inference.maximum import maximum_likelihood, unfelt
 from prefdensity.inference.mixture import Mixture
 from prefdensity.inference.mode import Mode
 from prefdensity.inference.nested import summit
 from prefdensity.inference.precision import factor
 from prefdensity.inference.profile import profile_of
-from prefdensity.inference.propagation import has_propagation, propagated
 from prefdensity.inference.quality import check_mixture
 from prefdensity.inference.safety import Quantities, errors_of_chains
 from prefdensity.inference.variational import Climb, climb_from

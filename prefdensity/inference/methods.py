@@ -28,10 +28,10 @@ from prefdensity.inference.engines import (
     places_of,
 )
 from prefdensity.inference.ensemble import by_ensemble
+from prefdensity.inference.matched import has_propagation
 from prefdensity.inference.mixture import Mixture
 from prefdensity.inference.mode import sites_at_modes
 from prefdensity.inference.precision import DENSE
-from prefdensity.inference.propagation import has_propagation
 from prefdensity.inference.safety import BOUND, Quantities, errors_of_chains
 from prefdensity.inference.stochastic import by_svi
 from prefdensity.inference.variational import has_best
@@ -102,7 +102,8 @@ def by_auto(view: View, settings: Settings, report: Report) -> Answer:
     if not Climber(view).has_curvature:
         return by_svi(view, settings, report)
     first = (by_gaussian if _is_doubted(view) else by_laplace)(view, settings, report)
-    if stands(first) and _mostly_safe(first, settings.draws):
+    holds = stands(first) or first.facts["method"] == "ep"  # which tells its errors without weights
+    if holds and _mostly_safe(first, settings.draws):
         return first
     try:
         return _beyond(first, view, settings, report)

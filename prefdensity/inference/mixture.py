@@ -75,6 +75,29 @@ class Joint:
 
 
 @dataclass(frozen=True, eq=False)
+class Remainder:
+    """What the Gaussians of a mixture leave out, by estimate.
+
+    `terms` [term, component, dimension] of their means; `log_evidence` [component] (nats).
+    """
+
+    terms: Tensor
+    log_evidence: Tensor
+
+    @classmethod
+    def joined(cls, parts: Sequence[Remainder | None]) -> Remainder | None:
+        """Return that of several mixtures together; None where one has none."""
+        known = [each for each in parts if each is not None]
+        if len(known) < len(parts):
+            return None
+        return cls(torch.cat([each.terms for each in known], 1), torch.cat([each.log_evidence for each in known]))
+
+    def only(self, rows: Tensor) -> Remainder:
+        """Return that of these components [component, bool]."""
+        return Remainder(self.terms[:, rows], self.log_evidence[rows])
+
+
+@dataclass(frozen=True, eq=False)
 class Mixture:
     """Gaussian components z = base + F e over the whole vector.
 
@@ -94,6 +117,8 @@ class Mixture:
         One Gaussian about the mode in the place of all components.
     matched
         Whether means and covariances are meant to be those of the posterior, and not those of a peak.
+    remainder
+        What they leave out, where that is known.
     """
 
     weight: Tensor
@@ -105,6 +130,7 @@ class Mixture:
     log_evidence: float
     whole: Gaussian
     matched: bool = False
+    remainder: Remainder | None = None
 
     @classmethod
     def joined(cls, parts: Sequence[Mixture]) -> Mixture:
@@ -123,6 +149,7 @@ class Mixture:
             log_evidence=float(evidence.logsumexp(0)),
             whole=parts[0].whole,
             matched=all(each.matched for each in parts),
+            remainder=Remainder.joined([each.remainder for each in parts]),
         )
 
     def only(self, rows: Tensor) -> Mixture:
@@ -134,6 +161,7 @@ class Mixture:
             base=self.base[rows],
             spread=tuple(spread for spread, own in zip(self.spread, rows.tolist(), strict=True) if own),
             log_evidence=self.log_evidence + float(held.log()),
+            remainder=None if self.remainder is None else self.remainder.only(rows),
         )
 
     def nearer(self, z: Tensor, other: Tensor) -> Tensor:

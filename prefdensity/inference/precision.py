@@ -90,6 +90,37 @@ class Precision(Protocol):
         """Return the Gaussian with this precision; None where P is not positive definite and too large to mend."""
 
 
+@dataclass(frozen=True)
+class Free:
+    """Coordinates that are free, `at` [free] of `size` in all, while the others are held."""
+
+    at: Tensor
+    size: int
+
+    @classmethod
+    def beside(cls, held: Tensor, size: int) -> Free:
+        """Return all but those held [held]."""
+        everything = torch.arange(size, device=held.device)
+        return cls(everything[~torch.isin(everything, held)], size)
+
+    @property
+    def all(self) -> bool:
+        """Whether no coordinate is held."""
+        return len(self.at) == self.size
+
+    def of(self, matrix: Tensor) -> Tensor:
+        """Return the part of the free coordinates of a matrix [size, size]."""
+        return matrix if self.all else matrix[self.at[:, None], self.at[None]]
+
+    def among(self, matrix: Tensor) -> Tensor:
+        """Return a matrix of the free coordinates among all, 0 elsewhere [size, size]."""
+        if self.all:
+            return matrix
+        out = matrix.new_zeros(self.size, self.size)
+        out[self.at[:, None], self.at[None]] = matrix
+        return out
+
+
 @dataclass(frozen=True, eq=False)
 class Triangle:
     """A Gaussian by the Cholesky factor L [dimension, dimension] of its precision: F = L^-T is made where asked for."""

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from prefdensity.inference.bent import Bend, bend_of
 from prefdensity.inference.displacement import displacement, errors_of_displaced
-from prefdensity.inference.mixture import Mixture
-from prefdensity.inference.safety import BOUND, Quantities, errors_of_weighed, looked_at
+from prefdensity.inference.mixture import Mixture, Remainder
+from prefdensity.inference.safety import BOUND, Quantities, errors_left_out, errors_of_weighed, looked_at
 from prefdensity.inference.view import Density, View
 from prefdensity.posterior.psis import USABLE, effective_size, k_hat_error, smooth, systematic, tempered
 from prefdensity.posterior.status import K_GOOD
@@ -195,12 +195,28 @@ def check_mixture(view: View, mixture: Mixture, draws: int, generator: torch.Gen
 
     The look displaces draws to where the posterior's means are, as far as that is clear, and says how far they may
     still be off. Where weights would make the means no better, which they do not in many dimensions, or are not to be
-    had, these are the draws; everywhere else see `check_guide`. Where the moments of a mixture are right and its draws
-    are not weighed, weights say less of the evidence than the mixture does.
+    had, these are the draws; everywhere else see `check_guide`. A mixture with the moments of the posterior that tells
+    what it leaves out is asked for errors itself, unless its weights are even.
     """
+    if mixture.remainder is not None:
+        return _told(view, mixture, mixture.remainder, draws, generator)
     checked = _looked(view, mixture, draws, generator)
+    # weights say less of the evidence than moments do
     unweighed = mixture.matched and checked.tempering == 0
     return replace(checked, log_evidence=mixture.log_evidence) if unweighed else checked
+
+
+def _told(view: View, mixture: Mixture, left: Remainder, draws: int, generator: torch.Generator) -> Checked:
+    z, log_q, pick = mixture.drawn(draws, generator)
+    weighed = min(_within(_LOOK / view.work, _WEIGHED), draws)
+    log_p, log_q = view.log_joint_of(z[:weighed]), log_q[:weighed].double()
+    log_weight, shape = smooth(log_p - log_q)
+    found = _Weighed(z, log_p, log_q, log_weight, float(shape))
+    if found.effective >= _LEVEL * weighed and _BUDGET / view.work >= _PROPOSALS * draws:
+        return check_guide(view, mixture, draws, generator)
+    error = errors_left_out(view, z, pick, left, draws)
+    checked = _checked(found, mixture, torch.arange(draws, device=z.device), 0.0, error)
+    return replace(checked, log_evidence=mixture.log_evidence)
 
 
 def _looked(view: View, mixture: Mixture, draws: int, generator: torch.Generator) -> Checked:

@@ -29,7 +29,7 @@ from prefdensity.inference.felt import PASS
 from prefdensity.inference.guide import LOG_2PI
 from prefdensity.inference.mixture import Joint, Mixture
 from prefdensity.inference.mode import first_guess
-from prefdensity.inference.precision import Dense, Gaussian, Triangle, steepened, told_by
+from prefdensity.inference.precision import Dense, Free, Gaussian, Triangle, steepened, told_by
 from prefdensity.inference.prior import Prior, bending, log_prior
 from prefdensity.inference.view import View
 
@@ -94,31 +94,17 @@ class Expected:
 
     def __init__(self, view: View, local: LocalCurvature, held: Tensor, sparing: bool = False) -> None:
         self.view, self.local, self.sparing, self.dimensions = view, local, sparing, 0
-        everything = torch.arange(view.dimension, device=view.device)
-        self.all_free = not len(held)
-        self.free = everything[~torch.isin(everything, held)]
-        self.above = [k for k in bending(view) if k in set(self.free.tolist())]
-
-    def of_free(self, matrix: Tensor) -> Tensor:
-        """Return the part of the free coordinates of a matrix [dimension, dimension]."""
-        return matrix if self.all_free else matrix[self.free[:, None], self.free[None]]
-
-    def whole(self, matrix: Tensor) -> Tensor:
-        """Return a matrix of the free coordinates among all, 0 elsewhere [dimension, dimension]."""
-        if self.all_free:
-            return matrix
-        out = matrix.new_zeros(self.view.dimension, self.view.dimension)
-        out[self.free[:, None], self.free[None]] = matrix
-        return out
+        self.free = Free.beside(held, view.dimension)
+        self.above = [k for k in bending(view) if k in set(self.free.at.tolist())]
 
     def at_mode(self, z: Tensor) -> Tensor:
         """Return minus the Hessian of the free coordinates at z [dimension]."""
         hessian = self.local.batch(z[None], log_prior(self.view, z[None]))[2][0]
-        return self.of_free(-hessian)
+        return self.free.of(-hessian)
 
     def __call__(self, mean: Tensor, covariance: Tensor) -> tuple[float, Tensor, Tensor]:
         """Return E q[log p] (nats), E q[gradient] [dimension] and -E q[Hessian] [dimension, dimension]."""
-        whole = self.whole(covariance)
+        whole = self.free.among(covariance)
         leaves = self.local.leaves(mean[None])
         count = len(self.view.cells)
         own = [leaf.covariance_with(leaf, whole).expand(count) for leaf in leaves]
@@ -187,7 +173,7 @@ class _Place:
 
 def best(expected: Expected, here: _Place, precision: Tensor) -> Best:
     """Return the best Gaussian reached from a place, that of a precision of the free coordinates."""
-    free, gain = expected.free, 0.0
+    free, gain = expected.free.at, 0.0
     size, done, share = 1.0, 0, 0.5
     last: _Turn | None = None
     while done < _ROUNDS and size > _SMALLEST:
@@ -235,11 +221,11 @@ class _Turn:
 
     @classmethod
     def at(cls, here: _Place, precision: Tensor, expected: Expected) -> _Turn:
-        target, slope = expected.of_free(here.target), here.gradient[expected.free]
+        target, slope = expected.free.of(here.target), here.gradient[expected.free.at]
         scale = target.diagonal().rsqrt()
         off = (scale[:, None] * (target - precision) * scale).flatten() / math.sqrt(2)
         step = torch.linalg.solve_triangular(here.lower, slope[:, None], upper=False)[:, 0]
-        return cls(target, here.mean[expected.free], torch.cat([off, step]))
+        return cls(target, here.mean[expected.free.at], torch.cat([off, step]))
 
     def share_of(self, before: _Turn) -> float:
         """Return how much of the turn before to take away from this one: what turns back and forth is then at its end.
@@ -281,7 +267,7 @@ class Climb:
     @property
     def gain(self) -> float:
         """The nats of evidence bound that one step of the mean promises."""
-        slope = self.first.gradient[self.expected.free]
+        slope = self.first.gradient[self.expected.free.at]
         return 0.5 * float(slope @ torch.cholesky_solve(slope[:, None], self.first.lower)[:, 0])
 
     def top(self) -> Mixture:
@@ -300,7 +286,7 @@ class Climb:
             means.append(part.mean)
             bounds.append(part.bound)
             rounds.append(part.rounds)
-            spread[k] = part.inner if expected.all_free else _joined(part, spread[k], expected)
+            spread[k] = part.inner if expected.free.all else _joined(part, spread[k], expected)
         bound = torch.tensor(bounds, dtype=torch.float64)
         top = int(bound.argmax())
         return replace(
@@ -346,7 +332,7 @@ def _start(
 
     `spread`: the Laplace approximation about the mode.
     """
-    inner = spread.inner() if isinstance(spread, Joint) and not expected.all_free else None
+    inner = spread.inner() if isinstance(spread, Joint) and not expected.free.all else None
     known = inner.lower @ inner.lower.mT if isinstance(inner, Triangle) else expected.at_mode(base)
     precision = known + more
     lower, failed = torch.linalg.cholesky_ex(precision)
@@ -359,7 +345,7 @@ def _start(
 def _joined(part: Best, joint: Gaussian, expected: Expected) -> Joint:
     """Return the Gaussian of hyperparameters of a place of the grid and the rest, the best one given them."""
     assert isinstance(joint, Joint)
-    cross = part.target[expected.free[:, None], joint.hyper[None]]
+    cross = part.target[expected.free.at[:, None], joint.hyper[None]]
     slope = -torch.stack([part.inner.covariance(column) for column in cross.T], 1)
     log_det = part.inner.log_det + float(torch.linalg.slogdet(joint.axes)[1])
     inner = part.inner  # the part has two matrices more
