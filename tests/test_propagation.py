@@ -196,6 +196,66 @@ def test_an_order_effect_that_all_share_has_nearly_its_exact_moments():
     assert found.log_evidence == pytest.approx(np.logaddexp.reduce(height) + np.log(b[1] - b[0]), abs=0.01)
 
 
+def exactly(view, found, points=61, reach=6.0):
+    """Return the log evidence, and by how many sds means are off, by a grid of all of a few coordinates."""
+    size = view.dimension
+    covariance = torch.stack([found.spread[0].covariance(each) for each in torch.eye(size, dtype=torch.float64)])
+    frame, line = torch.linalg.cholesky(covariance), torch.linspace(-reach, reach, points, dtype=torch.float64)
+    at = torch.cartesian_prod(*[line] * size) @ frame.T
+    log_p = torch.cat([view.log_joint_of(found.base[0] + some) for some in at.split(20_000)])
+    cell = size * torch.log(line[1] - line[0]) + frame.diagonal().log().sum()
+    return float(log_p.logsumexp(0) + cell), log_p.softmax(0) @ at, covariance.diagonal().sqrt()
+
+
+@pytest.mark.parametrize("program", ["items+logit+position_bias", "items+davidson+position_bias"])
+def test_what_it_leaves_out_is_told(program):
+    frame = pd.DataFrame(
+        {"a": ["x"] * 3 + ["y"] * 3, "b": ["y"] * 3 + ["x"] * 3, "outcome": ["a", "a", "tie", "b", "b", "tie"]}
+    )
+    if "davidson" not in program:
+        frame = frame[frame.outcome != "tie"]
+    data = pf.Comparisons.from_frame(frame, item_a="a", item_b="b", outcome="outcome", ordered=True)
+    view = view_of(f"utility_scale(fixed=2)+{program}", data)
+    found = propagated(view, laplace(view))
+    evidence, off, sd = exactly(view, found, points=61 if view.dimension < 4 else 41)
+    assert float(found.remainder.log_evidence[0]) == pytest.approx(evidence - found.log_evidence, rel=0.15)
+    at = view.sites["utility"].at
+    np.testing.assert_allclose((found.remainder.terms[:, 0].sum(0) / sd)[at], (off / sd)[at], rtol=0.25)
+
+
+def test_what_triples_of_comparisons_leave_out_is_told_as_well():
+    frame = pd.DataFrame({"a": ["x", "x", "x"], "b": ["w", "y", "z"], "outcome": ["a", "a", "a"]})
+    data = pf.Comparisons.from_frame(frame, item_a="a", item_b="b", outcome="outcome")
+    view = view_of("utility_scale(fixed=2)+items+logit", data)
+    found = propagated(view, laplace(view))
+    _, off, _ = exactly(view, found, points=33)
+    by_pairs, by_both = (found.remainder.terms[:count, 0].sum(0) for count in (1, 2))
+    assert (by_pairs - off).norm() < 0.35 * off.norm()
+    assert (by_both - off).norm() < 0.05 * off.norm()
+
+
+def test_three_times_more_weights_than_votes_are_safe_to_read_and_right():
+    rng = np.random.default_rng(8)
+    votes, features, chains = 30, 100, 60
+    x = rng.normal(size=(2 * votes, features))
+    names = [f"i{k:03d}" for k in range(2 * votes)]
+    truth = rng.normal(size=features) * 3 / features**0.5
+    won = rng.random(votes) < 1 / (1 + np.exp(-(x[::2] - x[1::2]) @ truth))
+    frame = pd.DataFrame({"a": names[::2], "b": names[1::2], "outcome": np.where(won, "a", "b")})
+    table = pd.DataFrame(x, index=names)
+    data = pf.Comparisons.from_frame(frame, item_a="a", item_b="b", outcome="outcome", item_features=table)
+    post = pf.fit("linear+logit", data, seed=0, progress=False)
+    assert post.status.method == "ep"
+    assert post.marks("weight").safe.all()
+    exact = slice_sampled((x[::2] - x[1::2]) / x.std(0), won, chains, rounds=3000, seed=0)
+    weight = (np.exp(exact[:, :1]) * exact[:, 1:] / features**0.5).reshape(-1, chains, features)
+    off, sd = post.draws["weight"].mean(0) - weight.mean((0, 1)), weight.std((0, 1))
+    noise = weight.mean(0).var(0) / chains + sd**2 / len(post.draws["weight"])
+    # a hundred squares of about unit variance, which hang together little: 1 +- .15 were errors noise alone
+    assert (off**2 / noise).mean() < 1.5
+    assert np.abs(off / sd).max() < 0.2
+
+
 def test_what_it_does_not_fit_is_refused_in_one_sentence():
     data = pairs(np.array([3, 2, 0, 1, 3]), 3)
     with pytest.raises(FitError, match="ep needs comparisons that feel their margins and at most two numbers"):
