@@ -34,6 +34,10 @@ from prefdensity.posterior.status import DIVERGED, R_HAT
 from prefdensity.programs.tabulate import cells_of
 from prefdensity.progress import Report
 
+# By how many times the square of the parameters is over the judgements where the best Gaussian, which costs less than
+# moments on a grid, is as good where a mode knows scales sharply: at 13 times (256 features, 5,000 votes) both have the
+# same intervals; at 74 times (384 and 2,000) that of the scale is a quarter too narrow, at 524 times four fifths.
+_SPARSE = 32
 # Nats that the best Gaussian must promise to gain over the Laplace approximation.
 _GAIN = 0.5
 # Doublings of a trajectory of nuts, at most.
@@ -126,7 +130,8 @@ def by_gaussian(view: View, settings: Settings, report: Report, doubted: bool = 
     if not Climber(view).has_curvature:
         raise FitError("laplace needs the full curvature, which is too large here; use method='svi'")
     found, heights = weighed(view, settings.restarts, settings.seed, report)
-    matched = _matched(view, found, heights, settings) if doubted else None
+    known = view.hyper and len(found[0].weight) == 1 and view.dimension**2 <= _SPARSE * float(view.cells.total.sum())
+    matched = _matched(view, found, heights, settings) if doubted and not known else None
     if matched is not None:
         return matched
     ways = _ways(view, found) if doubted else None
@@ -147,15 +152,15 @@ def by_ep(view: View, settings: Settings, report: Report) -> Answer:
     ------
     FitError
         For a program of which more is felt than margins and two numbers, that is not normal given its scales, or is
-        too large; where scales are so sharply known that they have no grid; and where nothing settles.
+        too large; and where nothing settles.
     """
     found, heights = weighed(view, settings.restarts, settings.seed, report)
     matched = _matched(view, found, heights, settings)
     if matched is None:
         raise FitError(
             "ep needs comparisons that feel their margins and at most two numbers that all share, priors that are "
-            "normal given the scales, scales that are not sharply known, and 2,000 parameters at most; and it need "
-            "not settle where a log likelihood is not concave; use method='auto'"
+            "normal given the scales, few scales, and 2,000 parameters at most; and it need not settle where a log "
+            "likelihood is not concave; use method='auto'"
         )
     return matched
 

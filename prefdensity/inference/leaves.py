@@ -52,6 +52,14 @@ class Leaf:
         """How many entries comparisons meet."""
         return self.at.stop - self.at.start if self.through is None else len(self.through)
 
+    @property
+    def jacobian(self) -> Tensor:
+        """J itself [comparison, size]."""
+        if self.matrix is not None:
+            return self.matrix.to(self.value.dtype)
+        count = self.value.shape[-1]
+        return self.pullback(torch.eye(count, dtype=self.value.dtype, device=self.value.device))
+
     def pullback(self, values: Tensor) -> Tensor:
         """Return J^T values [fit, size] of values [fit, comparison]."""
         if self.matrix is not None:

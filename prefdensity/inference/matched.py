@@ -7,13 +7,13 @@ its own. The grid of a Laplace approximation is too fine where it takes large sc
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from prefdensity.inference.curvature import local_curvature
-from prefdensity.inference.guide import LOG_2PI
 from prefdensity.inference.mixture import Joint, Mixture, Remainder
 from prefdensity.inference.mode import first_guess
 from prefdensity.inference.precision import Dense, Gaussian
@@ -24,13 +24,15 @@ from prefdensity.inference.view import View
 
 _LARGEST = 2_000  # coordinates of a matrix that is renewed a hundred times
 _FELT = 3  # numbers that a comparison feels, at most
-# Spacing of the grid in standard deviations of a scale's posterior where it has its peak, and at most, in its units.
-_SPACING, _LONGEST = 0.6, 0.75
-# Width of the Gaussians about places of a grid, in distances between these: so much less than those of a Laplace
-# approximation, which weights correct, that the whole is hardly wider for it.
-_WITHIN = 0.4
+# Spacing of the grid in standard deviations of a scale's posterior where it has its peak, and at most, in its units
+# (mostly logarithms).
+_SPACING, _LONGEST = 0.8, 0.75
+# How often it is looked for the peak, how far it may be from the place before in standard deviations, and by how much
+# these may have changed when it is found; how little evidence may be curved along one.
+_LOOKS, _FARTHEST, _ALIKE, _FLATTEST = 2, 3.0, 1.5, 0.1
+_WITHIN = 0.4  # width of the Gaussians about places of a grid, in distances between these
 _COUNTS, _PLACES = 9.0, 60  # nats below the top at which places of a grid still count, and how many there may be
-_SHARE = 1e-3  # of a place of the grid from which on it is asked what it leaves out
+_SHARE = 0.05  # of a place of the grid from which on it is asked what it leaves out
 
 Step = tuple[int, ...]
 
@@ -51,21 +53,18 @@ def has_propagation(view: View) -> bool:
 def propagated(view: View, found: Mixture) -> Mixture | None:
     """Return the mixture with the moments of the posterior, from a Laplace approximation.
 
-    None: it has no grid of scales, by which all the rest would be normal, or nothing settles.
+    None: nothing settles, or the grid of scales is too large.
     """
-    grid = all(isinstance(spread, Joint) for spread in found.spread) and len(found.spread) > 1
     local = local_curvature(view, found.mode.z)
-    if local is None or (view.hyper and not grid):
+    if local is None:
         return None
     run = Propagation(view, local, view.hyper, found.mode.z)
-    lattice = _lattice(run, found) if grid else _alone(run, found)
-    if lattice is None:
+    grid = _grid(run, found.mode.z, found.whole)
+    if grid is None:
         return None
-    places = lattice.places
-    evidence = torch.tensor([place.log_evidence for place in places], dtype=torch.float64)
-    joint = found.spread[0]
-    spread = tuple(_joined(view, run, place, joint, lattice.within) for place in places)
-    top, weight = int(evidence.argmax()), evidence.softmax(0)
+    places, evidence = list(grid.places.values()), grid.log_evidence
+    spread = tuple(_joined(view, run, place, found.whole, grid.axes * _WITHIN) for place in places)
+    top, weight = int(evidence.argmax()), grid.log_weight.softmax(0)
     return replace(
         found,
         weight=weight.to(found.base),
@@ -73,92 +72,124 @@ def propagated(view: View, found: Mixture) -> Mixture | None:
         spread=spread,
         iterations=sum(place.rounds for place in places),
         mode=replace(found.mode, z=places[top].mean),
-        log_evidence=float(evidence.logsumexp(0)) + lattice.log_cell,
-        whole=_joined(view, run, places[top], found.whole, None),
+        log_evidence=float(evidence.logsumexp(0)) + float(torch.linalg.slogdet(grid.axes)[1]),
+        whole=_joined(view, run, places[top], found.whole, grid.axes / _SPACING),
         matched=True,
         remainder=_remainder(run, places, weight),
     )
 
 
 @dataclass(frozen=True)
-class _Lattice:
-    """Places of a grid, the axes [hyper, hyper] of the Gaussian of scales about each, and the log volume of a cell.
+class _Grid:
+    """Places by their steps, and the axes [hyper, hyper] of the grid: its columns are these steps."""
 
-    The volume is what log evidence gains over that of the rest at a place.
-    """
+    places: dict[Step, Place]
+    axes: Tensor
 
-    places: list[Place]
-    within: Tensor | None
-    log_cell: float
+    @property
+    def log_evidence(self) -> Tensor:
+        """Of each place [place]."""
+        return torch.tensor([place.log_evidence for place in self.places.values()], dtype=torch.float64)
+
+    @property
+    def log_weight(self) -> Tensor:
+        """What places weigh [place] if Gaussians about them are not to make the whole wider.
+
+        That is their evidence less what these blur: half their variance times the second derivative of the density.
+        """
+        weight = self.log_evidence
+        for k, (step, place) in enumerate(self.places.items()):
+            for axis in range(len(step)):
+                sides = [self.places.get(_step(step, axis, side)) for side in (1, -1)]
+                if all(sides):
+                    up, down = (side.log_evidence - place.log_evidence for side in sides if side is not None)
+                    weight[k] -= _WITHIN**2 / 2 * (up + down + ((up - down) / 2) ** 2)
+        return weight
 
 
-def _alone(run: Propagation, found: Mixture) -> _Lattice | None:
-    place = run(found.base[0])
-    return None if place is None else _Lattice([place], None, 0.0)
-
-
-def _lattice(run: Propagation, found: Mixture) -> _Lattice | None:
-    """Return the grid about the first place of that of a Laplace approximation, along the same axes.
-
-    None: at its first place nothing settles.
-    """
-    first = found.spread[0]
-    assert isinstance(first, Joint)
-    h = found.base[:, first.hyper]
-    wide = (torch.linalg.solve(first.axes, (h - h[0]).T).round() != 0).any(1)
-    start = run(found.base[0])
-    if start is None:
+def _grid(run: Propagation, start: Tensor, whole: Gaussian) -> _Grid | None:
+    """Return the grid about a mode `start` [dimension], along the axes of its Laplace approximation."""
+    first = run(start)
+    if first is None:
         return None
-    stretch = _stretch(run, start, first.axes, wide)
-    axes = first.axes * stretch
-    origin: Step = (0,) * len(wide)
-    done: dict[Step, Place] = {origin: start}
-    while wave := _next(done, torch.nonzero(wide).flatten().tolist()):
+    if not isinstance(whole, Joint):
+        return _Grid({(): first}, start.new_zeros(0, 0))
+    surveyed = _surveyed(run, first, whole.axes)
+    if surveyed is None:
+        return None
+    first, axes = surveyed
+    done: dict[Step, Place] = {(0,) * len(run.held): first}
+    while wave := _next(done):
+        if len(done) + len(wave) > _PLACES:
+            return None
         for step, near in wave.items():
             away = axes @ torch.tensor(step, dtype=axes.dtype, device=axes.device)
-            place = _beside(run, done[near], found.base[0, run.held] + away)
+            place = _beside(run, done[near], first.mean[run.held] + away, done.get(_beyond(near, step)))
             if place is None:
                 return None
             done[step] = place
-    at_first = float(run.view.log_joint(found.base[:1])[0]) + 0.5 * len(first.free) * LOG_2PI + first.inner().log_det
-    cell = found.log_evidence + float(found.weight[0].log()) - at_first + float(stretch.log().sum())
-    return _Lattice(list(done.values()), axes * torch.where(wide, _WITHIN, 1.0), cell)
+    return _Grid(done, axes)
 
 
-def _stretch(run: Propagation, start: Place, axes: Tensor, wide: Tensor) -> Tensor:
-    """Return by how much steps along axes are lengthened [hyper]: to so many standard deviations, and no further."""
-    out = torch.ones_like(axes[0])
-    for k in torch.nonzero(wide).flatten().tolist():
-        sides = [_beside(run, start, start.mean[run.held] + side * axes[:, k]) for side in (1, -1)]
-        if any(side is None for side in sides):
-            continue
-        curved = 2 * start.log_evidence - sum(side.log_evidence for side in sides if side is not None)
-        longest = max(1.0, _LONGEST / float(axes[:, k].norm()))
-        out[k] = min(longest, max(1.0, _SPACING / max(curved, 1e-12) ** 0.5))
-    return out
+def _surveyed(run: Propagation, first: Place, axes: Tensor) -> tuple[Place, Tensor] | None:
+    """Return a place near the peak of the evidence, and the axes of the grid: in standard deviations of scales there.
+
+    From `first`, and the axes of another approximation.
+    """
+    for _ in range(_LOOKS):
+        shift, stretch = torch.zeros_like(axes[0]), torch.ones_like(axes[0])
+        for k, axis in enumerate(axes.T):
+            sides = [_beside(run, first, first.mean[run.held] + side * axis) for side in (1, -1)]
+            up, down = (math.nan if side is None else side.log_evidence - first.log_evidence for side in sides)
+            curved = max(-(up + down), _FLATTEST)
+            if not math.isfinite(curved):
+                return None
+            shift[k] = min(max((up - down) / 2 / curved, -_FARTHEST), _FARTHEST)
+            stretch[k] = min(max(curved**-0.5, 1 / _FARTHEST), _FARTHEST)
+        moved = _beside(run, first, first.mean[run.held] + axes @ shift)
+        if moved is None:
+            return None
+        first, axes = moved, axes * stretch
+        if (
+            float((shift / stretch).abs().max()) < 1
+            and 1 / _ALIKE < float(stretch.min()) <= float(stretch.max()) < _ALIKE
+        ):
+            break
+    step = (axes.norm(dim=0) * _SPACING).clamp_max(_LONGEST)
+    return first, axes * (step / axes.norm(dim=0))
 
 
-def _next(done: dict[Step, Place], wide: list[int]) -> dict[Step, Step]:
+def _next(done: dict[Step, Place]) -> dict[Step, Step]:
     """Return steps beside places that still count, each with the one that it is beside."""
     least = max(place.log_evidence for place in done.values()) - _COUNTS
     wave: dict[Step, Step] = {}
     for step, place in done.items():
-        for axis, side in itertools.product(wide, (1, -1)):
-            near = (*step[:axis], step[axis] + side, *step[axis + 1 :])
-            if place.log_evidence > least and near not in done and len(done) + len(wave) < _PLACES:
+        for axis, side in itertools.product(range(len(step)), (1, -1)):
+            near = _step(step, axis, side)
+            if place.log_evidence > least and near not in done:
                 wave.setdefault(near, step)
     return wave
 
 
-def _beside(run: Propagation, near: Place, h: Tensor) -> Place | None:
-    """Return the place at scales h [hyper], reached from one near by."""
+def _step(step: Step, axis: int, by: int) -> Step:
+    return (*step[:axis], step[axis] + by, *step[axis + 1 :])
+
+
+def _beyond(near: Step, step: Step) -> Step:
+    """Return the step on the other side of `near` than `step`."""
+    return tuple(2 * n - s for n, s in zip(near, step, strict=True))
+
+
+def _beside(run: Propagation, near: Place, h: Tensor, beyond: Place | None = None) -> Place | None:
+    """Return the place at scales h [hyper], reached from one near by, and one as far beyond it."""
     start = near.mean.clone()
     start[run.held] = h
-    return run(start, near.terms) or run(start)
+    terms = near.terms if beyond is None else beyond.terms.towards(near.terms, 2.0)
+    return run(start, terms) or run(start)
 
 
-def _joined(view: View, run: Propagation, place: Place, spread: Gaussian, axes: Tensor | None) -> Gaussian:
-    """Return the Gaussian of the scales of a place of the grid and of the rest given them; `axes`: for the scales'."""
+def _joined(view: View, run: Propagation, place: Place, spread: Gaussian, axes: Tensor) -> Gaussian:
+    """Return the Gaussian of the scales of a place of the grid, by their axes, and of the rest given them."""
     inner = run.gaussian(place)
     if not isinstance(spread, Joint):
         return inner
@@ -166,17 +197,20 @@ def _joined(view: View, run: Propagation, place: Place, spread: Gaussian, axes: 
     log_prior(view, place.mean[None]).add_to(hessian)
     cross = -hessian[0][run.free.at[:, None], spread.hyper[None]]
     slope = -torch.stack([inner.covariance(column) for column in cross.T], 1)
-    axes = spread.axes if axes is None else axes
     log_det = inner.log_det + float(torch.linalg.slogdet(axes)[1])
     return replace(spread, axes=axes, slope=slope, inner=lambda: inner, log_det=log_det, log_det_error=0.0)
 
 
 def _remainder(run: Propagation, places: list[Place], weight: Tensor) -> Remainder | None:
-    """Return what places leave out, those that hardly count nothing; None where comparisons are too many to tell."""
-    found = [left_out(run, place) if share > _SHARE else None for place, share in zip(places, weight, strict=True)]
-    told = [each for each in found if each is not None]
-    if len(told) < int((weight > _SHARE).sum()):
+    """Return what places leave out, those that hardly count as much as the nearest other.
+
+    None: comparisons are too many to tell.
+    """
+    asked = torch.nonzero(weight >= min(_SHARE, float(weight.max()))).flatten().tolist()
+    told = [each for each in (left_out(run, places[k]) for k in asked) if each is not None]
+    if len(told) < len(asked):
         return None
-    nothing = torch.zeros_like(told[0][0])
-    terms = torch.stack([nothing if each is None else each[0] for each in found], 1)
-    return Remainder(terms, weight.new_tensor([0.0 if each is None else each[1] for each in found]).to(terms))
+    h = torch.stack([place.mean[run.held] for place in places])
+    nearest = torch.cdist(h, h[asked]).argmin(1).tolist() if len(run.held) else [0]
+    terms = torch.stack([told[k][0] for k in nearest], 1)
+    return Remainder(terms, weight.new_tensor([told[k][1] for k in nearest]).to(terms))

@@ -12,6 +12,7 @@ from torch import Tensor
 from prefdensity.inference.guide import LOG_2PI
 from prefdensity.inference.mode import Mode
 from prefdensity.inference.precision import Gaussian
+from prefdensity.posterior.psis import systematic
 
 # Entries of draws that are made, and whose density is worked out, together.
 _ENTRIES = 2**20
@@ -174,8 +175,11 @@ class Mixture:
         return z, log_q
 
     def drawn(self, draws: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Return z [draw, dimension], log q [draw] and of which component each is, int64 [draw]."""
-        pick = torch.multinomial(self.weight.cpu(), draws, replacement=True, generator=generator)
+        """Return z [draw, dimension], log q [draw] and of which component each is, int64 [draw].
+
+        Each component has its share of them, but for less than one draw.
+        """
+        pick = systematic(self.weight.cpu(), draws, generator)
         noise = torch.randn(draws, self.base.shape[-1], generator=generator, dtype=torch.float64).to(self.base)
         if len(self.weight) == 1:
             square = torch.linalg.vector_norm(noise, dim=-1) ** 2

@@ -19,6 +19,7 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -99,15 +100,6 @@ class _Prior:
         (found,) = matrix_of(blocks, self.precision.new_zeros(1, self.free.size))
         return self.free.of(found) + self.precision.diag()
 
-    def jacobian(self) -> Tensor:
-        """Return what is felt per unit of each free coordinate [felt, comparison, free]."""
-        felt, count = self.at_zero.shape
-        each = torch.eye(count, dtype=self.pull.dtype, device=self.pull.device)
-        out = self.pull.new_zeros(felt, count, self.free.size)
-        for rows, leaf in zip(out, self.leaves, strict=True):
-            rows[:, leaf.at] = leaf.pullback(each)
-        return out[..., self.free.at]
-
 
 class _ByCoordinates:
     """By the precision of the free coordinates: see `_Product`."""
@@ -134,8 +126,8 @@ class _ByCoordinates:
 class _ByComparisons:
     """By the covariance of what is felt: comparisons are fewer than coordinates. See `_Product`."""
 
-    def __init__(self, prior: _Prior) -> None:
-        self.prior, self.jacobian = prior, prior.jacobian()
+    def __init__(self, prior: _Prior, jacobian: Tensor) -> None:
+        self.prior, self.jacobian = prior, jacobian
         flat = self.jacobian.flatten(0, 1)
         self.covariance = (flat / prior.precision) @ flat.T
         self.mean = prior.pull / prior.precision
@@ -165,7 +157,7 @@ class Propagation:
     """
 
     def __init__(self, view: View, local: LocalCurvature, held: tuple[int, ...], near: Tensor) -> None:
-        self.view, self.local = view, local
+        self.view, self.local, self._near = view, local, near
         self.held = torch.tensor(held, dtype=torch.int64, device=view.device)
         self.free = Free.beside(self.held, view.dimension)
         reach, count = _LOOKED
@@ -182,7 +174,7 @@ class Propagation:
         prior = Given(self.view, start[None])
         normal = self._prior(prior, start)
         few = normal.at_zero.numel() < len(normal.pull)
-        product: _Product = _ByComparisons(normal) if few else _ByCoordinates(normal)
+        product: _Product = _ByComparisons(normal, self.jacobian) if few else _ByCoordinates(normal)
         terms = terms or self._at_mode(self._felt(start)[1])
         before, seen = math.inf, normal.at_zero
         for turn in range(_ROUNDS):
@@ -214,9 +206,14 @@ class Propagation:
         lower = torch.linalg.cholesky(normal.precision_with(place.terms))
         return Triangle(lower, -float(lower.diagonal().log().sum()))
 
-    def jacobian(self, place: Place) -> Tensor:
-        """Return what is felt per unit of each free coordinate [felt, comparison, free]."""
-        return self._prior(Given(self.view, place.mean[None]), place.mean).jacobian()
+    @cached_property
+    def jacobian(self) -> Tensor:
+        """What is felt per unit of each free coordinate [felt, comparison, free]."""
+        leaves, felt = self._felt(self._near)
+        out = felt.new_zeros(*felt.shape, self.free.size)
+        for rows, leaf in zip(out, leaves, strict=True):
+            rows[:, leaf.at] = leaf.jacobian
+        return out[..., self.free.at]
 
     def _prior(self, prior: Given, at: Tensor) -> _Prior:
         """Return the prior of the free coordinates about z [dimension], as a Gaussian."""

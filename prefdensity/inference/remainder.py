@@ -35,14 +35,14 @@ def left_out(run: Propagation, place: Place) -> tuple[Tensor, float] | None:
         return None
     _, law = run.moments(place.cavity)
     third, fourth = run.cumulants(place.cavity, law)
-    jacobian = torch.linalg.solve_triangular(law.frame, run.jacobian(place).movedim(0, 1), upper=False)
+    unit = torch.linalg.solve_triangular(law.frame, run.jacobian.movedim(0, 1), upper=False)
     inner = run.gaussian(place)
-    along = torch.linalg.solve_triangular(inner.lower, jacobian.flatten(0, 1).T, upper=False)  # [free, felt]
+    along = torch.linalg.solve_triangular(inner.lower, unit.flatten(0, 1).T, upper=False)  # [free, felt]
     together = _correlation(along, felt)
     by_third = _all_three(together, third)
     pull = torch.stack([
         torch.einsum("iabcd,ibcd->ia", fourth, by_third) / 6,
-        torch.einsum("iabc,ibc->ia", third, _widened(together, third)) / 4,
+        torch.einsum("iabc,ibc->ia", third, _widened(along, together, third)) / 4,
     ])  # fmt: skip
     terms = place.mean.new_zeros(2, run.free.size)
     terms[:, run.free.at] = inner.scale(pull.flatten(1) @ along.T)
@@ -65,12 +65,14 @@ def _all_three(together: Tensor, third: Tensor) -> Tensor:
     return out
 
 
-def _widened(together: Tensor, third: Tensor) -> Tensor:
-    """Return sum_j,l R_ij (k3_j R_jl R_jl k3_l) R_li [comparison, felt, felt]."""
-    middle, size = torch.zeros_like(together), range(third.shape[-1])
-    for a, b, c, d, e, f in itertools.product(size, repeat=6):
+def _widened(along: Tensor, together: Tensor, third: Tensor) -> Tensor:
+    """Return sum_j,l R_ij (k3_j R_jl R_jl k3_l) R_li [comparison, felt, felt], with j, l and i all different."""
+    middle, felt = torch.zeros_like(together), third.shape[-1]
+    for a, b, c, d, e, f in itertools.product(range(felt), repeat=6):
         both = together[:, b, :, e] * together[:, c, :, f]
         middle[:, a, :, d] += third[:, a, b, c, None] * both * third[:, d, e, f]
-    flat = together.flatten(2).flatten(0, 1)
-    half = (flat @ middle.flatten(2).flatten(0, 1)).unflatten(0, together.shape[:2])
-    return torch.einsum("iax,ibx->iab", half, flat.unflatten(0, together.shape[:2]))
+    half = along @ middle.flatten(2).flatten(0, 1)  # R is along^T along
+    own, mine, whole = (each.T.unflatten(0, (-1, felt)) for each in (along, half, (half @ along.T).T @ along))
+    once, own = own @ mine.mT, own @ torch.cat([own, whole], 1).mT
+    beside, both = own.split(felt, 2)
+    return both - beside @ once.mT - once @ beside  # without what is j = i or l = i
