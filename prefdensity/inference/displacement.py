@@ -13,12 +13,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from prefdensity.inference.mixture import Mixture
+from prefdensity.inference.mixture import Mixture, Remainder
 from prefdensity.inference.safety import BOUND, Quantities, Sums, entries
 from prefdensity.inference.view import View
 
 # Draws at which quantities are looked at, here and displaced: the fewest, the most, and how many numbers in all.
 _PLACES, _NUMBERS = (48, 256), 1_000_000
+_CHEAP = 256, 5_000_000  # the fewest draws, and numbers, where nothing else costs
 _CLEAR = 0.004  # standard deviations of noise that matter to nobody
 
 
@@ -104,4 +105,25 @@ def errors_of_displaced(view: View, z: Tensor, seen: Displacement, added: bool, 
         off = (away**2 - blurred**2).clamp_min(0.0).sqrt() + BOUND * torch.maximum(noise, usual)
         error = torch.hypot(off, torch.full_like(sd, BOUND / draws**0.5))
         out[name] = torch.where(moves, error, 0.0).nan_to_num(nan=torch.inf)
+    return here.first.shaped(out)
+
+
+def errors_left_out(view: View, z: Tensor, pick: Tensor, left: Remainder, draws: int) -> dict[str, Tensor]:
+    """Return for each site the error [...] of means over `draws` draws of a mixture that leaves out so much.
+
+    A 95 % bound of the Monte-Carlo error, with by how much each term that is left out, and the weights that components
+    would have, move the means of such draws z [draw, dimension], of the components `pick` [draw].
+    """
+    fewest, numbers = _CHEAP
+    places = min(len(z), max(fewest, numbers // entries(view)))
+    z, pick = z[:places], pick[:places].to(z.device)
+    alike, share = z.new_full((places,), 1 / places), left.log_evidence[pick].softmax(0)
+    here = Sums.over(Quantities.parts(view, z), torch.stack([alike, share]))
+    moved = [Sums.over(Quantities.parts(view, z + term[pick]), alike[None]) for term in left.terms]
+    out = {}
+    for name in here.of:
+        mean, sd = here.mean(name), here.variance(name).sqrt()
+        off = sum(((each.mean(name) - mean).abs() for each in moved), (here.mean(name, 1) - mean).abs())
+        error = torch.hypot(off / sd.clamp_min(1e-12), torch.full_like(sd, BOUND / draws**0.5))
+        out[name] = torch.where(sd > 1e-12, error, 0.0).nan_to_num(nan=torch.inf)
     return here.first.shaped(out)

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from prefdensity.inference.bent import Bend, bend_of
-from prefdensity.inference.displacement import displacement, errors_of_displaced
+from prefdensity.inference.displacement import displacement, errors_left_out, errors_of_displaced
 from prefdensity.inference.mixture import Mixture, Remainder
-from prefdensity.inference.safety import BOUND, Quantities, errors_left_out, errors_of_weighed, looked_at
+from prefdensity.inference.safety import BOUND, Quantities, errors_of_weighed, looked_at
 from prefdensity.inference.view import Density, View
 from prefdensity.posterior.psis import USABLE, effective_size, k_hat_error, smooth, systematic, tempered
 from prefdensity.posterior.status import K_GOOD

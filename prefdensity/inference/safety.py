@@ -14,7 +14,6 @@ import torch
 from pyro.ops.stats import effective_sample_size, split_gelman_rubin
 from torch import Tensor
 
-from prefdensity.inference.mixture import Remainder
 from prefdensity.inference.ordering import ascending
 from prefdensity.inference.view import Density
 from prefdensity.posterior.psis import HOPELESS, USABLE, systematic, tempered
@@ -225,26 +224,6 @@ def _second_estimate(off: Tensor, change: Tensor, weight_sum: Tensor, change_sum
     """Return a posterior mean [entry] by the expansion, from sums by both of its `_shares` [entry], and of these."""
     start = off / weight_sum
     return start + change - change_sum * start
-
-
-def errors_left_out(view: Density, z: Tensor, pick: Tensor, left: Remainder, draws: int) -> dict[str, Tensor]:
-    """Return for each site the error [...] of means over `draws` draws of a mixture that leaves out so much.
-
-    A 95 % bound of the Monte-Carlo error, with by how much each term that is left out, and the weights that components
-    would have, move the means of such draws z [draw, dimension], of the components `pick` [draw].
-    """
-    places = min(len(z), max(_PLACES, _NUMBERS // entries(view)))
-    z, pick = z[:places], pick[:places].to(z.device)
-    alike, share = z.new_full((places,), 1 / places), left.log_evidence[pick].softmax(0)
-    here = Sums.over(Quantities.parts(view, z), torch.stack([alike, share]))
-    moved = [Sums.over(Quantities.parts(view, z + term[pick]), alike[None]) for term in left.terms]
-    out = {}
-    for name in here.of:
-        mean, sd = here.mean(name), here.variance(name).sqrt()
-        off = sum(((each.mean(name) - mean).abs() for each in moved), (here.mean(name, 1) - mean).abs())
-        error = torch.hypot(off / sd.clamp_min(1e-12), torch.full_like(sd, BOUND / draws**0.5))
-        out[name] = torch.where(sd > 1e-12, error, 0.0).nan_to_num(nan=math.inf)
-    return here.first.shaped(out)
 
 
 def errors_of_chains(quantities: Quantities, groups: int, draws: int, together: int = 1) -> dict[str, Tensor]:
