@@ -27,11 +27,11 @@ _FELT = 3  # numbers that a comparison feels, at most
 # Spacing of the grid in standard deviations of a scale's posterior where it has its peak, and at most, in its units
 # (mostly logarithms).
 _SPACING, _LONGEST = 0.8, 0.75
-# How often it is looked for the peak, how far it may be from the place before in standard deviations, and by how much
-# these may have changed when it is found; how little evidence may be curved along one.
-_LOOKS, _FARTHEST, _ALIKE, _FLATTEST = 2, 3.0, 1.5, 0.1
+# How often standard deviations are looked for; by how many of them, and to how many times, a look may move; by how much
+# their logarithms may have changed at the last; and how little evidence may be curved along one.
+_LOOKS, _FARTHEST, _ALIKE, _FLATTEST = 2, 3.0, 0.4, 0.1
 _WITHIN = 0.4  # width of the Gaussians about places of a grid, in distances between these
-_COUNTS, _PLACES = 9.0, 60  # nats below the top at which places of a grid still count, and how many there may be
+_COUNTS, _PLACES = 9.0, 150  # nats below the top at which places of a grid still count, and how many there may be
 _SHARE = 0.05  # of a place of the grid from which on it is asked what it leaves out
 
 Step = tuple[int, ...]
@@ -150,10 +150,7 @@ def _surveyed(run: Propagation, first: Place, axes: Tensor) -> tuple[Place, Tens
         if moved is None:
             return None
         first, axes = moved, axes * stretch
-        if (
-            float((shift / stretch).abs().max()) < 1
-            and 1 / _ALIKE < float(stretch.min()) <= float(stretch.max()) < _ALIKE
-        ):
+        if float(stretch.log().abs().max()) < _ALIKE:
             break
     step = (axes.norm(dim=0) * _SPACING).clamp_max(_LONGEST)
     return first, axes * (step / axes.norm(dim=0))
