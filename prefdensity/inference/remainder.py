@@ -22,16 +22,17 @@ from torch import Tensor
 
 from prefdensity.inference.propagation import Place, Propagation
 
-_MOST = 2_000  # numbers felt by all comparisons: a matrix of their correlations
+# Comparisons times the square of how many numbers each feels: correlations of them all are multiplied tensor by tensor.
+_MOST = 2_000
 
 
 def left_out(run: Propagation, place: Place) -> tuple[Tensor, float] | None:
     """Return the two terms of the mean [2, dimension] and the log evidence (nats) that a place leaves out.
 
-    None: comparisons are too many for a matrix.
+    None: comparisons are too many, or feel too much.
     """
     count, felt = place.terms.precision.shape[:2]
-    if count * felt > _MOST:
+    if count * felt**2 > _MOST:
         return None
     _, law = run.moments(place.cavity)
     third, fourth = run.cumulants(place.cavity, law)
