@@ -229,3 +229,16 @@ def test_marks_tell_too_few_draws_from_enough():
     assert not few.summary()["safe"].any()  # a hundred draws are off by more than a tenth of an sd once in three
     assert few.summary()["note"].str.contains("may be off by").all()
     assert few.parameters()["safe"].dtype == bool
+
+
+def test_an_approximation_few_of_whose_rows_are_safe_is_not_trusted():
+    post = prefdensity.fit("bradley_terry", table(), seed=0, progress=False)
+    error = np.concatenate([np.ravel(each) for each in post.error.values()])
+    draws = len(post.draws["utility"])
+    # what the noise of so few draws alone adds to a tenth of a standard deviation
+    assert post.status.safe_share == (error <= np.hypot(0.1, 1.96 / draws**0.5)).mean() == 1
+    assert post.status.trusted
+    far = {name: np.full_like(each, 0.5) for name, each in post.error.items()}
+    doubtful = replace(post, error=far, status=replace(post.status, safe_share=0.0))
+    assert not doubtful.status.trusted
+    assert any(said.startswith("0 of ") for said in doubtful.troubles())

@@ -14,7 +14,9 @@ from torch import Tensor
 from prefdensity.inference.member import Member
 from prefdensity.inference.mixture import Mixture
 from prefdensity.inference.quality import Checked
+from prefdensity.inference.safety import BOUND
 from prefdensity.inference.view import View
+from prefdensity.posterior.status import SAFE
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,16 @@ class Answer:
     found: tuple[Mixture, ...] = ()  # the Laplace approximation of each mode
     members: tuple[Member, ...] = ()
     of: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+
+    def share_safe(self, draws: int) -> float | None:
+        """Return of how many entries the mean is safe to read, or would be if more than so many draws were kept.
+
+        None: nothing is known of them.
+        """
+        if not self.error:
+            return None
+        errors = torch.cat([error.flatten() for error in self.error.values()])
+        return float((errors <= math.hypot(SAFE, BOUND / draws**0.5)).double().mean())
 
 
 def answered(view: View, checked: Checked, point: Tensor, facts: dict[str, Any], said: tuple[str, ...]) -> Answer:

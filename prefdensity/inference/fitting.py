@@ -156,6 +156,7 @@ def _status(
         log_likelihood=float(left.log_parts(answer.point[None])[1].detach()),
         device=settings.place,
         parts=settings.parts,
+        safe_share=None if answer.members else answer.share_safe(len(answer.z)),
         settings=asked,
         warnings=(*warnings, *tails, *answer.warnings, *_unkept(answer, settings)),
         versions=dict(_versions()),

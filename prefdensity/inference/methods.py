@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -32,7 +31,7 @@ from prefdensity.inference.matched import has_propagation
 from prefdensity.inference.mixture import Mixture
 from prefdensity.inference.mode import sites_at_modes
 from prefdensity.inference.precision import DENSE
-from prefdensity.inference.safety import BOUND, Quantities, errors_of_chains
+from prefdensity.inference.safety import Quantities, errors_of_chains
 from prefdensity.inference.stochastic import by_svi
 from prefdensity.inference.variational import has_best
 from prefdensity.inference.view import View
@@ -177,10 +176,8 @@ def _safe(answer: Answer) -> int:
 
 def _mostly_safe(answer: Answer, draws: int) -> bool:
     """Say whether most entries are safe, or would be if more draws were kept: few weights say little of k-hat."""
-    if not answer.error:
-        return True
-    errors = torch.cat([error.flatten() for error in answer.error.values()])
-    return bool((errors <= math.hypot(SAFE, BOUND / draws**0.5)).double().mean() >= _MOSTLY)
+    share = answer.share_safe(draws)
+    return share is None or share >= _MOSTLY
 
 
 def _with_message(answer: Answer, more: str) -> Answer:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from prefdensity.posterior.draws import Draws
-from prefdensity.posterior.status import CLOSE, DIVERGED, K_GOOD, K_USABLE, R_HAT, FitStatus, approximates
+from prefdensity.posterior.status import CLOSE, DIVERGED, HALF, K_GOOD, K_USABLE, R_HAT, FitStatus, approximates
 
 
 def appraisal(post: Draws) -> list[tuple[str, bool]]:
@@ -23,7 +23,8 @@ def appraisal(post: Draws) -> list[tuple[str, bool]]:
         few = s.divergences <= DIVERGED * s.steps
         what = "few enough to pass" if few else "the sampler missed part of the posterior"
         lines.append((f"{s.divergences} of {s.steps:,} transitions diverged: {what}.", few))
-    lines += [(said, True) for said in _safe_sentence(post)]
+    few = s.safe_share is not None and s.safe_share < HALF
+    lines += [(said, not few) for said in _safe_sentence(post)]
     if post.at_mode:
         known = "only modes are" if s.members > 1 else "one mode alone is"
         lines.append((f"Intervals are given {' and '.join(post.at_mode)}, of which {known} known.", s.members > 1))

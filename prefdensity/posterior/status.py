@@ -16,6 +16,8 @@ CLOSE = 0.15
 R_HAT = 1.01
 # The estimated error of a row's mean, in posterior standard deviations, up to which the row is marked safe.
 SAFE = 0.1
+# Of how many numbers an approximation must be known to hold the mean where it is to be trusted.
+HALF = 0.5
 # The share of a sampler's transitions that may diverge; many short chains take thousands of them.
 DIVERGED = 0.001
 
@@ -66,6 +68,9 @@ class FitStatus:
         Effective sample size: of the weighed proposals (Kish, smoothed weights), or of nuts its least.
     r_hat, divergences
         Of nuts.
+    safe_share
+        Of how many numbers the mean is known to lie within a tenth of a posterior standard deviation, but for the noise
+        of so few draws; None where that is not known, and of ensembles, whose rows say it.
     members
         Of an ensemble: at how many modes of the sites that no Gaussian holds it was fitted; 0 of other programs.
     device, parts
@@ -103,6 +108,7 @@ class FitStatus:
     r_hat: float | None = None
     effective: float | None = None
     divergences: int | None = None
+    safe_share: float | None = None
     members: int = 0
     chains: int = 1
     guide: str = ""
@@ -137,6 +143,14 @@ class FitStatus:
             return False
         if self.members == 1:  # nothing tells how much one mode leaves out
             return False
+        if (
+            self.safe_share is not None and self.safe_share < HALF
+        ):  # few weights may look even where the posterior is not
+            return False
         if self.r_hat is not None:
             return self.r_hat < R_HAT
-        return self.k_hat is None or approximates(self.k_hat, self.log_weight_sd, self.proposals)
+        if self.k_hat is None:
+            return True
+        # few weights may look even where an approximation misses much
+        known = self.safe_share is None or self.safe_share >= HALF
+        return known and approximates(self.k_hat, self.log_weight_sd, self.proposals)
