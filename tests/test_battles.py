@@ -47,7 +47,7 @@ def test_a_battle_tells_fishers_information():
 
 
 def test_a_battle_that_may_be_a_draw_tells_what_davidson_says():
-    tied = prefdensity.fit("davidson", arena(np.linspace(-1, 1, 6), 6000, 2, ties=0.8), seed=0)
+    tied = prefdensity.fit("davidson", arena(np.linspace(-1, 1, 6), 6000, 2, ties=0.8), seed=0, draws=4000)
     table = battle_design(tied, 100)
     u, nu = tied.utilities(), tied.draws["tie_strength"]
     place = {item: k for k, item in enumerate(tied.items)}

@@ -34,10 +34,10 @@ from prefdensity.posterior.status import DIVERGED, R_HAT
 from prefdensity.programs.tabulate import cells_of
 from prefdensity.progress import Report
 
-# By how many times the square of the parameters is over the judgements where the best Gaussian, which costs less than
-# moments on a grid, is as good where a mode knows scales sharply: at 13 times (256 features, 5,000 votes) both have the
-# same intervals; at 74 times (384 and 2,000) that of the scale is a quarter too narrow, at 524 times four fifths.
-_SPARSE = 32
+# How far the best Gaussian's scale may be off, in its standard deviations, where a mode knows it sharply and moments on
+# a grid cost more: with p parameters and n judgements about p^(1/2) (p / n)^2. Measured .08 at .04 (256 features, 5,000
+# votes), .1 to .3 at .2 to .3 (400 to 1,000 items); at 8 (1,024 features, 2,000 votes) it is five times too narrow.
+_OFF = 0.5
 # Nats that the best Gaussian must promise to gain over the Laplace approximation.
 _GAIN = 0.5
 # Doublings of a trajectory of nuts, at most.
@@ -130,8 +130,7 @@ def by_gaussian(view: View, settings: Settings, report: Report, doubted: bool = 
     if not Climber(view).has_curvature:
         raise FitError("laplace needs the full curvature, which is too large here; use method='svi'")
     found, heights = weighed(view, settings.restarts, settings.seed, report)
-    known = view.hyper and len(found[0].weight) == 1 and view.dimension**2 <= _SPARSE * float(view.cells.total.sum())
-    matched = _matched(view, found, heights, settings) if doubted and not known else None
+    matched = _matched(view, found, heights, settings) if doubted and not _is_known(view, found[0]) else None
     if matched is not None:
         return matched
     ways = _ways(view, found) if doubted else None
@@ -143,6 +142,13 @@ def by_gaussian(view: View, settings: Settings, report: Report, doubted: bool = 
         "restart_values": heights, "modes": _evidence(found),
     }  # fmt: skip
     return _mixed(view, found, facts, settings)
+
+
+def _is_known(view: View, found: Mixture) -> bool:
+    """Whether a mode knows scales sharply, and judgements are enough for the best Gaussian to know them as well."""
+    if not view.hyper or len(found.weight) > 1:
+        return False
+    return bool(view.dimension**0.5 * (view.dimension / float(view.cells.total.sum())) ** 2 <= _OFF)
 
 
 def by_ep(view: View, settings: Settings, report: Report) -> Answer:
