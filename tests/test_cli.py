@@ -278,6 +278,23 @@ def test_ctrl_c_during_a_fit_saves_what_there_is(here, monkeypatch):
     assert "interrupted" in result.stdout
 
 
+@pytest.mark.parametrize("during", ["prefdensity.checking.check.check", "prefdensity.reporting.report.write_report"])
+def test_ctrl_c_after_a_fit_does_not_lose_it(here, monkeypatch, during):
+    def interrupt(*args, **settings):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(during, interrupt)
+        result = run("fit", "example:citations", "-m", "bradley_terry", "--draws", 100)
+    assert result.exit_code == 130
+    assert names("prefdensity-fit") == [name for name in WRITTEN if name != "report.html"]
+    assert "interrupted, so the fit is not checked; prefdensity report does so" in result.stderr
+    assert "Traceback" not in result.output
+    again = run("report", "prefdensity-fit/fit.nc", "example:citations")
+    assert again.exit_code == 0, again.output
+    assert names("prefdensity-fit") == WRITTEN
+
+
 def test_compare_ranks_models_and_draws_them(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(main.app, ["compare", "example:baseball", "--models", "bradley_terry", "thurstone",

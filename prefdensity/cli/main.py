@@ -3,8 +3,6 @@
 Heavy libraries load inside the commands, so that ``prefdensity --help`` answers at once.
 """
 
-import shlex
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from prefdensity.cli.annotate import annotate
-from prefdensity.cli.answer import show_costs, show_ranking, show_verdict
+from prefdensity.cli.answer import show_costs, show_verdict
 from prefdensity.cli.audit import audit
 from prefdensity.cli.bundles import with_bundles
+from prefdensity.cli.fitted import write_fit
 from prefdensity.cli.formats import formats
-from prefdensity.cli.groups import Asked, Rankings
+from prefdensity.cli.groups import Asked
 from prefdensity.cli.ladder import measure, plan, update
 from prefdensity.cli.leaderboard import leaderboard, tables
 from prefdensity.cli.pcal import design, estimate
@@ -25,7 +24,7 @@ from prefdensity.cli.policies import policies
 from prefdensity.cli.ratio import likelihood_ratio
 from prefdensity.cli.reward import reward
 from prefdensity.cli.select import battles, select, select_study
-from prefdensity.cli.shell import INTERRUPTED, one_sentence, require_item, require_writable, results, staged, write_csv
+from prefdensity.cli.shell import one_sentence, require_item, require_writable, results, write_csv
 from prefdensity.cli.study import judge_study, study
 from prefdensity.cli.table import reads_a_table
 from prefdensity.errors import DataError
@@ -35,7 +34,6 @@ from prefdensity.version import __version__
 if TYPE_CHECKING:
     from prefdensity.data.choices import Choices
     from prefdensity.data.comparisons import Comparisons
-    from prefdensity.posterior.posterior import Posterior
 
 app = typer.Typer(
     name="prefdensity",
@@ -172,48 +170,7 @@ def fit(
         progress=False if quiet else None,
         checkpoint=checkpoint,
     )
-    _write_fit(post, data, out, level, reference, asked.told(post, level, reference))
-    if post.status.interrupted:
-        raise typer.Exit(INTERRUPTED)
-
-
-def _write_fit(
-    post: "Posterior",
-    data: "Comparisons | Choices",
-    out: Path,
-    level: float,
-    reference: str | None,
-    rankings: Rankings,
-) -> None:
-    from prefdensity.checking.check import check
-    from prefdensity.posterior.pairwise import differences
-    from prefdensity.reporting.answer import cautions
-    from prefdensity.reporting.report import write_report
-
-    ranked = "utility" in post.draws  # a user's own program may know no single utility
-    checked = check(post, data)
-    with staged(out) as folder:
-        post.save(folder / "fit.nc")
-        write_csv(folder, parameters=post.parameters(level=level))
-        if ranked:
-            write_csv(folder, summary=post.summary(level=level))
-        if reference is not None:
-            write_csv(folder, differences=differences(post, level, reference))
-        rankings.write(folder)
-        if ranked:
-            write_report(post, data, folder / "report.html", level=level, reference=reference, command=_typed(),
-                         checked=checked)  # fmt: skip
-        written = sorted(path.name for path in folder.iterdir())
-    if ranked:
-        show_ranking(post, level)
-    rankings.show()
-    typer.echo("\n".join(post.quality()))
-    typer.echo(f"wrote {out}: {', '.join(written)}")
-    said = [*post.quality(), checked.caution]
-    for sentence in cautions(post, data, checked):
-        if sentence not in said:  # once is enough
-            typer.echo(f"warning: {sentence}", err=True)
-    show_verdict(post, checked)
+    write_fit(post, data, out, level, reference, asked.told(post, level, reference))
 
 
 @app.command(epilog="Example: prefdensity report results/fit.nc votes.csv --ordered")
@@ -392,7 +349,3 @@ pcal.command(epilog=f"Example: prefdensity pcal expect units.csv --program {LONG
 )
 pcal.command(epilog="Example: prefdensity pcal study --world world.py --money 1000 --units 5000")(one_sentence(study))
 app.add_typer(pcal, name="pcal")
-
-
-def _typed() -> str:
-    return shlex.join(["prefdensity", *sys.argv[1:]])
