@@ -3,6 +3,8 @@
 Heavy libraries load inside the commands, so that ``prefdensity --help`` answers at once.
 """
 
+import shlex
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,12 +12,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from prefdensity.cli.annotate import annotate
-from prefdensity.cli.answer import show_costs, show_verdict
+from prefdensity.cli.answer import show_costs, show_ranking, show_verdict
 from prefdensity.cli.audit import audit
 from prefdensity.cli.bundles import with_bundles
-from prefdensity.cli.fitted import write_fit
 from prefdensity.cli.formats import formats
-from prefdensity.cli.groups import Asked
+from prefdensity.cli.groups import Asked, Rankings
 from prefdensity.cli.ladder import measure, plan, update
 from prefdensity.cli.leaderboard import leaderboard, tables
 from prefdensity.cli.pcal import design, estimate
@@ -24,7 +25,7 @@ from prefdensity.cli.policies import policies
 from prefdensity.cli.ratio import likelihood_ratio
 from prefdensity.cli.reward import reward
 from prefdensity.cli.select import battles, select, select_study
-from prefdensity.cli.shell import one_sentence, require_item, require_writable, results, write_csv
+from prefdensity.cli.shell import INTERRUPTED, one_sentence, require_item, require_writable, results, staged, write_csv
 from prefdensity.cli.study import judge_study, study
 from prefdensity.cli.table import reads_a_table
 from prefdensity.errors import DataError
@@ -32,8 +33,10 @@ from prefdensity.programs.defaults import FIRST, LONGER, LONGEST, TIES, WITH_ARG
 from prefdensity.version import __version__
 
 if TYPE_CHECKING:
+    from prefdensity.checking.report import CheckReport
     from prefdensity.data.choices import Choices
     from prefdensity.data.comparisons import Comparisons
+    from prefdensity.posterior.posterior import Posterior
 
 app = typer.Typer(
     name="prefdensity",
@@ -156,21 +159,66 @@ def fit(
         raise DataError("--method map has no spread, so no differences from --reference; use another method")
     require_writable(out)
     post = fitting.fit(
-        asked.of(load_program(model), method is not Method.mle),
-        data,
-        method=method.value,
-        seed=seed,
-        device=device,
-        draws=draws,
-        restarts=restarts,
-        batch=batch,
-        chains=chains,
-        warmup=warmup,
-        threads=threads,
-        progress=False if quiet else None,
-        checkpoint=checkpoint,
-    )
-    write_fit(post, data, out, level, reference, asked.told(post, level, reference))
+        asked.of(load_program(model), method is not Method.mle), data, method=method.value, seed=seed, device=device,
+        draws=draws, restarts=restarts, batch=batch, chains=chains, warmup=warmup, threads=threads,
+        progress=False if quiet else None, checkpoint=checkpoint,
+    )  # fmt: skip
+    _write_fit(post, data, out, level, reference, asked.told(post, level, reference))
+
+
+def _write_fit(
+    post: "Posterior", data: "Comparisons | Choices", out: Path, level: float, reference: str | None, rankings: Rankings
+) -> None:  # fmt: skip
+    """Write a fit, its tables and its report, and say what it says.
+
+    After Ctrl-C, during the fit or while it is checked, the fit and its tables are written, and the exit code says so.
+    """
+    from prefdensity.posterior.pairwise import differences
+    from prefdensity.reporting.answer import cautions
+
+    ranked = "utility" in post.draws  # a user's own program may know no single utility
+    with staged(out) as folder:
+        post.save(folder / "fit.nc")
+        write_csv(folder, parameters=post.parameters(level=level))
+        if ranked:
+            write_csv(folder, summary=post.summary(level=level))
+        if reference is not None:
+            write_csv(folder, differences=differences(post, level, reference))
+        rankings.write(folder)
+        checked = _checked(post, data, folder / "report.html" if ranked else None, level, reference)
+        written = sorted(path.name for path in folder.iterdir())
+    if ranked:
+        show_ranking(post, level)
+    rankings.show()
+    typer.echo("\n".join(post.quality()))
+    typer.echo(f"wrote {out}: {', '.join(written)}")
+    if checked is None:
+        typer.echo("prefdensity: interrupted, so the fit is not checked; prefdensity report does so", err=True)
+        raise typer.Exit(INTERRUPTED)
+    said = [*post.quality(), checked.caution]
+    for sentence in cautions(post, data, checked):
+        if sentence not in said:  # once is enough
+            typer.echo(f"warning: {sentence}", err=True)
+    show_verdict(post, checked)
+    if post.status.interrupted:
+        raise typer.Exit(INTERRUPTED)
+
+
+def _checked(
+    post: "Posterior", data: "Comparisons | Choices", report: Path | None, level: float, reference: str | None
+) -> "CheckReport | None":
+    """Check a fit and write its report, if there is one; None after Ctrl-C."""
+    from prefdensity.checking.check import check
+    from prefdensity.reporting.report import write_report
+
+    try:
+        checked = check(post, data)
+        if report is not None:
+            command = shlex.join(["prefdensity", *sys.argv[1:]])
+            write_report(post, data, report, level=level, reference=reference, command=command, checked=checked)
+    except KeyboardInterrupt:
+        return None
+    return checked
 
 
 @app.command(epilog="Example: prefdensity report results/fit.nc votes.csv --ordered")
