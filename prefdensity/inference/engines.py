@@ -19,7 +19,7 @@ from prefdensity.inference.bridge import log_evidence
 from prefdensity.inference.chains import Group, walk
 from prefdensity.inference.climber import Climber, shifts
 from prefdensity.inference.laplace import highest, weighed
-from prefdensity.inference.matched import has_propagation, propagated
+from prefdensity.inference.matched import has_propagation, propagated, tells_errors
 from prefdensity.inference.maximum import maximum_likelihood, unfelt
 from prefdensity.inference.mixture import Mixture
 from prefdensity.inference.mode import Mode
@@ -145,10 +145,11 @@ def by_gaussian(view: View, settings: Settings, report: Report, doubted: bool = 
 
 
 def _is_known(view: View, found: Mixture) -> bool:
-    """Whether a mode knows scales sharply, and judgements are enough for the best Gaussian to know them as well."""
+    """Whether a mode knows scales sharply, and the best Gaussian knows them as well, or tells more of its errors."""
     if not view.hyper or len(found.weight) > 1:
         return False
-    return bool(view.dimension**0.5 * (view.dimension / float(view.cells.total.sum())) ** 2 <= _OFF)
+    off = view.dimension**0.5 * (view.dimension / float(view.cells.total.sum())) ** 2
+    return off <= _OFF or not tells_errors(view)
 
 
 def by_ep(view: View, settings: Settings, report: Report) -> Answer:

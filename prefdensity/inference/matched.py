@@ -19,7 +19,7 @@ from prefdensity.inference.mode import first_guess
 from prefdensity.inference.precision import Dense, Gaussian
 from prefdensity.inference.prior import Given, log_prior
 from prefdensity.inference.propagation import Place, Propagation
-from prefdensity.inference.remainder import left_out
+from prefdensity.inference.remainder import is_told, left_out
 from prefdensity.inference.view import View
 
 _LARGEST = 2_000  # coordinates of a matrix that is renewed a hundred times
@@ -48,6 +48,12 @@ def has_propagation(view: View) -> bool:
     if sum(part.quantities for part in local.felt.parts) >= _FELT:
         return False
     return Given(view, start[None]).is_normal
+
+
+def tells_errors(view: View) -> bool:
+    """Whether a mixture with the moments of the posterior can tell what it leaves out."""
+    local = local_curvature(view, first_guess(view))
+    return local is not None and is_told(len(view.cells), 1 + sum(part.quantities for part in local.felt.parts))
 
 
 def propagated(view: View, found: Mixture) -> Mixture | None:

@@ -22,58 +22,62 @@ from torch import Tensor
 
 from prefdensity.inference.propagation import Place, Propagation
 
-# Comparisons times the square of how many numbers each feels: correlations of them all are multiplied tensor by tensor.
-_MOST = 2_000
+# Products of what pairs of comparisons feel that are summed at each place, at most; and numbers held meanwhile.
+_MOST, _TOGETHER = 1e8, 4_000_000
+
+
+def is_told(comparisons: int, felt: int) -> bool:
+    """Say whether what is left out can be told of so many comparisons that feel so many numbers each."""
+    return comparisons**2 * felt**6 <= _MOST
 
 
 def left_out(run: Propagation, place: Place) -> tuple[Tensor, float] | None:
     """Return the two terms of the mean [2, dimension] and the log evidence (nats) that a place leaves out.
 
-    None: comparisons are too many, or feel too much.
+    None: that cannot be told.
     """
-    count, felt = place.terms.precision.shape[:2]
-    if count * felt**2 > _MOST:
+    if not is_told(*place.terms.precision.shape[:2]):
         return None
     _, law = run.moments(place.cavity)
     third, fourth = run.cumulants(place.cavity, law)
     unit = torch.linalg.solve_triangular(law.frame, run.jacobian.movedim(0, 1), upper=False)
     inner = run.gaussian(place)
-    along = torch.linalg.solve_triangular(inner.lower, unit.flatten(0, 1).T, upper=False)  # [free, felt]
-    together = _correlation(along, felt)
-    by_third = _all_three(together, third)
+    along = torch.linalg.solve_triangular(inner.lower, unit.flatten(0, 1).T, upper=False)  # [free, felt by all]
+    by_third, half = _sums(along, third)
     pull = torch.stack([
         torch.einsum("iabcd,ibcd->ia", fourth, by_third) / 6,
-        torch.einsum("iabc,ibc->ia", third, _widened(along, together, third)) / 4,
+        torch.einsum("iabc,ibc->ia", third, _widened(along, half, third.shape[-1])) / 4,
     ])  # fmt: skip
     terms = place.mean.new_zeros(2, run.free.size)
     terms[:, run.free.at] = inner.scale(pull.flatten(1) @ along.T)
     return terms, float((third * by_third).sum()) / 12
 
 
-def _correlation(along: Tensor, felt: int) -> Tensor:
-    """Return the correlations of what different comparisons feel [comparison, felt, comparison, felt]."""
-    found = (along.T @ along).unflatten(0, (-1, felt)).unflatten(2, (-1, felt))
-    found.diagonal(dim1=0, dim2=2).zero_()
-    return found
+def _sums(along: Tensor, third: Tensor) -> tuple[Tensor, Tensor]:
+    """Return sum_j k3_j R_ij R_ij R_ij [comparison, felt, felt, felt], and A M [free, felt by all].
+
+    R is A^T A, where A is `along` [free, felt by all], between different comparisons; M_jl = k3_j R_jl R_jl k3_l. Some
+    columns of these matrices after others.
+    """
+    count, felt = third.shape[:2]
+    by_third, half = torch.zeros_like(third), torch.empty_like(along)
+    step = max(1, _TOGETHER // (count * felt**2))
+    for start in range(0, count, step):
+        rows, at = slice(start, start + step), slice(start * felt, (start + step) * felt)
+        together = (along.T @ along[:, at]).unflatten(0, (-1, felt)).unflatten(2, (-1, felt))
+        together[rows].diagonal(dim1=0, dim2=2).zero_()
+        middle = torch.zeros_like(together)
+        for a, b, c, d, e, f in itertools.product(range(felt), repeat=6):
+            both = together[:, b, :, e] * together[:, c, :, f]
+            by_third[rows, d, e, f] += third[:, a, b, c] @ (together[:, a, :, d] * both)
+            middle[:, a, :, d] += third[:, a, b, c, None] * both * third[rows, d, e, f]
+        half[:, at] = along @ middle.flatten(2).flatten(0, 1)
+    return by_third, half
 
 
-def _all_three(together: Tensor, third: Tensor) -> Tensor:
-    """Return sum_j k3_j R_ij R_ij R_ij [comparison, felt, felt, felt]."""
-    out = torch.zeros_like(third)
-    size = range(third.shape[-1])
-    for (a, b, c), (d, e, f) in itertools.product(itertools.product(size, repeat=3), repeat=2):
-        out[:, a, b, c] += (together[:, a, :, d] * together[:, b, :, e] * together[:, c, :, f]) @ third[:, d, e, f]
-    return out
-
-
-def _widened(along: Tensor, together: Tensor, third: Tensor) -> Tensor:
-    """Return sum_j,l R_ij (k3_j R_jl R_jl k3_l) R_li [comparison, felt, felt], with j, l and i all different."""
-    middle, felt = torch.zeros_like(together), third.shape[-1]
-    for a, b, c, d, e, f in itertools.product(range(felt), repeat=6):
-        both = together[:, b, :, e] * together[:, c, :, f]
-        middle[:, a, :, d] += third[:, a, b, c, None] * both * third[:, d, e, f]
-    half = along @ middle.flatten(2).flatten(0, 1)  # R is along^T along
-    own, mine, whole = (each.T.unflatten(0, (-1, felt)) for each in (along, half, (half @ along.T).T @ along))
-    once, own = own @ mine.mT, own @ torch.cat([own, whole], 1).mT
-    beside, both = own.split(felt, 2)
+def _widened(along: Tensor, half: Tensor, felt: int) -> Tensor:
+    """Return sum_j,l R_ij M_jl R_li [comparison, felt, felt], with j, l and i all different; see `_sums`."""
+    whole = (half @ along.T).T @ along
+    own, mine, all_of_it = (each.T.unflatten(0, (-1, felt)) for each in (along, half, whole))
+    beside, once, both = own @ own.mT, own @ mine.mT, own @ all_of_it.mT
     return both - beside @ once.mT - once @ beside  # without what is j = i or l = i
