@@ -122,7 +122,7 @@ BAD_FILES = [
     ("empty.csv", "", r"empty.csv is empty \(0 bytes\)"),
     ("empty.jsonl", "", r"is empty \(0 bytes\)"),
     ("blank.csv", "\n\n", "is empty: it has no header"),
-    ("header.csv", "item_a,item_b,outcome\n", "header.csv has no rows; at least one comparison is needed"),
+    ("header.csv", "item_a,item_b,outcome\n", "header.csv has no rows; at least one is needed"),
     ("blank.jsonl", "\n\n", "has no rows"),
     ("votes.xml", CSV, r"must end in .csv, .tsv, .txt, .parquet, .jsonl or .json .* not in '.xml'"),
     ("title.csv", "Votes of 2024,,\n" + CSV, "line 1 is 'Votes of 2024', one cell, .* with skip=1"),

@@ -168,8 +168,6 @@ def test_the_command_line_does_the_same_and_speaks_of_its_options(cases, file, h
         assert result.exit_code == 2
         assert len(result.stderr.splitlines()) == 1
         assert not re.search(r"\b[a-z_]+='[a-z]+'", result.stderr), result.stderr  # no argument of Python
-    elif right[0] in (7, 19, 20, 50) and right[1] == 5:
-        assert "fit does, and the pairs that they imply are read with --as-pairs" in result.stderr
     else:
         assert result.exit_code == 0, result.stderr
         assert result.stdout.startswith(f"{right[0]:,.6g}".replace(",", "")) or f"of {right[1]} items" in result.stdout

@@ -239,6 +239,6 @@ def test_an_approximation_few_of_whose_rows_are_safe_is_not_trusted():
     assert post.status.safe_share == (error <= np.hypot(0.1, 1.96 / draws**0.5)).mean() == 1
     assert post.status.trusted
     far = {name: np.full_like(each, 0.5) for name, each in post.error.items()}
-    doubtful = replace(post, error=far, status=replace(post.status, safe_share=0.0))
+    doubtful = replace(post, error=far, status=replace(post.status, safe_share=0.0, corrected=False))
     assert not doubtful.status.trusted
     assert any(said.startswith("0 of ") for said in doubtful.troubles())

@@ -23,7 +23,7 @@ def appraisal(post: Draws) -> list[tuple[str, bool]]:
         few = s.divergences <= DIVERGED * s.steps
         what = "few enough to pass" if few else "the sampler missed part of the posterior"
         lines.append((f"{s.divergences} of {s.steps:,} transitions diverged: {what}.", few))
-    few = s.safe_share is not None and s.safe_share < HALF
+    few = not s.corrected and s.safe_share is not None and s.safe_share < HALF
     lines += [(said, not few) for said in _safe_sentence(post)]
     if post.at_mode:
         known = "only modes are" if s.members > 1 else "one mode alone is"

@@ -151,6 +151,6 @@ class FitStatus:
             return self.r_hat < R_HAT
         if self.k_hat is None:
             return True
-        # few weights may look even where an approximation misses much
-        known = self.safe_share is None or self.safe_share >= HALF
+        # where weights do not correct the draws, a few of them may look even though the approximation misses much
+        known = self.corrected or self.safe_share is None or self.safe_share >= HALF
         return known and approximates(self.k_hat, self.log_weight_sd, self.proposals)
