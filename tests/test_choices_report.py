@@ -117,7 +117,7 @@ def test_warnings_are_those_that_the_implied_pairs_deserve():
 @pytest.fixture(scope="module")
 def fitted():
     data = read(answers(7, n=120, deepest=4))
-    return prefdensity.fit("luce_choice+tastes(by='language')", data, draws=200, seed=1), data
+    return prefdensity.fit("luce_choice+tastes(by='language')", data, draws=200, seed=1, method="laplace"), data
 
 
 def test_a_board_of_rankings(fitted):
@@ -146,7 +146,7 @@ def test_what_is_no_board_is_refused(fitted):
     for ask in (prefdensity.item_table, prefdensity.leaderboard):
         with pytest.raises(DataError, match="is not the table of this fit"):
             ask(post, data.head(9))
-    typed = prefdensity.fit("annotator_types(k=2)+luce_choice", data, draws=100, restarts=1)
+    typed = prefdensity.fit("annotator_types(k=2)+luce_choice", data, draws=100, restarts=1, method="laplace")
     with pytest.raises(DataError, match="have types, each with a ranking of its own"):
         prefdensity.leaderboard(typed, data)
 
@@ -161,7 +161,7 @@ def test_the_report_and_the_shell_tell_what_was_counted(fitted, tmp_path):
         assert done.exit_code == 0, done.output
         return done.stdout
 
-    shell("fit", *reading, "--model", "luce_choice+tastes(by='language')", "--out", out, "-q")
+    shell("fit", *reading, "--model", "luce_choice+tastes(by='language')", "--out", out, "-q", "--method", "laplace")
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "120, read as" in page
     assert "mean rank" in page
@@ -197,7 +197,7 @@ def test_what_is_said_beside_answers_is_read(tmp_path):
     picked = frame.assign(pick=frame["rank"].map({1: "best", 2: "worst"}))
     worst = prefdensity.read(picked, answer="answer", pick="pick", context="prompt", groups=["language"])
     assert set(worst.vocabularies()) == {"item", "answer", "context", "language"}
-    post = prefdensity.fit("luce_choice+tastes(by='context')", data, draws=100)
+    post = prefdensity.fit("luce_choice+tastes(by='context')", data, draws=100, method="laplace")
     assert len(prefdensity.loo(post, data, unit="context").labels) == frame["prompt"].nunique()
     with pytest.raises(DataError, match="item_measures is for comparisons of two"):
         prefdensity.read(frame, answer="answer", rank="rank", item_measures=judges)

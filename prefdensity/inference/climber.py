@@ -14,7 +14,7 @@ from prefdensity.errors import FitError
 from prefdensity.inference.curvature import LocalCurvature, dense_hessian, local_curvature
 from prefdensity.inference.mode import Mode, first_guess
 from prefdensity.inference.precision import DENSE, Dense, Gaussian, Precision
-from prefdensity.inference.traced import captured
+from prefdensity.inference.traced import Function, captured
 from prefdensity.inference.types_curvature import TypesCurvature, types_curvature
 from prefdensity.inference.view import View
 from prefdensity.programs.running import environment
@@ -63,11 +63,13 @@ class Climber:
         self.gauge = None if prior or not small else shift_gauge(view)
         self.local = self._local(small) if tilt is None else None
         self._parts: tuple[Precision, tuple[Precision, Tensor]] | None = None
+        self._run: Function | None = None  # a graph of what L-BFGS asks for, once it was asked
         self.has_curvature = self.local is not None or (small and view.dimension * view.work <= _PASSES)
 
     def knowing(self, assignment: Tensor) -> Climber:
         """Return a climber of the same posterior were annotators' types known: `assignment` [1, type, annotator]."""
         other = copy.copy(self)
+        other._run = None
         other.objective = lambda z: torch.stack(self.view.log_parts(z, assignment)).sum(0)
         other.local = self.local.knowing(assignment) if isinstance(self.local, TypesCurvature) else None
         return other
@@ -176,21 +178,21 @@ class Climber:
 
         return believed
 
+    @torch.enable_grad()
+    def _free_slope(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the value at z [dimension], and its gradient in the free coordinates [free]."""
+        z = z[None].requires_grad_()
+        value = self.objective(z).sum()
+        return value.detach(), torch.autograd.grad(value, z)[0][0, self.free]
+
     def _quasi_newton(self, start: Tensor, left: float) -> Mode:
         from scipy.optimize import minimize  # 20 MB and a fifth of a second that most fits do without
 
         view, free = self.view, self.free
 
-        @torch.enable_grad()
-        def slope(x: Tensor) -> tuple[Tensor, Tensor]:
-            z = start.clone()
-            z[free] = x
-            z = z[None].requires_grad_()
-            value = self.objective(z).sum()
-            return value.detach(), torch.autograd.grad(value, z)[0][0, free]
-
         def downhill(x: np.ndarray) -> tuple[float, np.ndarray]:
-            value, gradient = run(torch.tensor(x, dtype=view.dtype, device=view.device))
+            z[free] = torch.tensor(x, dtype=view.dtype, device=view.device)
+            value, gradient = run(z)
             return -float(value), -gradient.double().cpu().numpy()
 
         heights: list[float] = []
@@ -201,14 +203,14 @@ class Climber:
                 raise StopIteration
 
         # a loss of thousands of nats: stop on the gradient, not on the relative change of the loss
+        z = start.clone()
         limits = {"maxiter": 5000, "maxfun": 8000, "gtol": 1e-5, "ftol": 1e-14, "maxcor": 30}
         with environment(view.dtype, device=view.device):  # a graph makes tensors as the program did
-            run = captured(slope, (start[free],))
+            run = self._run = self._run or captured(self._free_slope, (start,))
             found = minimize(
                 downhill, start[free].double().cpu().numpy(), jac=True, method="L-BFGS-B", options=limits,
                 callback=watch,
             )  # fmt: skip
-        z = start.clone()
         z[free] = torch.tensor(found.x, dtype=view.dtype, device=view.device)
         flat = float(np.abs(found.jac).max()) < 1e-4 * max(1.0, float(view.cells.total.sum()) ** 0.5)
         near = len(heights) > _LOOK and heights[-1] - heights[-1 - _LOOK] < left
