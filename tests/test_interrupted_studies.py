@@ -47,6 +47,7 @@ def test_what_is_complete_is_kept_if_it_says_something():
         gathered(map(until(abs, 1), range(5)), 5, 2, "sizes", silent)
 
 
+@pytest.mark.slow
 def test_a_study_of_judges_keeps_the_pilots_that_are_complete(monkeypatch):
     monkeypatch.setattr(study, "_cell", until(study._cell, 4))
     found = study.judge_study(**JUDGES)

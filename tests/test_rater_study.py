@@ -110,6 +110,7 @@ def test_fits_without_annotators_are_refused():
         rater_study.informed(fitted(), [("item1", "item2")], ["nobody"], 1)
 
 
+@pytest.mark.slow
 def test_interrupted_studies_keep_what_is_complete(monkeypatch):
     several = SHORT | {"seeds": 3}
     whole = rater_study.rater_study(fitted(), **several)
