@@ -80,7 +80,7 @@ def test_what_annotators_like_is_found_by_asking():
     one = implicit.of(post, annotator=post.annotators[2])
     np.testing.assert_allclose(one.p, found.p[:, 2], rtol=1e-12)
     assert one.dims == ("draw", "point")
-    with pytest.raises(DataError, match="unknown annotator 'Zoe'; the fit knows 6"):
+    with pytest.raises(DataError, match="annotator: 'Zoe' is no annotator of the fit"):
         implicit.of(post, annotator="Zoe")
     with pytest.raises(DataError, match="give one of the two"):
         implicit.of(post, annotator=post.annotators[0], by="annotator")

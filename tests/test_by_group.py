@@ -88,7 +88,7 @@ def test_intervals_at_once_of_independent_normals():
 def test_what_cannot_be_asked_is_said(fitted):
     with pytest.raises(DataError, match="reads no labels called 'country', only category, annotator"):
         fitted.by("country")
-    with pytest.raises(DataError, match="there is no item 'yew'"):
+    with pytest.raises(DataError, match="reference: 'yew' is no item of the fit"):
         fitted.by("category", reference="yew")
     data = Comparisons.from_frame(votes(), annotator="annotator", groups=["category"])
     with pytest.raises(DataError, match="has no spread"):
@@ -118,7 +118,7 @@ def test_the_command_line_ranks_groups(tmp_path):
     post = prefdensity.load_posterior(tmp_path / "out" / "fit.nc")
     assert post.program_name == "bradley_terry+tastes(by='category')"
     out = CliRunner().invoke(app, [*ask, "--reference", "yew", "--out", str(tmp_path / "out")])
-    assert "--reference yew must be an item of the table" in out.output
+    assert "--reference: 'yew' is no item of the table" in out.output
 
 
 def test_a_program_that_reads_the_label_is_left_as_it_is():

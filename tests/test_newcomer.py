@@ -109,7 +109,7 @@ def test_what_cannot_be_added_is_said():
     post = fitted("tastes", votes(4), draws=100)
     for wrong, said in (
         (NEW.assign(outcome="x"), "outcome 'x' in row 1 must be one of a, b"),
-        (NEW.assign(item_a="yew"), "unknown item 'yew'"),
+        (NEW.assign(item_a="yew"), "pairs: 'yew' is no item of the fit"),
         (NEW.assign(item_b=NEW["item_a"]), "row 1 compares 'oak' with itself"),
         (NEW.drop(columns="outcome"), "lack the column 'outcome'"),
         (NEW.assign(count=0), "count must be positive"),

@@ -204,9 +204,9 @@ def test_maximum_likelihood_reports_the_estimate():
 
 def test_errors_name_the_culprit(simple, rich):
     for pairs in ([("Boston", "Chicago")], [("Chicago", "Boston")]):
-        with pytest.raises(DataError, match="unknown item 'Chicago'; the fit knows 7: Baltimore, Boston"):
+        with pytest.raises(DataError, match="pairs: 'Chicago' is no item of the fit; there are Baltimore, Boston"):
             simple.predict(pairs)
-    with pytest.raises(DataError, match="unknown annotator 'nobody'; the fit knows 4: annotator1"):
+    with pytest.raises(DataError, match="annotator: 'nobody' is no annotator of the fit; there are annotator1"):
         rich.predict(PAIRS, annotator="nobody")
     with pytest.raises(DataError, match="first='left' is unknown; use 'a', 'b' or 'neither'"):
         rich.predict(PAIRS, first="left")

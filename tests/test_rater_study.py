@@ -106,7 +106,7 @@ def test_bad_input_is_one_clear_sentence(given, words):
 def test_fits_without_annotators_are_refused():
     with pytest.raises(DataError, match="knows no annotators"):
         rater_study.rater_study(fitted("bradley_terry"), **SHORT)
-    with pytest.raises(DataError, match="unknown annotator 'nobody'"):
+    with pytest.raises(DataError, match="annotators: 'nobody' is no annotator of the fit"):
         rater_study.informed(fitted(), [("item1", "item2")], ["nobody"], 1)
 
 

@@ -14,6 +14,7 @@ from prefdensity.cli import main
 from prefdensity.cli.answer import show_costs
 from prefdensity.inference.checkpoint import Checkpoint
 from prefdensity.reward import compare_policies
+from prefdensity.selection.rater_study import informed
 
 DATA = table(("a", "b", "tie"), rows=60)
 
@@ -132,6 +133,38 @@ def test_how_pictures_are_drawn_is_refused_in_a_sentence(post):
             ask()
 
 
+def test_annotators_whom_the_fit_does_not_know_are_asked_nothing(post, tmp_path):
+    one, two, *_ = post.annotators
+    items = list(zip(post.items, post.items[1:], strict=False))
+    for ask, match in (
+        (
+            lambda: prefdensity.select(post, n=2, annotators=[one, f"{two} "]),
+            f"is no annotator.*; did you mean '{two}'",
+        ),
+        (
+            lambda: prefdensity.select(post, n=2, annotators="nobody"),
+            "annotators: 'nobody' is no annotator of the fit;",
+        ),
+        (
+            lambda: prefdensity.select(post, n=2, annotators=["?", "!"]),
+            "'.' is no annotator of the fit, and 1 more; th",
+        ),
+        (lambda: prefdensity.select(post, n=2, annotators=[]), "annotators must be one or more distinct labels"),
+        (lambda: informed(post, items[:1], [one, "?"], 1), "needs|knows no annotators"),
+        (lambda: prefdensity.battle_design(post, 9, annotator="?"), "annotator: '.' is no annotator of the fit"),
+        (lambda: post.predict(items, annotator="?"), "annotator: '.' is no annotator of the fit"),
+    ):
+        with pytest.raises(DataError, match=match):
+            ask()
+    DATA.to_frame().to_csv(tmp_path / "votes.csv", index=False)
+    path = post.save(tmp_path / "fit.nc")
+    said = CliRunner().invoke(
+        main.app, ["select", f"{tmp_path / 'votes.csv'}", "--fit", f"{path}", "--judge", "zed", "--n", "2"]
+    )
+    assert said.exit_code == 2
+    assert "prefdensity: --judge: 'zed' is no annotator of the fit" in said.stderr
+
+
 def test_items_that_a_mapping_names_are_items(post):
     one, two, *_ = post.items
     every = dict.fromkeys(post.items, 1.0)
@@ -141,7 +174,7 @@ def test_items_that_a_mapping_names_are_items(post):
         (lambda: prefdensity.as_one(DATA, [one, two]), "same=.* must be a mapping from items"),
         (lambda: prefdensity.as_one(3, {one: two}), "a table is needed, and this is a int"),
         (lambda: prefdensity.as_one(DATA, {"nobody": one}), f"same: {names}"),
-        (lambda: prefdensity.as_one(DATA, {one: ["nobody"]}), "has no item .'nobody'. to count"),
+        (lambda: prefdensity.as_one(DATA, {one: ["nobody"]}), "same: .'nobody'. is no item of the table"),
         (lambda: prefdensity.leaderboard(post, DATA, organisation={"nobody": "us"}), f"organisation: {names}"),
         (lambda: prefdensity.leaderboard(post, DATA, organisation={f"{one} ": "us"}), f"did you mean '{one}'"),
         (lambda: prefdensity.leaderboard(post, DATA, organisation="us"), "organisation='us' must be a mapping"),

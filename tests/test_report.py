@@ -139,7 +139,7 @@ def test_differences_are_counted_from_a_reference_and_quasi_variances_stand_besi
     assert f"within {quasi['worst_error'].max():.1%} of its standard deviation" in said
     for value in quasi["quasi_sd"]:
         assert f"{value:.3g}" in said
-    with pytest.raises(DataError, match="there is no item '9'"):
+    with pytest.raises(DataError, match="reference: '9' is no item of the fit"):
         write_report(post, data, tmp_path / "report.html", reference="9")
 
 

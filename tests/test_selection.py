@@ -3,6 +3,7 @@
 import functools
 import itertools
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -169,8 +170,11 @@ def test_candidates_groups_masks_costs_and_quotas():
 def test_annotators_get_equal_shares_by_lot():
     shares = pd.Series(by_quota(11, ["x", "y", "z"], seed=1)).value_counts()
     assert sorted(shares) == [3, 4, 4]
-    batch = select(posterior(), n=6, annotators=["x", "y", "z"])
-    assert sorted(batch["annotator"]) == list("xxyyzz")
+    post = posterior()
+    people = list(post.annotators[:3])
+    batch = select(post, n=6, annotators=people)
+    assert sorted(batch["annotator"]) == sorted(2 * people)
+    assert set(select(replace(post, annotators=()), n=2, annotators=["x"])["annotator"]) == {"x"}  # it knows nobody
     firsts = {by_quota(3, ["x", "y", "z"], seed=seed)[0] for seed in range(20)}
     assert firsts == {"x", "y", "z"}
 
@@ -222,7 +226,7 @@ def test_new_items_need_their_features():
             "column 'cost' must hold positive and finite costs, and holds 'dear' in row 1",
         ),
         ({"annotators": ["x", "x"]}, "distinct labels"),
-        ({"annotator": "nobody"}, "unknown annotator 'nobody'"),
+        ({"annotator": "nobody"}, "annotator: 'nobody' is no annotator of the fit"),
         ({"rule": "d_optimal", "ridge": 0.0, "candidates": [("item01", "item02")], "n": 1}, "singular"),
     ],
 )
@@ -270,7 +274,7 @@ def votes_file(tmp_path):
 
 def test_command_writes_the_batch_of_the_api(tmp_path, votes_file):
     out = tmp_path / "next.csv"
-    said = run("select", votes_file, "--model", "bradley_terry", "--n", 4, "--judge", "x", "--out", out, "-q")
+    said = run("select", votes_file, "--model", "bradley_terry", "--n", 4, "--judge", "annotator03", "--out", out, "-q")
     assert said.exit_code == 0, said.output
     told = re.search(
         r"eig: 4 of (\d+) candidates \((\d+) pairs were judged and are left out; --again\), "
@@ -281,10 +285,10 @@ def test_command_writes_the_batch_of_the_api(tmp_path, votes_file):
     assert int(told[1]) + int(told[2]) == 14 * 13 / 2
     data = prefdensity.read(votes_file)
     post = prefdensity.fit("bradley_terry", data, seed=0, progress=False)
-    expected = select(post, n=4, data=data, annotators=["x"])
+    expected = select(post, n=4, data=data, annotators=["annotator03"])
     pd.testing.assert_frame_equal(pd.read_csv(out), expected, check_dtype=False)
     fit = post.save(tmp_path / "fit.nc")
-    printed = run("select", votes_file, "--fit", fit, "--n", 4, "--judge", "x", "-q")
+    printed = run("select", votes_file, "--fit", fit, "--n", 4, "--judge", "annotator03", "-q")
     assert printed.stdout == out.read_text()
 
 

@@ -61,7 +61,7 @@ def test_differences_from_a_reference_and_by_type():
     table = differences(drawn(rng.normal(size=(100, 3)), "xyz"), reference="y")
     assert set(table["item_b"]) == {"y"}
     assert len(table) == 2
-    with pytest.raises(DataError, match="there is no item 'w'; there are x, y, z"):
+    with pytest.raises(DataError, match="reference: 'w' is no item of the fit; there are x, y, z"):
         differences(drawn(rng.normal(size=(100, 3)), "xyz"), reference="w")
     with pytest.raises(DataError, match="a posterior mode has no spread"):
         differences(drawn(rng.normal(size=(1, 3)), method="map"))

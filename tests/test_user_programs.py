@@ -107,7 +107,7 @@ def test_utilities_by_category_are_recovered():
     assert width[1] > 2 * width[0]  # a category that nobody has met
     assert prefdensity.check(post, data, replicates=20).verdict != "contradicted"
     assert loo(post, data, unit="category").labels == tuple(CATEGORIES)
-    with pytest.raises(DataError, match="unknown category 'cooking'; the fit knows 3: code"):
+    with pytest.raises(DataError, match="at: 'cooking' is no category of the fit; there are code"):
         post.predict([("ash", "elm")], at={"category": "cooking"})
 
 

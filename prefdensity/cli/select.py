@@ -148,6 +148,7 @@ def select(
     show = False if quiet else None
     listed, table = pairs.read()
     post, data = believed.posterior(data, listed, table, seed, show)
+    judge = select.known_people(post, judge, "--judge") if judge else None
     batch = select.select(
         post, listed, n, rule, data=data, annotators=judge, seed=seed, progress=show, **pairs.limits(data, table)
     )

@@ -7,7 +7,6 @@ import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -136,10 +135,10 @@ def write_csv(folder: Path, **tables: Any) -> None:
 
 def require_item(reference: str | None, items: Sequence[str]) -> None:
     """Raise `DataError` unless the reference, if there is one, is an item."""
-    if reference is not None and reference not in items:
-        close = get_close_matches(reference, items, 1)
-        meant = f"; did you mean {close[0]}?" if close else f", such as {', '.join(items[:5])}"
-        raise DataError(f"--reference {reference} must be an item of the table{meant}")
+    from prefdensity.data.named import require_among
+
+    if reference is not None:
+        require_among((reference,), items, "--reference")
 
 
 def require_ending(out: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -179,6 +179,23 @@ def is_numeric(values: pd.Series, role: str, per: str) -> bool:
     return bool(number.all())
 
 
+def require_among(
+    given: Iterable[Any], known: Sequence[str], argument: str, what: str = "item", whose: str = "table"
+) -> None:
+    """Raise `DataError` unless all names that are given are known; it tells the first that is not, and what is near."""
+    there = set(known)
+    unknown = [name for name in given if not isinstance(name, str) or name not in there]
+    if unknown:
+        more = f", and {len(unknown) - 1:,} more" if len(unknown) > 1 else ""
+        raise DataError(f"{argument}: {unknown[0]!r} is no {what} of the {whose}{more}; {meant(unknown[0], known)}")
+
+
+def meant(name: Any, known: Sequence[str]) -> str:
+    """Return which name is near to one that is not known, or what there is."""
+    near = get_close_matches(str(name), known, 1)
+    return f"did you mean {near[0]!r}?" if near else f"there are {listed(known, 5) if known else 'none'}"
+
+
 def of_items(given: Any, items: Sequence[str], argument: str, *, every: bool = False) -> dict[str, Any]:
     """Return what a mapping, or a series, says of items.
 
@@ -192,13 +209,7 @@ def of_items(given: Any, items: Sequence[str], argument: str, *, every: bool = F
         raise DataError(
             f"{argument}={shortened(repr(given))} must be a mapping from items, as in {{{items[0]!r}: ...}}"
         )
-    known = set(items)
-    unknown = [name for name in said if name not in known]
-    if unknown:
-        near = get_close_matches(str(unknown[0]), items, 1)
-        meant = f"; did you mean {near[0]!r}?" if near else f"; items are {listed(items, 5)}"
-        more = f", and {len(unknown) - 1:,} more" if len(unknown) > 1 else ""
-        raise DataError(f"{argument}: {unknown[0]!r} is no item of the table{more}{meant}")
+    require_among(said, items, argument)
     absent = [item for item in items if item not in said] if every else []
     if absent:
         raise DataError(f"{argument} lacks {len(absent):,} of {counted(len(items), 'item')}, first {absent[0]!r}")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from prefdensity.data.choices import Choices
 from prefdensity.data.comparisons import Comparisons
 from prefdensity.data.declared import ROW, Held, require_table
-from prefdensity.data.named import of_items
+from prefdensity.data.named import of_items, require_among
 from prefdensity.errors import DataError
 
 Array = NDArray[Any]
@@ -40,9 +40,8 @@ def as_one(data: T, same: Mapping[str, str]) -> T:
     require_table(data)
     items = data.labels("item")
     same = of_items(same, items, "same")
+    require_among(same.values(), items, "same")
     for gone, stays in same.items():
-        if stays not in items:
-            raise DataError(f"{data.source} has no item {stays!r} to count {gone!r} as")
         if stays in same:
             raise DataError(f"{gone!r} is to be counted as {stays!r}, which itself goes; name the item that stays")
     if not same:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from prefdensity.data.named import require_among
 from prefdensity.density import asking
 from prefdensity.density.asking import AVERAGE, NEW, Question, wants, weighs
 from prefdensity.density.densities import Density, Mass, mean_utility, mixture, normalise
@@ -280,8 +281,8 @@ def _who(post: Posterior, people: Question, annotator: str | None) -> list[int]:
     """Return the codes of the annotators whose densities are asked for."""
     if people.member:
         return [0]
-    if annotator is not None and annotator not in post.annotators:
-        raise DataError(f"unknown annotator {annotator!r}; the fit knows {len(post.annotators)}")
+    if annotator is not None:
+        require_among((annotator,), post.annotators, "annotator", "annotator", "fit")
     if "type_probability" not in post.draws and len(post.annotators) != 1 and not asking.differ(people):
         raise DataError(f"{post.program_name} takes all annotators for alike; leave out by='annotator'")
     return list(range(len(post.annotators))) if annotator is None else [post.annotators.index(annotator)]

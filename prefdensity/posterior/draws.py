@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from prefdensity.data.named import require_among
 from prefdensity.errors import DataError, ProgramError
 from prefdensity.posterior.outlying import alike, far_out, grouped, unit_error
 from prefdensity.posterior.status import SAFE, FitStatus
@@ -268,8 +269,8 @@ def require_spread(post: Draws, level: float, reference: str | None = None) -> N
     require_level(level)
     if post.is_point:
         raise DataError("a posterior mode has no spread, so there are no intervals; fit with another method")
-    if reference is not None and reference not in post.items:
-        raise DataError(f"there is no item {reference!r}; there are {', '.join(post.items[:20])}")
+    if reference is not None:
+        require_among((reference,), post.items, "reference", whose="fit")
 
 
 def require_fit(post: Any) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from prefdensity.data.named import numbers_or_dates
+from prefdensity.data.named import numbers_or_dates, require_among
 from prefdensity.errors import DataError
 from prefdensity.posterior.draws import Draws
 from prefdensity.posterior.outcome_tables import outcome_tables
@@ -32,7 +32,7 @@ def outcome_probabilities(
     """Return probabilities [draw, pair, outcome]; see `Posterior.predict`."""
     if first not in FIRST:
         raise DataError(f"first={first!r} is unknown; use 'a', 'b' or 'neither'")
-    known = None if annotator is None else _index(post.annotators, annotator, "annotator")
+    known = None if annotator is None else _index(post.annotators, annotator, "annotator", "annotator")
     a, b = codes(post, pairs)
     who = None if known is None else np.full(len(pairs), known)
     where = {name: np.full(len(pairs), place_of(post, name, value)) for name, value in at.items()}
@@ -54,7 +54,7 @@ def outcome_probabilities(
 def place_of(post: Draws, name: str, value: Any) -> float:
     """Return the code of a label, or a number in its unit, that somebody asks about."""
     if name in post.labels_of:
-        return _index(post.labels_of[name], str(value), name)
+        return _index(post.labels_of[name], str(value), name, "at")
     if name not in post.units:
         known = ", ".join((*post.labels_of, *post.units)) or "none"
         raise DataError(f"{post.program_name} reads no column {name!r} that could be asked about; it reads {known}")
@@ -63,12 +63,9 @@ def place_of(post: Draws, name: str, value: Any) -> float:
     return float((number - middle) / spread)
 
 
-def _index(labels: tuple[str, ...], label: str, kind: str) -> int:
-    try:
-        return labels.index(label)
-    except ValueError:
-        near = ", ".join(labels[:5]) + (", ..." if len(labels) > 5 else "")
-        raise DataError(f"unknown {kind} {label!r}; the fit knows {len(labels)}: {near}") from None
+def _index(labels: tuple[str, ...], label: str, kind: str, argument: str) -> int:
+    require_among((label,), labels, argument, kind, "fit")
+    return labels.index(label)
 
 
 def codes(post: Draws, pairs: list[tuple[str, str]]) -> tuple[list[int], list[int]]:
@@ -76,7 +73,5 @@ def codes(post: Draws, pairs: list[tuple[str, str]]) -> tuple[list[int], list[in
     if not pairs:
         raise DataError("there are no pairs to predict")
     position = {label: k for k, label in enumerate(post.items)}
-    for label in (label for pair in pairs for label in pair):
-        if label not in position:
-            _index(post.items, label, "item")
+    require_among((label for pair in pairs for label in pair), post.items, "pairs", whose="fit")
     return [position[a] for a, _ in pairs], [position[b] for _, b in pairs]

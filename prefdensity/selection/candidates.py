@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from prefdensity.data.columns import encode_labels, feature_table, listed, numbers, these_columns
 from prefdensity.data.comparisons import Comparisons
-from prefdensity.data.named import of_items
+from prefdensity.data.named import meant, of_items
 from prefdensity.errors import DataError
 from prefdensity.selection.pair_sets import AllPairs, ListedPairs, PairSet, pair_keys
 
@@ -40,10 +40,9 @@ class Vocabulary:
         found = pd.Index(self.items).get_indexer(pd.Index(names))[code]
         if (found < 0).any():
             row = int((found < 0).argmax())
-            near = ", ".join(self.items[:5]) + (", ..." if len(self.items) > 5 else "")
+            name = names[code[row]]
             raise DataError(
-                f"{where}: row {row + 1} holds {names[code[row]]!r}, an item that the fit does not know; it knows "
-                f"{len(self.items)}: {near}"
+                f"{where}: row {row + 1} holds {name!r}, an item that the fit does not know; {meant(name, self.items)}"
             )
         return np.asarray(found, np.int64)
 

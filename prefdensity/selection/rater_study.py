@@ -27,7 +27,7 @@ from prefdensity.progress import Report, progress as progress_bar
 from prefdensity.selection.acquisition import target_information
 from prefdensity.selection.candidates import with_items
 from prefdensity.selection.rules import uniform_hash
-from prefdensity.selection.select import by_quota, select
+from prefdensity.selection.select import by_quota, known_people, select
 from prefdensity.shown import Telling
 from prefdensity.workers import gathered
 
@@ -69,9 +69,10 @@ def informed(
     Raises
     ------
     DataError
-        For fits without annotators, unknown annotators, or too few for the pairs.
+        For fits without annotators, unknown or doubled annotators, or too few for the pairs.
     """
     _require_annotators(post)
+    annotators = known_people(post, annotators)
     _require_room(len(pairs), len(annotators), most)
     apart = _apart(post, np.random.default_rng(seed))
     told = []

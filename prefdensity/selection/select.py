@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from prefdensity.data.comparisons import Comparisons
+from prefdensity.data.named import require_among
 from prefdensity.errors import DataError, require_whole
 from prefdensity.posterior.posterior import Posterior
 from prefdensity.progress import Report, progress as progress_bar
@@ -56,7 +57,8 @@ def select(
         Most pairs of the batch that one item may be in; candidates to look at, drawn at random from a large pool.
     annotators
         Who is to judge: each gets an equal share of the batch, by lot. Whose answer tells most is not asked, as one
-        whose answers the fit has absorbed looks reliable; `rater_study` finds out by simulation whether it pays.
+        whose answers the fit has absorbed looks reliable; `rater_study` finds out by simulation whether it pays. A fit
+        that knows annotators knows these; one that knows none takes any names.
     annotator, first
         As in `Posterior.predict`: whose judgement (somebody new is averaged over the population), which side first.
     draws, ridge, seed, progress
@@ -73,9 +75,11 @@ def select(
     Raises
     ------
     DataError
-        For unknown items, rules or groups, fewer than n valid pairs, a fit without draws, and singular features.
+        For unknown items, annotators, rules or groups, fewer than n valid pairs, a fit without draws, and singular
+        features.
     """
     _require(post, n, rule, quota=quota, at_most=at_most, draws=draws, seed=seed)
+    people = None if annotators is None else known_people(post, annotators)
     past = None if data is None else _past(post, data)
     prompt = _prompts(post, candidates, data) if group is None else group
     gone = None if past is None or again else past[:2]
@@ -86,8 +90,8 @@ def select(
     with progress_bar(progress) as report:
         chooser = _Chooser(Foreseen(post, annotator, first, draws, seed), pairs, rule, past, ridge, quota, report)
         frame = _batch(chooser, pairs, rule, n, total if at_most is None else min(total, at_most))
-    if annotators is not None:
-        frame["annotator"] = by_quota(n, annotators, seed)
+    if people is not None:
+        frame["annotator"] = by_quota(n, people, seed)
     frame.attrs = {"rule": rule, "candidates": total, "judged": _distinct(gone, len(post.items))} | frame.attrs
     return frame
 
@@ -124,6 +128,27 @@ def _batch(chooser: _Chooser, pairs: PairSet, rule: str, n: int, total: int) -> 
     return frame
 
 
+def known_people(post: Posterior, annotators: Sequence[str], argument: str = "annotators") -> list[str]:
+    """Return who is to judge.
+
+    Raises
+    ------
+    DataError
+        For an empty or doubled list, and for somebody whom a fit that knows annotators does not know.
+    """
+    people = _distinct_people(annotators, argument)
+    if post.annotators:
+        require_among(people, post.annotators, argument, "annotator", "fit")
+    return people
+
+
+def _distinct_people(annotators: Sequence[str], argument: str = "annotators") -> list[str]:
+    people = [annotators] if isinstance(annotators, str) else [str(label) for label in annotators]
+    if not people or len(set(people)) < len(people):
+        raise DataError(f"{argument} must be one or more distinct labels")
+    return people
+
+
 def by_quota(n: int, annotators: Sequence[str], seed: int = 0) -> list[str]:
     """Return who judges each of `n` pairs: equal shares, the remainder and the order by lot.
 
@@ -132,9 +157,7 @@ def by_quota(n: int, annotators: Sequence[str], seed: int = 0) -> list[str]:
     DataError
         For an empty or doubled list of annotators.
     """
-    people = [str(label) for label in annotators]
-    if not people or len(set(people)) < len(people):
-        raise DataError("annotators must be one or more distinct labels")
+    people = _distinct_people(annotators)
     rng = np.random.default_rng(seed)
     turns = [rng.permutation(len(people)) for _ in range(-(-n // len(people)))]
     return [people[k] for k in np.concatenate(turns)[:n]]
