@@ -56,9 +56,8 @@ def select(
     quota, at_most
         Most pairs of the batch that one item may be in; candidates to look at, drawn at random from a large pool.
     annotators
-        Who is to judge: each gets an equal share of the batch, by lot. Whose answer tells most is not asked, as one
-        whose answers the fit has absorbed looks reliable; `rater_study` finds out by simulation whether it pays. A fit
-        that knows annotators knows these; one that knows none takes any names.
+        Who is to judge, known to a fit that knows annotators: each gets an equal share of the batch, by lot. Whose
+        answer tells most is not asked: `rater_study` finds out by simulation whether it pays.
     annotator, first
         As in `Posterior.predict`: whose judgement (somebody new is averaged over the population), which side first.
     draws, ridge, seed, progress
@@ -75,11 +74,9 @@ def select(
     Raises
     ------
     DataError
-        For unknown items, annotators, rules or groups, fewer than n valid pairs, a fit without draws, and singular
-        features.
+        For unknown items, people, rules or groups, fewer than n valid pairs, a fit without draws, singular features.
     """
-    _require(post, n, rule, quota=quota, at_most=at_most, draws=draws, seed=seed)
-    people = None if annotators is None else known_people(post, annotators)
+    _require(post, n, rule, annotators, quota=quota, at_most=at_most, draws=draws, seed=seed)
     past = None if data is None else _past(post, data)
     prompt = _prompts(post, candidates, data) if group is None else group
     gone = None if past is None or again else past[:2]
@@ -90,8 +87,8 @@ def select(
     with progress_bar(progress) as report:
         chooser = _Chooser(Foreseen(post, annotator, first, draws, seed), pairs, rule, past, ridge, quota, report)
         frame = _batch(chooser, pairs, rule, n, total if at_most is None else min(total, at_most))
-    if people is not None:
-        frame["annotator"] = by_quota(n, people, seed)
+    if annotators is not None:
+        frame["annotator"] = by_quota(n, annotators, seed)
     frame.attrs = {"rule": rule, "candidates": total, "judged": _distinct(gone, len(post.items))} | frame.attrs
     return frame
 
@@ -289,7 +286,10 @@ def _past(post: Posterior, data: Comparisons) -> tuple[Array, Array, Array]:
     return a, b, data.count
 
 
-def _require(post: Posterior, n: int, rule: str, quota: int | None, at_most: int | None, draws: int, seed: int) -> None:
+def _require(
+    post: Posterior, n: int, rule: str, annotators: Sequence[str] | None, quota: int | None, at_most: int | None,
+    draws: int, seed: int,
+) -> None:  # fmt: skip
     if rule not in RULES:
         raise DataError(f"rule={rule!r} is unknown; use {', '.join(RULES)}")
     for name, value in (("n", n), ("quota", quota), ("at_most", at_most)):
@@ -297,3 +297,5 @@ def _require(post: Posterior, n: int, rule: str, quota: int | None, at_most: int
             require_whole(name, value, 1)
     require_whole("seed", seed, 0)
     require_draws(post, draws)
+    if annotators is not None:
+        known_people(post, annotators)
