@@ -1,6 +1,8 @@
 """What is counted of rankings, top-k lists and best-worst answers: against brute force and pairs; boards made of it."""
 
+import itertools
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -102,6 +104,84 @@ def test_choices_from_two_are_counted_as_comparisons():
     assert (sets.n_pairs, sets.n_components) == (two.n_pairs, two.n_components)
 
 
+def people_by_hand(frame, utility):
+    """Count what annotators' answers prefer, two items at a time, and whether their best is the best."""
+    rows = {}
+    for (who, _), part in frame.groupby(["who", "answer"]):
+        place = part.set_index("item")["rank"].fillna(99)
+        row = rows.setdefault(who, {"answers": 0.0, "agreement": 0.0, "all": 0.0, "hit_rate": 0.0})
+        row["answers"] += 1
+        row["hit_rate"] += utility[place.idxmin()] == max(utility[item] for item in place.index)
+        for one, two in itertools.permutations(place.index, 2):
+            if place[one] < place[two]:
+                row["all"] += 1
+                row["agreement"] += utility[one] > utility[two]
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    return pd.DataFrame({"answers": table["answers"], "agreement": table["agreement"] / table["all"],
+                         "hit_rate": table["hit_rate"] / table["answers"]})  # fmt: skip
+
+
+@pytest.mark.parametrize(("seed", "deepest"), [(0, None), (1, 3), (2, 1)])
+def test_annotators_are_told_by_what_their_answers_prefer(seed, deepest):
+    frame = answers(seed, deepest=deepest)
+    data = read(frame)
+    post = prefdensity.fit("luce_choice+reliability", data, method="map")
+    table = prefdensity.annotator_table(post, data).set_index("annotator")
+    utility = dict(zip(post.items, post.utilities().mean(0), strict=True))
+    expected = people_by_hand(frame, utility)
+    pd.testing.assert_frame_equal(table[list(expected)], expected, check_names=False)
+    assert table["choices"].sum() == len(data)
+    np.testing.assert_allclose(table["annotator_reliability"], post.draws["annotator_reliability"].mean(0))
+
+
+def test_the_middle_of_best_worst_answers_tells_of_annotators_what_it_tells():
+    rng, rows = np.random.default_rng(7), []
+    for k in range(40):
+        order = sorted(rng.permutation(7)[:4], key=lambda item: item + 3 * rng.normal())
+        picks = {0: "best", 3: "worst"}
+        rows += [(k, f"p{k % 2}", NAMES[item], picks.get(place)) for place, item in enumerate(order)]
+    frame = pd.DataFrame(rows, columns=["answer", "who", "item", "pick"])
+    data = Choices.from_best_worst(frame, answer="answer", annotator="who")
+    post = prefdensity.fit("best_worst", data, method="map")
+    table = prefdensity.annotator_table(post, data).set_index("annotator")
+    told = frame.assign(rank=frame["pick"].map({"best": 1, "worst": 3}).fillna(2))
+    expected = people_by_hand(told, dict(zip(post.items, post.utilities().mean(0), strict=True)))
+    pd.testing.assert_frame_equal(table[list(expected)], expected, check_names=False)
+
+
+def test_choices_from_two_say_of_annotators_what_comparisons_say():
+    rng = np.random.default_rng(6)
+    skill, who = np.arange(7) / 2, rng.integers(4, size=240)
+    pairs = np.array([rng.choice(7, 2, replace=False) for _ in who])
+    swap = rng.random(240) > 1 / (1 + np.exp((skill[pairs[:, 1]] - skill[pairs[:, 0]]) * np.where(who == 3, -1, 1)))
+    pairs[swap] = pairs[swap][:, ::-1]
+    names = np.array(NAMES)[pairs]
+    rows = [(k, f"p{who[k]}", item, place) for k, pair in enumerate(names) for place, item in enumerate(pair, 1)]
+    sets = Choices.from_rankings(
+        pd.DataFrame(rows, columns=["answer", "who", "item", "rank"]), answer="answer", annotator="who"
+    )
+    frame = pd.DataFrame(names, columns=["item_a", "item_b"]).assign(outcome="a", annotator=[f"p{k}" for k in who])
+    two = Comparisons.from_frame(frame)
+    ranked = prefdensity.annotator_table(prefdensity.fit("plackett_luce", sets, method="mle"), sets)
+    paired = prefdensity.annotator_table(prefdensity.fit("bradley_terry", two, method="mle"), two)
+    columns = ["annotator", "judgements", "agreement", "flag"]
+    pd.testing.assert_frame_equal(ranked.rename(columns={"answers": "judgements"})[columns], paired[columns])
+    np.testing.assert_allclose(ranked["hit_rate"], ranked["agreement"])
+    assert ranked["flag"].tolist() == ["", "", "", "against the ranking"]
+
+
+def test_answers_at_random_are_flagged_as_rarely_as_is_said():
+    """Whoever answers at random is against the ranking one time in a thousand, and longest lists count no more."""
+    frame = answers(11, n=4000, who=200)
+    data = read(frame)
+    post = prefdensity.fit("plackett_luce", data, method="mle")
+    ranking = np.random.default_rng(1).normal(size=(1, 7))  # which the answers know nothing of
+    post = replace(post, draws={**post.draws, "utility": ranking})
+    flags = prefdensity.annotator_table(post, data)["flag"]
+    assert (flags == "against the ranking").sum() <= 2  # binomial(200, 1 / 1000): more once in 900 times
+    assert (flags == "agrees less than others").sum() <= 1  # one in a hundred that there is any
+
+
 def test_warnings_are_those_that_the_implied_pairs_deserve():
     new = pd.DataFrame({"answer": ["z", "z"], "who": "p9", "item": ["dish 1", "New"], "rank": [1, 2]})
     frame = pd.concat([answers(3), new.assign(language="en")])
@@ -165,6 +245,7 @@ def test_the_report_and_the_shell_tell_what_was_counted(fitted, tmp_path):
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "120, read as" in page
     assert "mean rank" in page
+    assert "4 annotators, none flagged, the busiest first; agreement is the share of what their answers prefer" in page
     said = shell("describe", *reading).splitlines()
     assert said[0].startswith("120 answers about 7 items, read as")
     assert "  language      2" in said
@@ -177,6 +258,11 @@ def test_the_report_and_the_shell_tell_what_was_counted(fitted, tmp_path):
     shell("tables", out / "fit.nc", *reading, "--out", tmp_path / "tables")
     items = pd.read_csv(tmp_path / "tables" / "items.csv").set_index("item")
     assert items["mean_rank"].to_dict() == pytest.approx(counted["mean_rank"].to_dict())
+    people = pd.read_csv(tmp_path / "tables" / "annotators.csv")
+    assert people["answers"].tolist() == [30.0] * 4
+    assert people["hit_rate"].between(0, 1).all()
+    post = prefdensity.load_posterior(out / "fit.nc")
+    assert prefdensity.plots.annotators(post, read(answers(7, n=120, deepest=4))).axes[0].get_xlabel() == "answers"
 
 
 def test_what_is_said_beside_answers_is_read(tmp_path):

@@ -41,7 +41,6 @@ def ranked():
 @pytest.mark.parametrize(
     "ask",
     [
-        prefdensity.annotator_table,
         lambda post, data: prefdensity.sbc("plackett_luce", data, replicates=20),
         lambda post, data: prefdensity.with_ratings(data, pd.DataFrame({"item": ["dish 1"], "rating": [2]})),
         lambda post, data: prefdensity.cost(post, data, "luce_choice+reliability"),
@@ -126,7 +125,7 @@ def test_how_pictures_are_drawn_is_refused_in_a_sentence(post):
         (lambda: plots.win_heatmap(post, "all"), "most must be a whole number of at least 1, not 'all'"),
         (lambda: plots.ranking(post, level=2), "level=2 must lie between 0 and 1"),
         (lambda: plots.ranking(post, ax=3), "ax=... must be axes of a grid"),
-        (lambda: plots.annotators(post, 3), "data must be the table of comparisons that was fitted"),
+        (lambda: plots.annotators(post, 3), "a table is needed, and this is a int; read it first"),
         (lambda: plots.annotators(post, DATA.head(9)), "is not the table of this fit"),
     ):
         with pytest.raises(DataError, match=match):

@@ -90,10 +90,7 @@ def tables(
     at: At = None,
     out: Annotated[Path, typer.Option(help="Folder to write into.")] = Path("prefdensity-tables"),
 ) -> None:
-    """Write tables of a saved fit as csv: differences of pairs, quasi-variances, items, annotators.
-
-    Of rankings all but the last.
-    """
+    """Write tables of a saved fit as csv: differences of pairs, quasi-variances, items, annotators."""
     from prefdensity.posterior.pairwise import differences, quasi_variances
     from prefdensity.posterior.people import annotator_table, item_table
     from prefdensity.posterior.posterior import load_posterior, require_same_table
@@ -103,8 +100,8 @@ def tables(
     require_item(reference, post.items)
     found = {"differences": differences(post, level, reference), "quasi_variances": quasi_variances(post)}
     found["items"] = item_table(post, data)
-    if data.annotators and not data.SETS:
-        found["annotators"] = annotator_table(post, data.pairs())
+    if data.annotators:
+        found["annotators"] = annotator_table(post, data)
     rankings = told(post, by, over, at, level, reference)
     with staged(out) as folder:
         write_csv(folder, **found)

@@ -210,27 +210,35 @@ class Choices(Table):
             sets.append(np.sort(table.item[rows]))
         return table.choices(sets, ends["best"], ends["worst"], list(range(len(sets))), attributes)
 
+    def judgement_of(self) -> NDArray[np.int64]:
+        """Return the answer [choice] that each is from; best and worst of a set are an answer by themselves."""
+        return np.arange(len(self)) if self.worst is not None or self.answer is None else self.answer
+
+    def preferences(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Return the choice, the preferred item and the other [preference]: best over others, others over the worst."""
+        row = np.repeat(np.arange(len(self)), [len(members) for members in self.sets])
+        member = np.concatenate(list(self.sets))
+        found = [(row, self.best[row], member)]
+        if self.worst is not None:
+            middle = member != self.best[row]
+            found.append((row[middle], member[middle], self.worst[row[middle]]))
+        row, over, under = map(np.concatenate, zip(*found, strict=True))
+        kept = np.flatnonzero(over != under)
+        kept = kept[row[kept].argsort(kind="stable")]
+        return row[kept], over[kept], under[kept]
+
     def pairs(self) -> Comparisons:
         """Return the preferences that the choices imply: the best over every other, every other over the worst.
 
         They tell whether estimates exist. They are dependent: a program fitted to them is too sure.
         """
-        over, under = [], []
-        for k, members in enumerate(self.sets):
-            others = members[members != self.best[k]]
-            over.append(np.full(len(others), self.best[k]))
-            under.append(others)
-            if self.worst is not None:
-                middle = others[others != self.worst[k]]
-                over.append(middle)
-                under.append(np.full(len(middle), self.worst[k]))
-        size = sum(map(len, over))
+        _, over, under = self.preferences()
         return Comparisons(
             items=self.items,
-            item_a=np.concatenate(over),
-            item_b=np.concatenate(under),
-            outcome=np.zeros(size, np.int8),
-            count=np.ones(size),
+            item_a=over,
+            item_b=under,
+            outcome=np.zeros(len(over), np.int8),
+            count=np.ones(len(over)),
             source=self.source,
             notes=("pairs that choices from sets imply; they are dependent",),
         )

@@ -10,9 +10,7 @@ import pandas as pd
 
 from prefdensity.data.choices import Choices
 from prefdensity.data.declared import said, same_key
-from prefdensity.data.existence import connections, existence_warnings, pair_numbers
-from prefdensity.data.look_alikes import look_alikes
-from prefdensity.data.remarks import Remark, TableReport, spread, thin
+from prefdensity.data.remarks import Remark, TableReport, common, spread
 from prefdensity.words import counted, share
 
 if TYPE_CHECKING:
@@ -64,28 +62,9 @@ class ChoicesReport(TableReport):
 
 def describe_choices(data: Choices) -> ChoicesReport:
     """Return what to know about choices from sets; see `describe`."""
-    implied, found = data.pairs(), placed(data)
-    items, annotators = _item_frame(data, found), _annotator_frame(data)
-    items = items.assign(**connections(implied))
-    words = {data.plural(name): labels for name, labels in data.vocabularies().items()}
+    found = placed(data)
     return ChoicesReport(
-        source=data.source,
-        notes=data.notes,
-        n_judgements=data.n_judgements,
-        n_items=len(data.items),
-        n_annotators=len(data.annotators),
-        n_pairs=int(pair_numbers(implied).max()) + 1,
-        n_components=int(items["component"].max()) + 1,
-        labels={name: len(each) for name, each in words.items() if name not in ("items", "annotators", "answers")},
-        items=items,
-        annotators=annotators,
-        remarks=(
-            *(Remark(says, concerns="item") for says in existence_warnings(implied)),
-            *map(Remark, look_alikes(words)),
-            *thin(items, "item", data.JUDGED, "their utilities rest on the prior"),
-            *thin(annotators, "annotator", data.JUDGED, "little can be said about them"),
-            *_repeats(data),
-        ),
+        **common(data, data.pairs(), _item_frame(data, found), _annotator_frame(data), _repeats(data)),
         n_answers=len(found["first"]),
         sets=pd.DataFrame({"answer": _names(data), "items": found["size"], "places": found["told"]}),
     )
@@ -100,7 +79,7 @@ def placed(data: Choices) -> dict[str, NDArray[Any]]:
     that it tells; answer, item and rank [member], 1 the best, members that nothing tells apart at the mean of their
     places.
     """
-    unit, size = _units(data), np.array([len(members) for members in data.sets])
+    unit, size = data.judgement_of(), np.array([len(members) for members in data.sets])
     order = np.lexsort((-size, unit))  # an answer goes on to choose from what is left
     first = order[np.r_[True, np.diff(unit[order]) > 0]]
     whole = size[first]
@@ -118,14 +97,9 @@ def placed(data: Choices) -> dict[str, NDArray[Any]]:
     return {"first": first, "size": whole, "told": told, "answer": answer, "item": item, "rank": rank}
 
 
-def _units(data: Choices) -> NDArray[np.int64]:
-    """Return the answer [choice] that each is from; best and worst of a set are an answer by themselves."""
-    return np.arange(len(data)) if data.worst is not None or data.answer is None else data.answer
-
-
 def _names(data: Choices) -> list[str]:
     """Return what the answers that are there are called, in the order of `placed`."""
-    unit = np.unique(_units(data))
+    unit = np.unique(data.judgement_of())
     if data.answer is None:
         return [str(row + 1) for row in unit]
     return [data.answers[k] for k in (data.answer[unit] if data.worst is not None else unit)]
@@ -155,7 +129,7 @@ def _item_frame(data: Choices, found: dict[str, NDArray[Any]]) -> pd.DataFrame:
 def _annotator_frame(data: Choices) -> pd.DataFrame:
     size = len(data.annotators)
     who = np.zeros(0, np.int64) if data.annotator is None else data.annotator
-    answers = np.unique(np.stack([who, _units(data)[: len(who)]]), axis=1)[0]
+    answers = np.unique(np.stack([who, data.judgement_of()[: len(who)]]), axis=1)[0]
     columns = {"answers": np.bincount(answers, minlength=size), "choices": np.bincount(who, minlength=size)}
     return pd.DataFrame({"annotator": data.annotators} | {k: each.astype(np.float64) for k, each in columns.items()})
 

@@ -246,19 +246,29 @@ class Comparisons(Table):
         alone = len(found[0]) == len(self.items) and not (np.diff(found[0]) == 0).any()
         return found[1] if alone else None
 
+    def preferences(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Return the row, the preferred item and the other [preference] of all rows that are no ties."""
+        outcome = self.judged()
+        row = np.flatnonzero(outcome != TIE)
+        over, under = self.item_a[row], self.item_b[row]
+        won = outcome[row] == A
+        return row, np.where(won, over, under), np.where(won, under, over)
+
+    def judged(self) -> NDArray[np.int8]:
+        """Return the outcomes; refuse pairs that nobody has judged."""
+        if self.outcome is None:
+            raise DataError("these pairs have no outcomes yet")
+        return self.outcome
+
     def pairs(self) -> Comparisons:
         """Return the table: its judgements are preferences between two."""
         return self
 
     def wins(self) -> NDArray[np.float64]:
         """Return float64 [item, item]: how often the row item beat the column item; ties are left out."""
-        if self.outcome is None:
-            raise DataError("these pairs have no outcomes yet")
-        size = len(self.items)
-        table = np.zeros((size, size))
-        won, lost = self.outcome == A, self.outcome == B
-        np.add.at(table, (self.item_a[won], self.item_b[won]), self.count[won])
-        np.add.at(table, (self.item_b[lost], self.item_a[lost]), self.count[lost])
+        row, over, under = self.preferences()
+        table = np.zeros((len(self.items), len(self.items)))
+        np.add.at(table, (over, under), self.count[row])
         return table
 
     def ties_as_half_wins(self) -> Comparisons:
@@ -266,8 +276,7 @@ class Comparisons(Table):
 
         A convention of leaderboards, not a model of ties: Davidson and Rao-Kupper are models.
         """
-        if self.outcome is None:
-            raise DataError("these pairs have no outcomes yet")
+        self.judged()
         if self.grade is not None:
             raise DataError("half a win has no strength; call without_strength() first (--strength-dropped)")
         tie = self.outcome == TIE
@@ -286,9 +295,7 @@ class Comparisons(Table):
 
         Under Rao-Kupper ties this sharpens the utilities; under Davidson ties it is exactly Bradley-Terry.
         """
-        if self.outcome is None:
-            raise DataError("these pairs have no outcomes yet")
-        kept = self.outcome != TIE
+        kept = self.judged() != TIE
         if not kept.any():
             raise DataError("every comparison is a tie; without them nothing is left")
         note = f"{self.n_ties:g} ties dropped on request"
@@ -326,8 +333,7 @@ class Comparisons(Table):
         DataError
             If nobody recorded who judged, there are no outcomes yet, or ties were made half wins before.
         """
-        if self.outcome is None:
-            raise DataError("these pairs have no outcomes yet")
+        self.judged()
         if self.annotator is None:
             raise DataError("who repeats a judgement is not known; name the annotator column with annotator=...")
         if (self.count != np.round(self.count)).any():

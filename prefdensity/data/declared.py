@@ -234,6 +234,10 @@ class Table(ABC):
         known = [each.name for each in declared if _names_rows(each) and not each.of]
         raise DataError(f"there is no unit {unit!r}; units are {', '.join([*self.UNITS, *known])}")
 
+    def judgement_of(self) -> NDArray[np.int64]:
+        """Return a number [row] of the judgement that each is, or is a part of."""
+        return np.arange(len(self))
+
     def groups_of(self, name: str) -> NDArray[np.int64]:
         """Return the label [row] of a column of labels, or of an attribute of one ("annotator.country"), as a code."""
         of, _, attribute = name.rpartition(".")

@@ -10,7 +10,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from prefdensity.data.comparisons import A, B, Comparisons
-from prefdensity.errors import DataError
 from prefdensity.words import some
 
 
@@ -66,10 +65,8 @@ def pair_numbers(data: Comparisons) -> NDArray[np.int64]:
 
 def _standing(data: Comparisons) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_]]:
     """Return the strong group of each item, and which groups are undefeated and winless."""
-    if data.outcome is None:
-        raise DataError("these pairs have no outcomes yet")
     judged = data.count > 0
-    item_a, item_b, outcome = data.item_a[judged], data.item_b[judged], data.outcome[judged]
+    item_a, item_b, outcome = data.item_a[judged], data.item_b[judged], data.judged()[judged]
     winner = np.concatenate([item_a[outcome != B], item_b[outcome != A]])
     loser = np.concatenate([item_b[outcome != B], item_a[outcome != A]])
     label = _connected(winner, loser, len(data.items), connection="strong")

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pandas as pd
 
+from prefdensity.data.choices import Choices
+from prefdensity.data.comparisons import Comparisons
+from prefdensity.data.existence import connections, existence_warnings, pair_numbers
+from prefdensity.data.look_alikes import look_alikes
 from prefdensity.shown import Telling
 from prefdensity.words import counted, some
 
@@ -110,7 +114,48 @@ class TableReport(Telling):
         return "\n".join(lines + [f"- {warning}" for warning in self.warnings])
 
 
-def thin(table: pd.DataFrame, kind: str, judged: str, meaning: str) -> list[Remark]:
+def common(
+    data: Comparisons | Choices,
+    implied: Comparisons,
+    items: pd.DataFrame,
+    annotators: pd.DataFrame,
+    own: Iterable[Remark],
+) -> dict[str, Any]:
+    """Return the fields of a report that tables of any kind have.
+
+    Parameters
+    ----------
+    data, implied
+        The table, and the preferences between two that it tells.
+    items, annotators
+        What was counted of each.
+    own
+        Remarks on tables of this kind alone, which come last.
+    """
+    items = items.assign(**connections(implied))
+    words = {data.plural(name): labels for name, labels in data.vocabularies().items()}
+    return {
+        "source": data.source,
+        "notes": data.notes,
+        "n_judgements": data.n_judgements,
+        "n_items": len(items),
+        "n_annotators": len(annotators),
+        "n_pairs": int(pair_numbers(implied).max()) + 1,
+        "n_components": int(items["component"].max()) + 1,
+        "labels": {name: len(each) for name, each in words.items() if name not in ("items", "annotators", data.JUDGED)},
+        "items": items,
+        "annotators": annotators,
+        "remarks": (
+            *(Remark(says, concerns="item") for says in existence_warnings(implied)),
+            *map(Remark, look_alikes(words)),
+            *_thin(items, "item", data.JUDGED, "their utilities rest on the prior"),
+            *_thin(annotators, "annotator", data.JUDGED, "little can be said about them"),
+            *own,
+        ),
+    }
+
+
+def _thin(table: pd.DataFrame, kind: str, judged: str, meaning: str) -> list[Remark]:
     """Return a remark on the rows of items, or annotators, with few judgements, or answers, if there are any."""
     few = table[kind][table[judged] < _FEW]
     if len(few) == 0:

@@ -13,9 +13,8 @@ from prefdensity.data.choices import Choices
 from prefdensity.data.choices_report import describe_choices
 from prefdensity.data.comparisons import TIE, A, B, Comparisons
 from prefdensity.data.declared import require_table
-from prefdensity.data.existence import connections, existence_warnings, pair_numbers
-from prefdensity.data.look_alikes import look_alikes
-from prefdensity.data.remarks import Remark, TableReport, thin
+from prefdensity.data.existence import pair_numbers
+from prefdensity.data.remarks import Remark, TableReport, common
 from prefdensity.errors import DataError
 from prefdensity.words import share, some
 
@@ -96,35 +95,14 @@ def describe_pairs(data: Comparisons) -> DataReport:
     if data.outcome is None:
         raise DataError("these pairs have no outcomes yet; a report needs judgements")
     data = data.take(data.count > 0)
-    pair = pair_numbers(data)
-    items = _item_frame(data)
-    annotators = _annotator_frame(data)
-    both_orders, first_share, order_remarks = _order(data, pair)
-    words = {data.plural(name): labels for name, labels in data.vocabularies().items()}
+    both_orders, first_share, order_remarks = _order(data, pair_numbers(data))
+    own = [*map(Remark, _one_sided(data)), *order_remarks, *_dependence(data)]
     return DataReport(
-        source=data.source,
-        notes=data.notes,
-        n_judgements=data.n_judgements,
-        n_items=len(data.items),
-        n_annotators=len(data.annotators),
+        **common(data, data, _item_frame(data), _annotator_frame(data), own),
         n_contexts=len(data.contexts),
-        labels={name: len(each) for name, each in words.items() if name not in ("items", "annotators")},
-        n_pairs=int(pair.max()) + 1,
         tie_share=data.n_ties / data.n_judgements,
         both_orders=both_orders,
         first_share=first_share,
-        n_components=int(items["component"].max()) + 1,
-        items=items,
-        annotators=annotators,
-        remarks=(
-            *(Remark(says, concerns="item") for says in existence_warnings(data)),
-            *map(Remark, look_alikes(words)),
-            *thin(items, "item", data.JUDGED, "their utilities rest on the prior"),
-            *thin(annotators, "annotator", data.JUDGED, "little can be said about them"),
-            *map(Remark, _one_sided(data)),
-            *order_remarks,
-            *_dependence(data),
-        ),
     )
 
 
@@ -138,7 +116,7 @@ def _item_frame(data: Comparisons) -> pd.DataFrame:
     judgements = wins + losses + ties
     columns = {"item": data.items, "judgements": judgements, "wins": wins, "losses": losses, "ties": ties}
     won = np.divide(wins + ties / 2, judgements, out=np.full(len(wins), np.nan), where=judgements > 0)
-    return pd.DataFrame(columns | {"win_rate": won} | connections(data))
+    return pd.DataFrame(columns | {"win_rate": won})
 
 
 def _annotator_frame(data: Comparisons) -> pd.DataFrame:

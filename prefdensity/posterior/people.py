@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import bdtr
 
 from prefdensity.data.choices import Choices
-from prefdensity.data.comparisons import TIE, A, Comparisons, of_two
+from prefdensity.data.choices_report import placed
+from prefdensity.data.comparisons import Comparisons
+from prefdensity.data.declared import require_table
 from prefdensity.data.report import describe
 from prefdensity.errors import DataError
 from prefdensity.posterior.posterior import Posterior, require_same_table
@@ -18,7 +22,7 @@ _RARE = 1e-3  # a chance at which somebody is flagged
 _ANY = 0.01  # a chance that anybody is flagged for agreeing less, if all agree equally often
 
 
-def judges_of(data: Comparisons) -> NDArray[np.int64]:
+def judges_of(data: Comparisons | Choices) -> NDArray[np.int64]:
     """Return who judged [row].
 
     Raises
@@ -26,13 +30,13 @@ def judges_of(data: Comparisons) -> NDArray[np.int64]:
     DataError
         If nobody recorded who, or these pairs have not been judged.
     """
-    data = of_two(data, "what annotators did")
-    if data.annotator is None or data.outcome is None:
+    require_table(data)
+    if data.annotator is None or (isinstance(data, Comparisons) and data.outcome is None):
         raise DataError("who judged is not known; name the annotator column with annotator=... when reading")
     return data.annotator
 
 
-def annotator_table(post: Posterior, data: Comparisons) -> pd.DataFrame:
+def annotator_table(post: Posterior, data: Comparisons | Choices) -> pd.DataFrame:
     """Return one row for each annotator: what they did, how far they agree with the ranking, what the fit says of them.
 
     Parameters
@@ -40,7 +44,7 @@ def annotator_table(post: Posterior, data: Comparisons) -> pd.DataFrame:
     post
         A fit.
     data
-        The comparisons that it was fitted to.
+        The comparisons, or choices from sets, that it was fitted to.
 
     Returns
     -------
@@ -48,6 +52,12 @@ def annotator_table(post: Posterior, data: Comparisons) -> pd.DataFrame:
     decided judgements, those for the item of the higher mean utility), the posterior mean of every parameter that is
     one number for each annotator, p_type_1, p_type_2, ... where annotators have types, and flag: what a look is worth.
     With types, agreement is with the annotator's likeliest type.
+
+    Of rankings and other choices from sets: annotator, answers, choices, agreement (of the preferences between two
+    items that their answers tell, those for the item of the higher utility), hit_rate (of their answers, those whose
+    best is the item of the highest utility in its set), and the rest as above. The preferences of one answer hang
+    together, so it counts once for flags: whether most of them are for the ranking. Of somebody who answers at random
+    that is as likely as the opposite.
 
     Raises
     ------
@@ -57,42 +67,71 @@ def annotator_table(post: Posterior, data: Comparisons) -> pd.DataFrame:
     require_same_table(post, data)
     who = judges_of(data)
     frame = describe(data).annotators.copy()
-    share = post.draws.get("type_probability")
-    table = post.utilities().mean(0)
-    if table.ndim == 2 and share is not None and share.shape[1] == len(data.annotators):
-        utility = table[share.mean(0).argmax(1)][who]
-    else:
-        utility = np.broadcast_to(table if table.ndim == 1 else table.mean(0), (len(data), len(data.items)))
-    rows = np.arange(len(data))
-    ahead = utility[rows, data.item_a] - utility[rows, data.item_b]
-    decided = (data.outcome != TIE) & (ahead != 0)
-    agrees = decided & ((ahead > 0) == (data.outcome == A))
-    size = np.bincount(who, data.count * decided, len(data.annotators))
-    right = np.bincount(who, data.count * agrees, len(data.annotators))
     place = {name: k for k, name in enumerate(data.annotators)}
     code = np.array([place[name] for name in frame["annotator"]])
+    told = _told(post, data, who)
+
+    def total(name: str) -> NDArray[np.float64]:
+        return np.bincount(told["who"], told["count"] * told[name], len(place))[code]
+
     with np.errstate(invalid="ignore"):
-        frame["agreement"] = (right / size)[code]
+        frame["agreement"] = total("agreeing") / total("preferences")
+        if data.SETS:
+            frame["hit_rate"] = total("hit") / frame[data.JUDGED]
     for name, values in _of_annotators(post, data).items():
         frame[name] = values[code]
-    whole = np.maximum(np.round(size), 1).astype(int)
-    against = bdtr(np.minimum(right, whole), whole, 0.5) < _RARE
-    few = frame["judgements"].to_numpy() < _FEW
-    first = frame["first_share"].to_numpy(float) if "first_share" in frame else np.full(len(frame), np.nan)
-    one_side = np.isin(first, (0, 1)) & (size[code] >= 10)
-    pooled = right.sum() / max(size.sum(), 1)
-    less = bdtr(np.minimum(right, whole), whole, pooled) < _ANY / len(size)
-    flags = {
-        "few judgements": few,
-        "always the same side": one_side,
-        "against the ranking": against[code],
-        "agrees less than others": (less & ~against)[code],
-    }
-    frame["flag"] = [", ".join(words for words, rows in flags.items() if rows[k]) for k in range(len(frame))]
+    frame["flag"] = _flags(frame, data.JUDGED, total("right"), total("decided"))
     return frame
 
 
-def _of_annotators(post: Posterior, data: Comparisons) -> dict[str, np.ndarray]:
+def _told(post: Posterior, data: Comparisons | Choices, who: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+    """Return by judgement, or answer, who gave it, its count, and how the preferences that it tells lie to the ranking.
+
+    These are how many agree, of how many between items of different utilities; whether most are on one side, and on
+    that of the ranking; and whether its first place is the best of its set.
+    """
+    row, over, under = data.preferences()
+    utility = _ranking_of(post, len(data.annotators))
+    own = who if len(utility) > 1 else np.zeros_like(who)
+    ahead = utility[own[row], over] - utility[own[row], under]
+    _, first, judgement = np.unique(data.judgement_of(), return_index=True, return_inverse=True)
+    agreeing, against = (np.bincount(judgement[row], sign * ahead > 0, len(first)) for sign in (1, -1))
+    hit = np.zeros(len(first))
+    if isinstance(data, Choices):
+        first = placed(data)["first"]
+        best = over == data.best[row]
+        hit = np.bincount(row, best & (ahead < 0), len(data))[first] == 0
+    return {
+        "who": who[first], "count": data.count[first], "agreeing": agreeing, "preferences": agreeing + against,
+        "decided": agreeing != against, "right": agreeing > against, "hit": hit,
+    }  # fmt: skip
+
+
+def _ranking_of(post: Posterior, size: int) -> NDArray[np.float64]:
+    """Return mean utilities [annotator, item], those of their likeliest type; [1, item] where all have one ranking."""
+    share = post.draws.get("type_probability")
+    table = post.utilities().mean(0)
+    if table.ndim == 2 and share is not None and share.shape[1] == size:
+        return np.asarray(table[share.mean(0).argmax(1)])
+    return np.atleast_2d(table if table.ndim == 1 else table.mean(0))
+
+
+def _flags(frame: pd.DataFrame, judged: str, right: NDArray[Any], size: NDArray[Any]) -> list[str]:
+    """Return what a look at each annotator is worth, by how many judgements are for the ranking, of how many."""
+    whole = np.maximum(np.round(size), 1).astype(int)
+    against = bdtr(np.minimum(right, whole), whole, 0.5) < _RARE
+    first = frame["first_share"].to_numpy(float) if "first_share" in frame else np.full(len(frame), np.nan)
+    less = bdtr(np.minimum(right, whole), whole, right.sum() / max(size.sum(), 1)) < _ANY / len(size)
+    flags = {
+        f"few {judged}": frame[judged].to_numpy() < _FEW,
+        "always the same side": np.isin(first, (0, 1)) & (size >= 10),
+        "against the ranking": against,
+        "agrees less than others": less & ~against,
+    }
+    return [", ".join(words for words, rows in flags.items() if rows[k]) for k in range(len(frame))]
+
+
+def _of_annotators(post: Posterior, data: Comparisons | Choices) -> dict[str, np.ndarray]:
     """Return the posterior means [annotator] of what is one number for each of them, and P(type)."""
     found = {}
     for name, axes in post.dims.items():

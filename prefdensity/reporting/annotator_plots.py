@@ -80,6 +80,16 @@ def type_shares(share: NDArray[np.float64], names: tuple[str, ...], most: int) -
     return figure
 
 
+def activity(table: pd.DataFrame, judged: str) -> Figure:
+    """Draw how many judgements, or answers, annotators gave."""
+    figure = new_figure(4.6, 2.9)
+    ax = figure.subplots()
+    ax.hist(table[judged], bins="auto", color=COLOURS[0])
+    axis_words(ax, judged, "annotators")
+    clean(ax)
+    return figure
+
+
 def habits(table: pd.DataFrame) -> Figure:
     """Draw each annotator's shares against the number of judgements, with the range that chance explains."""
     decided = table["judgements"] * (1 - table["tie_share"])
@@ -88,13 +98,9 @@ def habits(table: pd.DataFrame) -> Figure:
         ("share for the side shown first", table["first_share"], decided),
     ]
     drawn = [panel for panel in panels if panel[1].fillna(0).any()]
-    figure = new_figure(4.6, 2.9 * max(len(drawn), 1))  # narrow: phones show it whole
     if not drawn:  # no ties, order unknown: how much each one judged is all there is
-        ax = figure.subplots()
-        ax.hist(table["judgements"], bins="auto", color=COLOURS[0])
-        axis_words(ax, "judgements", "annotators")
-        clean(ax)
-        return figure
+        return activity(table, "judgements")
+    figure = new_figure(4.6, 2.9 * len(drawn))  # narrow: phones show it whole
     for ax, (name, share, trials) in zip(figure.subplots(len(drawn), squeeze=False)[:, 0], drawn, strict=True):
         _funnel(ax, share.to_numpy(), trials.to_numpy(), table["annotator"].to_numpy())
         axis_words(ax, "judgements" if name == "share of ties" else "decided judgements", name)

@@ -31,7 +31,6 @@ P = ParamSpec("P")
 # What pictures are drawn of, by the name of its type, and where users have it from.
 _WHENCE = {
     "Posterior": "a fit, as prefdensity.fit(...) returns it",
-    "Comparisons": "the table of comparisons that was fitted, as prefdensity.read(...) returns it",
     "CheckReport": "what prefdensity.check(...) returned",
     "Comparison": "what prefdensity.compare(...) returned",
     "Groups": "rankings by group, as post.by(...) returns them",

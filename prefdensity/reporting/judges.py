@@ -15,18 +15,27 @@ from prefdensity.words import percent, share
 if TYPE_CHECKING:
     import pandas as pd
 
+    from prefdensity.data.choices import Choices
     from prefdensity.data.comparisons import Comparisons
     from prefdensity.posterior.posterior import Posterior
 
 _MOST = 1000  # rows; annotators.csv has them all
 _NAMED = 12
+_SHARES = {
+    "agreement": "agreement", "hit_rate": "hit rate", "tie_share": "ties", "first_share": "first shown wins",
+}  # fmt: skip
+_MEANING = {
+    "judgements": "agreement is the share of their decided judgements that are for the item of the higher utility",
+    "answers": "agreement is the share of what their answers prefer of two that is for the item of the higher utility, "
+    "hit rate that of their answers whose best is the item of the highest utility in its set",
+}
 
 
-def annotators(post: Posterior, data: Comparisons) -> list[Part]:
+def annotators(post: Posterior, data: Comparisons | Choices) -> list[Part]:
     """Return who stands out, a row for each annotator, and a picture of their habits where these are all there is."""
     table = annotator_table(post, data)
     table = table.assign(flagged=table["flag"] != "").sort_values(
-        ["flagged", "judgements"], ascending=False, kind="stable"
+        ["flagged", data.JUDGED], ascending=False, kind="stable"
     )
     flagged = table[table["flagged"]]
     found: list[Part] = []
@@ -35,8 +44,8 @@ def annotators(post: Posterior, data: Comparisons) -> list[Part]:
         if len(flagged) > _NAMED:
             named.append(f"and {len(flagged) - _NAMED:,} more, first in the table")
         found.append(Points(named))
-    found.append(_table(post, table))
-    habits = bool(table["tie_share"].fillna(0).any() or table["first_share"].notna().any())
+    found.append(_table(post, table, data.JUDGED))
+    habits = not data.SETS and bool(table["tie_share"].fillna(0).any() or table["first_share"].notna().any())
     if habits and not plots.personal(post) and "type_probability" not in post.dims:
         drawn = svg(plots.annotators(post, data), "annotators")
         out = ", ".join(flagged["annotator"].head(5)) or "nobody"
@@ -45,15 +54,15 @@ def annotators(post: Posterior, data: Comparisons) -> list[Part]:
     return found
 
 
-def _table(post: Posterior, table: pd.DataFrame) -> Part:
+def _table(post: Posterior, table: pd.DataFrame, judged: str) -> Part:
     shown = table.head(_MOST)
     columns: list[PageColumn] = [Words("annotator", shown["annotator"].tolist(), names=True)]
     for name in (each for each in plots.personal(post) if each in shown):
         columns += _own(post, name, shown)
-    votes = shown["judgements"].tolist()
-    columns.append(Numbers("judgements", votes, [f"{value:,.10g}" for value in votes]))
-    for name, heading in (("agreement", "agreement"), ("tie_share", "ties"), ("first_share", "first shown wins")):
-        if shown[name].notna().any():
+    votes = shown[judged].tolist()
+    columns.append(Numbers(judged, votes, [f"{value:,.10g}" for value in votes]))
+    for name, heading in _SHARES.items():
+        if name in shown and shown[name].notna().any():
             values = shown[name].tolist()
             columns.append(Numbers(heading, values, [share(value) for value in values]))
     for name in (each for each in shown.columns if each.startswith("p_type_")):
@@ -64,10 +73,7 @@ def _table(post: Posterior, table: pd.DataFrame) -> Part:
     flags = int(table["flagged"].sum())
     meaning = f"{plots.annotator_caption(post)} " if plots.personal(post) else ""
     order = f"{flags:,} flagged, these" if flags else "none flagged, the busiest"
-    caption = (
-        f"{meaning}{len(table):,} annotators, {order} first; "
-        "agreement is the share of their decided judgements that are for the item of the higher utility."
-    )
+    caption = f"{meaning}{len(table):,} annotators, {order} first; {_MEANING[judged]}."
     left = len(table) - len(shown)
     note = f"{left:,} more rows are written by prefdensity tables (or prefdensity.annotator_table)." if left else ""
     return PageTable(caption, columns, len(shown), note)

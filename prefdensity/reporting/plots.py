@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from prefdensity.data.report import describe
 from prefdensity.errors import PrefDensityError
-from prefdensity.reporting.annotator_plots import habits, numbers, type_shares
+from prefdensity.reporting.annotator_plots import activity, habits, numbers, type_shares
 from prefdensity.reporting.canvas import (
     COLOURS,
     FAINT,
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from prefdensity.checking.report import CheckReport
     from prefdensity.comparison.ranking import Comparison
+    from prefdensity.data.choices import Choices
     from prefdensity.data.comparisons import Comparisons
     from prefdensity.posterior.posterior import Posterior
 
@@ -133,7 +134,7 @@ def win_heatmap(post: Posterior, most: int = 40) -> Figure:
 
 
 @placed
-def annotators(post: Posterior, data: Comparisons, most: int = 40) -> Figure:
+def annotators(post: Posterior, data: Comparisons | Choices, most: int = 40) -> Figure:
     """Draw what the fit says of each annotator: every number of theirs, or their type, otherwise what was counted.
 
     Parameters
@@ -141,7 +142,7 @@ def annotators(post: Posterior, data: Comparisons, most: int = 40) -> Figure:
     post
         A fit.
     data
-        The comparisons that it was fitted to.
+        The comparisons, or choices from sets, that it was fitted to.
     most
         Number of annotators drawn by name; with more, the two ends of the first scale are drawn.
     """
@@ -154,7 +155,8 @@ def annotators(post: Posterior, data: Comparisons, most: int = 40) -> Figure:
         return numbers(post, personal(post), most)
     if post.dims.get("type_probability") == ("annotator", "type"):
         return type_shares(post.draws["type_probability"].mean(axis=0), post.annotators, most)
-    return habits(describe(data).annotators)
+    table = describe(data).annotators
+    return activity(table, data.JUDGED) if data.SETS else habits(table)
 
 
 def personal(post: Posterior) -> dict[str, str]:

@@ -112,7 +112,7 @@ def _sections(
         Section("Who beats whom", parts=[ranking.wins(post, order)]),
         Section("Check", [unrooted(said) for said in (checked.headline, *checked.warnings)], off),
         Section("What it costs", [COSTS], [costs_table(each) for each in costs]),
-        Section("Annotators", parts=[] if data.SETS or not data.annotators else judges.annotators(post, data.pairs())),
+        Section("Annotators", parts=judges.annotators(post, data) if data.annotators else []),
         Section("Other parameters", parts=_parameters(post, level)),
         Section("Quality of the fit", parts=[Points(post.quality()), *elbo, Listing(_settings(post, data))]),
         Section("How to read this", parts=[Points(_reading(post, level))]),
