@@ -90,6 +90,11 @@ def describe(data: Comparisons | Choices) -> TableReport:
     return describe_choices(sets) if data.SETS else describe_pairs(data.pairs())
 
 
+def tallies(data: Comparisons | Choices) -> pd.DataFrame:
+    """Return one row for each item: what `describe` counts of it."""
+    return describe(data).items.drop(columns=["component", "undefeated", "winless"])
+
+
 def describe_pairs(data: Comparisons) -> DataReport:
     """Return what to know about comparisons; see `describe`."""
     if data.outcome is None:

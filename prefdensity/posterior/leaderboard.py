@@ -12,10 +12,10 @@ import pandas as pd
 from prefdensity.data.choices import Choices
 from prefdensity.data.comparisons import Comparisons
 from prefdensity.data.named import of_items
+from prefdensity.data.report import tallies
 from prefdensity.errors import DataError
 from prefdensity.posterior.by_group import by_group
 from prefdensity.posterior.courses import course_of, require_over
-from prefdensity.posterior.people import tallies
 from prefdensity.posterior.posterior import Posterior, require_same_table
 
 _SCALE = 400 / math.log(10)  # points for odds of e to one, as in chess

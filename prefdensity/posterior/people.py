@@ -13,7 +13,7 @@ from prefdensity.data.choices import Choices
 from prefdensity.data.choices_report import placed
 from prefdensity.data.comparisons import Comparisons
 from prefdensity.data.declared import require_table
-from prefdensity.data.report import describe
+from prefdensity.data.report import describe, tallies
 from prefdensity.errors import DataError
 from prefdensity.posterior.posterior import Posterior, require_same_table
 
@@ -144,11 +144,6 @@ def _of_annotators(post: Posterior, data: Comparisons | Choices) -> dict[str, np
             for k, column in enumerate(values.mean(0).T, 1):
                 found[f"p_type_{k}"] = column
     return found
-
-
-def tallies(data: Comparisons | Choices) -> pd.DataFrame:
-    """Return one row for each item: what `describe` counts of it."""
-    return describe(data).items.drop(columns=["component", "undefeated", "winless"])
 
 
 def item_table(post: Posterior, data: Comparisons | Choices) -> pd.DataFrame:

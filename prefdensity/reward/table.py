@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from prefdensity.data.columns import index_labels
 from prefdensity.data.comparisons import Comparisons
+from prefdensity.data.report import tallies
 from prefdensity.posterior.described import utilities_of
 from prefdensity.posterior.draws import require_fit, require_level
-from prefdensity.posterior.people import tallies
 from prefdensity.posterior.posterior import Posterior, require_same_table
 
 Array = NDArray[Any]
