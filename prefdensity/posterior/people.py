@@ -31,7 +31,7 @@ def judges_of(data: Comparisons | Choices) -> NDArray[np.int64]:
         If nobody recorded who, or these pairs have not been judged.
     """
     require_table(data)
-    if data.annotator is None or (isinstance(data, Comparisons) and data.outcome is None):
+    if data.annotator is None or (not data.SETS and data.pairs().outcome is None):
         raise DataError("who judged is not known; name the annotator column with annotator=... when reading")
     return data.annotator
 
@@ -97,9 +97,10 @@ def _told(post: Posterior, data: Comparisons | Choices, who: NDArray[np.int64]) 
     _, first, judgement = np.unique(data.judgement_of(), return_index=True, return_inverse=True)
     agreeing, against = (np.bincount(judgement[row], sign * ahead > 0, len(first)) for sign in (1, -1))
     hit = np.zeros(len(first))
-    if isinstance(data, Choices):
-        first = placed(data)["first"]
-        best = over == data.best[row]
+    if data.SETS:
+        sets: Any = data
+        first = placed(sets)["first"]
+        best = over == sets.best[row]
         hit = np.bincount(row, best & (ahead < 0), len(data))[first] == 0
     return {
         "who": who[first], "count": data.count[first], "agreeing": agreeing, "preferences": agreeing + against,
