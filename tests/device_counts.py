@@ -37,12 +37,18 @@ class Counts:
         By operation and line.
     capturing
         The graph that is being captured, or None.
+    ended
+        Why nothing runs on the device any more; empty while something does.
+    sync_debug_mode
+        "error": a sync is refused.
     """
 
     def __init__(self) -> None:
         self.launches: collections.Counter[str] = collections.Counter()
         self.syncs: collections.Counter[str] = collections.Counter()
         self.capturing: Any = None
+        self.ended = ""
+        self.sync_debug_mode: str | int = 0
 
     def clear(self) -> None:
         """Count from zero again."""
@@ -57,4 +63,6 @@ class Counts:
         """Count a sync, which no captured graph may hold."""
         if self.capturing is not None:
             raise RuntimeError(f"CUDA error: operation not permitted when stream is capturing: {what} at {line()}")
+        if self.sync_debug_mode == "error":
+            raise RuntimeError(f"called a synchronizing CUDA operation: {what} at {line()}")
         self.syncs[f"{what} {line()}"] += 1

@@ -80,6 +80,8 @@ class Rules(TorchDispatchMode):
             kwargs["device"] = torch.device("cpu")
         if not cards and not there:
             return func(*args, **kwargs)
+        if self.device.ended:
+            raise RuntimeError(self.device.ended)
         if name == "copy_":
             there = isinstance(args[0], Card)
         self._judge(func, name, args, kwargs, tensors, there)
@@ -123,6 +125,12 @@ class Rules(TorchDispatchMode):
         if name == "multinomial":
             self.device.wait(name)
 
+    def _end_out_of_range(self, args: Any, name: str) -> None:
+        """End the device where an index that is there is out of range: a kernel finds that, and no host."""
+        if any(isinstance(each, Card) and each.dtype == torch.int64 for each in _tensors(args)[1:]):
+            self.device.ended = f"CUDA error: device-side assert triggered ({name} at {line()})"
+            raise RuntimeError(self.device.ended) from None
+
     def _work(self, func: Any, name: str, args: Any, kwargs: Any, cards: list[Card], there: bool) -> Any:
         if not _is_view(func) and name not in _FREE:
             self.device.launch(name)
@@ -130,9 +138,13 @@ class Rules(TorchDispatchMode):
         own = tuple(map(_inner, args)), {key: _inner(value) for key, value in kwargs.items()}
         drawn = _draws(func) and self.generator is None
         with swapped(self.device.default) if drawn else contextlib.nullcontext():
-            found = func(*own[0], **own[1])
+            try:
+                found = func(*own[0], **own[1])
+            except IndexError:
+                self._end_out_of_range(args, name)
+                raise
         if self.device.capturing is not None:
-            self.device.capturing.operations.append((func, *own, found))
+            self.device.capturing.record(func, *own, found)
         if name in ("_local_scalar_dense", "equal", "is_nonzero"):
             return found
 

@@ -1,5 +1,7 @@
 """Every method on a device gives what it gives on the CPU, by CUDA's rules, and a step of svi does not wait for it."""
 
+import gc
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ from prefdensity.data import simulate
 from prefdensity.errors import FitError
 from prefdensity.inference import devices, svi
 from prefdensity.inference.guide import Guide
-from prefdensity.inference.traced import traced
+from prefdensity.inference.traced import captured, traced
 from prefdensity.inference.view import View
 
 COUNTED = ("bradley_terry", "davidson+position_bias+reliability", "annotator_types(k=2)+davidson")
@@ -111,6 +113,49 @@ def test_a_captured_graph_runs_again_on_what_its_tensors_hold_by_then_and_holds_
     assert float(y) == 12
     with pytest.raises(RuntimeError, match="capturing"), torch.cuda.graph(torch.cuda.CUDAGraph()):
         float(x.sum())
+    with pytest.raises(RuntimeError, match="previous error during capture"):
+        x + 1
+
+
+def test_a_captured_graph_keeps_no_memory_that_it_reads(device):
+    x = torch.arange(3.0, device="cuda")
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        x + 1
+    graph.replay()
+    del x
+    with pytest.raises(RuntimeError, match="given back"):
+        graph.replay()
+
+
+def test_an_index_out_of_range_ends_the_device(device):
+    x = torch.arange(3.0, device="cuda")
+    with pytest.raises(IndexError):
+        x[3]  # a number, which the host looks at
+    with pytest.raises(RuntimeError, match="device-side assert"):
+        x[torch.tensor([3], device="cuda")]
+    with pytest.raises(RuntimeError, match="device-side assert"):
+        x + 1
+
+
+def test_what_was_captured_reads_what_was_worked_out_once(device):
+    known = torch.arange(3.0, device="cuda")
+    run = captured(lambda x: ((x * (known + 1)).sum(),), (torch.ones(3, device="cuda"),))
+    gc.collect()  # whatever nobody has any more is given back
+    device.clear()
+    assert float(run(torch.full((3,), 2.0, device="cuda"))[0]) == 12
+    assert device.launches["graph replay"] == 1
+
+
+def test_what_waits_is_not_captured(device):
+    def root(x):
+        return torch.linalg.cholesky(x + x.T), x.sum()
+
+    x = torch.eye(2, device="cuda")
+    run = captured(root, (x,))
+    device.clear()
+    assert float(run(x)[1]) == 2
+    assert not device.launches["graph replay"]
 
 
 # --- densities

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import operator
+import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -139,30 +141,64 @@ def _place(tensor: Tensor) -> Any:
 def captured(function: Function, example: tuple[Tensor, ...]) -> Function:
     """Return `function` as `traced` does, and on an accelerator as one launch, whose results the next one overwrites.
 
-    A graph that CUDA cannot capture is launched operation by operation.
+    A graph that waits for the host cannot be captured, and is launched operation by operation.
     """
     run = traced(function, example)
-    if example[0].device.type != "cuda":
+    place = example[0].device
+    if place.type != "cuda":
         return run
     held = [each.clone() for each in example]
-    stream = torch.cuda.Stream()
+    # streams are those of the current device; what fails in a capture would leave its stream the current one
+    with torch.cuda.device(place), torch.cuda.stream(torch.cuda.current_stream()):
+        if not _goes_through(run, held):
+            return run
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph):
+                found = run(*held)
+        except RuntimeError:  # what torch does not call a wait
+            return run
+    return _Captured(graph, held, found, run)
+
+
+def _goes_through(run: Function, held: list[Tensor]) -> bool:
+    """Say whether a run never waits for the host: on a stream of its own, where libraries set themselves up.
+
+    It is asked beforehand, for torch does not free what a capture that failed had taken.
+    """
+    stream, before = torch.cuda.Stream(), torch.cuda.get_sync_debug_mode()
     stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):  # libraries set themselves up in a run that is not captured
-        run(*held)
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    try:
-        with torch.cuda.graph(graph):
-            found = run(*held)
-    except RuntimeError:  # it waits for the host somewhere
-        return run
+    with warnings.catch_warnings():  # that not all waits are noticed
+        warnings.simplefilter("ignore", UserWarning)
+        try:
+            torch.cuda.set_sync_debug_mode("error")
+            with torch.cuda.stream(stream):
+                run(*held)
+        except RuntimeError:
+            return False
+        finally:
+            torch.cuda.set_sync_debug_mode(before)
+            torch.cuda.current_stream().wait_stream(stream)
+    return True
 
-    def replay(*values: Tensor) -> tuple[Tensor, ...]:
-        torch._foreach_copy_(held, list(values))
-        graph.replay()
-        return found
 
-    return replay
+@dataclass(frozen=True, eq=False)
+class _Captured:
+    """A captured graph: where it reads its arguments and leaves its results.
+
+    `run` is what was captured. It has the tensors that were worked out once, and the graph knows where they are in
+    memory, no more: without it others would be there.
+    """
+
+    graph: torch.cuda.CUDAGraph
+    held: list[Tensor]
+    found: tuple[Tensor, ...]
+    run: Function
+
+    def __call__(self, *values: Tensor) -> tuple[Tensor, ...]:
+        torch._foreach_copy_(self.held, list(values))
+        self.graph.replay()
+        return self.found
 
 
 def _agree(a: Tensor, b: Tensor) -> bool:
