@@ -10,7 +10,8 @@ the other device, `numpy()`. What makes the host wait is counted as a sync: read
 device that is not pinned and non-blocking, results whose size depends on values, a check of a factorisation. Every
 operation that computes or copies is a launch; views and empty tensors are none. A captured graph refuses what CUDA's
 capture refuses, keeps no memory but its own, and its replay is one launch. What no process recovers from ends the
-device: a capture that failed, an index out of range. Not modelled: streams, rounding, atomics, how much memory there is.
+device: a capture that failed, an index out of range. A factorisation of what is no number is no failure. Not modelled:
+streams, rounding, atomics, how much memory there is.
 """
 
 from __future__ import annotations

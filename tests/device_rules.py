@@ -60,6 +60,12 @@ def _draws(func: Any) -> bool:
     return torch.Tag.nondeterministic_seeded in func.tags
 
 
+def _factored(matrix: torch.Tensor, lower: torch.Tensor, failed: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what an accelerator makes of matrices: no factor at all, or one of no numbers that it calls a success."""
+    failed = torch.where(matrix.tril().isnan().flatten(-2).any(-1), 0, failed)
+    return torch.where(failed[..., None, None] > 0, torch.nan, lower), failed
+
+
 class Rules(TorchDispatchMode):
     """Every operation, below autograd."""
 
@@ -143,6 +149,8 @@ class Rules(TorchDispatchMode):
             except IndexError:
                 self._end_out_of_range(args, name)
                 raise
+        if name == "linalg_cholesky_ex":
+            found = _factored(own[0][0], *found)
         if self.device.capturing is not None:
             self.device.capturing.record(func, *own, found)
         if name in ("_local_scalar_dense", "equal", "is_nonzero"):

@@ -13,8 +13,9 @@ from subprocess import PIPE
 import numpy as np
 import pandas as pd
 import pytest
+from device import Device
 
-from benchmarks import curves, estimator_worlds, estimators, svi_steps
+from benchmarks import curves, estimator_worlds, estimators, gpu, svi_steps
 from benchmarks.annotators import METHODS as ANNOTATOR_METHODS, recovered
 from benchmarks.bradley_terry import METHODS
 from benchmarks.end_to_end import JOBS
@@ -337,3 +338,21 @@ def test_lengths_at_equal_coverage_do_not_reward_what_covers_too_little():
     assert found["length"] == pytest.approx(0.5)
     assert found["coverage"] < 0.4
     assert (found["fair"], found["fair_error"]) == pytest.approx((1.0, 0.0))
+
+
+# -------------------------------------------------------------------------------------------------- an accelerator
+
+
+def test_a_step_on_an_accelerator_moves_what_a_step_on_the_cpu_does(monkeypatch):
+    monkeypatch.setattr(gpu, "STEPS", 2)
+    _, here = gpu.step(2000, "cpu")
+    with Device() as device:
+        _, moved = gpu.step(2000, "cuda")
+    assert device.launches["graph replay"] > 0
+    assert here / 4 < moved < 4 * here  # what is worked out once counts once
+
+
+def test_what_a_step_asks_of_an_accelerator_is_told():
+    told = gpu.asked().splitlines()
+    assert len(told) == 5
+    assert all(int(line.split("|")[2]) < 20 for line in told[2:])

@@ -242,6 +242,35 @@ def test_a_table_that_does_not_fit_passes_through(data):
     np.testing.assert_allclose(parts.draws["utility"], whole.draws["utility"], atol=1e-6)
 
 
+def test_what_torch_keeps_for_other_tensors_is_room(device):
+    before = devices.room("cuda")
+    device.reserved = device.free - 1  # a fit before this one took it, and gave it back
+    assert devices.room("cuda") == before
+
+
+def test_what_the_device_has_no_room_for_is_told(data, monkeypatch):
+    def full(*_):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total of 79 GiB")
+
+    monkeypatch.setattr(View, "log_joint", full)
+    told = r"too small for this fit \(CUDA out of memory. Tried to allocate 2.00 GiB\); use device='cpu'"
+    with Device(), pytest.raises(FitError, match=told):
+        prefdensity.fit("davidson", data, device="cuda", **QUICK)
+
+
+def test_a_checkpoint_is_that_of_a_device(data, tmp_path, monkeypatch):
+    asked = QUICK | {"method": "svi", "checkpoint": tmp_path / "fit.npz"}
+
+    def stop(run, *_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(svi.Run, "_end_stage", stop)
+        assert prefdensity.fit("davidson", data, device="cpu", **asked | {"max_steps": 1000}).status.interrupted
+    with Device(), pytest.raises(FitError, match="belongs to another fit .*device"):
+        prefdensity.fit("davidson", data, device="cuda", **asked)
+
+
 @pytest.mark.parametrize(("cells", "place"), [(9, "cuda"), (10, "cpu")])
 def test_a_device_is_taken_for_many_distinct_comparisons(cells, place, device, monkeypatch):
     view, _ = view_of("bradley_terry", rows=200)  # far fewer of them are distinct
@@ -257,7 +286,30 @@ def test_passes_on_a_device_are_larger(device):
     assert len(on(view).chunks(many.to("cuda"))) == 1
 
 
-# --- where there is none
+# --- several devices, and none
+
+
+REFUSED = {
+    "cuda:1": "the last CUDA device here is 'cuda:0'",
+    "cudas": "is unknown",
+    "cuda:x": "is unknown",
+    "mps": "is",
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_device_that_is_not_there_is_named(name, device):
+    with pytest.raises(FitError, match=f"device='{name}'.* {REFUSED[name]}"):
+        devices.require_device(name)
+    devices.require_device("cuda:0")
+
+
+def test_what_is_drawn_on_a_device_hangs_on_its_seed_and_leaves_its_generator_alone(device):
+    view, _ = view_of("davidson")
+    there, before = on(view), device.default.get_state()
+    one, other = (there.prior(3, seed=4) for _ in range(2))
+    assert torch.equal(one.cpu(), other.cpu())
+    assert torch.equal(device.default.get_state(), before)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")

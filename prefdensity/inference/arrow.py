@@ -24,7 +24,17 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from prefdensity.inference.precision import ACROSS, FLAT, SPECTRAL, Dense, Gaussian, Precision, as_slice, flattest
+from prefdensity.inference.precision import (
+    ACROSS,
+    FLAT,
+    SPECTRAL,
+    Dense,
+    Gaussian,
+    Precision,
+    as_slice,
+    cholesky,
+    flattest,
+)
 
 Index = Tensor | slice
 _Parts = tuple[Index, Tensor, Index, Tensor, Tensor, Tensor]
@@ -123,13 +133,13 @@ class Arrow:
         blocks, corner = self.blocks.clone(), self.corner.clone()
         blocks.diagonal(dim1=-2, dim2=-1).add_(damping)
         corner.diagonal().add_(damping)
-        lower, failed = torch.linalg.cholesky_ex(blocks)
+        lower, failed = cholesky(blocks)
         whitened = torch.linalg.solve_triangular(lower, self.border, upper=False)
         flat = whitened.flatten(0, 1)
         for rows in torch.arange(len(corner)).chunk(4):  # Cholesky reads the lower triangle only
             here, ahead = slice(int(rows[0]), int(rows[-1]) + 1), slice(0, int(rows[-1]) + 1)
             corner[here, ahead] -= flat[:, here].T @ flat[:, ahead]
-        schur, broken = torch.linalg.cholesky_ex(corner)
+        schur, broken = cholesky(corner)
         if failed.any() | broken.any():
             return None
         diagonal = torch.empty(self.dimension, dtype=corner.dtype, device=corner.device)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from prefdensity.inference.curvature import dense_hessian, local_curvature
 from prefdensity.inference.mode import first_guess
-from prefdensity.inference.precision import Dense
+from prefdensity.inference.precision import Dense, cholesky
 from prefdensity.inference.prior import Given, Prior, bending, log_prior
 from prefdensity.inference.view import View
 
@@ -134,10 +134,10 @@ def climb(batch: Batch, z: Tensor, tables: Tensor, free: Tensor, held: tuple[int
 def _steps(precision: Tensor, slope: Tensor, free: Tensor) -> Tensor:
     """Return Newton steps [row, free] up slopes [row, free], the curvature damped until it is positive definite."""
     inner = precision[:, free[:, None], free[None]]
-    lower, failed = torch.linalg.cholesky_ex(inner)
+    lower, failed = cholesky(inner)
     damping = 1e-6 * inner.diagonal(dim1=-2, dim2=-1).abs().amax(-1)
     while failed.any():
-        inner = inner + (damping * (failed > 0))[:, None, None] * torch.eye(len(free), device=inner.device).to(inner)
+        inner = inner + (damping * failed)[:, None, None] * torch.eye(len(free), device=inner.device).to(inner)
         damping = 4 * damping
-        lower, failed = torch.linalg.cholesky_ex(inner)
+        lower, failed = cholesky(inner)
     return torch.cholesky_solve(slope[..., None], lower)[..., 0]

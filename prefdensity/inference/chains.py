@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from prefdensity.inference.nuts import Array, StepSize, Trajectories
+from prefdensity.inference.precision import cholesky
 from prefdensity.inference.traced import Function, captured
 from prefdensity.inference.view import View
 from prefdensity.programs.running import environment
@@ -207,7 +208,7 @@ class _Density:
             spread = (len(own) * own.var(0, correction=0) + _KNOWN) / (len(own) + _KNOWN)
             learned = frame * spread.sqrt().to(frame)
             if len(own) >= 10 * own.shape[1]:
-                lower, failed = torch.linalg.cholesky_ex(torch.cov(here.T))
+                lower, failed = cholesky(torch.cov(here.T))
                 learned = learned if failed else lower
             self.frames[k] = here.mean(0), learned
 

@@ -64,8 +64,8 @@ class Checkpoint:
             raise FitError(f"checkpoint {self.path} cannot be read ({error}); delete it to start afresh") from error
         if str(arrays.get("key")) != self.key:
             raise FitError(
-                f"checkpoint {self.path} belongs to another fit (other data, program, seed or settings); delete it "
-                "or choose another path"
+                f"checkpoint {self.path} belongs to another fit (other data, program, seed, settings or device); "
+                "delete it or choose another path"
             )
         missing = [name for name in self.needed if name not in arrays]
         if missing:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -19,10 +22,15 @@ def require_device(device: str) -> None:
     FitError
         Saying which there are.
     """
-    if device not in ("auto", "cpu") and not device.startswith("cuda"):
-        raise FitError(f"device={device!r} is unknown; use 'cpu', 'cuda' or 'auto'")
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise FitError("device='cuda' was asked for, and torch finds no CUDA device here; use device='cpu'")
+    if device in ("auto", "cpu"):
+        return
+    if not isinstance(device, str) or not re.fullmatch(r"cuda(:\d+)?", device):
+        raise FitError(f"device={device!r} is unknown; use 'cpu', 'cuda', 'cuda:1' or 'auto'")
+    if not torch.cuda.is_available():
+        raise FitError(f"device={device!r} was asked for, and torch finds no CUDA device here; use device='cpu'")
+    index, count = device.partition(":")[2], torch.cuda.device_count()
+    if index and int(index) >= count:
+        raise FitError(f"device={device!r} was asked for, and the last CUDA device here is 'cuda:{count - 1}'")
 
 
 def device_for(device: str, cells: int) -> str:
@@ -33,5 +41,24 @@ def device_for(device: str, cells: int) -> str:
 
 
 def room(place: str) -> int:
-    """Return the free bytes of a device; the host takes what it is given."""
-    return torch.cuda.mem_get_info(place)[0] if place.startswith("cuda") else sys.maxsize
+    """Return the free bytes of a device, and those that torch keeps for tensors to come; the host takes any table."""
+    if not place.startswith("cuda"):
+        return sys.maxsize
+    kept = torch.cuda.memory_reserved(place) - torch.cuda.memory_allocated(place)
+    return int(torch.cuda.mem_get_info(place)[0] + kept)
+
+
+@contextmanager
+def within_memory() -> Iterator[None]:
+    """Say of what does not fit on a device what would help.
+
+    Raises
+    ------
+    FitError
+        Where torch finds no memory there.
+    """
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError as error:
+        what = str(error).split(". GPU")[0]
+        raise FitError(f"the memory of the device is too small for this fit ({what}); use device='cpu'") from error

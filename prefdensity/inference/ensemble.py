@@ -98,7 +98,9 @@ class _Modes:
         climber = randomised(self.view, seed) if k else Climber(self.view, fixed=self.view.hyper)
         start = starts(climber, 1, seed)[0]
         mode = self._descended(climber, start, seed) if self.settings.batch else climber.climb(start, left=self.left)
-        self.found.append(Mode(parallel.from_first(mode.z), mode.value, mode.converged, mode.iterations))
+        self.found.append(
+            Mode(parallel.from_first(mode.z).to(mode.z.device), mode.value, mode.converged, mode.iterations)
+        )
         self.checkpoint.hold(self._arrays())
         self.report("modes", k + 1, self.settings.restarts)
         return self.found[k]

@@ -51,6 +51,7 @@ _STEPS = ("restarts", "guide", "max_steps", "batch")  # what is kept where rows 
 
 @torch.inference_mode(False)
 @torch.enable_grad()  # also for a caller who has switched gradients off
+@devices.within_memory()
 def fit(
     program: str | Path | Program | Layer, data: Comparisons | Choices, *,
     method: str = "auto", draws: int = 1000, seed: int = 0, device: str = "auto", restarts: int | None = None,

@@ -195,7 +195,7 @@ class Krylov:
             return 0.0, 0.0, False
         each = len(diagonal) * (vectors[:, 0] ** 2 * values.log()).sum(-1)
         error = 0.5 * float(each.std()) / _PROBES**0.5
-        return -0.5 * float(diagonal.log().sum() + each.mean()), error, True
+        return -0.5 * (float(diagonal.log().sum()) + float(each.mean())), error, True
 
     @cached_property
     def _short(self) -> Krylov:
@@ -279,22 +279,27 @@ class Krylov:
                 product -= beta[-1][:, None] * basis[-2]
             count, last = len(alpha), min(_PRODUCTS, start.shape[-1])
             if count >= last or (count >= 4 and count % max(1, count // 8) == 0):  # decompositions cost more and more
-                values, vectors = torch.linalg.eigh(_tridiagonal(alpha, beta).double())
+                values, vectors = _ritz(alpha, beta)
                 weight = torch.einsum("rkm,rm,rm->rk", vectors, function(values.clamp_min(1e-300)), vectors[:, 0])
                 tail = weight[:, -max(2, count // 4) :].norm(dim=-1) / weight.norm(dim=-1)
                 if float(tail.max()) < _SETTLED[start.dtype] or count >= last:
                     break
             beta.append(product.norm(dim=-1).clamp_min(torch.finfo(start.dtype).tiny))
             basis.append(product / beta[-1][:, None])
-        out = torch.zeros_like(start)
+        out, weight = torch.zeros_like(start), size[:, None] * weight.to(size)
         for k, vector in enumerate(basis):
-            out += (size * weight[:, k].to(size))[:, None] * vector
+            out += weight[:, k, None] * vector
         return out, (values, vectors)
 
 
-def _tridiagonal(alpha: list[Tensor], beta: list[Tensor]) -> Tensor:
-    out = torch.diag_embed(torch.stack(alpha, -1))
-    if beta:
-        side = torch.stack(beta, -1)
+def _ritz(alpha: list[Tensor], beta: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """Return the values [row, m] and vectors [row, m, m] of T_m, on the CPU.
+
+    An accelerator takes many times as long for a few small matrices, one after the other.
+    """
+    diagonal, *beside = (torch.stack(each, -1).double().cpu() for each in (alpha, beta) if each)
+    out = torch.diag_embed(diagonal)
+    for side in beside:
         out += torch.diag_embed(side, 1) + torch.diag_embed(side, -1)
-    return out
+    values, vectors = torch.linalg.eigh(out)
+    return values, vectors

@@ -131,6 +131,7 @@ def bootstrap(data: Comparisons, replicates: int, *, by: str = "comparison", see
     return np.asarray(times[:, data.annotator] * data.count)
 
 
+@devices.within_memory()
 def fit_many(
     program: str | Program | Layer,
     data: Comparisons,
@@ -270,7 +271,7 @@ def _posterior(
         log_q=checked.log_q.cpu().numpy(),
         status=FitStatus(
             "laplace", approximation.converged, "Gaussian at the posterior mode, one of a batch", seed, 0.0, 0,
-            math.nan, device=view.device.type, **checked.facts,
+            math.nan, device=str(view.device), **checked.facts,
         ),
         n_comparisons=float(batch.counts[table].sum()),
         fitted=view.program,

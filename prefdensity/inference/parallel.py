@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, distributed
+from torch.utils._pytree import tree_map
 
 from prefdensity.errors import FitError
 from prefdensity.inference.view import View
@@ -33,10 +34,13 @@ def is_first() -> bool:
 
 
 def from_first(value: Any) -> Any:
-    """Return the value that the first process has."""
+    """Return the value that the first process has; where there are several, tensors on the CPU.
+
+    Every process may have a device of its own.
+    """
     if processes() == 1:
         return value
-    box = [value]
+    box = [tree_map(lambda each: each.cpu() if isinstance(each, Tensor) else each, value)]
     distributed.broadcast_object_list(box)
     return box[0]
 
@@ -58,11 +62,17 @@ def shared(view: View) -> View:
     Raises
     ------
     FitError
-        For a program with ratings, which cannot be shared.
+        For a program with ratings, which cannot be shared, and where the processes cannot add up what is on a device.
     """
     count = processes()
     if count == 1:
         return view
+    place, joined = view.device.type, distributed.get_backend_config()
+    if f"{place}:" not in joined:
+        raise FitError(
+            f"the processes were joined by {joined}, which adds up nothing on {place}; join them by "
+            "init_process_group('cpu:gloo,cuda:nccl')"
+        )
     if view.cells.ratings is not None:
         raise FitError(f"{view.program.name} uses ratings, which {count} processes cannot share; fit it in one process")
     return _SharedView(view.program, share(view.cells, distributed.get_rank(), count, view.n_types > 1))

@@ -195,7 +195,7 @@ class Dense:
     def _root(self, damping: float) -> Tensor | None:
         damped = self.matrix.clone()
         damped.diagonal().add_(damping)
-        lower, failed = torch.linalg.cholesky_ex(damped)
+        lower, failed = cholesky(damped)
         return None if failed else lower
 
     def largest_diagonal(self) -> float:
@@ -218,12 +218,21 @@ class Dense:
         return Axes(*_axes(self.matrix, FLAT))
 
 
+def cholesky(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the Cholesky factors of matrices [..., size, size], and which of these have none [...].
+
+    An accelerator does not say so of entries that are no numbers (PyTorch's issue 64818): its factor shows it.
+    """
+    lower, failed = torch.linalg.cholesky_ex(matrix)
+    return lower, (failed > 0) | lower.diagonal(dim1=-2, dim2=-1).isnan().any(-1)
+
+
 def factor(precision: Tensor, floor: float = FLAT) -> Tensor:
     """Return F [dimension, dimension] with F F^T = precision^-1.
 
     Directions of curvature below `floor` (a saddle, a rotation that changes nothing) get that of a unit prior.
     """
-    lower, failed = torch.linalg.cholesky_ex(precision)
+    lower, failed = cholesky(precision)
     return _inverse(lower) if not failed and float(told_by(lower)[0]) > floor else _axes(precision, floor)[0]
 
 

@@ -17,7 +17,7 @@ from prefdensity.inference.climber import Climber
 from prefdensity.inference.guide import LOG_2PI
 from prefdensity.inference.mode import Mode
 from prefdensity.inference.nested import FIRST, Point
-from prefdensity.inference.precision import FLAT, Dense, Gaussian, Triangle, gaussian_of, told_by
+from prefdensity.inference.precision import FLAT, Dense, Gaussian, Triangle, cholesky, gaussian_of, told_by
 from prefdensity.inference.prior import bending, likeliest
 from prefdensity.inference.view import View
 
@@ -170,7 +170,7 @@ class _Inner:
     def __init__(self, top: Summits, free: Tensor, held: Tensor) -> None:
         self.precision = top.precision[:, free[:, None], free[None]]
         self.cross = top.precision[:, free[:, None], held[None]]
-        self.lower, failed = torch.linalg.cholesky_ex(self.precision)
+        self.lower, failed = cholesky(self.precision)
         self.slope = -torch.cholesky_solve(self.cross, self.lower)
         told = torch.stack(
             [top.value, top.converged.to(top.value), failed.to(top.value), *told_by(self.lower).unbind(-1)]

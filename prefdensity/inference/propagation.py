@@ -30,7 +30,7 @@ from prefdensity.inference.curvature import Block, LocalCurvature, matrix_of
 from prefdensity.inference.felt import PASS
 from prefdensity.inference.guide import LOG_2PI
 from prefdensity.inference.leaves import Leaf, derivatives_of
-from prefdensity.inference.precision import Free, Triangle
+from prefdensity.inference.precision import Free, Triangle, cholesky
 from prefdensity.inference.prior import Given
 from prefdensity.inference.terms import Laws, Terms, pairs, times
 from prefdensity.inference.view import View
@@ -39,6 +39,7 @@ _ROUNDS, _SETTLED = 40, 1e-4  # rounds at most; nats, and standard deviations of
 _DAMPED, _HALF = 8, 0.5  # rounds from which on approximations move by so much of the way
 # Gauss and Hermite's nodes along what all comparisons share, which is known better than margins.
 _OTHERS = 5
+_MATRICES = 2**14  # whose axes are found together: an accelerator's libraries refuse more than twice as many
 _LEAST = 1e-6  # curvature of a comparison's approximation to begin with
 # The trapezoidal rule, whose error falls exponentially with the distance of nodes for what is analytic (Trefethen and
 # Weideman 2014, SIAM Review 56, 385-458): that distance at most, in standard deviations of the cavity and in those that
@@ -109,7 +110,7 @@ class _ByCoordinates:
 
     def __call__(self, terms: Terms) -> tuple[Tensor, Tensor, float] | None:
         prior, free = self.prior, self.prior.free
-        lower, failed = torch.linalg.cholesky_ex(prior.precision_with(terms))
+        lower, failed = cholesky(prior.precision_with(terms))
         if failed:
             return None
         by_all = prior.pull.new_zeros(free.size)
@@ -238,7 +239,8 @@ class Propagation:
     def _at_mode(self, felt: Tensor) -> Terms:
         """Return the parabolas that touch log likelihoods at what is felt [felt, comparison], none upside down."""
         slope, curved = self._bent(felt)
-        values, vectors = torch.linalg.eigh(-curved)
+        found = [torch.linalg.eigh(some) for some in (-curved).split(_MATRICES)]
+        values, vectors = (torch.cat(each) for each in zip(*found, strict=True))
         precision = (vectors * values.clamp_min(_LEAST).unsqueeze(-2)) @ vectors.mT
         return Terms(precision, slope + times(precision, felt))
 

@@ -37,7 +37,8 @@ def by_svi(view: View, settings: Settings, report: Report) -> Answer:
     from a mode given some of them, and coordinates are independent, or if they are few as dependent as there.
     """
     parallel.require_same(settings.key)
-    checkpoint = Checkpoint(settings.checkpoint, settings.key)
+    # what generators of one device say, those of another cannot go on with
+    checkpoint = Checkpoint(settings.checkpoint, settings.key | {"device": view.device.type})
     saved = parallel.from_first(checkpoint.load())
     batches = Batches(view, settings.batch, settings.seed, settings.place) if settings.batch else None
     kind = settings.guide or _kind(view, batches, settings)
@@ -46,7 +47,7 @@ def by_svi(view: View, settings: Settings, report: Report) -> Answer:
     elif batches is not None:
         base, frame = _frames_of_some(batches, settings, report)
     else:
-        base, frame = parallel.from_first(_frames(view, settings, kind, report))
+        base, frame = (each.to(view.device) for each in parallel.from_first(_frames(view, settings, kind, report)))
     guide = Guide.start(base, frame, "mean_field" if frame.dim() == 2 else kind)
     run = svi.Run(batches or _whole(view, settings), guide, settings.seed)
     if saved is not None:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from prefdensity.inference.precision import cholesky
+
 _SURE = 1e-12  # variance of a margin that nothing can change, such as that of two answers with the same features
 
 
@@ -54,7 +56,7 @@ class Laws:
     def without(self, terms: Terms) -> Laws | None:
         """Return the laws without the terms: the cavities; None where one is no law."""
         precision = self.precision - terms.precision
-        lower, failed = torch.linalg.cholesky_ex(precision)
+        lower, failed = cholesky(precision)
         if bool(failed.any()):
             return None
         pull = times(self.precision, self.mean) - terms.pull

@@ -60,7 +60,7 @@ class _Recorder(TorchDispatchMode):
         """Return what `function` does with the example."""
         for k, each in enumerate(example):
             self._name(each, self.graph.placeholder(f"x{k}"), moving=True)
-        with self:
+        with torch.autograd.set_multithreading_enabled(False), self:  # an accelerator's gradients have a thread
             found = function(*example)
         self.graph.output(tuple(self._node(each) for each in found))
         self.graph.eliminate_dead_code()

@@ -29,7 +29,7 @@ from prefdensity.inference.felt import PASS
 from prefdensity.inference.guide import LOG_2PI
 from prefdensity.inference.mixture import Joint, Mixture
 from prefdensity.inference.mode import first_guess
-from prefdensity.inference.precision import Dense, Free, Gaussian, Triangle, steepened, told_by
+from prefdensity.inference.precision import Dense, Free, Gaussian, Triangle, cholesky, steepened, told_by
 from prefdensity.inference.prior import Prior, bending, log_prior
 from prefdensity.inference.view import View
 
@@ -182,7 +182,7 @@ def best(expected: Expected, here: _Place, precision: Tensor) -> Best:
         back = 0.0 if last is None else turn.share_of(last)
         aim = turn.target if last is None else turn.target - back * (turn.target - last.target)
         mixed = aim if size == 1.0 else (1 - size) * precision + size * aim
-        lower, failed = torch.linalg.cholesky_ex(mixed)
+        lower, failed = cholesky(mixed)
         there = None
         if not failed:
             step = torch.cholesky_solve(here.gradient[free, None], lower)[:, 0]
@@ -335,7 +335,7 @@ def _start(
     inner = spread.inner() if isinstance(spread, Joint) and not expected.free.all else None
     known = inner.lower @ inner.lower.mT if isinstance(inner, Triangle) else expected.at_mode(base)
     precision = known + more
-    lower, failed = torch.linalg.cholesky_ex(precision)
+    lower, failed = cholesky(precision)
     if failed:  # noise that is mixed in has no curvature to speak of somewhere
         precision = steepened(precision)
         lower = torch.linalg.cholesky(precision)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from prefdensity.errors import FitError
 from prefdensity.inference.answer import Answer, Settings
 from prefdensity.inference.curvature import dense_hessian
-from prefdensity.inference.devices import device_for, require_device
+from prefdensity.inference.devices import device_for, require_device, within_memory
 from prefdensity.inference.methods import infer
 from prefdensity.inference.precision import factor
 from prefdensity.inference.reported import sites_at
@@ -42,6 +42,7 @@ MOST_LABELLED, MOST_HIDDEN = 5000, 1000
 _STEPS, _SETTLED = 30, 1e-3  # of a refit; twice the nats left to climb before its last step
 
 
+@within_memory()
 def fit_judge(
     program: str | Path | Program | Layer, judged: Judged, *, method: str = "auto", draws: int = 500, seed: int = 0,
     labelled: int = MOST_LABELLED, hidden: int = MOST_HIDDEN, scale: Scale | None = None, max_steps: int = 10_000,

@@ -138,7 +138,9 @@ def _seeded(seed: int | None, device: torch.device) -> Iterator[None]:
     with torch.random.fork_rng(beside, device_type=device.type if beside else "cuda"):
         torch.default_generator.manual_seed(seed)
         for each in beside:
-            torch.get_device_module(each).manual_seed(seed)
+            of = torch.get_device_module(each)
+            with of.device(each):  # a seed is that of the current device
+                of.manual_seed(seed)
         yield
 
 
