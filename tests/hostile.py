@@ -221,7 +221,9 @@ def other_tables() -> list[Case]:
         for column in ("answer", "item", "who"):
             frame = ranks.copy()
             frame.at[1, column] = value
-            bad = rf"column '{column}' is empty in row 2|row 2 of column '{column}' (is blank|holds)"
+            bad = (
+                rf"column '{column}' .* is empty in 1 rows, first in row 2|row 2 of column '{column}' (is blank|holds)"
+            )
             ways = {"rankings": Choices.from_rankings, "best-worst": Choices.from_best_worst}
             cases += [
                 case(f"{way}: {column} {name}", lambda _, f=frame, r=way_: r(f, answer="answer", annotator="who"), bad)
@@ -232,7 +234,7 @@ def other_tables() -> list[Case]:
             frame.at[1, column] = value
             cases.append(case(
                 f"ratings: {column} {name}", lambda _, f=frame: with_ratings(votes, f, annotator="who"),
-                rf"'{column}' is empty in row 2|row 2 .*'{column}'|'rating' does not hold numbers",
+                rf"'{column}' .* is empty in 1 rows, first in row 2|row 2 .*'{column}'|'rating' does not hold numbers",
             ))  # fmt: skip
         units = pd.DataFrame(
             {"w1": [0.0, 1.0], "w2": [1, 1], "label": 0.5, "preference": "a", "site": "s"}, dtype=object

@@ -85,7 +85,11 @@ def test_ratings_of_two_levels_and_raters_who_compared_nothing():
 BAD = [
     (lambda f: f.drop(columns="rating"), {}, "ratings has no column 'rating'"),
     (lambda f: f.iloc[:0], {}, "has no rows"),
-    (lambda f: f.assign(rating=[None, *f["rating"][1:]]), {}, "row 1 has no value in 'rating'"),
+    (
+        lambda f: f.assign(rating=[None, *f["rating"][1:]]),
+        {},
+        "column 'rating' .rating. is empty in 1 rows, first in row 1; fill them, or drop",
+    ),
     (lambda f: f, {"levels": (1, 2)}, "which is not among"),
     (lambda f: f.assign(rating=3), {}, "two or more different levels"),
     (lambda f: f.assign(item="new"), {}, "'item' holds 'new', an item that was never compared"),

@@ -14,12 +14,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from prefdensity.data import pair_names, pairings, quantities
+from prefdensity.data.cell_lists import RANK, listed_items, spelled, unpacked
 from prefdensity.data.columns import empty, listed, numbers, shown
 from prefdensity.data.layout import Layout, listing
-from prefdensity.data.nesting import parsed, with_columns
+from prefdensity.data.missing import drop_missing
+from prefdensity.data.nesting import with_columns
 from prefdensity.data.pairings import Given, Turned
 from prefdensity.data.rankings import finished
 from prefdensity.errors import DataError
+from prefdensity.words import counted
 
 _NO_ITEM = {  # names of columns that describe a row: none is taken for an item unasked
     "id", "index", "row", "count", "freq", "frequency", "n", "votes", "weight", "weights", "judge", "annotator", "age",
@@ -28,7 +31,7 @@ _NO_ITEM = {  # names of columns that describe a row: none is taken for an item 
 }  # fmt: skip
 _IN_BRACKETS = re.compile(r"(.*\S)\s*\[([^\[\]]+)\]\s*")
 _PICKED = {"best": "best", "worst": "worst", "1": "best", "-1": "worst", "0": None, "most": "best", "least": "worst"}
-ANSWER, RANK, PICK = pairings.ROW, "rank in the row", "pick in the row"
+ANSWER, PICK = pairings.ROW, "pick in the row"
 
 
 def long(frame: pd.DataFrame, layout: Layout, given: Given, source: str, notes: list[str]) -> Turned:
@@ -40,7 +43,8 @@ def long(frame: pd.DataFrame, layout: Layout, given: Given, source: str, notes: 
         raise DataError("rank=... is for rankings and pick=... for best-worst answers; name one of them")
     require(frame, item, "item", source)
     keys = [str(each) for each in listing(layout.answer)]
-    frame = with_columns(frame, {ANSWER: _joined(frame, keys, source)}) if len(keys) > 1 else frame
+    frame = _of_answers(frame, keys, layout, source, notes)
+    frame = with_columns(frame, {ANSWER: _joined(frame, keys)}) if len(keys) > 1 else frame
     name = ANSWER if len(keys) > 1 else keys[0]
     if layout.pick is not None:
         frame = with_columns(frame, {str(layout.pick): _picks(frame[str(layout.pick)], source)})
@@ -62,11 +66,14 @@ def require(frame: pd.DataFrame, name: str, role: str, source: str) -> None:
         raise DataError(f"{source} has no column {name!r} (asked for as {role}); it has {listed(frame.columns)}")
 
 
-def _joined(frame: pd.DataFrame, keys: list[str], source: str) -> pd.Series:
+def _of_answers(frame: pd.DataFrame, keys: list[str], layout: Layout, source: str, notes: list[str]) -> pd.DataFrame:
+    """Return the rows that belong to an answer; refuse the others unless they are to be dropped."""
     for key in keys:
-        if empty(frame[key]).any():
-            row = int(frame.index[int(empty(frame[key]).argmax())]) + 1
-            raise DataError(f"{source}: column {key!r} is empty in row {row}; every row belongs to an answer")
+        require(frame, key, "answer", source)
+    return drop_missing(frame, {key: key for key in keys}, layout.missing or "error", source, notes)
+
+
+def _joined(frame: pd.DataFrame, keys: list[str]) -> pd.Series:
     whole = frame[keys[0]].astype(str)
     for key in keys[1:]:
         whole = whole + " / " + frame[key].astype(str)
@@ -86,7 +93,6 @@ def _picks(values: pd.Series, source: str) -> pd.Series:
     return texts.str.casefold().map(_PICKED).astype(object).where(~none, None)
 
 
-_ABOVE, _LISTED = ("->", "→", "≻", ">"), (";", "|", ",")  # between the better and the worse, and between items
 _TRUTH = {word: value for value, words in ((1, ("true", "yes")), (0, ("false", "no"))) for each in words
           for word in (each, each.capitalize(), each.upper())}  # fmt: skip
 
@@ -123,10 +129,10 @@ def best_of_shown(frame: pd.DataFrame, layout: Layout, given: Given, source: str
         raise DataError("answers in one row need the columns of the items shown=... and of the best one, best=...")
     columns = [str(name) for name in layout.shown]
     if len(columns) == 1:
-        frame, columns = _unpacked(_listed(frame, columns[0], notes), columns[0], "item shown", notes)
+        frame, columns = unpacked(listed_items(frame, columns[0], notes), columns[0], "item shown", notes)
     if len(columns) < 2:
         raise DataError(f"shown=... names one column, {columns[0]!r}; a choice is among two or more")
-    frame = _with_ends(_numbered(frame, layout, source), layout, source, notes)
+    frame = _with_ends(_numbered(frame, layout, source, notes), layout, source, notes)
     members = frame[columns].astype(object)
     ends = {"best": str(layout.best)} | ({"worst": str(layout.worst)} if layout.worst is not None else {})
     picked = {word: _place(frame, members, name, source, notes) for word, name in ends.items()}
@@ -141,30 +147,6 @@ def best_of_shown(frame: pd.DataFrame, layout: Layout, given: Given, source: str
         return finished(table, layout, given, (ANSWER, "item of it", PICK), source, notes, "best_worst")
     table = with_columns(table, {RANK: np.where(table[PICK] == "best", 1.0, np.nan)})
     return finished(table, layout, given, (ANSWER, "item of it", RANK), source, notes, "rankings")
-
-
-def _listed(frame: pd.DataFrame, name: str, notes: list[str]) -> pd.DataFrame:
-    """Return the frame with lists of items in the place of texts that list them, as in elm; fir; oak."""
-    cells = [cell for cell in frame[name] if isinstance(cell, str) and not isinstance(parsed(cell), list)]
-    sign = next((each for each in _LISTED if any(each in cell for cell in cells)), None)
-    if sign is None:
-        return frame
-    notes.append(f"{name} lists items with {sign!r} between them")
-    parts = [[item.strip() for item in cell.split(sign)] if isinstance(cell, str) else cell for cell in frame[name]]
-    return with_columns(frame, {name: pd.Series(parts, index=frame.index, dtype=object)})
-
-
-def _unpacked(frame: pd.DataFrame, name: str, called: str, notes: list[str]) -> tuple[pd.DataFrame, list[str]]:
-    """Return columns for the entries of a column of lists; the column itself where its cells are none."""
-    lists = [parsed(cell) for cell in frame[name]]
-    if not any(isinstance(cell, list | tuple | np.ndarray) for cell in lists):
-        return frame, [name]
-    entries = [list(cell) if isinstance(cell, list | tuple | np.ndarray) else [] for cell in lists]
-    longest = max(map(len, entries))
-    columns = [f"{called} {place}" for place in range(1, longest + 1)]
-    filled = [[*each, *[None] * (longest - len(each))] for each in entries]
-    notes.append(f"{name} holds lists of items")
-    return with_columns(frame, {c: [row[k] for row in filled] for k, c in enumerate(columns)}), columns
 
 
 def _with_ends(frame: pd.DataFrame, layout: Layout, source: str, notes: list[str]) -> pd.DataFrame:
@@ -185,11 +167,13 @@ def _with_ends(frame: pd.DataFrame, layout: Layout, source: str, notes: list[str
     return frame
 
 
-def _numbered(frame: pd.DataFrame, layout: Layout, source: str) -> pd.DataFrame:
+def _numbered(frame: pd.DataFrame, layout: Layout, source: str, notes: list[str]) -> pd.DataFrame:
     """Return the frame with the answer that each row is: its own columns for that, or its number."""
     if layout.answer is None:
         return with_columns(frame, {ANSWER: [f"row {row + 1}" for row in frame.index]})
-    joined = _joined(frame, [str(each) for each in listing(layout.answer)], source)
+    keys = [str(each) for each in listing(layout.answer)]
+    frame = _of_answers(frame, keys, layout, source, notes)
+    joined = _joined(frame, keys)
     twice = joined.duplicated()
     if twice.any():
         raise DataError(
@@ -229,12 +213,13 @@ def _labels(values: pd.Series) -> list[str | None]:
 
 def in_order(frame: pd.DataFrame, layout: Layout, given: Given, source: str, notes: list[str]) -> Turned:
     """One row for each answer: items in columns, the best first; empty cells end the ranking."""
-    frame = _numbered(frame, layout, source)
+    frame = _numbered(frame, layout, source, notes)
     columns = [str(name) for name in layout.ranked]
     if len(columns) == 1:
-        frame, columns = _unpacked(frame, columns[0], "place", notes)
+        frame, columns = unpacked(frame, columns[0], "place", notes)
+    frame = _answered(frame, columns, layout, source, notes)
     if len(columns) == 1:
-        frame = _spelled(frame, columns[0], notes)
+        frame = spelled(frame, columns[0], notes)
         return finished(frame, layout, given, (ANSWER, "item of it", RANK), source, notes, "rankings")
     parts = []
     for place, name in enumerate(columns, 1):
@@ -244,20 +229,17 @@ def in_order(frame: pd.DataFrame, layout: Layout, given: Given, source: str, not
     return finished(table, layout, given, (ANSWER, "item of it", RANK), source, notes, "rankings")
 
 
-def _spelled(frame: pd.DataFrame, name: str, notes: list[str]) -> pd.DataFrame:
-    """Return a row for each item of rankings that are spelled in one cell: elm > fir = oak, or elm, fir, oak."""
-    rows, found, ranks = [], [], []
-    cells = [str(cell) for none, cell in zip(empty(frame[name]), frame[name], strict=True) if not none]
-    sign = next((each for each in (*_ABOVE, *_LISTED) if any(each in cell for cell in cells)), ">")
-    if sign in _LISTED:
-        notes.append(f"{name} lists items with {sign!r} between them, read as the best first")
-    for row, (none, cell) in enumerate(zip(empty(frame[name]), frame[name], strict=True)):
-        for rank, tied in enumerate([] if none else str(cell).split(sign), 1):
-            for item in tied.split("=") if sign in _ABOVE else [tied]:
-                rows.append(row)
-                found.append(item.strip())
-                ranks.append(float(rank))
-    return with_columns(frame.iloc[rows], {"item of it": found, RANK: ranks})
+def _answered(frame: pd.DataFrame, columns: list[str], layout: Layout, source: str, notes: list[str]) -> pd.DataFrame:
+    """Return the rows of which some cell says something; refuse the others unless they are to be dropped."""
+    none = np.logical_and.reduce([empty(frame[name]) for name in columns])
+    if none.any() and layout.missing != "drop":
+        raise DataError(
+            f"{source}: {counted(int(none.sum()), 'answer')} with nothing but empty cells, first in row "
+            f"{int(frame.index[int(none.argmax())]) + 1}; drop such rows with missing='drop'"
+        )
+    if none.any():
+        notes.append(f"{counted(int(none.sum()), 'answer')} with nothing but empty cells dropped on request")
+    return frame[~none]
 
 
 def wide(frame: pd.DataFrame, layout: Layout, given: Given, source: str, notes: list[str]) -> Turned:
@@ -277,7 +259,7 @@ def wide(frame: pd.DataFrame, layout: Layout, given: Given, source: str, notes: 
     if layout.wide in ("rank", "score"):
         read = quantities.scores if layout.wide == "score" else _ranks
         frame = with_columns(frame, {name: read(frame[name], layout, source) for name in columns})
-    frame = _numbered(frame, layout, source)
+    frame = _answered(_numbered(frame, layout, source, notes), columns, layout, source, notes)
     parts = [
         with_columns(frame.drop(columns=columns), {"item of it": name, "cell of it": frame[name]}) for name in columns
     ]

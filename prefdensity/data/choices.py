@@ -8,7 +8,7 @@ from a set of two.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -18,8 +18,11 @@ import pandas as pd
 from prefdensity.data.columns import EXACT, empty, encode_labels, feature_table, listed, numbers
 from prefdensity.data.comparisons import Comparisons
 from prefdensity.data.declared import Column, Held, Table
+from prefdensity.data.missing import that_tell, whole_answers
 from prefdensity.data.named import columns_of, read_attributes, read_named, require_free
 from prefdensity.errors import DataError
+
+_SKIPPED = "; answers that somebody skipped are dropped with missing='drop'"
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -124,6 +127,7 @@ class Choices(Table):
         numbers: Sequence[str] | Mapping[str, str] = (),
         item_features: pd.DataFrame | None = None,
         attributes: Mapping[str, pd.DataFrame] | None = None,
+        missing: str = "error",
         source: str = "data frame",
     ) -> Choices:
         """Read rankings in long form: one row for each item of each answer, rank 1 the best.
@@ -145,6 +149,9 @@ class Choices(Table):
             Numeric frame indexed by item label.
         attributes
             What is known of items, annotators and other labels. This and the two before as in `Comparisons.from_frame`.
+        missing
+            "error", or "drop": rows with an empty answer, answers with an empty item, annotator, context, or column of
+            `groups` or `numbers`, and answers without any rank are dropped and counted in `notes`.
         source
             Shown in errors.
 
@@ -153,8 +160,9 @@ class Choices(Table):
         DataError
             Naming the column and the answer: ties, gaps, items twice, fewer than two items, no rank at all.
         """
-        table = _Table.read(frame, [answer, item, rank], (annotator, context), (groups, numbers), item_features, source)
-        ranks = _ranks(frame, rank, source)
+        asked = (annotator, context), (groups, numbers), item_features, missing, source
+        table = _Table.read(frame, [answer, item, rank], {"a rank": lambda said: ~empty(said)}, *asked)
+        ranks = _ranks(table.frame, rank, source)
         sets: list[NDArray[np.int64]] = []
         best: list[int] = []
         origin: list[int] = []
@@ -182,6 +190,7 @@ class Choices(Table):
         numbers: Sequence[str] | Mapping[str, str] = (),
         item_features: pd.DataFrame | None = None,
         attributes: Mapping[str, pd.DataFrame] | None = None,
+        missing: str = "error",
         source: str = "data frame",
     ) -> Choices:
         """Read best-worst (MaxDiff) answers in long form: one row for each item of each set.
@@ -194,8 +203,11 @@ class Choices(Table):
         DataError
             Naming the column and the answer that has not exactly one best and one other worst item.
         """
-        table = _Table.read(frame, [answer, item, pick], (annotator, context), (groups, numbers), item_features, source)
-        words = frame[pick].astype(object).where(~empty(frame[pick]), None).to_numpy()
+        asked = (annotator, context), (groups, numbers), item_features, missing, source
+        told = {word: lambda said, word=word: (said == word).to_numpy(bool) for word in ("best", "worst")}
+        table = _Table.read(frame, [answer, item, pick], told, *asked)
+        said = table.frame[pick]
+        words = said.astype(object).where(~empty(said), None).to_numpy()
         unknown = sorted({str(word) for word in words if word is not None and word not in ("best", "worst")})
         if unknown:
             raise DataError(f"{source}: column {pick!r} holds {unknown[0]!r}; it takes 'best', 'worst' or nothing")
@@ -205,7 +217,10 @@ class Choices(Table):
             for word, found in ends.items():
                 at = rows[words[rows] == word]
                 if len(at) != 1:
-                    raise DataError(f"{source}: answer {name!r} names {len(at)} items {word!r} in {pick!r}, not one")
+                    skipped = "" if len(at) else _SKIPPED
+                    raise DataError(
+                        f"{source}: answer {name!r} names {len(at)} items {word!r} in {pick!r}, not one{skipped}"
+                    )
                 found.append(int(table.item[at[0]]))
             sets.append(np.sort(table.item[rows]))
         return table.choices(sets, ends["best"], ends["worst"], list(range(len(sets))), attributes)
@@ -248,23 +263,28 @@ class Choices(Table):
 class _Table:
     """A long frame with its vocabulary: rows of each answer, item codes, and columns that are alike in each answer."""
 
+    frame: pd.DataFrame
     items: tuple[str, ...]
     item: NDArray[np.int64]
     alike: tuple[Held, ...]
     answers: list[tuple[str, NDArray[np.int64]]]
     features: dict[str, Any]
     source: str
+    notes: list[str]
 
     @classmethod
     def read(
         cls,
         frame: pd.DataFrame,
         columns: list[str],
+        told: Mapping[str, Callable[[pd.Series], NDArray[np.bool_]]],
         asked: tuple[str | None, str | None],
         named: tuple[Sequence[str] | Mapping[str, str], Sequence[str] | Mapping[str, str]],
         item_features: pd.DataFrame | None,
+        missing: str,
         source: str,
     ) -> _Table:
+        """Return what a frame holds; `told` finds in the last of its columns what every answer says somewhere."""
         groups, figures = columns_of("groups", named[0]), columns_of("numbers", named[1])
         require_free(groups | figures)
         groups |= {name: column for name, column in zip(("annotator", "context"), asked, strict=True) if column}
@@ -273,7 +293,11 @@ class _Table:
                 raise DataError(f"{source} has no column {column!r}; it has {listed(frame.columns)}")
         if len(frame) == 0:
             raise DataError(f"{source} has no rows; at least one answer is needed")
+        notes: list[str] = []
         frame = frame.reset_index(drop=True)
+        frame = whole_answers(frame, columns[0], {"item": columns[1]} | groups | figures, missing, source, notes)
+        told_by = {what: tells(frame[columns[2]]) for what, tells in told.items()}
+        frame = that_tell(frame, columns[0], told_by, missing, source, notes)
         items, (item,) = encode_labels(frame, (columns[1],), source)
         names, (answer,) = encode_labels(frame, (columns[0],), source)
         alike = read_named(frame, groups, figures, source)
@@ -284,7 +308,7 @@ class _Table:
         features = {}
         if item_features is not None:
             features = dict(zip(("feature_names", "item_features"), feature_table(item_features, items), strict=True))
-        return cls(items, item, alike, list(zip(names, rows, strict=True)), features, source)
+        return cls(frame, items, item, alike, list(zip(names, rows, strict=True)), features, source, notes)
 
     def choices(
         self,
@@ -312,7 +336,7 @@ class _Table:
             **self.features,
         )
         more, notes = read_attributes(attributes or {}, data.vocabularies(), self.source)
-        return replace(data, more=(*data.more, *more), notes=notes)
+        return replace(data, more=(*data.more, *more), notes=(*self.notes, *notes))
 
 
 def _ragged(parts: Sequence[NDArray[np.int64]]) -> NDArray[np.object_]:
@@ -341,19 +365,18 @@ def _require_set(
 def _ranks(frame: pd.DataFrame, rank: str, source: str) -> NDArray[np.float64]:
     """Return ranks [row], NaN where there is none."""
     expected = "ranks, whole numbers from 1, or nothing for items that came after all ranked ones"
-    ranks = frame[rank].reset_index(drop=True)
 
     def whole(x: NDArray[np.float64]) -> NDArray[np.bool_]:
         return (x >= 1) & (x == np.round(x)) & (x < EXACT)
 
-    return numbers(ranks, source, valid=whole, expected=expected, blank=True)
+    return numbers(frame[rank], source, valid=whole, expected=expected, blank=True)
 
 
 def _require_ranks(given: NDArray[np.float64], name: str, rank: str, source: str) -> int:
     """Return how many items are ranked; refuse ties and gaps."""
     ranked = np.sort(given[~np.isnan(given)])
     if len(ranked) == 0:
-        raise DataError(f"{source}: answer {name!r} ranks nothing in {rank!r}")
+        raise DataError(f"{source}: answer {name!r} ranks nothing in {rank!r}{_SKIPPED}")
     if not np.array_equal(ranked, np.arange(1, len(ranked) + 1)):
         kind = "two items of one rank" if len(np.unique(ranked)) < len(ranked) else "a gap"
         raise DataError(

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from prefdensity.data.columns import empty, numbers, require_columns, shown
+from prefdensity.data.columns import numbers, require_columns, shown
 from prefdensity.data.declared import MIRRORED, NEGATED, Column, Held
 from prefdensity.data.strengths import split_signed
 from prefdensity.errors import DataError
@@ -82,29 +82,6 @@ def _way_into(held: Any, name: str) -> str:
     if isinstance(first, Mapping) and {"content", "value"} & set(first):
         return "messages as answers with texts='items'"
     return f"each of its entries as '{name}[]'"
-
-
-def drop_missing(
-    frame: pd.DataFrame, required: Mapping[str, str], missing: str, source: str, notes: list[str]
-) -> pd.DataFrame:
-    """Return the rows that have an entry in every required column (of each role); refuse, or drop, the others."""
-    if missing not in ("error", "drop"):
-        raise DataError(f"missing={missing!r} is unknown; use 'error' or 'drop'")
-    gone = np.zeros(len(frame), bool)
-    for role, column in required.items():
-        values = frame[column]
-        here = values.isna().to_numpy() if role == "outcome" else empty(values)  # a blank outcome may be translated
-        if missing == "error" and here.any():
-            raise DataError(
-                f"{source}: column {column!r} ({role}) is empty in {int(here.sum())} rows, first in row "
-                f"{int(here.argmax()) + 1}; fill them, or drop such rows with missing='drop'"
-                + (", or say what an empty cell means, as in labels={'': 'tie'}" if role == "outcome" else "")
-            )
-        gone |= here
-    if gone.any():
-        notes.append(f"{int(gone.sum())} rows with an empty {', '.join(required)} dropped on request")
-        frame = frame[~gone]
-    return frame
 
 
 def kept_pairs(

@@ -13,6 +13,7 @@ from prefdensity.data import texts
 from prefdensity.data.columns import listed, numbers, shown
 from prefdensity.data.comparison_columns import TIE, A, B, require_both_signs
 from prefdensity.data.layout import Layout, listing
+from prefdensity.data.missing import drop_missing
 from prefdensity.data.nesting import with_columns
 from prefdensity.data.pairings import DEPENDENT, ROW, Given, Turned, by_winner
 from prefdensity.data.spelling import meaning, with_empty_words
@@ -251,7 +252,8 @@ def by_score(frame: pd.DataFrame, layout: Layout, given: Given, source: str, not
             f"scores of {score!r} are compared within a question or an annotator; name its column with context=... or "
             "annotator=..."
         )
-    frame = frame.reset_index(drop=True)
+    roles = {"item": item, **{str(name): str(name) for name in together}}
+    frame = drop_missing(frame, roles, layout.missing or "error", source, notes)
     value = scores(frame[score], layout, source)
     rated = with_columns(frame, {"score of it": value, "row of it": np.arange(len(frame))})
     if np.isnan(value).any():

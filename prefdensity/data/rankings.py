@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from prefdensity.data.columns import EXACT, numbers
 from prefdensity.data.layout import Layout
+from prefdensity.data.missing import drop_missing, whole_answers
+from prefdensity.data.named import columns_of
 from prefdensity.data.nesting import with_columns
 from prefdensity.data.pairings import DEPENDENT, Given, Turned
 from prefdensity.errors import DataError
@@ -36,11 +38,18 @@ def finished(
     if senseless:
         raise DataError(f"{senseless[0]}=... is for comparisons of two, and these are answers about more")
     answer, item, said = columns
+    named = {name: given[name] for name in ("annotator", "context", "groups", "numbers", "missing") if name in given}
+    missing = named.get("missing", "error")
+    if layout.as_pairs:  # which are dropped by themselves
+        frame = drop_missing(frame, {"answer": answer}, missing, source, notes)
+    else:
+        roles = {name: str(given[name]) for name in ("annotator", "context") if name in given}
+        more = columns_of("groups", given.get("groups", ())) | columns_of("numbers", given.get("numbers", ()))
+        frame = whole_answers(frame, answer, {"item": item} | roles | more, missing, source, notes)
     frame = _repeated(frame.reset_index(drop=True), layout, answer, source)
     frame = _tidied(frame, layout, (answer, item, said), kind, source, notes)
     if layout.as_pairs:
         return _implied(frame, layout, given, (answer, item, said), notes, kind)
-    named = {name: given[name] for name in ("annotator", "context", "groups", "numbers") if name in given}
     role = "rank" if kind == "rankings" else "pick"
     return frame, {"answer": answer, "item": item, role: said} | named, kind
 

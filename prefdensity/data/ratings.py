@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from prefdensity.data.columns import empty, encode_labels, listed, shown
+from prefdensity.data.columns import encode_labels, listed, shown
 from prefdensity.data.comparisons import Comparisons, of_two
+from prefdensity.data.missing import drop_missing
 from prefdensity.data.rating_table import Ratings
 from prefdensity.errors import DataError
 
@@ -25,6 +26,7 @@ def with_ratings(
     rating: str = "rating",
     annotator: str | None = None,
     levels: Sequence[Any] | None = None,
+    missing: str = "error",
     source: str = "ratings",
 ) -> Comparisons:
     """Return `data` with ratings of its items beside the comparisons, for programs with the layer `ratings`.
@@ -40,6 +42,8 @@ def with_ratings(
     levels
         The scale, worst first; default the numbers found, sorted. Levels nobody used must be listed to count, and so
         must words, whose order nobody knows.
+    missing
+        "error", or "drop": rows with an empty item, rating or annotator are dropped and counted in the notes.
     source
         Shown in errors.
 
@@ -54,18 +58,20 @@ def with_ratings(
             raise DataError(f"{source} has no column {column!r}; it has {listed(frame.columns)}")
     if len(frame) == 0:
         raise DataError(f"{source} has no rows; at least one rating is needed")
-    frame = frame.reset_index(drop=True)
+    notes: list[str] = []
+    needed = {"item": item, "rating": rating} | ({"annotator": annotator} if annotator else {})
+    frame = drop_missing(frame.reset_index(drop=True), needed, missing, source, notes)
+    if not len(frame):
+        raise DataError(f"{source}: no row is left: {', '.join(notes)}")
     scale, level = _graded(frame[rating], levels, source)
     data, who = (data, None) if annotator is None else _joined(data, frame, annotator, source)
-    return replace(data, ratings=Ratings(scale, _items(frame, item, data.items, source), level, who))
+    ratings = Ratings(scale, _items(frame, item, data.items, source), level, who)
+    return replace(data, ratings=ratings, notes=(*data.notes, *(f"ratings: {note}" for note in notes)))
 
 
 def _graded(values: pd.Series, levels: Sequence[Any] | None, source: str) -> tuple[tuple[Any, ...], NDArray[np.int64]]:
     """Return the scale, worst first, and the place of each value on it."""
     rating = str(values.name)
-    none = empty(values)
-    if none.any():
-        raise DataError(f"{source}: row {int(none.argmax()) + 1} has no value in {rating!r}")
     scale = _found_scale(values, rating, source) if levels is None else tuple(levels)
     if any(each is None or (isinstance(each, float) and not math.isfinite(each)) for each in scale):
         raise DataError(f"{source}: a scale has levels that say something, and {rating!r} has {scale}")
@@ -73,8 +79,9 @@ def _graded(values: pd.Series, levels: Sequence[Any] | None, source: str) -> tup
         raise DataError(f"{source}: a scale needs two or more different levels, and {rating!r} has {scale}")
     off = ~values.isin(scale)
     if off.any():
-        row = int(off.argmax())
-        raise DataError(f"{source}: row {row + 1} has {shown(values[row])} in {rating!r}, which is not among {scale}")
+        place = int(off.to_numpy().argmax())
+        row, value = int(values.index[place]) + 1, shown(values.iloc[place])
+        raise DataError(f"{source}: row {row} has {value} in {rating!r}, which is not among {scale}")
     return scale, values.map({value: k for k, value in enumerate(scale)}).to_numpy(np.int64)
 
 

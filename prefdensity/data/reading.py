@@ -12,7 +12,6 @@ import pandas as pd
 from prefdensity.data.columns import column_names, encode_labels, numbers, require_columns
 from prefdensity.data.comparison_columns import (
     COLUMNS,
-    drop_missing,
     first_codes,
     kept_pairs,
     outcome_codes,
@@ -21,6 +20,7 @@ from prefdensity.data.comparison_columns import (
     require_sides,
     signed_columns,
 )
+from prefdensity.data.missing import drop_missing
 from prefdensity.data.named import columns_of, read_named, require_free
 from prefdensity.data.nesting import with_columns
 from prefdensity.data.spelling import with_empty_words
