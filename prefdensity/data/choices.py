@@ -150,8 +150,8 @@ class Choices(Table):
         attributes
             What is known of items, annotators and other labels. This and the two before as in `Comparisons.from_frame`.
         missing
-            "error", or "drop": rows with an empty answer, answers with an empty item, annotator, context, or column of
-            `groups` or `numbers`, and answers without any rank are dropped and counted in `notes`.
+            "error", or "drop": rows of no answer, answers with an empty item, annotator, context or column of `groups`
+            or `numbers` in any row, and answers without a rank are dropped, and counted in `notes`.
         source
             Shown in errors.
 
@@ -170,10 +170,10 @@ class Choices(Table):
             given = ranks[rows]
             order = table.item[rows][np.argsort(np.where(np.isnan(given), np.inf, given), kind="stable")]
             ranked = _require_ranks(given, name, rank, source)
-            for place in range(min(ranked, len(order) - 1)):
-                sets.append(np.sort(order[place:]))
-                best.append(int(order[place]))
-                origin.append(k)
+            told = range(min(ranked, len(order) - 1))
+            sets += [np.sort(order[place:]) for place in told]
+            best += [int(order[place]) for place in told]
+            origin += [k for _ in told]
         return table.choices(sets, best, None, origin, attributes)
 
     @classmethod
