@@ -132,8 +132,7 @@ class Choices(Table):
     ) -> Choices:
         """Read rankings in long form: one row for each item of each answer, rank 1 the best.
 
-        Items with an empty rank were in the set and came after all ranked ones: a top-k list. With rank 1 alone the
-        answer is a choice of the best.
+        Items with an empty rank came after all ranked ones: a top-k list, or with rank 1 alone a choice of the best.
 
         Parameters
         ----------
