@@ -99,7 +99,7 @@ class Lent:
             raise RuntimeError("a captured graph reads memory that was given back since")
         dtype, *place = self.like
         storage = torch.UntypedStorage._new_with_weak_ptr(self.memory.cdata)
-        return torch.empty(0, dtype=dtype).set_(storage, *place)
+        return torch.empty(0, dtype=dtype, device="cpu").set_(storage, *place)
 
 
 def _is_dense(each: Any) -> bool:

@@ -13,6 +13,7 @@ from prefdensity.data import simulate
 from prefdensity.errors import FitError
 from prefdensity.inference import devices, svi
 from prefdensity.inference.guide import Guide
+from prefdensity.inference.streamed import Streamed
 from prefdensity.inference.traced import captured, traced
 from prefdensity.inference.view import View
 
@@ -240,6 +241,16 @@ def test_a_table_that_does_not_fit_passes_through(data):
     with Device(free=40_000):
         parts = prefdensity.fit("davidson", data, device="cuda", **asked)
     np.testing.assert_allclose(parts.draws["utility"], whole.draws["utility"], atol=1e-6)
+
+
+def test_what_all_parts_of_a_table_read_goes_to_the_device_once(device):
+    view, _ = view_of("linear+davidson")
+    streamed, z = Streamed(view, "cuda", 3), vectors(view, 2, scale=0.5)
+    device.clear()
+    found = streamed.value_and_slope(z)
+    assert device.syncs.total() == 3  # z goes there, value and slope come back: what a part has of its own is pinned
+    for one, other in zip(found, view.value_and_slope(z), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
 
 
 def test_what_torch_keeps_for_other_tensors_is_room(device):

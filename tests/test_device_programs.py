@@ -1,9 +1,11 @@
 """Every program on a device takes the way that it takes on the CPU, by every method, and seldom waits for it."""
 
 import numpy as np
+import pyro
+import pyro.distributions as dist
 import pytest
 import torch
-from contract import COMPOSITIONS, suited, view_of
+from contract import COMPOSITIONS, suited, table, view_of
 from device import Device
 
 import prefdensity
@@ -17,6 +19,8 @@ from prefdensity.inference.locality import confirmed
 from prefdensity.inference.mode import first_guess
 from prefdensity.inference.types_curvature import types_curvature
 from prefdensity.inference.view import View
+from prefdensity.programs.compose import compose
+from prefdensity.programs.layers import layer
 from prefdensity.programs.listing import names
 
 SLOW = pytest.mark.slow
@@ -72,6 +76,23 @@ def test_what_torch_refuses_is_told_where_it_is_about_the_device(said):
         return
     with pytest.raises(RuntimeError, match=said):
         confirmed(view, Refused, first_guess(view), "")
+
+
+@layer("margin", needs=["annotator"])
+def with_a_partner(margin, data):
+    """Everybody leans as somebody else does: in a world of one annotator there is no such one."""
+    with pyro.plate("annotator", data.n_annotators, dim=-1):
+        lean = pyro.sample("lean", dist.Normal(0.0, 1.0))
+    return margin + data.of("annotator", lean[torch.tensor([1, 2, 3, 0])])
+
+
+@pytest.mark.parametrize("method", ["map", pytest.param("laplace", marks=SLOW)])
+def test_a_layer_that_counts_on_everybody_else_is_found_out_where_that_ends_nothing(method):
+    program, data = compose("davidson", with_a_partner), table(outcomes=("a", "b", "tie"))
+    here = prefdensity.fit(program, data, method=method, draws=100, progress=False)
+    with Device():
+        there = prefdensity.fit(program, data, method=method, draws=100, device="cuda", progress=False)
+    np.testing.assert_allclose(there.point["lean"], here.point["lean"], atol=1e-6)
 
 
 @pytest.mark.parametrize("name", [pytest.param(each, marks=[SLOW] * ("types" in each)) for each in WAITS])

@@ -41,8 +41,10 @@ def confirmed(view: View, kind: type[Found], z: Tensor, otherwise: str) -> Found
     if name not in view.memo:
         view.memo[name], view.memo["spread"] = None, otherwise
         try:
-            found, few = kind(view), _sample(view)
-            if agrees(found if few is view else kind(few), few, z):
+            few = _sample(view)
+            apart = None if few is view else kind(few)
+            found = kind(view)
+            if agrees(apart or found, few, z.to(few.device)):
                 view.memo[name], view.memo["spread"] = found, ""
         except UNTOLD as error:
             if isinstance(error, RuntimeError) and _is_of_device(error):
@@ -65,14 +67,16 @@ def _sentence(error: Exception) -> str:
 
 
 def _sample(view: View) -> View:
-    """Return a view of a few cells, spread over all; the view itself where it has no more.
+    """Return a view of a few cells, spread over all, on the CPU; the view itself where it has no more.
 
-    Locality is a property of the program, not of the data.
+    Locality is a property of the program, not of the data. A layer that counts on everybody else looks for somebody who
+    is not there: on the CPU that is an error, and ends an accelerator.
     """
-    step = -(-len(view.cells) // EXACT)
-    if step < 2 or not view.cells.pairwise:
-        return view
-    return View(view.program, view.cells.take(torch.arange(0, len(view.cells), step, device=view.device)))
+    cells, step = view.cells, -(-len(view.cells) // EXACT)
+    if step > 1 and cells.pairwise:
+        cells = cells.take(torch.arange(0, len(cells), step, device=view.device))
+    here = cells.to("cpu")
+    return view if here is view.cells else View(view.program, here)
 
 
 def agrees(curvature: Curvature, view: View, z: Tensor) -> bool:

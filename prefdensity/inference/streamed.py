@@ -39,9 +39,12 @@ class Streamed(View):
             raise FitError(f"the table does not fit on {place} in {processes()} processes; use more of them")
         super().__init__(view.program, view.cells)
         self.place = place
-        whole = [share(self._step_cells, k, parts, view.n_types > 1) for k in range(parts)]
+        # what all parts read, such as features, goes there once
+        self.known = self._step_cells.head(1).to(place)
+        whole = [share(self._step_cells, k, parts, view.n_types > 1).columns() for k in range(parts)]
         # what is pinned is copied while the host goes on
-        self.parts = [part.each(Tensor.pin_memory) if torch.cuda.is_available() else part for part in whole]
+        pinned = Tensor.pin_memory if torch.cuda.is_available() else Tensor.detach
+        self.parts = [{key: pinned(held) for key, held in part.items()} for part in whole]
 
     @property
     def _terms(self) -> int:
@@ -52,7 +55,8 @@ class Streamed(View):
         there = z.detach().to(self.place)
         value, slope = torch.zeros(len(z), dtype=torch.float64, device=self.place), torch.zeros_like(there)
         for part in self.parts:
-            cells = part.each(lambda values: values.to(self.place, non_blocking=True))
+            moved = {key: held.to(self.place, non_blocking=True) for key, held in part.items()}
+            cells = self.known.with_columns(moved)
             for k, one in enumerate(there.split(1)):
                 here, steep = self._one_pass(one, cells)
                 value[k] += here[0]

@@ -47,7 +47,7 @@ def _of_scalars(view: View) -> dict[str, Tensor]:
     Scalars come before the tables that they shape, so that one draw of each table serves all.
     """
     try:
-        return _drawn(view, first_alone(view.cells))
+        return _drawn(view, first_alone(view.cells).to("cpu"))  # see `locality._sample`
     except UNTOLD:  # a layer that counts on everybody else
         return _drawn(view, view.cells.head(1))
 
@@ -58,4 +58,4 @@ def _drawn(view: View, cells: Cells) -> dict[str, Tensor]:
     tables = {name: met[name]["value"] for name in view.sites if name not in names}
     fixed = {name: value.expand(_DRAWS, *value.shape[1:]) for name, value in tables.items()}
     drawn = run(view.program, cells, fixed, _DRAWS, seed=0).met
-    return {name: view.sites[name].transform.inv(drawn[name]["value"]).flatten() for name in names}
+    return {name: view.sites[name].transform.inv(drawn[name]["value"].to(view.device)).flatten() for name in names}
