@@ -10,7 +10,7 @@ from device import Device
 
 import prefdensity
 from prefdensity.data import simulate
-from prefdensity.errors import FitError
+from prefdensity.errors import FitError, PrefDensityError
 from prefdensity.inference import devices, svi
 from prefdensity.inference.guide import Guide
 from prefdensity.inference.streamed import Streamed
@@ -313,6 +313,13 @@ def test_a_device_that_is_not_there_is_named(name, device):
     with pytest.raises(FitError, match=f"device='{name}'.* {REFUSED[name]}"):
         devices.require_device(name)
     devices.require_device("cuda:0")
+
+
+@pytest.mark.parametrize("place", ["cpu", "cuda"])
+def test_a_default_device_is_not_guessed_at(place, data, device):
+    said = "torch's default device is 'cuda:0'.* call torch.set_default_device.'cpu'"
+    with torch.device("cuda:0"), pytest.raises(PrefDensityError, match=said):
+        prefdensity.fit("davidson", data, device=place, **QUICK)
 
 
 def test_what_is_drawn_on_a_device_hangs_on_its_seed_and_leaves_its_generator_alone(device):

@@ -16,7 +16,7 @@ from prefdensity.data.choices import Choices
 from prefdensity.data.comparisons import OUTCOMES, Comparisons
 from prefdensity.data.declared import ROW, Column, Held, Table, exchanged, said, same_key
 from prefdensity.data.grades import mirror
-from prefdensity.errors import DataError
+from prefdensity.errors import DataError, PrefDensityError
 from prefdensity.programs.cells import CODED, Cells, RatingCells, contrasts, outside
 from prefdensity.programs.standardised import standardised
 
@@ -144,6 +144,14 @@ class _Tensors:
     """Arrays as tensors of one dtype."""
 
     dtype: torch.dtype
+
+    def __post_init__(self) -> None:
+        usual = torch.get_default_device()
+        if usual.type != "cpu":  # half of what is made would be there
+            raise PrefDensityError(
+                f"torch's default device is {str(usual)!r}, and prefdensity says itself what is where: call "
+                f"torch.set_default_device('cpu'), and ask for device={str(usual)!r}"
+            )
 
     def reals(self, values: Any) -> Tensor:
         return torch.tensor(values, dtype=self.dtype)
