@@ -87,6 +87,21 @@ def test_reward_loss_is_the_packages_own(tmp_path, tokenizer):
     assert float(loss) == pytest.approx(float(vr_margin_loss(d, g, away, g_away, lambda_=0.5).total), abs=1e-6)
 
 
+NETWORKS = {dpo: {"model": lambda: causal(0), "ref_model": lambda: causal(1)}, scored: {"model": lambda: scorer(0)}}
+
+
+@pytest.mark.parametrize("make", NETWORKS, ids=["dpo", "reward"])
+def test_probabilities_near_one_are_not_rounded_to_it_where_networks_are_of_half_precision(make, tmp_path):
+    near = {"chosen_preference": [0.9, 0.6, 0.7, 0.9993], "rejected_preference": [0.1, 0.4, 0.3, 0.0007]}
+
+    def loss(dtype):
+        networks = {name: network().to(dtype) for name, network in NETWORKS[make].items()}
+        return float(first_loss(make(tmp_path, data=rows(**near), **networks)))
+
+    exact, rough = loss(torch.float32), loss(torch.bfloat16)
+    assert rough == pytest.approx(exact, abs=0.1)
+
+
 @pytest.mark.parametrize("make", [dpo, scored])
 def test_two_steps_train(make, tmp_path):
     trainer = make(tmp_path)

@@ -165,6 +165,8 @@ class _VarianceReduced:
 
     def _margin_loss(self, margin: Tensor, auxiliary: Tensor, weight: Tensor | None) -> Tensor:
         """Return the loss of margins [2 * row], labelled then fresh, and note its terms."""
+        # as on a card, networks may compute in half precision, in which a probability of .999 is 1
+        margin = margin.to(torch.promote_types(margin.dtype, torch.float32))
         (d, away), (g, g_away) = margin.chunk(2), auxiliary.to(margin).chunk(2)
         own, other = (None, None) if weight is None else weight.to(margin).chunk(2)
         if self._covariances is not None:
@@ -204,7 +206,9 @@ class _VarianceReduced:
         self._metrics = {mode: defaultdict(list) for mode in metrics}
         try:
             self.model.eval()
-            with torch.random.fork_rng(), torch.enable_grad():
+            place = self.accelerator.device  # of several cards no other draws
+            beside = [] if place.type == "cpu" else [place]
+            with torch.random.fork_rng(beside, device_type=place.type if beside else "cuda"), torch.enable_grad():
                 for batch in self.get_train_dataloader():  # type: ignore[attr-defined]
                     self.compute_loss(self.model, self._prepare_inputs(batch))  # type: ignore[attr-defined]
                     seen += len(batch[_AUXILIARY]) // 2 * self.accelerator.num_processes
