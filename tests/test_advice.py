@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -14,8 +15,10 @@ from prefdensity import layer
 from prefdensity.checking.causes import RULES, suits
 from prefdensity.checking.remedies import remedies
 from prefdensity.data import simulate
+from prefdensity.data.comparisons import Comparisons
 from prefdensity.errors import ProgramError
 from prefdensity.inference.view import View
+from prefdensity.programs.loading import load_program
 from prefdensity.programs.mends import FINDINGS, Mend
 from prefdensity.programs.shelf import find
 from prefdensity.programs.suitability import suit
@@ -152,3 +155,13 @@ def test_only_what_can_be_done_is_advised():
     assert cause.advice.startswith("Read intervals as too short")
     words = " ".join(rule.otherwise for rule in RULES).lower()
     assert not any(undoable in words for undoable in ("show every", "record ", "ask ", "collect"))
+
+
+def test_labels_of_which_there_is_one_are_warned_of():
+    frame = pd.DataFrame({"item_a": list("xyxz"), "item_b": list("yzzx"), "outcome": list("abab"), "cat": "only"})
+    data = Comparisons.from_frame(frame.assign(annotator="Ann"), groups=["cat"])
+    for name, need in (("tastes(by='cat')", "'cat', and all is of one, 'only'"),
+                       ("reliability", "'annotator', and all is of one, 'Ann'")):  # fmt: skip
+        (said,) = suit(load_program(f"bradley_terry+{name}"), data)
+        assert f"reads {need}: what is its own cannot be told from what is common to all" in said
+    assert suit(load_program("bradley_terry"), data) == []

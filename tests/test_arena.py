@@ -1,9 +1,12 @@
 """Tables of arenas: who stood left, who judged, and what both bad means."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from test_formats import ARENA_33K, ARENA_55K, ARENA_140K, triples
+from typer.testing import CliRunner
 
+from prefdensity.cli.main import app
 from prefdensity.data.readers import read
 from prefdensity.errors import DataError
 
@@ -29,6 +32,39 @@ def test_arena_knows_the_left_side_and_who_judged():
     session = read(ARENA_140K, format="arena", both_bad="drop")
     assert session.annotators == ("s1", "s2")
     assert any("evaluation sessions" in note for note in session.notes)
+
+
+def test_who_judged_in_an_arena_may_be_left_out(tmp_path):
+    """`annotator=None` was passed over where a format names the column."""
+    frame = ARENA_33K.astype(object)
+    frame.loc[0, "judge"] = None
+    with pytest.raises(DataError, match="or read the table without who judged: annotator=None"):
+        read(frame, format="arena", both_bad="tie")
+    data = read(frame, format="arena", both_bad="tie", annotator=None)
+    assert data.annotator is None
+    assert data.n_judgements == len(frame)
+    frame.to_json(tmp_path / "arena.jsonl", orient="records", lines=True)
+    words = ["describe", str(tmp_path / "arena.jsonl"), "--format", "arena", "--format-option", "both_bad=tie"]
+    said = CliRunner().invoke(app, words)
+    assert "or read the table without who judged: --without annotator" in said.stderr
+    said = CliRunner().invoke(app, [*words, "--without", "annotator"])
+    assert said.exit_code == 0, said.output
+    assert f"{len(frame)} judgements" in said.stdout
+    assert "annotators" not in said.stdout
+    said = CliRunner().invoke(app, [*words, "--without", "judge"])
+    assert "--without judge is unknown; use annotator or context or count or first" in said.stderr
+
+
+def test_columns_are_called_by_names_that_programs_can_write(tmp_path):
+    frame = pd.DataFrame({"item_a": ["x", "y"], "item_b": ["y", "x"], "outcome": "a", "is expert": ["no", "yes"],
+                          "when.utc": ["2024-01-01T10:00:00+02:00", "2024-01-02T10:00:00+02:00"]})  # fmt: skip
+    frame.to_csv(tmp_path / "votes.csv", index=False)
+    words = ["describe", str(tmp_path / "votes.csv")]
+    said = CliRunner().invoke(app, [*words, "--number", "when.utc"])
+    assert "as in --number when_utc=when.utc" in said.stderr
+    said = CliRunner().invoke(app, [*words, "--number", "when_utc=when.utc", "--group", "expert=is expert"])
+    assert said.exit_code == 0, said.output
+    assert "  expert        2" in said.stdout
 
 
 def test_arena_one_hot_winners():

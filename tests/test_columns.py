@@ -200,9 +200,14 @@ BAD = [
     ({"groups": ["kind"]}, {}, r"has no column 'kind' \(asked for as groups\)"),
     ({"groups": ["kind", "kind"]}, {"kind": "p"}, "names a column twice"),
     ({"groups": ["kind"], "numbers": ["kind"]}, {"kind": "p"}, "'kind' is both among groups and among numbers"),
-    ({"groups": ["type"]}, {"type": "p"}, r"cannot be called 'type', .* as in \{'my_type': 'type'\}"),
-    ({"groups": ["my kind"]}, {"my kind": "p"}, r"programs cannot call a column 'my kind'"),
+    ({"groups": ["type"]}, {"type": "p"}, r"cannot call a column 'type', .* as in groups=\{'my_type': 'type'\}"),
+    ({"groups": ["my kind"]}, {"my kind": "p"}, r"column 'my kind', .* as in groups=\{'my_kind': 'my kind'\}"),
     ({"attributes": {"annotator": pd.DataFrame({"age": [1]}, index=["z"])}}, {}, "has no labels called 'annotator'"),
+    ({"numbers": ["2. age"]}, {"2. age": 3}, r"as in numbers=\{'my_2_age': '2. age'\}"),
+    (
+        {"attributes": {"item": pd.DataFrame({"Age (y)": [1, 2]}, index=["x", "y"])}}, {},
+        r"attributes of item: programs cannot call a column 'Age \(y\)'; rename it, for example to 'Age_y'",
+    ),
     ({"attributes": {"item": pd.DataFrame({"age": [1]}, index=["x"])}}, {}, "attributes of item lacks 1 of 2 items"),
     (
         {"attributes": {"item": pd.DataFrame({"age": ["1", "old"]}, index=["x", "y"])}}, {},
@@ -225,7 +230,7 @@ def test_bad_columns_get_one_clear_sentence(arguments, columns, message):
 def test_rows_without_a_group_are_dropped_on_request_and_counted():
     frame = pd.DataFrame({"item_a": list("xyx"), "item_b": list("yxy"), "outcome": "a", "kind": ["p", None, "q"]})
     data = Comparisons.from_frame(frame, groups=["kind"], missing="drop")
-    assert data.notes == ("1 rows with an empty item_a, item_b, outcome, kind dropped on request",)
+    assert data.notes == ("1 rows with an empty kind dropped on request",)
     assert data.labels("kind") == ("p", "q")
 
 

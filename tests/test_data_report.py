@@ -96,6 +96,13 @@ def test_unknown_order_is_said(votes):
     assert "order shown   unknown" in str(report)
 
 
+def test_an_order_that_nothing_was_decided_in_is_known(votes):
+    report = describe(Comparisons.from_frame(votes.assign(outcome="tie"), ordered=True))
+    assert report.first_share is None
+    assert report.both_orders is not None
+    assert "order shown   known, but no judgement was decided" in str(report)
+
+
 def test_baseball_was_played_in_both_orders():
     report = describe(example("baseball"))
     assert report.both_orders == 1

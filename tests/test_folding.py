@@ -131,7 +131,7 @@ def test_what_is_dropped_is_counted_over_all_row_groups(tmp_path, votes):
     write(tmp_path / "votes.parquet", frame, 6)
     streamed = read(tmp_path / "votes.parquet", missing="drop", labels=labels)
     assert streamed.notes == (
-        "2 rows with an empty item_a, item_b, outcome, annotator dropped on request",
+        "2 rows with an empty annotator dropped on request",
         "6 rows with outcome 'skip' dropped on request",
     )
     assert_same(streamed, fold(Comparisons.from_frame(frame, missing="drop", labels=labels)))

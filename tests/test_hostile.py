@@ -83,7 +83,7 @@ OPTIONS = [
     (["fit", "votes.csv", "--model", "bradley_terry", "--higher", "b"], "is for --signed-strength"),
     (["describe", "gaps.csv"], "drop such rows with --missing drop"),
     (["describe", "same.csv"], "drop such rows with --drop-self-pairs"),
-    (["describe", "words.csv"], r"Translate them as in --label left=a"),
+    (["describe", "words.csv"], r"Say what each means: --label left=a if that is a win of"),
     (["describe", "votes.csv", "--label", "a=a", "--label", "a=b"], "--label says both a=a and a=b"),
     (["describe", "votes.csv", "--outcome", "who"], r"Name the right one with --outcome$"),
     (["describe", "arena.csv", "--format", "arena"], "--format-option both_bad=tie or --format-option both_bad=drop"),

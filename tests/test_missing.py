@@ -46,9 +46,8 @@ def test_an_answer_with_an_empty_cell_goes_as_a_whole_and_is_counted(table, role
     with pytest.raises(DataError, match=f"column '{column}' .* is empty in 1 rows, first in row 5; fill them, or drop"):
         read(frame, **how)
     data = read(frame, **how, missing="drop")
-    assert data.notes == ("1 answers with an empty item, round, annotator, age dropped on request",) or data.notes == (
-        "1 answers with an empty item, annotator, round, age dropped on request",
-    )
+    said = "annotator (who)" if column == "who" else column
+    assert data.notes == (f"1 answers with an empty {said} dropped on request",)
     whole = read(table().query("answer != 'q1'"), **how)
     assert data.fingerprint() == whole.fingerprint()
     with pytest.raises(DataError, match="missing='maybe' is unknown; use 'error' or"):
@@ -104,7 +103,22 @@ def test_scores_of_nobody_are_not_compared_with_one_another():
         prefdensity.read(frame, score="score", context="task")
     data = prefdensity.read(frame, score="score", context="task", missing="drop")
     assert data.n_judgements == 2
-    assert "2 rows with an empty item, task dropped on request" in data.notes
+    assert "2 rows with an empty task dropped on request" in data.notes
+
+
+def test_rows_are_counted_by_the_first_cell_that_they_lack():
+    judges, languages = ["p", None, None, "q"], [None, None, "de", "en"]
+    columns = {"item_a": list("xyzx"), "item_b": list("yzxy"), "outcome": "a", "judge": judges, "language": languages}
+    frame = pd.DataFrame(columns, dtype=object)
+    with pytest.raises(
+        DataError, match=r"drop such rows with missing='drop', or .*annotator=None \(--without annotator"
+    ):
+        prefdensity.read(frame, annotator="judge")
+    data = prefdensity.read(frame, annotator="judge", groups=["language"], missing="drop")
+    assert data.notes == (
+        "2 rows with an empty annotator (judge) dropped on request", "1 rows with an empty language dropped on request",
+    )  # fmt: skip
+    assert data.n_judgements == 1
 
 
 def test_ratings_with_empty_cells_are_dropped_and_counted():
@@ -113,7 +127,7 @@ def test_ratings_with_empty_cells_are_dropped_and_counted():
     with pytest.raises(DataError, match="ratings: column 'item' .item. is empty in 1 rows, first in row 3"):
         prefdensity.with_ratings(data, grades)
     both = prefdensity.with_ratings(data, grades, missing="drop")
-    assert both.notes[-1] == "ratings: 2 rows with an empty item, rating dropped on request"
+    assert both.notes[-1] == "ratings: 1 rows with an empty rating dropped on request"
     np.testing.assert_array_equal(both.ratings.level, [0, 1])
     one = prefdensity.with_ratings(data, grades, annotator="who", missing="drop", levels=(1, 2, 3))
     assert len(one.ratings) == 1

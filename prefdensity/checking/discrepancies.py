@@ -111,7 +111,7 @@ def leaning(name: str) -> Callable[[Residuals, Directions], Array]:
         h = d.along[name]
         matrix = r.design.pair if r.design.annotator is None else r.design.annotator
         e, v = (r.ties, r.expected.tie_v) if name == "ties" else (r.e, r.v)
-        return matrix @ (e * h) / np.sqrt((v * h**2).sum(0))
+        return matrix @ (e * h) / np.sqrt(np.maximum((v * h**2).sum(0), _LEAST))
 
     return parts
 

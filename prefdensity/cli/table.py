@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prefdensity.data.layout import COLUMN, COLUMNS, FILE, FLAG, PAIRS, VALUE, WORD, options
+from prefdensity.data.layout import COLUMN, COLUMNS, FILE, FLAG, IGNORABLE, PAIRS, VALUE, WORD, options
 from prefdensity.errors import DataError
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ _READING = "How to read FILE"
 _METAVARS = {COLUMN: "COLUMN", COLUMNS: "COLUMN", WORD: "WHAT", FLAG: None, PAIRS: "NAME=VALUE", VALUE: "VALUE",
              FILE: "FILE"}  # fmt: skip
 _NUMBERS = ("strength_centre",)
+_NAMED = ("groups", "numbers")  # columns that programs call by a name, which may be another than the column's
 _FLAGGED = {"identical": ("--drop-self-pairs", "Leave out rows that compare an item with itself; counted.", "drop")}
 _FILE = (
     "Table of judgements (csv, tsv, json, jsonl, parquet, PrefLib), several as one table, a pattern in quotes, or "
@@ -94,6 +95,7 @@ def _parameters(several: bool) -> list[inspect.Parameter]:
     attributes = _option("--attributes", "Table of what is known of labels, as in annotator=judges.csv.", "NAME=FILE")
     ties = _option("--ties", "error: the model must explain them; half: half a win each; drop.", None)
     repeats = _option("--repeats", "once: of an annotator's judgements of a pair the first counts; all: each.", None)
+    without = _option("--without", f"Read the table without this: {', '.join(IGNORABLE)}; repeatable.", "WHAT")
     same = _option("--same", "Item counted as another, as in copy=original; repeatable.", "NAME=NAME")
     return [
         _parameter("file", list[str] if several else str, inspect.Parameter.empty, file),
@@ -105,6 +107,7 @@ def _parameters(several: bool) -> list[inspect.Parameter]:
         _parameter("ties", Ties, Ties.error, ties),
         _parameter("repeats", Repeats, Repeats.all, repeats),
         _parameter("same", list[str] | None, None, same),
+        _parameter("without", list[str] | None, None, without),
     ]
 
 
@@ -140,14 +143,18 @@ def said_of(given: dict[str, Any]) -> Said:
     """Return what the options say; what was not said is left to the reader's defaults."""
     file, format, ties, repeats = (given.pop(name) for name in ("file", "format", "ties", "repeats"))
     same = _pairs("--same", given.pop("same"), "copy=original") or {}
-    said: dict[str, Any] = {}
+    said: dict[str, Any] = _without(given.pop("without"))
     for name, short, about in options():
         value = given.pop(name)
         if value in (None, False, []):
             continue
         if name in _FLAGGED:
             value = _FLAGGED[name][2]
+        if name in said:
+            raise DataError(f"--without {name} and --{name} say two things; give one")
         said[name] = _pairs(f"--{short.replace('_', '-')}", value, "left=a") if about["kind"] == PAIRS else value
+        if name in _NAMED:
+            said[name] = _renamed(value)
     if said.get("answer") and len(said["answer"]) == 1:
         said["answer"] = said["answer"][0]
     attributes = _pairs("--attributes", given.pop("attributes"), "annotator=judges.csv")
@@ -157,6 +164,23 @@ def said_of(given: dict[str, Any]) -> Said:
     said |= {name: value for name, value in given.items() if value is not None}
     source = file[0] if isinstance(file, list) and len(file) == 1 else file
     return Said(source, {"format": format, **said}, ties, repeats, same)
+
+
+def _without(names: list[str] | None) -> dict[str, None]:
+    """Return the roles that no column has."""
+    for name in names or []:
+        if name not in IGNORABLE:
+            raise DataError(f"--without {name} is unknown; use {' or '.join(IGNORABLE)}")
+    return dict.fromkeys(names or [])
+
+
+def _renamed(columns: list[str]) -> dict[str, str]:
+    """Return name -> column of columns that users name, as in country=judge.country."""
+    found = {}
+    for text in columns:
+        name, sign, column = text.partition("=")
+        found.update({name: column} if sign and name.isidentifier() else {text: text})
+    return found
 
 
 def _pairs(flag: str, given: list[str] | None, example: str) -> dict[str, str] | None:

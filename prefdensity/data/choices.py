@@ -285,7 +285,8 @@ class _Table:
     ) -> _Table:
         """Return what a frame holds; `told` finds in the last of its columns what every answer says somewhere."""
         groups, figures = columns_of("groups", named[0]), columns_of("numbers", named[1])
-        require_free(groups | figures)
+        require_free(groups, "groups")
+        require_free(figures, "numbers")
         groups |= {name: column for name, column in zip(("annotator", "context"), asked, strict=True) if column}
         for column in [*columns, *groups.values(), *figures.values()]:
             if column not in frame.columns:

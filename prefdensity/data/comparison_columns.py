@@ -150,7 +150,14 @@ def _translation(frame: pd.DataFrame, column: str, unknown: Sequence[Any], sides
     named = {str(value) for column in sides for value in frame[column].unique()}
     if any(str(value) in named for value in unknown):
         return f"They name items, so the column says who won by name: read it with winner={column!r}"
-    return f"Translate them as in labels={{{str(unknown[0])[:60]!r}: 'a'}}; others may become 'b', 'tie' or 'drop'"
+    meant = dict(zip(map(str, sides), OUTCOMES, strict=False)) | {"tie": "tie"}  # a word that is a side's own name
+    word = next((value for value in unknown if str(value) in meant), None)
+    sure = word is not None
+    word = word if sure else next((value for value in unknown if str(value).isalnum()), unknown[0])
+    return (
+        f"Say what each means: labels={{{str(word)[:60]!r}: {meant.get(str(word), 'a')!r}}}"
+        f"{'' if sure else f' if that is a win of {sides[0]!r}'}; others may be 'a', 'b', 'tie' or 'drop'"
+    )
 
 
 def require_sides(

@@ -15,6 +15,7 @@ from prefdensity.errors import DataError
 
 COLUMN, COLUMNS, WORD, FLAG, PAIRS, VALUE, FILE = "column", "columns", "word", "flag", "pairs", "value", "file"
 
+IGNORABLE = ("annotator", "context", "count", "first")  # read from a column of that name unless told not to
 Path = str | tuple[str, ...]  # a column, or columns of which the first that is not empty counts
 
 
@@ -122,8 +123,10 @@ class Layout:
         "Covariate from a column of either side, as in length=tokens_a,tokens_b: their difference over their sum.",
         short="contrast",
     )
-    groups: Any = _said(COLUMNS, "Column of further labels, such as a category; repeatable.", short="group")
-    numbers: Any = _said(COLUMNS, "Column of numbers or dates that models may read; repeatable.", short="number")
+    groups: Any = _said(
+        COLUMNS, "Column of further labels, such as a category, or NAME=COLUMN; repeatable.", short="group"
+    )
+    numbers: Any = _said(COLUMNS, "Column of numbers or dates for models, or NAME=COLUMN; repeatable.", short="number")
     item_features: Any = _said(FILE, "Table with one row per item: its label, then numbers (or .npy, .safetensors).")
     feature_labels: Any = _said(FILE, "Of item_features in an array: labels, or a table whose first column they are.")
     item_measures: Any = _said(FILE, "The same for lengths and log probabilities of a reference.")

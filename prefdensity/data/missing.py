@@ -11,6 +11,12 @@ from numpy.typing import NDArray
 from prefdensity.data.columns import empty
 from prefdensity.errors import DataError
 
+_WAYS = {  # what else may be done about empty cells
+    "outcome": ", or say what an empty cell means, as in labels={'': 'tie'}",
+    "annotator": ", or read the table without who judged: annotator=None (--without annotator)",
+    "context": ", or read the table without it: context=None (--without context)",
+}
+
 
 def drop_missing(
     frame: pd.DataFrame,
@@ -27,7 +33,7 @@ def drop_missing(
     """
     if missing not in ("error", "drop"):
         raise DataError(f"missing={missing!r} is unknown; use 'error' or 'drop'")
-    gone, what = np.zeros(len(frame), bool), "rows" if answer is None else "answers"
+    what = "rows" if answer is None else "answers"
     for role, column in required.items():
         values = frame[column]
         here = values.isna().to_numpy() if role == "outcome" else empty(values)  # a blank outcome may be translated
@@ -35,10 +41,11 @@ def drop_missing(
             raise DataError(
                 f"{source}: column {column!r} ({role}) is empty in {int(here.sum())} rows, first in row "
                 f"{int(frame.index[int(here.argmax())]) + 1}; fill them, or drop such {what} with missing='drop'"
-                + (", or say what an empty cell means, as in labels={'': 'tie'}" if role == "outcome" else "")
+                + _WAYS.get(role, "")
             )
-        gone |= here
-    return _without(frame, gone, f"with an empty {', '.join(required)}", notes, answer)
+        named = role if role == column else f"{role} ({column})"
+        frame = _without(frame, here, f"with an empty {named}", notes, answer)
+    return frame
 
 
 def whole_answers(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
@@ -38,19 +39,22 @@ def columns_of(argument: str, given: Sequence[str] | Mapping[str, str]) -> dict[
     return {name: name for name in given}
 
 
-def require_free(named: Mapping[str, str]) -> None:
+def require_free(named: Mapping[str, str], argument: str) -> None:
     """Refuse names that the library uses itself, or that cannot be written in a program's needs."""
     for name, column in named.items():
         if name in _TAKEN:
-            raise DataError(
-                f"a column cannot be called {name!r}, which means something else here; give it another name, as in "
-                f"{{'my_{name}': {column!r}}}"
-            )
-        if not isinstance(name, str) or not name.isidentifier():
-            raise DataError(
-                f"programs cannot call a column {name!r}; give it a name of letters, digits and underscores, as in "
-                f"{{'my_column': {column!r}}}"
-            )
+            why, better = "which means something else here; give it another name", f"my_{name}"
+        elif not isinstance(name, str) or not name.isidentifier():
+            why, better = "for a name has letters, digits and underscores; give it one", _as_name(str(name))
+        else:
+            continue
+        raise DataError(f"programs cannot call a column {name!r}, {why}, as in {argument}={{{better!r}: {column!r}}}")
+
+
+def _as_name(text: str) -> str:
+    """Return a name that programs can call a column, near to what it is called."""
+    name = re.sub(r"\W+", "_", text).strip("_")
+    return name if name.isidentifier() and name not in _TAKEN else f"my_{name or 'column'}"
 
 
 def read_named(
@@ -145,7 +149,7 @@ def read_attributes(
             raise DataError(f"{source} has no labels called {per!r} to describe; it has those of {known}")
         role = f"attributes of {per}"
         table = by_label(frame, vocabularies[per], role, per)
-        require_free({str(name): str(name) for name in table.columns})
+        _require_free_attributes(table.columns, role)
         for name in table.columns:
             values = table[name]
             if is_numeric(values, role, per):
@@ -159,6 +163,15 @@ def read_attributes(
             levels, (codes,) = encode_labels(words.reset_index(drop=True).to_frame(), (name,), role)
             found.append(Held(Column(name, "label", per), codes, levels))
     return tuple(found), tuple(notes)
+
+
+def _require_free_attributes(columns: Iterable[Any], role: str) -> None:
+    for name in map(str, columns):
+        try:
+            require_free({name: name}, "attributes")
+        except DataError:
+            remedy = f"rename it, for example to {_as_name(name)!r}"
+            raise DataError(f"{role}: programs cannot call a column {name!r}; {remedy}") from None
 
 
 def is_numeric(values: pd.Series, role: str, per: str) -> bool:

@@ -22,7 +22,7 @@ from prefdensity.data.files import Pick, read_rows, row_groups
 from prefdensity.data.folding import gather
 from prefdensity.data.formats import recipe
 from prefdensity.data.in_memory import frame_of
-from prefdensity.data.layout import Layout, layout_of
+from prefdensity.data.layout import IGNORABLE, Layout, layout_of
 from prefdensity.data.preflib import EDGES, ORDERS
 from prefdensity.data.reading import Reading
 from prefdensity.data.recipes import cooked
@@ -54,7 +54,6 @@ EXAMPLES = {
 
 _ROWS = [each.name for each in fields(Reading)]  # arguments that say how rows are read
 _DESCRIBED = ("item_features", "feature_labels", "item_measures", "attributes")  # what describes labels
-_IGNORABLE = ("annotator", "context", "count", "first")
 _DIALECT = [each.name for each in fields(Dialect)]
 _LAYOUT = [each.name for each in fields(Layout)]
 
@@ -123,7 +122,7 @@ def read(source: Any, /, *, format: str | None = None, **given: Any) -> Comparis
 def _ignored(given: Mapping[str, Any], layout: Layout | None) -> dict[str, None]:
     """Return the roles without a column: those said to have none, and those whose usual column has another use."""
     used = set() if layout is None else {str(name) for named in layout.columns_named().values() for name in named}
-    return {name: None for name in _IGNORABLE if given.get(name, "") is None or (name in used and name not in given)}
+    return {name: None for name in IGNORABLE if given.get(name, "") is None or (name in used and name not in given)}
 
 
 def _sorted_out(given: Mapping[str, Any]) -> tuple[Dialect, dict[str, Any], dict[str, Any]]:

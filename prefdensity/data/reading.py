@@ -126,7 +126,8 @@ class Reading:
                 columns[role] = name
         if strength is not None:
             columns["strength"] = strength
-        require_free(self.named)
+        require_free(columns_of("groups", self.groups), "groups")
+        require_free(columns_of("numbers", self.numbers), "numbers")
         require_columns(frame, columns, source)
         for name in columns_of("groups", self.groups).values():
             require_columns(frame, {"groups": name}, source)

@@ -63,6 +63,7 @@ def cooked(frame: pd.DataFrame, name: str, given: Mapping[str, Any], source: str
     if {"texts"} - set(fields) and base.get("texts") == "items" and set(_SIDES) & set(fields):
         base["texts"] = "context"  # items that the user names are names, not texts
     base |= {field: value for field, value in fields.items() if field != "labels" and value is not None}
+    base = {field: value for field, value in base.items() if fields.get(field, "") is not None}
     base |= _kept(frame, about, base, notes)
     found = []
     for part, extra in (parts or {"": {}}).items():

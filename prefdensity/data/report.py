@@ -38,7 +38,7 @@ class DataReport(TableReport):
         Share of ties among the judgements.
     both_orders, first_share
         Share of the pairs seen in both orders, and share of decided judgements that the first shown won;
-        None where the order is unknown.
+        None where the order is unknown, or nothing was decided.
     items
         item, judgements, wins, losses, ties, win_rate (ties half, empty where nobody judged), component, undefeated,
         winless.
@@ -54,6 +54,13 @@ class DataReport(TableReport):
     first_share: float | None
     JUDGED: ClassVar[str] = Comparisons.JUDGED
 
+    @property
+    def said_of_first(self) -> str:
+        """What being shown first went with, where the order is known."""
+        if self.first_share is None:
+            return "known, but no judgement was decided"
+        return f"the first won {share(self.first_share)} of the decided judgements"
+
     def facts(self) -> list[tuple[str, str]]:
         """Return ties, pairs and the order shown."""
         possible = self.n_items * (self.n_items - 1) // 2
@@ -62,11 +69,11 @@ class DataReport(TableReport):
             ("ties", share(self.tie_share)),
             ("pairs", f"{self.n_pairs:,} of {possible:,}, in {self.n_components:,} component(s)"),
         ]
-        if self.first_share is None or self.both_orders is None:
+        if self.both_orders is None:
             return [*rows, ("order shown", "unknown")]
         return [
             *rows,
-            ("order shown", f"the first won {share(self.first_share)} of the decided judgements"),
+            ("order shown", self.said_of_first),
             ("", f"{share(self.both_orders)} of the pairs were seen in both orders"),
         ]
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from prefdensity.data.choices import Choices
 from prefdensity.data.comparisons import Comparisons
-from prefdensity.data.declared import ROW, require_table
+from prefdensity.data.declared import ROW, Held, require_table
 from prefdensity.errors import ProgramError
 from prefdensity.programs.cells import CODED
 from prefdensity.programs.defaults import GRADES
@@ -61,7 +61,7 @@ def suit(program: Program, data: Comparisons | Choices) -> list[str]:
             f"{program.name} knows no strength of preference, and the data record {len(data.grades) // 2} strengths; "
             f"fit {GRADES}, or let who won alone count: data.without_strength() (--strength-dropped)"
         )
-    warnings = []
+    warnings = _one_label(program, data)
     if data.n_ties and "tie" not in program.outcomes:
         raise ProgramError(
             f"{program.name} has no tie, and {data.n_ties:g} of {data.n_judgements:g} judgements are ties; add a "
@@ -98,15 +98,34 @@ def _has(data: Comparisons | Choices, need: str) -> bool:
     """Say whether a table has what a program needs: a column, or an attribute as in "annotator.age"."""
     if need == "ratings":
         return data.ratings is not None
-    per, _, name = data.full_name(need).rpartition(".")
-    return data.column(*_COLUMN.get(need, (name, per or ROW))) is not None
+    return need in _COLUMN and data.column(*_COLUMN[need]) is not None or _held(data, need) is not None
+
+
+def _held(data: Comparisons | Choices, name: str) -> Held | None:
+    """Return the column of rows, or the attribute, that a program calls so."""
+    per, _, own = data.full_name(name).rpartition(".")
+    return data.column(own, per or ROW)
+
+
+def _one_label(program: Program, data: Comparisons | Choices) -> list[str]:
+    """Return a warning of each label that the program reads and that is one throughout."""
+    found = []
+    for need in program.needs:
+        held = None if need.startswith(CODED) else _held(data, need)
+        if held is not None and held.column.kind == "label" and len(np.unique(held.values)) == 1:
+            only = held.words[int(held.values[0])]
+            found.append(
+                f"{program.name} reads {need!r}, and all is of one, {only!r}: what is its own cannot be told from what "
+                "is common to all, and the prior parts them."
+            )
+    return found
 
 
 def _require_levels(program: Program, data: Comparisons | Choices, name: str) -> None:
     """Refuse to regress on what does not differ, or on what describes items."""
     full = data.full_name(name)
-    per, _, own = full.rpartition(".")
-    held = data.column(own, per or ROW)
+    per = full.rpartition(".")[0]
+    held = _held(data, name)
     if per == "item":
         raise ProgramError(f"{program.name} regresses on {full!r}, which describes items; give it as item_features=...")
     if held is not None and len(np.unique(held.values)) < 2:
@@ -115,9 +134,7 @@ def _require_levels(program: Program, data: Comparisons | Choices, name: str) ->
 
 def _require_course(program: Program, data: Comparisons | Choices, need: str) -> None:
     """Refuse a number that users named and that is the same throughout."""
-    full = data.full_name(need)
-    per, _, own = full.rpartition(".")
-    held = data.column(own, per or ROW)
+    held = _held(data, need)
     if held is not None and held.unit is not None and len(held.values) and np.ptp(held.values) == 0:
         raise ProgramError(f"{program.name} reads {need!r}, and the data have one value of it; leave it out")
 

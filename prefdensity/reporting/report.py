@@ -215,9 +215,7 @@ def _of_pairs(about: DataReport) -> dict[str, str]:
     return {
         "judgements": f"{about.n_judgements:,.0f}, {ties} ties",
         "contexts": f"{about.n_contexts:,}" if about.n_contexts else "not recorded",
-        "order shown": "not recorded"
-        if about.first_share is None
-        else f"the first won {share(about.first_share)} of the decided judgements",
+        "order shown": "not recorded" if about.both_orders is None else about.said_of_first,
     }
 
 
