@@ -95,6 +95,22 @@ def test_what_cannot_be_asked_is_said(fitted):
         prefdensity.fit("tastes(by='category')", data, method="map").by("category")
 
 
+def test_attributes_are_asked_by_the_name_that_the_program_has_for_them():
+    frame = votes(rows=200)
+    who = sorted(frame["annotator"].unique())
+    judges = pd.DataFrame({"age": np.linspace(20, 60, len(who)), "home": np.resize(["at", "de"], len(who))}, index=who)
+    data = Comparisons.from_frame(frame, attributes={"annotator": judges})
+    post = prefdensity.fit("bradley_terry+tastes(on=['age', 'home'])", data, method="laplace", draws=100)
+    pair = [tuple(post.items[:2])]
+    short = post.predict(pair, at={"age": 30, "home": "de"})
+    pd.testing.assert_frame_equal(short, post.predict(pair, at={"annotator.age": 30, "annotator.home": "de"}))
+    assert not short.equals(post.predict(pair, at={"age": 60, "home": "at"}))
+    with pytest.raises(
+        DataError, match="'annotator.age' is a number and names no groups; .* by post.over.'annotator.age'"
+    ):
+        post.by("age")
+
+
 def test_groups_are_drawn_side_by_side(fitted):
     found = fitted.by("category")
     figure = groups(found, columns=2)

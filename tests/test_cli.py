@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import typer
 import xarray as xr
 from typer.testing import CliRunner
 
@@ -48,6 +49,20 @@ def test_version_and_help():
         result = run(command, "--help")
         assert result.exit_code == 0
         assert f"Example: prefdensity {command}" in result.stdout
+
+
+def commands(known, name=""):
+    """Yield every command by its full name."""
+    for each, command in getattr(known, "commands", {}).items():
+        yield from (
+            commands(command, f"{name} {each}") if hasattr(command, "commands") else [(f"{name} {each}", command)]
+        )
+
+
+def test_no_option_has_two_meanings():
+    for name, command in commands(typer.main.get_command(main.app)):
+        flags = [flag for each in command.params for flag in (*each.opts, *each.secondary_opts)]
+        assert sorted(set(flags)) == sorted(flags), name
 
 
 def test_models_lists_and_tells():

@@ -43,7 +43,7 @@ def test_an_answer_with_an_empty_cell_goes_as_a_whole_and_is_counted(table, role
         read = Choices.from_rankings if role == "rank" else Choices.from_best_worst
     how = {"answer": "answer", role: role, **NAMED}
     frame = emptied(table(), column, 4)  # the second row of q1
-    with pytest.raises(DataError, match=f"column '{column}' .* is empty in 1 rows, first in row 5; fill them, or drop"):
+    with pytest.raises(DataError, match=f"column '{column}' .* is empty in 1 answers, first in row 5; fill them, or d"):
         read(frame, **how)
     data = read(frame, **how, missing="drop")
     said = "annotator (who)" if column == "who" else column
@@ -134,3 +134,15 @@ def test_ratings_with_empty_cells_are_dropped_and_counted():
     assert one.annotators == ("x",)
     with pytest.raises(DataError, match="row 4 has 4.0 in 'rating'"):
         prefdensity.with_ratings(data, grades, missing="drop", levels=(1, 2, 3))
+
+
+def test_a_column_that_is_no_item_is_told_what_it_may_be():
+    frame = pd.DataFrame({"elm": [1, 2], "fir": [2, 1], "gender": ["f", None]})
+    with pytest.raises(
+        DataError, match=r"holds 'f' in row 1. If 'gender' is no item, say what it is, as in groups=\['gen"
+    ):
+        prefdensity.read(frame, wide="rank")
+    with pytest.raises(DataError, match="column 'gender' .gender. is empty in 1 answers, first in row 2"):
+        prefdensity.read(frame, wide="rank", groups=["gender"])
+    with pytest.raises(DataError, match="in row 1$"):
+        prefdensity.read(frame, wide="rank", columns=["elm", "gender"])

@@ -292,13 +292,23 @@ def test_command_writes_the_batch_of_the_api(tmp_path, votes_file):
     assert printed.stdout == out.read_text()
 
 
+def test_command_reads_the_groups_that_the_model_reads(tmp_path):
+    frame = population().to_frame()
+    frame["kind"] = ["long", "short"] * (len(frame) // 2) + ["long"] * (len(frame) % 2)
+    frame.to_csv(tmp_path / "votes.csv", index=False)
+    words = ("select", tmp_path / "votes.csv", "--model", "bradley_terry+tastes(by='kind')", "--n", 2, "-q")
+    assert "needs the column 'kind'" in run(*words).stderr
+    said = run(*words, "--group", "kind")  # which was the column of --items that groups items
+    assert said.exit_code == 0, said.output
+
+
 def test_command_asks_about_new_items_within_prompts(tmp_path, votes_file):
     items = tmp_path / "items.csv"
     names = [*population().items, "fresh"]
     pd.DataFrame({"item": names, "prompt": [k % 3 for k in range(15)], "words": range(10, 25)}).to_csv(
         items, index=False
     )
-    more = ("--items", items, "--group", "prompt", "--cost", "words", "--candidates", "within", "--n", 5, "-q")
+    more = ("--items", items, "--prompt", "prompt", "--cost", "words", "--candidates", "within", "--n", 5, "-q")
     said = run("select", votes_file, "--model", "bradley_terry", *more)
     assert said.exit_code == 0, said.output
     assert "fresh" in said.stdout
@@ -313,7 +323,7 @@ def test_command_asks_about_new_items_within_prompts(tmp_path, votes_file):
     [
         ((), "give --fit FIT.nc"),
         (("--model", "bradley_terry", "--rule", "bold"), "--rule bold is unknown"),
-        (("--model", "bradley_terry", "--group", "prompt"), "there is no --items"),
+        (("--model", "bradley_terry", "--prompt", "prompt"), "there is no --items"),
         (("--model", "bradley_terry", "--candidates", "nowhere.csv"), "there is no file nowhere.csv"),
     ],
 )

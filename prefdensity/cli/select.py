@@ -27,7 +27,8 @@ class Pool:
     candidates: Annotated[
         str | None,
         typer.Option(
-            help="all; within or across the groups of --group, or prompts; or a file with item_a, item_b (and cost). "
+            help="all; within or across the groups of --prompt, or prompts of the votes; or a file with item_a, item_b "
+            "(and cost). "
             "By default within groups or prompts, and all where there are none."
         ),
     ] = None
@@ -35,7 +36,7 @@ class Pool:
         Path | None,
         typer.Option(help="Table of all items, judged or not: their labels, then features as in --item-features."),
     ] = None
-    group: Annotated[str | None, typer.Option(help="Column of --items with the prompt or group.")] = None
+    group: Annotated[str | None, typer.Option("--prompt", help="Column of --items with the prompt or group.")] = None
     cost: Annotated[str | None, typer.Option(help="Column of --items with what an item costs to read.")] = None
     exclude: Annotated[Path | None, typer.Option(help="File with pairs item_a, item_b never to be asked.")] = None
 
@@ -59,7 +60,7 @@ class Pool:
 
         by_prompt = self.group is None and self.named and self.candidates != "all"
         return {
-            "group": prompts_of(data) if by_prompt else _column(table, self.group, "--group"),
+            "group": prompts_of(data) if by_prompt else _column(table, self.group, "--prompt"),
             "cost": _numbers(table, self.cost, "--cost"),
             "exclude": None if self.exclude is None else read_rows(self.exclude),
         }

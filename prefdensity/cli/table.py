@@ -214,14 +214,11 @@ def reads_a_table(command: Callable[..., None]) -> Callable[..., None]:
             command(table=said, **given)
             return
         data = said.table()
-        if data.SETS:
-            if not takes_choices:
-                raise DataError(
-                    f"{command.__name__} is for comparisons of two and knows nothing of rankings yet; fit does, and "
-                    "the pairs that they imply are read with as_pairs=True"
-                )
-            for note in data.notes:
-                typer.echo(f"note: {note}", err=True)
+        if data.SETS and not takes_choices:
+            raise DataError(
+                f"{command.__name__} is for comparisons of two and knows nothing of rankings yet; fit does, and the "
+                "pairs that they imply are read with as_pairs=True"
+            )
         command(data=data, **given)
 
     # FILE comes after the arguments that must be there, and before a list that may be empty

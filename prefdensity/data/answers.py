@@ -257,8 +257,7 @@ def wide(frame: pd.DataFrame, layout: Layout, given: Given, source: str, notes: 
             )
         notes.append(f"{left} empty scores dropped on request")
     if layout.wide in ("rank", "score"):
-        read = quantities.scores if layout.wide == "score" else _ranks
-        frame = with_columns(frame, {name: read(frame[name], layout, source) for name in columns})
+        frame = with_columns(frame, {name: _cells(frame[name], layout, source) for name in columns})
     frame = _answered(_numbered(frame, layout, source, notes), columns, layout, source, notes)
     parts = [
         with_columns(frame.drop(columns=columns), {"item of it": name, "cell of it": frame[name]}) for name in columns
@@ -282,8 +281,19 @@ def wide(frame: pd.DataFrame, layout: Layout, given: Given, source: str, notes: 
     return finished(table, layout, given, (ANSWER, "item of it", RANK), source, notes, "rankings")
 
 
-def _ranks(values: pd.Series, layout: Layout, source: str) -> NDArray[np.float64]:
-    return numbers(values, source, expected="ranks, whole numbers from 1, or 0 or nothing", blank=True)
+def _cells(values: pd.Series, layout: Layout, source: str) -> NDArray[np.float64]:
+    """Return the ranks, or scores, of an item; of a column that may be none, its error says so."""
+    try:
+        if layout.wide == "score":
+            return quantities.scores(values, layout, source)
+        return numbers(values, source, expected="ranks, whole numbers from 1, or 0 or nothing", blank=True)
+    except DataError as error:
+        if layout.columns:
+            raise
+        raise DataError(
+            f"{error}. If {values.name!r} is no item, say what it is, as in groups=[{str(values.name)!r}], or name the "
+            "columns of the items with columns=..."
+        ) from None
 
 
 def _ask_unranked(cells: int, source: str) -> None:

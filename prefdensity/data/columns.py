@@ -227,7 +227,7 @@ def require_columns(frame: pd.DataFrame, columns: Mapping[str, str], source: str
             )
     doubled = frame.columns[frame.columns.duplicated()]
     if len(doubled):
-        raise DataError(f"{source} has more than one column called {doubled[0]!r}")
+        raise DataError(f"{source} has more than one column called {doubled[0]!r}; rename all but one")
 
 
 def feature_table(
@@ -320,7 +320,7 @@ def column_names(columns: Iterable[Any], source: str) -> tuple[str, ...]:
         except DataError as error:
             raise DataError(f"{source}: the name of a column {error}") from None
         if name in names:
-            raise DataError(f"{source} has more than one column called {name!r}")
+            raise DataError(f"{source} has more than one column called {name!r}; rename all but one")
         names[name] = None
     return tuple(names)
 

@@ -147,7 +147,7 @@ def _csv(path: Path, usual: str | None, dialect: Dialect, notes: list[str]) -> p
             raise DataError(f"{path} is empty: it has no header") from None
         raise
     if dialect.header and len(doubled := header[header.duplicated()]):
-        raise DataError(f"{path} has more than one column called {doubled.iloc[0]!r}")
+        raise DataError(f"{path} has more than one column called {doubled.iloc[0]!r}; rename all but one")
     if not isinstance(frame.index, pd.RangeIndex):
         raise DataError(
             f"{path}: rows have more fields than the header; name every column, and quote values that "

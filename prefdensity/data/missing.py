@@ -39,7 +39,7 @@ def drop_missing(
         here = values.isna().to_numpy() if role == "outcome" else empty(values)  # a blank outcome may be translated
         if missing == "error" and here.any():
             raise DataError(
-                f"{source}: column {column!r} ({role}) is empty in {int(here.sum())} rows, first in row "
+                f"{source}: column {column!r} ({role}) is empty in {_size(frame, here, answer)} {what}, first in row "
                 f"{int(frame.index[int(here.argmax())]) + 1}; fill them, or drop such {what} with missing='drop'"
                 + _WAYS.get(role, "")
             )
@@ -79,9 +79,10 @@ def _without(
     """Return the other rows, or answers; count those that go."""
     if not gone.any():
         return frame
-    if answer is None:
-        notes.append(f"{int(gone.sum())} rows {why} dropped on request")
-        return frame[~gone]
-    gone = frame[answer].isin(frame[answer][gone]).to_numpy()
-    notes.append(f"{frame[answer][gone].nunique()} answers {why} dropped on request")
-    return frame[~gone]
+    notes.append(f"{_size(frame, gone, answer)} {'rows' if answer is None else 'answers'} {why} dropped on request")
+    return frame[~(gone if answer is None else frame[answer].isin(frame[answer][gone]).to_numpy())]
+
+
+def _size(frame: pd.DataFrame, rows: NDArray[np.bool_], answer: str | None) -> int:
+    """Return how many rows these are, or of how many answers."""
+    return int(rows.sum()) if answer is None else int(frame[answer][rows].nunique())

@@ -130,6 +130,10 @@ def _groups(post: Draws, program: Program, name: str) -> tuple[str, ...]:
         return post.annotators
     if name in post.labels_of and not name.startswith("item."):
         return post.labels_of[name]
+    if name in post.units:
+        raise DataError(
+            f"{name!r} is a number and names no groups; ask for rankings at its values by post.over({name!r})"
+        )
     known = [each for each in post.labels_of if not each.startswith("item.")]
     known += ["annotator"] * ("annotator" in program.needs)
     raise DataError(

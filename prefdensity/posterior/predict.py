@@ -35,7 +35,8 @@ def outcome_probabilities(
     known = None if annotator is None else _index(post.annotators, annotator, "annotator", "annotator")
     a, b = codes(post, pairs)
     who = None if known is None else np.full(len(pairs), known)
-    where = {name: np.full(len(pairs), place_of(post, name, value)) for name, value in at.items()}
+    asked = {post.full_name(name): value for name, value in at.items()}
+    where = {name: np.full(len(pairs), place_of(post, name, value)) for name, value in asked.items()}
     cells = question_cells(post, post.program, a, b, who, first=FIRST[first], at=where)
     # an annotator, or category, that nobody has met: its own latents are drawn afresh, the population's are kept
     met = {"item", *where, *(() if known is None else ("annotator",))}
