@@ -36,7 +36,8 @@ def _stacked(each: tuple[Tensor, ...]) -> Tensor:
 
 def sum_products(count: Tensor, log_prob: Tensor) -> Tensor:
     """Return sum over the last axis of count * log_prob, tables [..., outcome] laid out outcome by outcome."""
-    first, *others = zip(count.unbind(-1), log_prob.unbind(-1), strict=True)
+    # of the axis in front slopes come back as they lie; of the last they would come interleaved
+    first, *others = zip(count.unbind(-1), log_prob.movedim(-1, 0).unbind(), strict=True)
     total = first[0] * first[1]
     for each, value in others:
         total = torch.addcmul(total, each, value)
