@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+import pytest
 from scipy.special import expit
 
 import prefdensity
@@ -106,6 +107,7 @@ def test_attributes_have_more_evidence_than_interactions_by_hand():
     assert on > by_names + STRONG
 
 
+@pytest.mark.slow
 def test_attributes_that_do_not_matter_cost_less_than_interactions_by_hand():
     without, on, product, by_names = compared(*indifferent(np.random.default_rng(2)))
     assert without > on > product + STRONG

@@ -148,6 +148,7 @@ def of_nothing():
     return data, prefdensity.fit("neural", data, method="laplace", restarts=2, draws=200)
 
 
+@pytest.mark.slow
 def test_no_weights_take_a_judgement_out_of_a_mode(of_nothing):
     """So that a network is compared by refits, each of as many members as the fit had."""
     data, network = of_nothing
@@ -300,7 +301,7 @@ def test_an_interrupted_ensemble_goes_on_with_the_modes_that_it_had(tmp_path, mo
         prefdensity.fit("neural(width=3, depth=1)", data, checkpoint=path, **asked | {"restarts": 3})
 
 
-@pytest.mark.parametrize("method", ["laplace", "svi"])
+@pytest.mark.parametrize("method", ["laplace", pytest.param("svi", marks=pytest.mark.slow)])
 def test_an_ensemble_on_a_device_is_that_of_the_processor(method):
     data, program = kinks(15, 80, 9), "neural(width=2, depth=1)+davidson"
     asked = {"method": method, "restarts": 2, "draws": 100, "max_steps": 100}

@@ -245,6 +245,7 @@ def test_units_with_verdicts_only_sharpen_the_judge():
     assert without.loc["sharpness", "sd_labelled"] == without.loc["sharpness", "sd"]
 
 
+@pytest.mark.slow
 def test_a_refit_is_the_fit_of_the_fold():
     units = units_of(1500, labelled=0.5, seed=7)
     fold = units.take(np.arange(1500) % 5 != 0)

@@ -40,7 +40,11 @@ def test_comparison_loo_equals_exact_refits(table):
 
 
 @pytest.mark.parametrize(
-    "program", ["bradley_terry", "reliability", pytest.param("annotator_types(k=2)", marks=pytest.mark.slow)]
+    "program",
+    [
+        "bradley_terry",
+        *(pytest.param(each, marks=pytest.mark.slow) for each in ("reliability", "annotator_types(k=2)")),
+    ],
 )
 def test_annotator_loo_equals_exact_refits(table, program):
     post = prefdensity.fit(program, table, draws=4000)

@@ -135,7 +135,9 @@ def heed(margin, data):
 OWN = compose("items", heed, name="own")
 
 
-@pytest.mark.parametrize("method", ["auto", "laplace", "svi", "map", "nuts"])
+@pytest.mark.parametrize(
+    "method", ["auto", "laplace", "map", *(pytest.param(each, marks=pytest.mark.slow) for each in ("svi", "nuts"))]
+)
 def test_a_users_layer_gets_its_mirror_starts(method):
     # by votes the ranking is upside down; restarts are off
     data, utility = mirror_world("judge", 3, ties=False)

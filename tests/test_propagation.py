@@ -234,6 +234,7 @@ def test_what_triples_of_comparisons_leave_out_is_told_as_well():
     assert (by_both - off).norm() < 0.05 * off.norm()
 
 
+@pytest.mark.slow
 def test_three_times_more_weights_than_votes_are_safe_to_read_and_right():
     rng = np.random.default_rng(8)
     votes, features, chains = 30, 100, 60

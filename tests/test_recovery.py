@@ -47,7 +47,7 @@ RECOVERED = [
     "davidson+position_bias+reliability",
     "ties",
     "rao_kupper+ties",
-    "thurstone_case3",
+    pytest.param("thurstone_case3", marks=pytest.mark.slow),
     "rao_kupper+lapse",
     "bradley_terry+flips",
     "linear+probit",
@@ -167,7 +167,9 @@ def along_axes(program, rows, **options):
     return draws[..., 1:] - draws[..., :1], (exact[..., 1:] - exact[..., :1])[0]
 
 
-@pytest.mark.parametrize("program", SHARED_AXES)
+@pytest.mark.parametrize(
+    "program", [SHARED_AXES[0], *(pytest.param(each, marks=pytest.mark.slow) for each in SHARED_AXES[1:])]
+)
 def test_tastes_along_shared_axes_are_found(program):
     found, exact = along_axes(program, 60_000, method="map")
     assert np.abs(exact - exact.mean(0)).max() > 1  # annotators differ
@@ -253,6 +255,7 @@ def test_annotators_who_agree_in_everything_are_no_obstacle(k):
     np.testing.assert_allclose(share, share[[0] * people], rtol=1e-6)  # the same votes, the same types
 
 
+@pytest.mark.slow
 def test_the_right_number_of_types_has_the_most_evidence():
     data, _, _ = two_types(seed=4)
     fits = {k: prefdensity.fit(f"annotator_types(k={k})", data, method="laplace").status for k in (1, 2, 3)}

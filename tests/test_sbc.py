@@ -88,7 +88,7 @@ def test_the_report_flags_a_guide_in_words():
     assert not all(post.status.trusted for post in posts)
 
 
-@pytest.mark.parametrize("name", ["linear", "graded"])
+@pytest.mark.parametrize("name", ["linear", pytest.param("graded", marks=pytest.mark.slow)])
 def test_truths_of_other_kinds_of_data_are_ranked(name):
     report = calibration(name, 20)
     assert report.ranks.shape[0] == 20

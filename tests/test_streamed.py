@@ -31,9 +31,9 @@ def data():
 
 
 def test_a_fit_in_parts_is_the_fit(data, monkeypatch):
-    whole = prefdensity.fit("annotator_types(k=2)", data, method="svi", max_steps=400)
+    whole = prefdensity.fit("annotator_types(k=2)", data, method="svi", max_steps=100)
     monkeypatch.setattr(devices, "room", lambda place: 40_000)
-    parts = prefdensity.fit("annotator_types(k=2)", data, max_steps=400)
+    parts = prefdensity.fit("annotator_types(k=2)", data, max_steps=100)
     assert parts.status.method == "svi"
     np.testing.assert_allclose(parts.draws["utility"], whole.draws["utility"], atol=1e-6)
 

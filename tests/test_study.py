@@ -62,6 +62,7 @@ def test_intervals_are_valid_whatever_is_assumed(small):
     assert (small["bias"].abs() < 4 * small["bias_se"]).all()
 
 
+@pytest.mark.slow
 def test_intervals_are_valid_where_outputs_are_asymmetric_and_judges_uneven():
     """Output 2 is 5 too high; a judge says the contrary, is sharper on some units, tires over the table."""
     found = judge_study(
@@ -95,6 +96,7 @@ def test_the_oracle_of_two_who_err_together_is_the_regression_of_labels():
         assert abs(moment.mean()) < 4 * moment.std() / len(units) ** 0.5
 
 
+@pytest.mark.slow
 def test_intervals_are_valid_where_two_judges_err_together():
     """A program takes them for independent: it believes them too much, and one multiplier mends that."""
     found = judge_study(

@@ -198,7 +198,9 @@ def test_adam_is_that_of_pytorch():
     torch.testing.assert_close(ours, theirs.detach(), rtol=0, atol=1e-14)
 
 
-@pytest.mark.parametrize("name", ["davidson", "reliability", "annotator_types", "comparison_types"])
+@pytest.mark.parametrize(
+    "name", ["davidson", "reliability", "annotator_types", pytest.param("comparison_types", marks=pytest.mark.slow)]
+)
 def test_a_fit_by_the_way_of_large_tables_is_the_same_fit(name, every_table_is_large, monkeypatch):
     data, _ = simulate.population(8, 12, ROWS, seed=3)
     large, its_guide = fit_and_guide(name, data)
@@ -248,7 +250,7 @@ def test_steps_of_a_graph_are_those_of_the_program(name, monkeypatch):
         items=list("abcdef"), item_a=a, item_b=(a + rng.integers(1, 6, 200)) % 6, outcome=rng.integers(0, 2, 200),
         count=np.ones(200), first=np.resize([1, -1], 200), annotators=list("uvwxy"), annotator=rng.integers(0, 5, 200),
     )  # fmt: skip
-    asked = {"method": "svi", "max_steps": 100, "progress": False, "device": "cpu"}
+    asked = {"method": "svi", "max_steps": 50, "progress": False, "device": "cpu"}
     graph = prefdensity.fit(name, data, **asked)
     monkeypatch.setattr(View, "can_be_captured", False)
     plain = prefdensity.fit(name, data, **asked)

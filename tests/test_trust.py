@@ -181,6 +181,7 @@ def test_auto_samples_a_small_program_that_no_gaussian_holds(shared_data):
     assert "marked safe" in " ".join(post.quality())
 
 
+@pytest.mark.slow
 def test_a_larger_program_is_sampled_by_few_chains_from_the_best_gaussian(shared_data, monkeypatch):
     """Means of twelve utilities with 200 effective draws or more: differences of .4 sd come in one of 700 tables."""
     data = prefdensity.read(shared_data / "sounds.csv")

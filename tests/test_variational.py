@@ -122,6 +122,7 @@ def test_sparse_tables_are_held_where_laplace_is_not():
     assert 0.84 < inside < 0.96  # 250 of .9: three standard errors, .019 each
 
 
+@pytest.mark.slow
 def test_many_annotators_of_few_votes_have_a_best_gaussian():
     """Their own entries are most of all coordinates, which elsewhere are kept apart."""
     data, _ = table(6, 600, 4800, 3, ties=False, spread=1.5)

@@ -92,6 +92,7 @@ def estimated(frame, expected=None):
     return ladder(table).summary().iloc[0]
 
 
+@pytest.mark.slow
 def test_no_unit_s_own_verdict_is_in_what_is_expected_of_it():
     world = World("context")
     frame = bought(world.draw(300, np.random.default_rng(1)), np.random.default_rng(2))
