@@ -170,15 +170,23 @@ def test_few_safe_rows_are_reason_enough_to_go_on():
     assert not found(0.3, 0.1, draws=100)
 
 
-def test_auto_samples_a_small_program_that_no_gaussian_holds(shared_data):
+def test_a_small_program_has_the_best_gaussian_or_chains_where_there_is_none(shared_data, monkeypatch):
     # 46 listeners with thirty votes each: k-hat of the Laplace approximation is far above the border
-    post = prefdensity.fit("reliability", prefdensity.read(shared_data / "sounds.csv"))
-    assert post.status.method == "nuts"
-    assert post.status.trusted
-    assert post.status.r_hat < 1.01
-    assert post.n_draws == 1000
-    assert post.summary()["safe"].mean() > 0.8
-    assert "marked safe" in " ".join(post.quality())
+    data = prefdensity.read(shared_data / "sounds.csv")
+    best = prefdensity.fit("reliability", data)
+    assert best.status.method == "variational"
+    monkeypatch.setattr(methods, "improved", lambda view, first, settings: None)
+    chains = prefdensity.fit("reliability", data)
+    assert chains.status.method == "nuts"
+    assert chains.status.r_hat < 1.01
+    for post in (best, chains):
+        assert post.status.trusted
+        assert post.n_draws == 1000
+        assert post.summary()["safe"].mean() > 0.8
+        assert "marked safe" in " ".join(post.quality())
+    # means from 200 effective draws and more
+    off = best.utilities().mean(0) - chains.utilities().mean(0)
+    assert (np.abs(off) < 0.3 * chains.utilities().std(0)).all()
 
 
 @pytest.mark.slow

@@ -35,7 +35,7 @@ from prefdensity.inference.safety import Quantities, errors_of_chains
 from prefdensity.inference.stochastic import by_svi
 from prefdensity.inference.variational import has_best
 from prefdensity.inference.view import View
-from prefdensity.posterior.status import DIVERGED, R_HAT, SAFE, approximates
+from prefdensity.posterior.status import DIVERGED, K_USABLE, R_HAT, SAFE, approximates
 from prefdensity.progress import Report
 
 METHODS = ("auto", "laplace", "ep", "variational", "svi", "nuts", "map", "mle")
@@ -90,13 +90,12 @@ def infer(method: str, view: View, data: Comparisons | None, settings: Settings,
 
 
 def by_auto(view: View, settings: Settings, report: Report) -> Answer:
-    """Laplace; where it does not hold the posterior short NUTS chains if the program is small, else the best Gaussian.
+    """Laplace; where it does not hold the posterior the best Gaussian, and short NUTS chains where that does not.
 
     Where judgements are few, Gaussians with the moments of the posterior come first. An approximation holds it where
     k-hat does not speak against it and most rows are safe. The best Gaussian is found by fixed
-    point where curvature is local, and by svi where it is not; where k-hat speaks against it as well, chains start
-    from there if the program is not large. Of chains and an approximation either of which may do, or neither, the one
-    with more rows that are safe is returned.
+    point where curvature is local, and by svi where it is not and the program too large for chains at once. Of chains
+    and an approximation either of which may do, or neither, the one with more rows that are safe is returned.
     """
     if not Climber(view).has_curvature:
         return by_svi(view, settings, report)
@@ -118,7 +117,10 @@ def stands(answer: Answer) -> bool:
 
 def _beyond(first: Answer, view: View, settings: Settings, report: Report) -> Answer:
     if _is_small(view):
-        return _walked(first, view, settings, report, _SHORT)
+        best = _best(first, view, settings, report) if len(first.found) == 1 else first  # chains see several modes
+        # a border that noise blurs is no reason to forgo chains that cost as much
+        holds = best is not first and best.facts["k_hat"] < K_USABLE and _mostly_safe(best, settings.draws)
+        return best if holds else _walked(best, view, settings, report, _SHORT)
     best = first if first.facts["method"] in ("ep", "variational") else _best(first, view, settings, report)
     if best.found and not stands(best) and _is_walkable(view) and has_best(view):  # svi finds no place to start from
         return _walked(best, view, settings, report, _FEW)
@@ -138,16 +140,21 @@ def _walked(first: Answer, view: View, settings: Settings, report: Report, how: 
 
 
 def _best(first: Answer, view: View, settings: Settings, report: Report) -> Answer:
-    """Return the Gaussian of the higher bound, of the one at the mode and the best that is found from there."""
+    """Return the one Gaussian that holds the posterior, or that of the higher bound: at the mode or best from there.
+
+    A few weights tell a bound, and many bent ones another: what holds the posterior is better.
+    """
     many = view.dimension > DENSE  # for which svi would offer independent coordinates only, which is less
     second = None if many or view.work > _LARGE else improved(view, first, settings)
     if second is None and (many or view.work > _STEPS):
         return _with_message(first, "svi was not tried at this size, method='svi' does")
-    if second is None and stands(first):
+    if second is None and (stands(first) or _is_small(view)):  # which is sampled
         return first
     second = second or by_svi(view, settings, report)
     interrupted = "interrupted" in second.facts["message"]  # returned, not hidden
-    return second if interrupted or second.facts["elbo"] > first.facts["elbo"] else first
+    holds = stands(second) - stands(first)
+    higher = second.facts["elbo"] > first.facts["elbo"]
+    return second if interrupted or holds > 0 or (holds == 0 and higher) else first
 
 
 def _is_small(view: View) -> bool:
