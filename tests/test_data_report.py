@@ -96,6 +96,21 @@ def test_unknown_order_is_said(votes):
     assert "order shown   unknown" in str(report)
 
 
+def test_answers_to_prompts_fall_into_groups_by_no_accident():
+    frame = pd.DataFrame(
+        {"item_a": ["p1", "q1", "q2", "q3"], "item_b": ["p2", "q2", "q1", "q4"], "outcome": list("abab")}
+    )
+    (said, *_) = describe(Comparisons.from_frame(frame)).warnings
+    assert said.startswith("The items fall into 3 groups that were never compared with each other (")
+    (said, *_) = describe(Comparisons.from_frame(frame.assign(context=["p", "q", "q", "q"]))).warnings
+    assert said == (
+        "Every item belongs to one of 2 contexts, and was compared within it alone, in 3 groups: the data rank items "
+        "of one group only, and the prior alone relates those of several."
+    )
+    (said, *_) = describe(Comparisons.from_frame(frame.assign(context=["p", "q", "r", "q"]))).warnings
+    assert said.startswith("The items fall into 3 groups")  # q1 and q2 belong to two
+
+
 def test_an_order_that_nothing_was_decided_in_is_known(votes):
     report = describe(Comparisons.from_frame(votes.assign(outcome="tie"), ordered=True))
     assert report.first_share is None

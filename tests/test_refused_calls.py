@@ -164,6 +164,14 @@ def test_annotators_whom_the_fit_does_not_know_are_asked_nothing(post, tmp_path)
     assert "prefdensity: --judge: 'zed' is no annotator of the fit" in said.stderr
 
 
+def test_more_folds_than_units_are_told_what_else_may_be_left_out():
+    data = table(n_annotators=1, rows=30)
+    with pytest.raises(
+        DataError, match="folds=3 are more than there are units to leave out, 1; ask for fewer, or leave out"
+    ):
+        prefdensity.kfold("bradley_terry", data, unit="annotator", folds=3)
+
+
 def test_items_that_a_mapping_names_are_items(post):
     one, two, *_ = post.items
     every = dict.fromkeys(post.items, 1.0)

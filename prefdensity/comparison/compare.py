@@ -121,7 +121,10 @@ def kfold(
     _, labels = units_of(data, unit, program)
     require_whole("folds", folds, 2)
     if folds > len(labels):
-        raise DataError(f"folds={folds} must lie between 2 and the {len(labels)} units")
+        raise DataError(
+            f"folds={folds} are more than there are units to leave out, {len(labels)}; ask for fewer, or leave out "
+            "something else: unit=..."
+        )
     fold = np.random.default_rng(seed).permutation(np.arange(len(labels)) % folds)
     how: dict[str, Any] = {"method": method, "seed": seed, "device": device}
     outs = fold == np.arange(folds)[:, None]

@@ -241,10 +241,10 @@ class Comparisons(Table):
         """
         if self.context is None:
             return None
-        item = np.r_[self.item_a, self.item_b]
-        found = np.unique(np.stack([item, np.r_[self.context, self.context]]), axis=1)
-        alone = len(found[0]) == len(self.items) and not (np.diff(found[0]) == 0).any()
-        return found[1] if alone else None
+        item, context = np.r_[self.item_a, self.item_b], np.r_[self.context, self.context]
+        found = np.full(len(self.items), -1)
+        found[item] = context
+        return found if (found >= 0).all() and (found[item] == context).all() else None
 
     def preferences(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
         """Return the row, the preferred item and the other [preference] of all rows that are no ties."""

@@ -99,12 +99,7 @@ def existence_warnings(data: Comparisons) -> list[str]:
     warnings = []
     part = components(data)
     if part.max() > 0:
-        names = np.array(data.items, dtype=object)
-        groups = sorted((tuple(names[part == k]) for k in range(part.max() + 1)), key=len, reverse=True)
-        warnings.append(
-            f"The items fall into {len(groups):,} groups that were never compared with each other "
-            f"({some(map(_joined, groups))}): differences between groups are set by the prior alone."
-        )
+        warnings.append(_apart(data, part))
     top, bottom = (_members(label, wanted, data.items) for wanted in ends)
     if top or bottom:
         found = [
@@ -117,6 +112,23 @@ def existence_warnings(data: Comparisons) -> list[str]:
             f"estimate exists; with a prior the prior sets how far they lie from the rest."
         )
     return warnings
+
+
+def _apart(data: Comparisons, part: NDArray[np.int64]) -> str:
+    """Say that items fall into groups: those of answers to prompts are no accident, and need no names."""
+    size = int(part.max()) + 1
+    context = data.context_of_items()
+    if context is not None:
+        return (
+            f"Every item belongs to one of {len(np.unique(context)):,} contexts, and was compared within it alone, in "
+            f"{size:,} groups: the data rank items of one group only, and the prior alone relates those of several."
+        )
+    names = np.array(data.items, dtype=object)
+    groups = sorted((tuple(names[part == k]) for k in range(size)), key=len, reverse=True)
+    return (
+        f"The items fall into {size:,} groups that were never compared with each other ({some(map(_joined, groups))}): "
+        "differences between groups are set by the prior alone."
+    )
 
 
 def _joined(group: Sequence[str]) -> str:
