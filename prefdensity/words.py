@@ -7,7 +7,10 @@ from collections.abc import Iterable
 
 # What the library itself counts, and has a plural; columns and rungs are called as users please.
 _COUNTED = frozenset(
-    ("annotator answer choice comparison context draw group item label outcome pair point preference row type").split()
+    (
+        "annotator answer choice comparison component context draw finding group item judgement label outcome pair "
+        "point preference row type"
+    ).split()
 )
 
 

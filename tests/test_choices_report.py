@@ -85,7 +85,7 @@ def test_best_and_worst_leave_the_middle():
         "14 answers about 7 items, read as 14 choices (data frame)",
         "  sets          5 items",
         "  places told   2 of a set",
-        "  pairs         21 of 21 implied, in 1 component(s)",
+        "  pairs         21 of 21 implied, in 1 component",
         "  per item      10 answers",
     ]
     assert str(report).endswith("Nothing to warn of.")

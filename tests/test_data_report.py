@@ -96,6 +96,15 @@ def test_unknown_order_is_said(votes):
     assert "order shown   unknown" in str(report)
 
 
+def test_one_is_told_as_one():
+    frame = pd.DataFrame({"item_a": ["x"], "item_b": ["y"], "outcome": ["a"], "annotator": ["Ann"]})
+    said = str(describe(Comparisons.from_frame(frame))).splitlines()
+    assert said[0] == "1 judgement of 2 items (data frame)"
+    assert "  pairs         1 of 1, in 1 component" in said
+    assert "  per item      1 judgement" in said
+    assert "  annotators    1, 1 judgement each" in said
+
+
 def test_answers_to_prompts_fall_into_groups_by_no_accident():
     frame = pd.DataFrame(
         {"item_a": ["p1", "q1", "q2", "q3"], "item_b": ["p2", "q2", "q1", "q4"], "outcome": list("abab")}

@@ -29,6 +29,7 @@ from prefdensity.errors import DataError
 from prefdensity.inference.fitting import fit_again
 from prefdensity.posterior.people import judges_of
 from prefdensity.posterior.posterior import Posterior, require_same_table
+from prefdensity.words import counted
 
 T = TypeVar("T", bound=Comparisons | Choices)
 
@@ -143,12 +144,10 @@ class Audit:
     def __str__(self) -> str:
         if not len(self.findings):
             return f"Nothing in {self.data.source} looks like votes that were cast to move the ranking."
-        lines = [f"{len(self.findings)} findings in {self.data.source}, under {self.post.program_name}:"]
+        lines = [f"{counted(len(self.findings), 'finding')} in {self.data.source}, under {self.post.program_name}:"]
         for number, row in enumerate(self.findings.to_dict("records"), 1):
-            counted = (
-                f"{row['observed']:g} of {row['votes']:g} votes, {row['expected']:.1f} expected, p = {row['p']:.2g}"
-            )
-            lines.append(f"  {number}. {row['finding']}: {row['who']} ({counted}). {row['remedy']}")
+            votes = f"{row['observed']:g} of {row['votes']:g} votes, {row['expected']:.1f} expected, p = {row['p']:.2g}"
+            lines.append(f"  {number}. {row['finding']}: {row['who']} ({votes}). {row['remedy']}")
         return "\n".join(lines)
 
 

@@ -51,12 +51,12 @@ class ChoicesReport(TableReport):
     def facts(self) -> list[tuple[str, str]]:
         """Return answers, sizes of their sets, and what they imply."""
         possible = self.n_items * (self.n_items - 1) // 2
-        read = f"read as {self.n_judgements:,.0f} choices"
+        read = f"read as {counted(self.n_judgements, 'choice')}"
         return [
-            ("", f"{self.n_answers:,} answers about {self.n_items:,} items, {read} ({self.source})"),
+            ("", f"{counted(self.n_answers, 'answer')} about {counted(self.n_items, 'item')}, {read} ({self.source})"),
             ("sets", f"{spread(self.sets['items'])} items"),
             ("places told", f"{spread(self.sets['places'])} of a set"),
-            ("pairs", f"{self.n_pairs:,} of {possible:,} implied, in {self.n_components:,} component(s)"),
+            ("pairs", f"{self.n_pairs:,} of {possible:,} implied, in {counted(self.n_components, 'component')}"),
         ]
 
 

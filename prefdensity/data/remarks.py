@@ -93,6 +93,11 @@ class TableReport(Telling):
             and remark.tested_by not in passed
         )
 
+    def _each(self, table: pd.DataFrame) -> str:
+        """Return how many judgements, or answers, the rows of a table have."""
+        said = spread(table[self.JUDGED])
+        return f"{said} {self.JUDGED.removesuffix('s') if said == '1' else self.JUDGED}"
+
     def to_frame(self) -> pd.DataFrame:
         """Return the table of items."""
         return self.items
@@ -102,11 +107,9 @@ class TableReport(Telling):
         """Return what is told of this kind of table alone, by a word each; the first has none."""
 
     def __str__(self) -> str:
-        rows = [*self.facts(), ("per item", f"{spread(self.items[self.JUDGED])} {self.JUDGED}")]
+        rows = [*self.facts(), ("per item", self._each(self.items))]
         if self.n_annotators:
-            rows.append(
-                ("annotators", f"{self.n_annotators:,}, {spread(self.annotators[self.JUDGED])} {self.JUDGED} each")
-            )
+            rows.append(("annotators", f"{self.n_annotators:,}, {self._each(self.annotators)} each"))
         rows += [(name, f"{size:,}") for name, size in self.labels.items()]
         rows += [("note", note) for note in self.notes]
         lines = [rows[0][1], *(f"  {name:<13} {said}" for name, said in rows[1:])]

@@ -16,7 +16,7 @@ from prefdensity.data.declared import require_table
 from prefdensity.data.existence import pair_numbers
 from prefdensity.data.remarks import Remark, TableReport, common
 from prefdensity.errors import DataError
-from prefdensity.words import share, some
+from prefdensity.words import counted, share, some
 
 # With so many decided answers, one that takes either side at random is all on one side once in 500 times.
 _SAME_SIDE = 10
@@ -65,9 +65,9 @@ class DataReport(TableReport):
         """Return ties, pairs and the order shown."""
         possible = self.n_items * (self.n_items - 1) // 2
         rows = [
-            ("", f"{self.n_judgements:,.0f} judgements of {self.n_items:,} items ({self.source})"),
+            ("", f"{counted(self.n_judgements, 'judgement')} of {counted(self.n_items, 'item')} ({self.source})"),
             ("ties", share(self.tie_share)),
-            ("pairs", f"{self.n_pairs:,} of {possible:,}, in {self.n_components:,} component(s)"),
+            ("pairs", f"{self.n_pairs:,} of {possible:,}, in {counted(self.n_components, 'component')}"),
         ]
         if self.both_orders is None:
             return [*rows, ("order shown", "unknown")]
