@@ -37,6 +37,7 @@ class Device(Counts):
         super().__init__()
         self.free, self.reserved = free, 0  # bytes; what torch keeps of them for tensors to come
         self.default = Generator("cuda")
+        self.manual_seed = self.default.manual_seed
 
     def __enter__(self) -> Device:
         self._stack = contextlib.ExitStack()
@@ -140,7 +141,7 @@ def _cuda(device: Device) -> dict[str, Any]:
         "memory_allocated": lambda *_: 0,
         "get_rng_state": lambda *_: device.default.get_state(),
         "set_rng_state": lambda state, *_: device.default.set_state(state),
-        "manual_seed": lambda seed: device.default.manual_seed(seed),
+        "manual_seed": lambda seed: device.manual_seed(seed),
         "synchronize": lambda *_: device.wait("synchronize"),
         "CUDAGraph": lambda: Graph(device),
         "graph": graph,

@@ -15,6 +15,9 @@ from torch.utils._pytree import tree_map
 # Operations whose results have a size that depends on values, or that look at values for another reason.
 _WAIT = {"nonzero", "_unique2", "unique_dim", "unique_consecutive", "masked_select", "bincount", "equal", "is_nonzero",
          "_linalg_check_errors", "_local_scalar_dense", "repeat_interleave"}  # fmt: skip
+# Operations of CUDA's solvers, which no captured graph may hold.
+_SOLVED = {"linalg_cholesky_ex", "cholesky_solve", "cholesky_inverse", "_linalg_eigh", "_linalg_solve_ex",
+           "linalg_inv_ex", "_linalg_slogdet", "linalg_lu_factor_ex"}  # fmt: skip
 # Operations that copy from one device to another on purpose.
 _COPY = {"_to_copy", "copy_"}
 _INDEX = {"index", "_unsafe_index", "index_put", "index_put_", "_index_put_impl_"}
@@ -106,6 +109,8 @@ class Rules(TorchDispatchMode):
                 if not (asked and pinned) and tensors[-1].numel():
                     self.device.wait("copy to the device" if there else "copy to the host")
             return
+        if self.device.capturing is not None and name in _SOLVED:
+            self.device.wait(name)
         for each in host:
             number = each.dim() == 0 and name not in _STRICT
             index = name in _INDEX and isinstance(args[0], Card) and any(each is i for i in args[1])

@@ -17,6 +17,7 @@ from prefdensity.checking.remedies import remedies
 from prefdensity.data import simulate
 from prefdensity.data.comparisons import Comparisons
 from prefdensity.errors import ProgramError
+from prefdensity.inference.mode import prior_draws
 from prefdensity.inference.view import View
 from prefdensity.programs.loading import load_program
 from prefdensity.programs.mends import FINDINGS, Mend
@@ -66,7 +67,7 @@ def test_every_suggestion_composes_with_every_program_and_runs(name):
             kept = {each.name for each in program.layers if each != remedy.out}
             assert kept <= {each.name for each in made.layers}, made.name
             view = View(made, cells_of(data, made.outcomes, made.needs))
-            assert torch.isfinite(view.log_joint(view.prior(2, 0))).all(), made.name
+            assert torch.isfinite(view.log_joint(prior_draws(view, 2, 0))).all(), made.name
     if name in ("bradley_terry", "davidson", "linear", "annotator_types"):
         assert suggested > 5
 

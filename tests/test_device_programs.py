@@ -16,6 +16,7 @@ from prefdensity.inference.curvature import local_curvature
 from prefdensity.inference.krylov import Pattern
 from prefdensity.inference.laplace import laplace
 from prefdensity.inference.locality import confirmed
+from prefdensity.inference.member import Member
 from prefdensity.inference.mode import first_guess
 from prefdensity.inference.types_curvature import types_curvature
 from prefdensity.inference.view import View
@@ -51,6 +52,25 @@ def test_curvature_on_the_device_is_kept_as_on_the_cpu(name):
     expected = curvature(view)
     with Device():
         assert curvature(on(view)) == expected
+
+
+def test_curvature_of_what_is_left_at_a_mode_is_kept_as_on_the_cpu():
+    view, _ = view_of("neural(width=3)+davidson")
+    z = 0.3 * torch.arange(view.dimension, dtype=view.dtype).sin()
+    expected = curvature(Member.at(view, z).view)
+    assert expected[0] == "LocalCurvature"
+    with Device():
+        assert curvature(Member.at(on(view), z.to("cuda")).view) == expected
+
+
+@pytest.mark.parametrize("name", ["davidson+reliability", "neural(width=3)"])
+def test_climbs_start_where_they_do_on_the_cpu(name):
+    """Whatever a card's generators draw: here they count from elsewhere."""
+    view, _ = view_of(name)
+    expected = first_guess(view)
+    with Device() as device:
+        device.manual_seed = lambda seed: device.default.manual_seed(seed + 1)
+        torch.testing.assert_close(first_guess(on(view)).cpu(), expected)
 
 
 REFUSED = {

@@ -13,7 +13,7 @@ from prefdensity import Comparisons
 from prefdensity.inference.displacement import Displacement, displacement, errors_of_displaced
 from prefdensity.inference.laplace import laplace
 from prefdensity.inference.mixture import Mixture
-from prefdensity.inference.mode import Mode
+from prefdensity.inference.mode import Mode, prior_draws
 from prefdensity.inference.precision import Axes, Dense, Triangle
 from prefdensity.inference.quality import check_guide, check_mixture
 from prefdensity.inference.safety import Quantities
@@ -244,7 +244,7 @@ def test_prior_draws_of_scalars_are_those_of_whole_vectors():
     })  # fmt: skip
     found = load_program("davidson+reliability")
     view = View(found, cells_of(Comparisons.from_frame(frame), found.outcomes, found.needs))
-    whole, alone = view.prior(4000, seed=3), _of_scalars(view)
+    whole, alone = prior_draws(view, 4000, seed=3), _of_scalars(view)
     for name, site in view.sites.items():
         if site.is_scalar:
             for p in (0.05, 0.5, 0.95):

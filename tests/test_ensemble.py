@@ -16,6 +16,7 @@ from prefdensity.data.comparisons import Comparisons
 from prefdensity.inference.descent import Descent
 from prefdensity.inference.fitting import viewed
 from prefdensity.inference.member import Member
+from prefdensity.inference.mode import prior_draws
 from prefdensity.judged.expectations import judged_program
 from prefdensity.posterior.described import described
 from prefdensity.programs.given import given
@@ -65,7 +66,7 @@ def by_people(rows=400, people=5, seed=3):
 def test_what_is_left_is_the_program_at_these_values():
     """Log densities given the hidden weights are those of the whole, up to their prior, and so are slopes."""
     view = viewed(load_program("neural(width=4)+davidson"), kinks(20, 60, 0))
-    z = view.prior(3, seed=1)
+    z = prior_draws(view, 3, seed=1)
     member = Member.at(view, z[0])
     hidden = view.sites["neural_hidden_offset"].at
     assert set(view.sites) - set(member.view.sites) == {"neural_hidden_offset"}

@@ -12,7 +12,12 @@ from prefdensity import density
 from prefdensity.data import simulate
 from prefdensity.inference import devices
 
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA device")]
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA device"),
+    # torch says so the first time that a thread of gradients multiplies matrices, and goes on
+    pytest.mark.filterwarnings("ignore:Attempting to run cuBLAS:UserWarning"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from prefdensity import Comparisons, fit
 from prefdensity.errors import DataError, FitError, ProgramError
 from prefdensity.inference import view as views
 from prefdensity.inference.climber import Climber
-from prefdensity.inference.mode import first_guess
+from prefdensity.inference.mode import first_guess, prior_draws
 from prefdensity.inference.reported import sites_at
 from prefdensity.inference.view import View
 from prefdensity.judged.expectations import JudgeFit, load_judge
@@ -79,7 +79,7 @@ def view_of(name, units):
 
 def vectors(view, count, seed=1):
     """Return plausible vectors: draws from the prior, drawn in towards its middle."""
-    return 0.5 * first_guess(view) + 0.5 * view.prior(count, seed) * 0.6
+    return 0.5 * first_guess(view) + 0.5 * prior_draws(view, count, seed) * 0.6
 
 
 class Twin:
@@ -264,7 +264,7 @@ def test_ranks_of_truths_are_uniform():
     design = units_of(300, labelled=0.4, seed=8)
     program, rng = load_program("gaussian+distance"), np.random.default_rng(9)
     scale = replace(Scale.of(design), label_mean=0.0, label_sd=1.0)
-    z = View(program, scale.cells(program, design)).prior(100, 11)
+    z = prior_draws(View(program, scale.cells(program, design)), 100, 11)
     ranks = {"sharpness": [], "label_sd": []}
     for row in range(100):
         values, _ = View(program, scale.cells(program, design)).constrain(z[[row]])

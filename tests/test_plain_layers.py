@@ -15,7 +15,7 @@ from prefdensity.inference import curvature
 from prefdensity.inference.climber import Climber
 from prefdensity.inference.curvature import dense_hessian, local_curvature
 from prefdensity.inference.fitting import viewed
-from prefdensity.inference.mode import first_guess
+from prefdensity.inference.mode import first_guess, prior_draws
 from prefdensity.inference.prior import log_prior
 from prefdensity.inference.view import View
 from prefdensity.programs.compose import compose
@@ -184,7 +184,7 @@ def test_three_plates_go_with_types():
     # by hand: given their types, annotators' judgements have the densities of the program without types
     program = compose("davidson", "position_bias", "annotator_types", deep)
     view, alone = viewed(program, DATA), viewed(compose("davidson", "position_bias", deep), DATA)
-    z = view.prior(3, seed=2)
+    z = prior_draws(view, 3, seed=2)
     values, _ = view.values(z)
     outcome = view.run(values, 3).met["outcome"]["fn"]
     by_type = outcome.type_log_lik(view.cells.outcome)

@@ -28,7 +28,7 @@ import prefdensity
 from prefdensity.errors import ProgramError
 from prefdensity.inference.curvature import LocalCurvature, dense_hessian
 from prefdensity.inference.locality import agrees
-from prefdensity.inference.mode import first_guess
+from prefdensity.inference.mode import first_guess, prior_draws
 from prefdensity.programs.compose import compose
 from prefdensity.programs.layers import layer
 from prefdensity.programs.listing import names
@@ -248,10 +248,10 @@ def test_plates_have_the_names_of_the_house(name):
 @every_program
 def test_a_prior_draw_is_a_vector_of_the_view(name):
     view, _ = view_of(name)
-    z = view.prior(50, seed=0)
+    z = prior_draws(view, 50, seed=0)
     assert z.shape == (50, view.dimension)
     assert torch.isfinite(view.log_joint(z)).all()
-    assert torch.equal(z, view.prior(50, seed=0))
+    assert torch.equal(z, prior_draws(view, 50, seed=0))
     assert torch.isfinite(view.log_joint(first_guess(view)[None])).all()
 
 

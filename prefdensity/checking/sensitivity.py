@@ -25,6 +25,7 @@ from scipy.sparse.linalg import splu
 from torch import Tensor
 
 from prefdensity.errors import ProgramError
+from prefdensity.inference.mode import prior_draws
 from prefdensity.inference.prior import log_prior
 from prefdensity.inference.site import Site
 from prefdensity.inference.view import View
@@ -303,7 +304,7 @@ def in_pairs(values: Array) -> Array:
 
 def _point(view: View, post: Posterior) -> Tensor:
     """Return the point of a posterior as a vector [dimension]."""
-    z = view.prior(8, seed=0).mean(0)  # what no judgement feels has no point in some fits
+    z = prior_draws(view, 8, seed=0).mean(0)  # what no judgement feels has no point in some fits
     for name, site in view.sites.items():
         if name in post.point:
             value = torch.as_tensor(np.asarray(post.point[name]), dtype=torch.float64).to(z)

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from prefdensity.errors import ProgramError
 from prefdensity.inference.arrow import Arrow
-from prefdensity.inference.felt import PASS, Felt
+from prefdensity.inference.felt import Felt, at_once
 from prefdensity.inference.krylov import Pattern, Sparse
 from prefdensity.inference.leaves import Leaf, derivatives_of
 from prefdensity.inference.locality import confirmed, sites_of
@@ -183,7 +183,7 @@ class LocalCurvature:
     def _likelihood(self, z: Tensor, counts: Tensor | None) -> tuple[Tensor, Tensor, list[Block]]:
         leaves = self.leaves(z)
         nothing = [torch.zeros((), dtype=z.dtype, device=z.device)] * len(leaves)
-        step = max(1, PASS // len(z))
+        step = max(1, at_once(z.device) // len(z))
         parts = [
             self.derivatives(leaves, slice(start, start + step), nothing, torch.ones_like(z[:1, :1]), counts)
             for start in range(0, max(1, len(self.view.cells)), step)

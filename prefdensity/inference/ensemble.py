@@ -33,7 +33,7 @@ from prefdensity.inference.checkpoint import Checkpoint
 from prefdensity.inference.climber import Climber
 from prefdensity.inference.descent import Descent
 from prefdensity.inference.member import Member
-from prefdensity.inference.mode import Mode, first_guess
+from prefdensity.inference.mode import Mode, first_guess, prior_draws
 from prefdensity.inference.safety import errors_of_members
 from prefdensity.inference.starts import starts
 from prefdensity.inference.svi import WINDOW
@@ -138,7 +138,7 @@ def randomised(view: View, seed: int) -> Climber:
     weighted = View(view.program, replace(cells, outcome=outcome, total=outcome.sum(-1)))
     guess = first_guess(view)
     hyper, _ = view.values(guess[None], [name for name in view.program.hyper if name in view.sites])
-    at = view.prior(1, seed, hyper).requires_grad_()
+    at = prior_draws(view, 1, seed, hyper).requires_grad_()
     with torch.enable_grad():
         (slope,) = torch.autograd.grad(view.log_parts(at, cells=view.few)[0].sum(), at)
     weighted.memo["first_guess"] = guess

@@ -29,8 +29,13 @@ from prefdensity.programs.running import Substitute, environment, for_fits
 # Entries of one site that a comparison may feel, and quantities felt in all: their pairs all have a derivative.
 _ENTRIES, _QUANTITIES = 512, 16
 _PARALLEL = 1e-9  # how parallel gradients must be
-# Comparisons (times fits) that are worked out together: few enough for the cache.
-PASS = 2**16
+# Comparisons (times fits) that are worked out together: few enough for the cache; and a gigabyte elsewhere.
+_PASS, _PASS_THERE = 2**16, 2**20
+
+
+def at_once(device: torch.device) -> int:
+    """Return how many comparisons (times fits) are worked out together."""
+    return _PASS if device.type == "cpu" else _PASS_THERE
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,7 +194,8 @@ def _merged(felt: Felt) -> list[FeltSite]:
     if not several:
         return parts
     count = len(felt.view.cells)
-    step = max(1, PASS * _QUANTITIES // max(2 * _QUANTITIES, sum(len(part.places) for part in felt.parts)))
+    most = at_once(felt.view.device)
+    step = max(1, most * _QUANTITIES // max(2 * _QUANTITIES, sum(len(part.places) for part in felt.parts)))
     steps = [slice(start, start + step) for start in range(0, max(1, count), step)]
     found: dict[int, list[Tensor]] = {}
     for rows in steps:

@@ -24,7 +24,7 @@ from torch import Tensor
 
 Weight = float | Tensor
 
-_ENTRIES = 2**18  # of a dense matrix that are weighed at a time
+_ENTRIES, _THERE = 2**18, 2**24  # of a dense matrix that are weighed at a time: what a cache holds, and elsewhere
 # Products of the entries of more rows than the first are worked out in single precision, and summed in double, if they
 # are as many as the second.
 EXACT, _DEAR = 2000, 1e8
@@ -211,7 +211,8 @@ def _both(one: Tensor, other: Tensor, some: slice, dtype: torch.dtype) -> tuple[
 
 def row_blocks(matrix: Tensor, fits: int = 1) -> list[slice]:
     """Return the rows of a dense matrix, so many at a time that they are worked out together for `fits` fits."""
-    step = max(1, _ENTRIES // (fits * matrix.shape[1]))
+    size = _ENTRIES if matrix.device.type == "cpu" else _THERE
+    step = max(1, size // (fits * matrix.shape[1]))
     return [slice(start, start + step) for start in range(0, len(matrix), step)]
 
 

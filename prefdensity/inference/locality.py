@@ -7,7 +7,6 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from prefdensity.inference.leaves import EXACT
 from prefdensity.inference.precision import Precision
 from prefdensity.inference.view import View
 from prefdensity.programs.apart import UNTOLD
@@ -41,7 +40,7 @@ def confirmed(view: View, kind: type[Found], z: Tensor, otherwise: str) -> Found
     if name not in view.memo:
         view.memo[name], view.memo["spread"] = None, otherwise
         try:
-            few = _sample(view)
+            few = view.probe
             apart = None if few is view else kind(few)
             found = kind(view)
             if agrees(apart or found, few, z.to(few.device)):
@@ -64,19 +63,6 @@ def _sentence(error: Exception) -> str:
     if not isinstance(error, RuntimeError):
         return str(error)
     return "a layer that is shown one comparison alone fails: " + str(error).split("\n")[0].split(". ")[0].rstrip(".")
-
-
-def _sample(view: View) -> View:
-    """Return a view of a few cells, spread over all, on the CPU; the view itself where it has no more.
-
-    Locality is a property of the program, not of the data. A layer that counts on everybody else looks for somebody who
-    is not there: on the CPU that is an error, and ends an accelerator.
-    """
-    cells, step = view.cells, -(-len(view.cells) // EXACT)
-    if step > 1 and cells.pairwise:
-        cells = cells.take(torch.arange(0, len(cells), step, device=view.device))
-    here = cells.to("cpu")
-    return view if here is view.cells else View(view.program, here)
 
 
 def agrees(curvature: Curvature, view: View, z: Tensor) -> bool:

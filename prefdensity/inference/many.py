@@ -186,7 +186,7 @@ def fit_many(
         program=program.name,
         items=data.items,
         z=z.cpu().numpy(),
-        covariance=covariance.cpu().numpy(),
+        covariance=covariance.numpy(),
         log_evidence=np.array([each[2] for each in found]),
         converged=np.array([each[3] for each in found]),
         point={name: value.cpu().numpy() for name, value in point.items()},
@@ -280,15 +280,15 @@ def _posterior(
 
 
 def _arrays(found: Mixture) -> tuple[Tensor, Tensor, float, bool]:
-    """Return mode, covariance, log evidence and whether it converged."""
+    """Return mode, covariance (on the CPU), log evidence and whether it converged."""
     z, frame = found.main
-    return z, frame @ frame.T, found.log_evidence, found.converged
+    return z, (frame @ frame.T).cpu(), found.log_evidence, found.converged
 
 
-def _split(view: View, counts: NDArray[np.float64]) -> tuple[Tensor, ...]:
-    """Return counts [fit, row] in parts that can be fitted together."""
+def _split(view: View, counts: NDArray[np.float64]) -> Iterator[Tensor]:
+    """Yield counts [fit, row] in parts that can be fitted together, where the view is: a device holds one of them."""
     most = _most(view, max(view.work, view.dimension**2))
-    return torch.tensor(counts, dtype=view.dtype, device=view.device).split(most)
+    yield from (some.to(view.device) for some in torch.tensor(counts, dtype=view.dtype).split(most))
 
 
 def _most(view: View, each: int) -> int:

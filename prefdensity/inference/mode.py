@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -13,6 +15,7 @@ from prefdensity.inference.precision import Precision
 from prefdensity.inference.site import Site
 from prefdensity.inference.view import View
 from prefdensity.programs.cells import Cells
+from prefdensity.programs.running import run
 
 # Steps towards the leading direction of what annotators say.
 _TURNS = 20
@@ -53,7 +56,7 @@ def first_guess(view: View) -> Tensor:
 
 
 def _first_guess(view: View) -> Tensor:
-    z = view.prior(64, seed=0).mean(0)
+    z = prior_draws(view, 64, seed=0).mean(0)
     turned = None
     for mirror in view.program.mirrors[:1]:
         turned = _opposed(view)
@@ -66,6 +69,18 @@ def _first_guess(view: View) -> Tensor:
         if site.is_identity and name not in own:
             z[site.at] = _log_odds(view, turned) if site.dims == ("item",) else 0.0
     return drawn_afresh(view, z[None], seed=0)[0]
+
+
+@torch.no_grad()
+def prior_draws(view: View, fits: int, seed: int, given: Mapping[str, Tensor] = MappingProxyType({})) -> Tensor:
+    """Return prior draws of a view as vectors [fit, dimension], `given` values of sites shaped as in `View.values`.
+
+    They are drawn on the CPU: an accelerator would draw others.
+    """
+    here = view.probe
+    met = run(view.program, here.few, {name: value.cpu() for name, value in given.items()}, fits, seed).met
+    parts = [site.transform.inv(met[name]["value"]).reshape(fits, -1) for name, site in here.sites.items()]
+    return torch.cat(parts, -1).to(view.device)
 
 
 def sites_at_modes(view: View) -> dict[str, Site]:
@@ -93,7 +108,7 @@ def drawn_afresh(view: View, z: Tensor, seed: int) -> Tensor:
     """
     found = z.clone()
     for site in sites_at_modes(view).values():
-        found[:, site.at] = view.prior(len(z), seed)[:, site.at]
+        found[:, site.at] = prior_draws(view, len(z), seed)[:, site.at]
     return found
 
 

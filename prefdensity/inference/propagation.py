@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from prefdensity.inference.curvature import Block, LocalCurvature, matrix_of
-from prefdensity.inference.felt import PASS
+from prefdensity.inference.felt import at_once
 from prefdensity.inference.guide import LOG_2PI
 from prefdensity.inference.leaves import Leaf, derivatives_of
 from prefdensity.inference.precision import Free, Triangle, cholesky
@@ -293,7 +293,7 @@ class Propagation:
         frame = cavity.frame
         apart = min(_APART, _STEP / float((frame[:, 0, 0] * self._sharpest).max().clamp_min(_LEAST)))
         x, weight = (each.to(frame) for each in _nodes(apart, len(cavity.mean)))
-        step = max(1, PASS // len(x))
+        step = max(1, at_once(frame.device) // len(x))
         for start in range(0, len(frame), step):
             rows = slice(start, start + step)
             felt = cavity.mean[:, rows] + torch.einsum("nk,cjk->njc", x, frame[rows])

@@ -47,7 +47,7 @@ def _of_scalars(view: View) -> dict[str, Tensor]:
     Scalars come before the tables that they shape, so that one draw of each table serves all.
     """
     try:
-        return _drawn(view, first_alone(view.cells).to("cpu"))  # see `locality._sample`
+        return _drawn(view, first_alone(view.cells).to("cpu"))  # see `View.probe`
     except UNTOLD:  # a layer that counts on everybody else
         return _drawn(view, view.cells.head(1))
 

@@ -19,6 +19,7 @@ Function = Callable[..., tuple[Tensor, ...]]
 _SAME = 1e-4  # of the largest entry: an accelerator sums in an order of its own
 _ATEN = torch.ops.aten
 _SHAPES = {_ATEN.zeros_like.default, _ATEN.ones_like.default, _ATEN.full_like.default}  # of their argument, not values
+_PRODUCTS = {"linalg_solve_triangular", "linalg_vector_norm", "linalg_cross"}  # linear algebra without a solver
 _NOTHING = {(_ATEN.mul.Tensor, 1), (_ATEN.div.Tensor, 1), (_ATEN.add.Tensor, 0), (_ATEN.pow.Tensor_Scalar, 1)}
 
 
@@ -148,31 +149,33 @@ def captured(function: Function, example: tuple[Tensor, ...]) -> Function:
     if place.type != "cuda":
         return run
     held = [each.clone() for each in example]
-    # streams are those of the current device; what fails in a capture would leave its stream the current one
+    # streams are those of a device, also the one that torch would capture all graphs in; what fails in a capture would
+    # leave its stream the current one
     with torch.cuda.device(place), torch.cuda.stream(torch.cuda.current_stream()):
-        if not _goes_through(run, held):
+        stream = torch.cuda.Stream()
+        if not _goes_through(run, held, stream):
             return run
         graph = torch.cuda.CUDAGraph()
         try:
-            with torch.cuda.graph(graph):
+            with torch.cuda.graph(graph, stream=stream):
                 found = run(*held)
         except RuntimeError:  # what torch does not call a wait
             return run
     return _Captured(graph, held, found, run)
 
 
-def _goes_through(run: Function, held: list[Tensor]) -> bool:
-    """Say whether a run never waits for the host: on a stream of its own, where libraries set themselves up.
+def _goes_through(run: Function, held: list[Tensor], stream: torch.cuda.Stream) -> bool:
+    """Say whether a run never waits for the host: on the stream of the capture, where libraries set themselves up.
 
     It is asked beforehand, for torch does not free what a capture that failed had taken.
     """
-    stream, before = torch.cuda.Stream(), torch.cuda.get_sync_debug_mode()
+    before = torch.cuda.get_sync_debug_mode()
     stream.wait_stream(torch.cuda.current_stream())
     with warnings.catch_warnings():  # that not all waits are noticed
         warnings.simplefilter("ignore", UserWarning)
         try:
             torch.cuda.set_sync_debug_mode("error")
-            with torch.cuda.stream(stream):
+            with torch.cuda.stream(stream), _WithoutSolvers():
                 run(*held)
         except RuntimeError:
             return False
@@ -180,6 +183,21 @@ def _goes_through(run: Function, held: list[Tensor]) -> bool:
             torch.cuda.set_sync_debug_mode(before)
             torch.cuda.current_stream().wait_stream(stream)
     return True
+
+
+class _WithoutSolvers(TorchDispatchMode):
+    """Refuse what CUDA's solvers work out: they cannot be captured, and wait without a word."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # see `_Recorder`
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """See torch: every operation comes here."""
+        name = func._schema.name.split("::")[1].lstrip("_")
+        if name.startswith(("linalg", "cholesky")) and name not in _PRODUCTS:
+            raise RuntimeError(f"{name} is worked out by a solver")
+        return func(*args, **(kwargs or {}))
 
 
 @dataclass(frozen=True, eq=False)

@@ -33,7 +33,7 @@ from torch import Tensor
 
 from prefdensity.errors import ProgramError
 from prefdensity.inference.arrow import Arrow
-from prefdensity.inference.felt import PASS, Felt
+from prefdensity.inference.felt import Felt, at_once
 from prefdensity.inference.leaves import Leaf, derivatives_of
 from prefdensity.inference.locality import confirmed, sites_of
 from prefdensity.inference.margins import Margins
@@ -223,8 +223,9 @@ class TypesCurvature:
         leaves += [replace(leaf, value=leaf.value.expand(types, -1)) for leaf in self.felt.leaves(z[None])]
         assert cells.outcome is not None  # a view has data
         totals, firsts, seconds = [], [], []
-        for start in range(0, max(1, len(cells)), PASS):
-            rows = slice(start, start + PASS)
+        step = at_once(z.device)
+        for start in range(0, max(1, len(cells)), step):
+            rows = slice(start, start + step)
             free = [leaf.value[:, rows].detach().clone().requires_grad_() for leaf in leaves]
             total = (cells.outcome[rows] * self.felt.log_prob(free[0], free[1:], rows)).sum(-1)
             first, second = derivatives_of(total, free)

@@ -25,7 +25,7 @@ from prefdensity.inference.curvature import (
     matrix_of,
     summed,
 )
-from prefdensity.inference.felt import PASS
+from prefdensity.inference.felt import at_once
 from prefdensity.inference.guide import LOG_2PI
 from prefdensity.inference.mixture import Joint, Mixture
 from prefdensity.inference.mode import first_guess
@@ -115,7 +115,7 @@ class Expected:
         root = _roots([[*row, own[j]] for row, j in zip(beside, felt, strict=True)])
         self.dimensions = len(felt)
         at, weight = (each.to(mean) for each in nodes(len(felt), self.sparing))
-        step = max(1, PASS // len(at))
+        step = max(1, at_once(mean.device) // len(at))
         parts = []
         for start in range(0, max(1, count), step):
             rows = slice(start, start + step)

@@ -10,13 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping
 from functools import cached_property
-from types import MappingProxyType
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from prefdensity.errors import PrefDensityError, ProgramError
+from prefdensity.inference.leaves import EXACT
 from prefdensity.inference.site import Site, dims_of, site_of
 from prefdensity.inference.totals import total
 from prefdensity.inference.traced import Function, traced
@@ -184,6 +184,18 @@ class View:
         one = self.cells.head(1)
         alone = self._features.numel() > _FEW and self._is_same(one, lambda: meeting(one), 0)
         return meeting(one) if alone else one
+
+    @cached_property
+    def probe(self) -> View:
+        """A view of a few cells, spread over all, on the CPU; the view itself where it has no more.
+
+        A layer that looks there for somebody who is not in it makes an error, which would end an accelerator.
+        """
+        cells, step = self.cells, -(-len(self.cells) // EXACT)
+        if step > 1 and cells.pairwise:
+            cells = cells.take(torch.arange(0, len(cells), step, device=self.device))
+        here = cells if self.device.type == "cpu" else cells.to("cpu")
+        return self if here is self.cells else View(self.program, here)
 
     @cached_property
     def differences(self) -> Tensor:
@@ -379,10 +391,3 @@ class View:
             return (outcome["fn"].type_probability(outcome["value"]).to(self.dtype),)
 
         return self._over_passes(z, one)
-
-    @torch.no_grad()
-    def prior(self, fits: int, seed: int, given: Mapping[str, Tensor] = MappingProxyType({})) -> Tensor:
-        """Return prior draws as vectors [fit, dimension], `given` values of some sites shaped as in `values`."""
-        met = run(self.program, self.few, dict(given), fits, seed).met
-        parts = [site.transform.inv(met[name]["value"]).reshape(fits, -1) for name, site in self.sites.items()]
-        return torch.cat(parts, -1)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+import torch
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
@@ -62,6 +63,7 @@ class _Known(Messenger):
         if shape != value.shape[value.dim() - len(shape) :]:  # such as of other annotators
             raise ProgramError(f"what is known of {msg['name']} is {tuple(value.shape)}, and here it is {tuple(shape)}")
         depth, axes = room(), value.dim() - msg["fn"].event_dim
+        value = value.to(torch.get_default_device())  # where the program is run
         whole = value.reshape(*(1,) * (depth - axes), *value.shape)
         msg["value"] = table(whole) if depth and axes else whole
         msg["done"] = msg["stop"] = True
