@@ -10,7 +10,10 @@ from prefdensity.errors import FitError
 from prefdensity.inference.laplace import laplace
 from prefdensity.inference.matched import has_propagation, propagated
 from prefdensity.inference.view import View
+from prefdensity.programs.compose import compose
+from prefdensity.programs.layers import layer
 from prefdensity.programs.loading import load_program
+from prefdensity.programs.outcomes import by_outcome
 from prefdensity.programs.tabulate import cells_of
 
 
@@ -268,3 +271,22 @@ def test_what_it_does_not_fit_is_refused_in_one_sentence():
     )  # fmt: skip
     assert not has_propagation(view_of("reliability", people))
     assert has_propagation(view_of("davidson", people))
+
+
+@layer("choice", outcomes=["a", "b"])
+def slips(margin, data):
+    p = 0.1 + 0.8 * margin.sigmoid()  # its log is not concave
+    return by_outcome(p.log(), (1 - p).log())
+
+
+def test_a_fit_says_where_moments_did_not_settle():
+    rng = np.random.default_rng(0)
+    u = 2 * rng.normal(size=15)
+    a = rng.integers(15, size=40)
+    b = (a + rng.integers(1, 15, size=40)) % 15
+    outcome = (rng.random(40) > 1 / (1 + np.exp(u[b] - u[a]))).astype(np.int8)
+    data = pf.Comparisons(items=list("abcdefghijklmno"), item_a=a, item_b=b, outcome=outcome, count=np.ones(40))
+    program = compose("utility_scale", "items", slips, name="slips")
+    with pytest.raises(FitError, match="need not settle"):
+        pf.fit(program, data, method="ep")
+    assert "ep, which suits so few judgements, did not settle" in pf.fit(program, data).status.message

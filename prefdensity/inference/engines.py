@@ -138,7 +138,7 @@ def by_gaussian(view: View, settings: Settings, report: Report, doubted: bool = 
         del found  # as many Gaussians again
         return _best(view, ways, heights, settings)
     facts = {
-        "method": "laplace", "message": f"Gaussian at the posterior mode{_over(found)}{_cost(view)}",
+        "method": "laplace", "message": f"Gaussian at the posterior mode{_over(found)}{_cost(view)}{_unsettled(view)}",
         "restart_values": heights, "modes": _evidence(found),
     }  # fmt: skip
     return _mixed(view, found, facts, settings)
@@ -201,6 +201,7 @@ def _matched(view: View, found: Sequence[Mixture], heights: tuple[float, ...], s
     moved = [propagated(view, each) for each in found]
     kept = [each for each in moved if each is not None]
     if len(kept) < len(moved):
+        view.memo["unsettled"] = "; ep, which suits so few judgements, did not settle"
         return None
     facts = {
         "method": "ep", "message": f"Gaussian with the moments of the posterior{_over(kept)}",
@@ -221,7 +222,7 @@ def _best(view: View, ways: list[Climb], heights: tuple[float, ...], settings: S
     evidence = _evidence([way.found for way in ways])
     kept = [ways.pop(0).top() for _ in evidence]
     facts = {
-        "method": "variational", "message": f"Gaussian of the highest evidence bound{_over(kept)}",
+        "method": "variational", "message": f"Gaussian of the highest evidence bound{_over(kept)}{_unsettled(view)}",
         "restart_values": heights, "modes": evidence,
     }  # fmt: skip
     return _mixed(view, kept, facts, settings)
@@ -246,6 +247,12 @@ def _cost(view: View) -> str:
     """Say why a program has no curvature summed up over comparisons, and what that costs; nothing where it has."""
     why = view.memo.get("spread")
     return f"; its curvature took {view.dimension} passes over the table, for {why}" if why else ""
+
+
+def _unsettled(view: View) -> str:
+    """Say where Gaussians with the moments of the posterior were looked for in vain."""
+    said: str = view.memo.get("unsettled", "")
+    return said
 
 
 def _evidence(found: list[Mixture]) -> tuple[float, ...]:
