@@ -269,6 +269,21 @@ def test_point_fits_and_halved_ties_are_cautioned():
     assert "half wins or weights, vary less" in said
 
 
+def test_the_halves_of_a_tie_are_no_contradiction():
+    """The halves of each tie were told as answers by which annotators contradict themselves."""
+    rng = np.random.default_rng(2)
+    a = rng.integers(5, size=300)
+    b = (a + rng.integers(1, 5, size=300)) % 5
+    won = np.where(rng.random(300) < 1 / 3, "tie", np.where(rng.random(300) < 1 / (1 + np.exp((b - a) / 2)), "a", "b"))
+    frame = pd.DataFrame({"item_a": [f"i{k}" for k in a], "item_b": [f"i{k}" for k in b], "outcome": won})
+    data = prefdensity.Comparisons.from_frame(frame.assign(annotator=[f"p{k % 6}" for k in range(300)]))
+    for halves, votes, program in ((False, data, "davidson"), (True, data.ties_as_half_wins(), "bradley_terry")):
+        report = prefdensity.check(prefdensity.fit(program, votes, draws=100), votes, replicates=50)
+        row = report.table.set_index("check").loc["self-agreement"]
+        assert row["verdict"] == ("not available" if halves else "as expected")
+        assert row["meaning"].startswith("counts are half wins or weights") is halves
+
+
 def test_large_tables_are_replicated_less_often(monkeypatch):
     post, data = fitted("luce", 0)
     monkeypatch.setattr(check, "_MOST", 30 * len(cells_of(data)))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+
 from prefdensity.checking import discrepancies as of
 from prefdensity.checking.discrepancies import Directions, Discrepancy
 from prefdensity.checking.replication import Design
@@ -47,6 +49,8 @@ def _shared(design: Design, d: Directions) -> str:
 
 
 def _repeats(design: Design, d: Directions) -> str:
+    if np.any(design.data.count != np.round(design.data.count)):  # the halves of a tie would contradict each other
+        return "counts are half wins or weights, which repeat nothing"
     return _people(design, d) or ("" if of.repeated(design) else "no annotator judged a pair twice")
 
 
