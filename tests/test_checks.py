@@ -270,7 +270,7 @@ def test_point_fits_and_halved_ties_are_cautioned():
 
 
 def test_the_halves_of_a_tie_are_no_contradiction():
-    """The halves of each tie were told as answers by which annotators contradict themselves."""
+    """The halves of each tie were told as answers by which annotators contradict themselves, or go round in circles."""
     rng = np.random.default_rng(2)
     a = rng.integers(5, size=300)
     b = (a + rng.integers(1, 5, size=300)) % 5
@@ -279,9 +279,10 @@ def test_the_halves_of_a_tie_are_no_contradiction():
     data = prefdensity.Comparisons.from_frame(frame.assign(annotator=[f"p{k % 6}" for k in range(300)]))
     for halves, votes, program in ((False, data, "davidson"), (True, data.ties_as_half_wins(), "bradley_terry")):
         report = prefdensity.check(prefdensity.fit(program, votes, draws=100), votes, replicates=50)
-        row = report.table.set_index("check").loc["self-agreement"]
-        assert row["verdict"] == ("not available" if halves else "as expected")
-        assert row["meaning"].startswith("counts are half wins or weights") is halves
+        for name in ("self-agreement", "own cycles"):
+            row = report.table.set_index("check").loc[name]
+            assert row["verdict"] == ("not available" if halves else "as expected")
+            assert row["meaning"].startswith("counts are half wins or weights") is halves
 
 
 def test_large_tables_are_replicated_less_often(monkeypatch):

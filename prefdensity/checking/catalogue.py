@@ -48,10 +48,15 @@ def _shared(design: Design, d: Directions) -> str:
     return _people(design, d) or ("" if of.shared(design) else "no pair was judged by two annotators")
 
 
+def _answers(design: Design, d: Directions) -> str:
+    """Return why what one annotator answered cannot be looked at: the halves of a tie would contradict each other."""
+    if np.any(design.data.count != np.round(design.data.count)):
+        return "counts are half wins or weights, and no answers"
+    return _people(design, d)
+
+
 def _repeats(design: Design, d: Directions) -> str:
-    if np.any(design.data.count != np.round(design.data.count)):  # the halves of a tie would contradict each other
-        return "counts are half wins or weights, which repeat nothing"
-    return _people(design, d) or ("" if of.repeated(design) else "no annotator judged a pair twice")
+    return _answers(design, d) or ("" if of.repeated(design) else "no annotator judged a pair twice")
 
 
 def _triads(design: Design, d: Directions) -> str:
@@ -59,7 +64,7 @@ def _triads(design: Design, d: Directions) -> str:
 
 
 def _own_triads(design: Design, d: Directions) -> str:
-    return _people(design, d) or ("" if len(design.own_triads) else "no annotator compared three items all ways")
+    return _answers(design, d) or ("" if len(design.own_triads) else "no annotator compared three items all ways")
 
 
 def _confounded(name: str) -> Callable[[Design, Directions], str]:
