@@ -26,7 +26,7 @@ from prefdensity.programs.listing import names
 
 SLOW = pytest.mark.slow
 METHODS = ("mle", "map", "laplace", "ep", "variational", "svi")
-# What the host waits for, from a start to the whole grid of hyperparameters: measured 67, 120 and 979.
+# What the host waits for, from a start to the whole grid of hyperparameters: measured 59, 134 and 974.
 WAITS = {
     "bradley_terry": 75,
     "davidson+position_bias+reliability": 135,
