@@ -28,17 +28,22 @@ def data():
 PROGRAMS = ("davidson", "davidson+position_bias+reliability", "annotator_types(k=2)+davidson", "rao_kupper+lapse")
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
-@pytest.mark.parametrize("method", ["laplace", "svi"])
+# no Gaussian by steps holds the last one: weights, with k-hat above .7, do not say how far draws are off
+FITS = [*((each, "laplace") for each in PROGRAMS), *((each, "svi") for each in PROGRAMS[:-1])]
+
+
+@pytest.mark.parametrize(("program", "method"), FITS)
 def test_a_gpu_finds_the_posterior_of_the_cpu(data, program, method):
     cpu = prefdensity.fit(program, data, method=method, device="cpu")
     gpu = prefdensity.fit(program, data, method=method, device="cuda")
     assert gpu.status.device == "cuda"
     ours, theirs = gpu.summary().sort_values("item"), cpu.summary().sort_values("item")
-    # two sets of 1,000 draws: a difference of means has sd sqrt(2 / 1000) posterior sds, 5 of them allowed
+    # means of so many draws, worth so many as weights leave, differ by that in standard deviations; 5 of it are allowed
+    noise = np.hypot(*(min(each.status.effective, 1000) ** -0.5 for each in (cpu, gpu)))
     gap = np.abs(ours["mean"].to_numpy() - theirs["mean"].to_numpy()) / theirs["sd"].to_numpy()
-    assert gap.max() < 5 * np.sqrt(2 / 1000)
-    assert abs(gpu.status.elbo - cpu.status.elbo) < 5 * np.hypot(gpu.status.elbo_se, cpu.status.elbo_se) + 0.1
+    assert gap.max() < 5 * noise
+    # the bound is that of the guide that served best, which may be another one; the evidence is one number
+    assert abs(gpu.status.log_evidence - cpu.status.log_evidence) < 5 * noise
 
 
 def test_mle_on_a_gpu_is_the_mle(data):
