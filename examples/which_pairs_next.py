@@ -14,7 +14,7 @@ votes, _ = simulate.population(40, 4, 80, seed=5, utility_sd=1.5)
 post = prefdensity.fit("bradley_terry", votes, seed=0, progress=False)
 
 # twenty new pairs, no item in more than three of them, five for each of four people
-people = ["ann", "bob", "cem", "dee"]
+people = votes.annotators
 batch = prefdensity.select(post, n=20, data=votes, quota=3, annotators=people, progress=False)
 print(batch[["item_a", "item_b", "p_a", "gain", "entropy_rank", "annotator"]].head(8).round(3).to_string(index=False))
 print(f"\nThe first of them, because {batch['reason'][0]}.")
