@@ -88,3 +88,11 @@ def test_many_passes_say_what_one_says(name):
     assert len(view.chunks(z)) == 34
     for way, at_once in zip(ways, whole, strict=True):
         torch.testing.assert_close(way(z), at_once, atol=1e-9, rtol=1e-9)
+
+
+@pytest.mark.parametrize("program", ["davidson", "davidson+reliability"])
+def test_restarts_that_find_one_mode_reach_one_height(program):
+    """Scales are held where all climbs have them: a height with another scale would say nothing of the mode."""
+    data = prefdensity.read("example:annotators")
+    heights = prefdensity.fit(program, data, restarts=4, method="laplace", progress=False).status.restart_values
+    np.testing.assert_allclose(heights, heights[0], rtol=0, atol=1e-6)

@@ -94,6 +94,7 @@ def starts(climber: Climber, restarts: int, seed: int) -> list[Tensor]:
         generator = torch.Generator().manual_seed(seed)
         jitter = torch.randn(restarts, view.dimension, generator=generator, dtype=torch.float64).to(middle)
         jitter[0] = 0.0
+        jitter[:, climber.held] = 0.0  # heights are comparable, and a mode is known again
         return list(drawn_afresh(view, middle + 0.5 * jitter, seed))
     guesses = np.eye(view.n_types)[types.starts(view.cells, restarts=restarts, seed=seed, **dict(types.options))]
     near = [_given_types(climber, middle, guess) for guess in _unlike(guesses)]
