@@ -150,12 +150,14 @@ def _translation(frame: pd.DataFrame, column: str, unknown: Sequence[Any], sides
     named = {str(value) for column in sides for value in frame[column].unique()}
     if any(str(value) in named for value in unknown):
         return f"They name items, so the column says who won by name: read it with winner={column!r}"
-    meant = dict(zip(map(str, sides), OUTCOMES, strict=False)) | {"tie": "tie"}  # a word that is a side's own name
-    word = next((value for value in unknown if str(value) in meant), None)
-    sure = word is not None
-    word = word if sure else next((value for value in unknown if str(value).isalnum()), unknown[0])
+    words = [str(value) for value in unknown]
+    meant = dict(zip(map(str, sides), OUTCOMES, strict=False))  # a word that is a side's own name
+    ties = {word: "tie" for word in words if word.casefold() == "tie"}
+    told = [word for word in words if word in meant] or [word for word in words if word not in ties]
+    word = next((word for word in told if any(map(str.isalnum, word))), words[0])
+    sure, meant = word in meant or word in ties, meant | ties
     return (
-        f"Say what each means: labels={{{str(word)[:60]!r}: {meant.get(str(word), 'a')!r}}}"
+        f"Say what each means: labels={{{word[:60]!r}: {meant.get(word, 'a')!r}}}"
         f"{'' if sure else f' if that is a win of {sides[0]!r}'}; others may be 'a', 'b', 'tie' or 'drop'"
     )
 
