@@ -7,6 +7,7 @@ import torch
 
 import prefdensity as pf
 from prefdensity.errors import FitError
+from prefdensity.inference import methods
 from prefdensity.inference.laplace import laplace
 from prefdensity.inference.matched import has_propagation, propagated
 from prefdensity.inference.view import View
@@ -290,3 +291,12 @@ def test_a_fit_says_where_moments_did_not_settle():
     with pytest.raises(FitError, match="need not settle"):
         pf.fit(program, data, method="ep")
     assert "ep, which suits so few judgements, did not settle" in pf.fit(program, data).status.message
+
+
+def test_moments_of_few_safe_rows_give_way_to_chains_alone(monkeypatch):
+    """The bound of the best Gaussian is higher by its name, and its scales are too narrow where judgements are few."""
+    monkeypatch.setattr(methods, "_mostly_safe", lambda answer, draws: False)
+    monkeypatch.setattr(methods, "improved", lambda view, first, settings: pytest.fail("looked for again"))
+    post = pf.fit("bradley_terry", pairs(np.array([3, 2, 0, 1, 3]), 3))
+    assert post.status.method in ("ep", "nuts"), post.status.message
+    assert "short" in post.status.message

@@ -116,12 +116,13 @@ def stands(answer: Answer) -> bool:
 
 
 def _beyond(first: Answer, view: View, settings: Settings, report: Report) -> Answer:
-    if _is_small(view):
-        best = _best(first, view, settings, report) if len(first.found) == 1 else first  # chains see several modes
+    small = _is_small(view)
+    stays = first.facts["method"] in ("ep", "variational") or (small and len(first.found) > 1)  # chains see all modes
+    best = first if stays else _best(first, view, settings, report)
+    if small:
         # a border that noise blurs is no reason to forgo chains that cost as much
         holds = best is not first and best.facts["k_hat"] < K_USABLE and _mostly_safe(best, settings.draws)
         return best if holds else _walked(best, view, settings, report, _SHORT)
-    best = first if first.facts["method"] in ("ep", "variational") else _best(first, view, settings, report)
     if best.found and not stands(best) and _is_walkable(view) and has_best(view):  # svi finds no place to start from
         return _walked(best, view, settings, report, _FEW)
     return best
